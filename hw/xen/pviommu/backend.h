@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What holds a guest page while it is mapped
+ */
+
+#ifndef HW_XEN_PVIOMMU_BACKEND_H
+#define HW_XEN_PVIOMMU_BACKEND_H
+
+/* Each backend begins its own state with nothing in common: only a name. */
+typedef struct XenPVIOMMUBackend XenPVIOMMUBackend;
+
+typedef struct XenPVIOMMUBackendOps {
+    const char *name;
+    /* Bit n: XEN_IOMMUOP_n can succeed. */
+    uint32_t ops;
+    /**
+     * @get: take a reference on each of @nr pages from @gfn of domain @domid,
+     * a writable one unless @readonly; all of them or none.
+     *
+     * Returns: 0, or
+     * -XEN_IOMMU_ESRCH: no such domain
+     * -XEN_IOMMU_ENOENT: a GFN has no page
+     * -XEN_IOMMU_EPERM: no mapping privilege; not RAM; read-only RAM
+     * -XEN_IOMMU_EAGAIN: a page is on its way back; ask again
+     */
+    int (*get)(XenPVIOMMUBackend *backend, uint16_t domid,
+               uint64_t gfn, uint64_t nr, bool readonly);
+    /** @put: drop references that @get took with the same @readonly. */
+    void (*put)(XenPVIOMMUBackend *backend,
+                uint64_t gfn, uint64_t nr, bool readonly);
+} XenPVIOMMUBackendOps;
+
+/**
+ * XenPVIOMMULostFunc: pages went away without the guest's doing
+ *
+ * Called with the BQL held; all references on them are dropped before it
+ * returns.
+ */
+typedef void XenPVIOMMULostFunc(void *opaque, uint64_t gfn, uint64_t nr);
+
+/* QEMU is the hypervisor, and RAM it owns is the page. */
+extern const XenPVIOMMUBackendOps xen_pviommu_emulated_ops;
+
+XenPVIOMMUBackend *xen_pviommu_emulated_new(XenPVIOMMULostFunc *lost,
+                                            void *opaque);
+void xen_pviommu_emulated_free(XenPVIOMMUBackend *backend);
+
+/** xen_pviommu_emulated_held: how many references are held now */
+uint64_t xen_pviommu_emulated_held(XenPVIOMMUBackend *backend);
+
+#endif /* HW_XEN_PVIOMMU_BACKEND_H */

@@ -1,0 +1,451 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * BFN table: which GFN a device reaches at a BFN
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/atomic.h"
+#include "qemu/host-utils.h"
+#include "qemu/memalign.h"
+#include "qemu/queue.h"
+#include "qemu/rcu.h"
+#include "bfn-table.h"
+
+#define LEVEL_BITS      9
+#define LEVEL_SLOTS     (1u << LEVEL_BITS)
+
+/*
+ * A slot: 0, the address of a child (even), or a leaf: the GFN of the first
+ * frame above bit 12, the order of the block it belongs to, and two flags.
+ */
+#define LEAF            1ull
+#define LEAF_READONLY   2ull
+#define LEAF_ORDER_SHIFT 2
+#define LEAF_ORDER_MASK 0x1full
+#define LEAF_GFN_SHIFT  12
+#define ORDER_MAX       31
+
+/* A table keeps this many empty nodes, as the same BFNs come and go. */
+#define IDLE_NODES_MAX  32
+
+typedef struct BfnNode BfnNode;
+
+struct BfnNode {
+    struct rcu_head rcu;
+    BfnNode *parent;
+    QTAILQ_ENTRY(BfnNode) idle;     /* in BfnTable.idle while used == 0 */
+    uint16_t index;                 /* of its slot in parent */
+    uint16_t used;                  /* slots that are not 0 */
+    uint64_t slot[LEVEL_SLOTS] QEMU_ALIGNED(64);
+};
+
+struct BfnTable {
+    struct rcu_head rcu;
+    BfnNode *root;
+    unsigned levels;
+    unsigned nr_idle;
+    QTAILQ_HEAD(, BfnNode) idle;    /* oldest first; never the root */
+    BfnTableBudget *budget;
+};
+
+static BfnNode *slot_node(uint64_t slot)
+{
+    return (BfnNode *)(uintptr_t)slot;
+}
+
+static bool slot_is_leaf(uint64_t slot)
+{
+    return slot & LEAF;
+}
+
+static uint64_t slot_gfn(uint64_t slot)
+{
+    return slot >> LEAF_GFN_SHIFT;
+}
+
+static unsigned slot_order(uint64_t slot)
+{
+    return (slot >> LEAF_ORDER_SHIFT) & LEAF_ORDER_MASK;
+}
+
+static uint64_t slot_with_order(uint64_t slot, unsigned order)
+{
+    return (slot & ~(LEAF_ORDER_MASK << LEAF_ORDER_SHIFT)) |
+           ((uint64_t)order << LEAF_ORDER_SHIFT);
+}
+
+static uint64_t slot_leaf(uint64_t gfn, bool readonly, unsigned order)
+{
+    return slot_with_order(gfn << LEAF_GFN_SHIFT | LEAF |
+                           (readonly ? LEAF_READONLY : 0), order);
+}
+
+/* Readers may be looking: what the new value leads to must be there first. */
+static void slot_publish(uint64_t *slot, uint64_t value)
+{
+    smp_wmb();
+    qatomic_set_u64(slot, value);
+}
+
+static unsigned level_shift(unsigned level)
+{
+    return level * LEVEL_BITS;
+}
+
+static unsigned slot_index(uint64_t bfn, unsigned level)
+{
+    return (bfn >> level_shift(level)) & (LEVEL_SLOTS - 1);
+}
+
+/* The largest aligned block that starts at @pos and ends by @end. */
+static unsigned block_order(uint64_t pos, uint64_t end)
+{
+    unsigned order = MIN(ORDER_MAX, 63 - clz64(end - pos));
+
+    return pos ? MIN(order, ctz64(pos)) : order;
+}
+
+/* Memory that QEMU runs out of ends QEMU; the budget keeps guests from it. */
+static BfnNode *node_new(BfnTable *t, BfnNode *parent, unsigned index)
+{
+    BfnNode *n = qemu_memalign(64, sizeof(*n));
+
+    memset(n, 0, sizeof(*n));
+    n->parent = parent;
+    n->index = index;
+    t->budget->nodes++;
+    return n;
+}
+
+static void node_reclaim(BfnNode *n)
+{
+    qemu_vfree(n);
+}
+
+static void node_retire(BfnTable *t, BfnNode *n)
+{
+    t->budget->nodes--;
+    call_rcu(n, node_reclaim, rcu);
+}
+
+static void node_unidle(BfnTable *t, BfnNode *n)
+{
+    QTAILQ_REMOVE(&t->idle, n, idle);
+    t->nr_idle--;
+}
+
+/* @n, of which a slot became 0, may have become empty. */
+static void node_check_idle(BfnTable *t, BfnNode *n)
+{
+    if (n->used || n == t->root) {
+        return;
+    }
+    QTAILQ_INSERT_TAIL(&t->idle, n, idle);
+    if (++t->nr_idle > IDLE_NODES_MAX) {
+        BfnNode *old = QTAILQ_FIRST(&t->idle);
+        BfnNode *parent = old->parent;
+
+        node_unidle(t, old);
+        slot_publish(&parent->slot[old->index], 0);
+        node_retire(t, old);
+        parent->used--;
+        node_check_idle(t, parent);
+    }
+}
+
+/* Let go of @n and what is below it; nothing is mapped there. */
+static void node_retire_tree(BfnTable *t, BfnNode *n)
+{
+    if (!n->used) {
+        node_unidle(t, n);
+    }
+    for (unsigned i = 0; n->used; i++) {
+        if (n->slot[i]) {
+            assert(!slot_is_leaf(n->slot[i]));
+            node_retire_tree(t, slot_node(n->slot[i]));
+            n->used--;
+        }
+    }
+    node_retire(t, n);
+}
+
+static void node_take_slot(BfnTable *t, BfnNode *n)
+{
+    if (!n->used++ && n != t->root) {
+        node_unidle(t, n);
+    }
+}
+
+/* The node of @level that @bfn is in, made if it is missing. */
+static BfnNode *table_node(BfnTable *t, uint64_t bfn, unsigned level)
+{
+    BfnNode *n = t->root;
+
+    for (unsigned l = t->levels - 1; l > level; l--) {
+        unsigned i = slot_index(bfn, l);
+
+        if (!n->slot[i]) {
+            BfnNode *child = node_new(t, n, i);
+
+            node_take_slot(t, n);
+            /* Empty, as all nodes that are not in use: see node_take_slot() */
+            QTAILQ_INSERT_TAIL(&t->idle, child, idle);
+            t->nr_idle++;
+            slot_publish(&n->slot[i], (uintptr_t)child);
+        }
+        assert(!slot_is_leaf(n->slot[i]));
+        n = slot_node(n->slot[i]);
+    }
+    return n;
+}
+
+/*
+ * The slot that decides on @bfn: a leaf, or an empty one with all that is
+ * below @level around @bfn. Writer only.
+ */
+static uint64_t table_find(const BfnTable *t, uint64_t bfn, unsigned *level)
+{
+    const BfnNode *n = t->root;
+
+    for (unsigned l = t->levels - 1; ; l--) {
+        uint64_t slot = n->slot[slot_index(bfn, l)];
+
+        if (!slot || slot_is_leaf(slot)) {
+            *level = l;
+            return slot;
+        }
+        n = slot_node(slot);
+        if (!n->used) {
+            *level = l;
+            return 0;
+        }
+    }
+}
+
+BfnTable *bfn_table_new(unsigned bfn_bits, BfnTableBudget *budget)
+{
+    BfnTable *t = g_new0(BfnTable, 1);
+
+    assert(bfn_bits >= BFN_TABLE_MIN_BITS && bfn_bits <= BFN_TABLE_MAX_BITS);
+    t->levels = DIV_ROUND_UP(bfn_bits, LEVEL_BITS);
+    t->budget = budget;
+    t->root = node_new(t, NULL, 0);
+    QTAILQ_INIT(&t->idle);
+    return t;
+}
+
+static void node_free_tree(BfnTable *t, BfnNode *n)
+{
+    for (unsigned i = 0; n->used; i++) {
+        if (n->slot[i]) {
+            if (!slot_is_leaf(n->slot[i])) {
+                node_free_tree(t, slot_node(n->slot[i]));
+            }
+            n->used--;
+        }
+    }
+    node_retire(t, n);
+}
+
+void bfn_table_free(BfnTable *t)
+{
+    node_free_tree(t, t->root);
+    g_free_rcu(t, rcu);
+}
+
+bool bfn_table_translate(const BfnTable *t, uint64_t bfn, BfnTranslation *out)
+{
+    const BfnNode *n = t->root;
+    unsigned shift = level_shift(t->levels - 1);
+
+    for (;; shift -= LEVEL_BITS) {
+        uint64_t slot = qatomic_read_u64(&n->slot[(bfn >> shift) &
+                                                  (LEVEL_SLOTS - 1)]);
+
+        if (slot_is_leaf(slot)) {
+            uint64_t gfn = slot_gfn(slot) + (bfn & ((1ull << shift) - 1));
+
+            out->gfn = gfn;
+            out->order = MIN(slot_order(slot), ctz64(gfn ^ bfn));
+            out->readonly = slot & LEAF_READONLY;
+            return true;
+        }
+        if (!slot) {
+            return false;
+        }
+        n = slot_node(slot);
+    }
+}
+
+bool bfn_table_range_empty(const BfnTable *t, uint64_t bfn, uint64_t nr)
+{
+    uint64_t end = bfn + nr;
+
+    while (bfn < end) {
+        unsigned level;
+
+        if (table_find(t, bfn, &level)) {
+            return false;
+        }
+        bfn = (bfn | ((1ull << level_shift(level)) - 1)) + 1;
+    }
+    return true;
+}
+
+bool bfn_table_next_run(const BfnTable *t, uint64_t bfn, uint64_t end,
+                        BfnRun *run)
+{
+    run->nr = 0;
+    while (bfn < end) {
+        unsigned level;
+        uint64_t slot = table_find(t, bfn, &level);
+        uint64_t offset = bfn & ((1ull << level_shift(level)) - 1);
+        uint64_t nr = MIN((1ull << level_shift(level)) - offset, end - bfn);
+
+        if (slot) {
+            uint64_t gfn = slot_gfn(slot) + offset;
+            bool readonly = slot & LEAF_READONLY;
+
+            if (!run->nr) {
+                run->bfn = bfn;
+                run->gfn = gfn;
+                run->readonly = readonly;
+            } else if (gfn != run->gfn + run->nr || readonly != run->readonly) {
+                break;
+            }
+            run->nr += nr;
+        } else if (run->nr) {
+            break;
+        }
+        bfn += nr;
+    }
+    return run->nr;
+}
+
+bool bfn_table_map(BfnTable *t, const BfnRun *run)
+{
+    uint64_t end = run->bfn + run->nr;
+
+    /* A range has two edges, and each needs a node a level at the most. */
+    if (t->budget->nodes + 2 * (t->levels - 1) > t->budget->max_nodes) {
+        return false;
+    }
+    for (uint64_t bfn = run->bfn; bfn < end; ) {
+        unsigned order = block_order(bfn, end);
+        unsigned level = MIN(order / LEVEL_BITS, t->levels - 1);
+        uint64_t step = 1ull << level_shift(level);
+        BfnNode *n = table_node(t, bfn, level);
+
+        for (uint64_t last = bfn + (1ull << order); bfn < last; bfn += step) {
+            uint64_t *slot = &n->slot[slot_index(bfn, level)];
+            uint64_t old = *slot;
+
+            if (!old) {
+                node_take_slot(t, n);
+            }
+            slot_publish(slot, slot_leaf(run->gfn + (bfn - run->bfn),
+                                         run->readonly, order));
+            if (old) {
+                /* Empty nodes that were kept stood where the leaf is now. */
+                node_retire_tree(t, slot_node(old));
+            }
+        }
+    }
+    return true;
+}
+
+/* Make no leaf reach across @bfn; what is mapped stays the same. */
+static void table_split(BfnTable *t, uint64_t bfn)
+{
+    BfnNode *n = t->root;
+
+    if (bfn >> level_shift(t->levels)) {
+        return;
+    }
+    for (unsigned l = t->levels - 1; bfn & ((1ull << level_shift(l)) - 1); l--) {
+        unsigned i = slot_index(bfn, l);
+        uint64_t slot = n->slot[i];
+
+        if (!slot) {
+            return;
+        }
+        if (slot_is_leaf(slot)) {
+            uint64_t step = 1ull << (level_shift(l - 1) + LEAF_GFN_SHIFT);
+            BfnNode *child = node_new(t, n, i);
+
+            for (unsigned j = 0; j < LEVEL_SLOTS; j++) {
+                child->slot[j] = slot + j * step;
+            }
+            child->used = LEVEL_SLOTS;
+            slot_publish(&n->slot[i], (uintptr_t)child);
+            slot = n->slot[i];
+        }
+        n = slot_node(slot);
+    }
+}
+
+/* Give the leaves of [@bfn, @end), all mapped as one run, their new blocks. */
+static void table_reblock(BfnTable *t, uint64_t bfn, uint64_t end)
+{
+    while (bfn < end) {
+        unsigned order = block_order(bfn, end);
+        uint64_t last = bfn + (1ull << order);
+
+        while (bfn < last) {
+            BfnNode *n = t->root;
+            unsigned l = t->levels - 1;
+
+            while (!slot_is_leaf(n->slot[slot_index(bfn, l)])) {
+                n = slot_node(n->slot[slot_index(bfn, l--)]);
+            }
+            for (unsigned i = slot_index(bfn, l);
+                 bfn < last && i < LEVEL_SLOTS && slot_is_leaf(n->slot[i]);
+                 i++) {
+                qatomic_set_u64(&n->slot[i], slot_with_order(n->slot[i], order));
+                bfn += 1ull << level_shift(l);
+            }
+        }
+    }
+}
+
+/* Clear what @n, whose first frame is @base, has in [@bfn, @end). */
+static void node_clear(BfnTable *t, BfnNode *n, unsigned level, uint64_t base,
+                       uint64_t bfn, uint64_t end)
+{
+    uint64_t step = 1ull << level_shift(level);
+    unsigned first = bfn > base ? (bfn - base) >> level_shift(level) : 0;
+
+    for (unsigned i = first; i < LEVEL_SLOTS && base + i * step < end; i++) {
+        uint64_t slot = n->slot[i];
+
+        if (slot_is_leaf(slot)) {
+            qatomic_set_u64(&n->slot[i], 0);
+            n->used--;
+        } else if (slot && slot_node(slot)->used) {
+            node_clear(t, slot_node(slot), level - 1, base + i * step, bfn, end);
+        }
+    }
+    node_check_idle(t, n);
+}
+
+void bfn_table_unmap(BfnTable *t, uint64_t bfn, uint64_t nr)
+{
+    uint64_t end = bfn + nr;
+    uint64_t block_start, block_end;
+    unsigned level;
+
+    block_start = bfn & ~((1ull << slot_order(table_find(t, bfn, &level))) - 1);
+    block_end = ((end - 1) |
+                 ((1ull << slot_order(table_find(t, end - 1, &level))) - 1)) + 1;
+
+    /*
+     * Readers must see smaller blocks before a part of a block goes, or one
+     * of them could take a translation of the rest for one of that part.
+     */
+    table_split(t, bfn);
+    table_split(t, end);
+    table_reblock(t, block_start, bfn);
+    table_reblock(t, end, block_end);
+    smp_wmb();
+    node_clear(t, t->root, t->levels - 1, 0, bfn, end);
+}

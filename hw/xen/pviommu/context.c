@@ -1,0 +1,494 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Contexts: BFN tables, the GFN index, the pages that wait for a flush and
+ * the backend's references, kept in step.
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/log.h"
+#include "qemu/timer.h"
+#include "core.h"
+#include "trace.h"
+
+#define LOG_LINES_PER_SECOND 20
+
+/* A record of a pending run is large beside a mapping: bounded on its own. */
+static uint64_t max_pending_runs(const XenPVIOMMUCore *core)
+{
+    return MAX(core->limits.max_mappings / 64, 4096);
+}
+
+static XenPVIOMMUPending *pending_of_bfn(IntervalTreeNode *node)
+{
+    return node ? container_of(node, XenPVIOMMUPending, by_bfn) : NULL;
+}
+
+static XenPVIOMMUPending *pending_of_gfn(IntervalTreeNode *node)
+{
+    return node ? container_of(node, XenPVIOMMUPending, by_gfn) : NULL;
+}
+
+static uint64_t pending_nr(const XenPVIOMMUPending *p)
+{
+    return p->by_bfn.last - p->by_bfn.start + 1;
+}
+
+static void pending_add(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
+                        const BfnRun *run, bool notified)
+{
+    XenPVIOMMUPending *p = g_new0(XenPVIOMMUPending, 1);
+
+    p->by_bfn.start = run->bfn;
+    p->by_bfn.last = run->bfn + run->nr - 1;
+    p->by_gfn.start = run->gfn;
+    p->by_gfn.last = run->gfn + run->nr - 1;
+    p->ctx = ctx;
+    p->readonly = run->readonly;
+    p->notified = notified;
+    interval_tree_insert(&p->by_bfn, &ctx->pending);
+    interval_tree_insert(&p->by_gfn, &core->pending_gfns);
+    core->nr_pending_runs++;
+    core->pending_frames += run->nr;
+}
+
+static void pending_remove(XenPVIOMMUCore *core, XenPVIOMMUPending *p)
+{
+    interval_tree_remove(&p->by_bfn, &p->ctx->pending);
+    interval_tree_remove(&p->by_gfn, &core->pending_gfns);
+    core->nr_pending_runs--;
+    core->pending_frames -= pending_nr(p);
+}
+
+/*
+ * Cut the frames from @offset on, @nr of them, out of @p, which is gone
+ * afterwards; what stays becomes records of its own.
+ */
+static void pending_cut(XenPVIOMMUCore *core, XenPVIOMMUPending *p,
+                        uint64_t offset, uint64_t nr)
+{
+    BfnRun head = {
+        .bfn = p->by_bfn.start,
+        .gfn = p->by_gfn.start,
+        .nr = offset,
+        .readonly = p->readonly,
+    };
+    BfnRun tail = {
+        .bfn = p->by_bfn.start + offset + nr,
+        .gfn = p->by_gfn.start + offset + nr,
+        .nr = pending_nr(p) - offset - nr,
+        .readonly = p->readonly,
+    };
+
+    pending_remove(core, p);
+    if (head.nr) {
+        pending_add(core, p->ctx, &head, p->notified);
+    }
+    if (tail.nr) {
+        pending_add(core, p->ctx, &tail, p->notified);
+    }
+    g_free(p);
+}
+
+/* The devices lose [@bfn, @bfn + @nr) of what is pending but not mapped. */
+static void pending_notify(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
+                           uint64_t bfn, uint64_t nr)
+{
+    uint64_t start = 0, end = 0;
+    IntervalTreeNode *node;
+
+    for (node = interval_tree_iter_first(&ctx->pending, bfn, bfn + nr - 1);
+         node;
+         node = interval_tree_iter_next(node, bfn, bfn + nr - 1)) {
+        XenPVIOMMUPending *p = pending_of_bfn(node);
+
+        core->work++;
+        if (p->notified) {
+            continue;
+        }
+        p->notified = true;
+        /* They come in the order of their start: merge neighbours. */
+        if (end && p->by_bfn.start <= end) {
+            end = MAX(end, p->by_bfn.last + 1);
+            continue;
+        }
+        if (end) {
+            core->client_ops->unmap(core->client, ctx, start, end - start);
+        }
+        start = p->by_bfn.start;
+        end = p->by_bfn.last + 1;
+    }
+    if (end) {
+        core->client_ops->unmap(core->client, ctx, start, end - start);
+    }
+}
+
+XenPVIOMMUContext *xen_pviommu_context_find(XenPVIOMMUCore *core, uint32_t id)
+{
+    return id < core->limits.max_contexts ? core->contexts[id] : NULL;
+}
+
+XenPVIOMMUContext *xen_pviommu_context_new(XenPVIOMMUCore *core, uint16_t id)
+{
+    XenPVIOMMUContext *ctx = g_new0(XenPVIOMMUContext, 1);
+
+    assert(id < core->limits.max_contexts && !core->contexts[id]);
+    ctx->id = id;
+    ctx->table = bfn_table_new(core->limits.bfn_bits, &core->budget);
+    core->contexts[id] = ctx;
+    trace_xen_pviommu_context_new(id);
+    return ctx;
+}
+
+XenPVIOMMUContext *xen_pviommu_context_alloc(XenPVIOMMUCore *core)
+{
+    for (uint32_t id = XEN_IOMMU_CTX_DEFAULT + 1;
+         id < core->limits.max_contexts; id++) {
+        if (!core->contexts[id]) {
+            return xen_pviommu_context_new(core, id);
+        }
+    }
+    return NULL;
+}
+
+/* No device sees it any more: let go of all its pages. */
+static void context_destroy(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx)
+{
+    uint64_t limit = xen_pviommu_bfn_limit(core);
+    BfnRun run;
+
+    trace_xen_pviommu_context_free(ctx->id);
+    assert(!ctx->nr_devices);
+    xen_pviommu_context_flush_all(core, ctx);
+    for (uint64_t bfn = 0; bfn_table_next_run(ctx->table, bfn, limit, &run);
+         bfn = run.bfn + run.nr) {
+        gfn_index_remove(core->gfn_index, run.gfn, run.nr, ctx->id, run.bfn);
+        core->mapped_frames -= run.nr;
+        core->backend_ops->put(core->backend, run.gfn, run.nr, run.readonly);
+        core->work++;
+    }
+    bfn_table_free(ctx->table);
+    g_free_rcu(ctx, rcu);
+}
+
+int xen_pviommu_context_free(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx)
+{
+    if (ctx->nr_devices) {
+        return -XEN_IOMMU_EBUSY;
+    }
+    core->contexts[ctx->id] = NULL;
+    context_destroy(core, ctx);
+    return 0;
+}
+
+static bool range_reserved(const XenPVIOMMUCore *core, uint64_t bfn,
+                           uint64_t nr)
+{
+    for (guint i = 0; i < core->reserved->len; i++) {
+        const XenPVIOMMUReserved *r =
+            &g_array_index(core->reserved, XenPVIOMMUReserved, i);
+
+        if (bfn < r->bfn + r->nr && r->bfn < bfn + nr) {
+            return true;
+        }
+    }
+    return false;
+}
+
+int xen_pviommu_context_map(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
+                            uint16_t domid, const BfnRun *run)
+{
+    int ret;
+
+    if (range_reserved(core, run->bfn, run->nr)) {
+        return -XEN_IOMMU_EADDRNOTAVAIL;
+    }
+    if (!bfn_table_range_empty(ctx->table, run->bfn, run->nr)) {
+        return -XEN_IOMMU_EEXIST;
+    }
+    if (run->nr > core->limits.max_mappings - core->mapped_frames -
+                  core->pending_frames) {
+        return -XEN_IOMMU_ENOSPC;
+    }
+    ret = core->backend_ops->get(core->backend, domid, run->gfn, run->nr,
+                                 run->readonly);
+    if (ret) {
+        return ret;
+    }
+    /* A BFN that is used again must not be flushed away from its new page. */
+    pending_notify(core, ctx, run->bfn, run->nr);
+    if (!bfn_table_map(ctx->table, run)) {
+        core->backend_ops->put(core->backend, run->gfn, run->nr, run->readonly);
+        return -XEN_IOMMU_ENOMEM;
+    }
+    gfn_index_add(core->gfn_index, run->gfn, run->nr, ctx->id, run->bfn);
+    core->mapped_frames += run->nr;
+    core->work++;
+    core->client_ops->map(core->client, ctx, run);
+    return 0;
+}
+
+/* All of the range is mapped. */
+static bool range_mapped(const XenPVIOMMUContext *ctx,
+                         uint64_t bfn, uint64_t nr, uint64_t *runs)
+{
+    uint64_t end = bfn + nr;
+    BfnRun run;
+
+    for (*runs = 0; bfn < end; bfn += run.nr, ++*runs) {
+        if (!bfn_table_next_run(ctx->table, bfn, end, &run) || run.bfn != bfn) {
+            return false;
+        }
+    }
+    return true;
+}
+
+int xen_pviommu_context_unmap(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
+                              uint64_t bfn, uint64_t nr)
+{
+    uint64_t end = bfn + nr;
+    uint64_t runs;
+    BfnRun run;
+
+    if (range_reserved(core, bfn, nr)) {
+        return -XEN_IOMMU_EADDRNOTAVAIL;
+    }
+    if (!range_mapped(ctx, bfn, nr, &runs)) {
+        return -XEN_IOMMU_ENOENT;
+    }
+    core->work += runs;
+    if (core->nr_pending_runs + runs > max_pending_runs(core)) {
+        return -XEN_IOMMU_ENOSPC;
+    }
+    for (uint64_t pos = bfn; pos < end; pos += run.nr) {
+        bfn_table_next_run(ctx->table, pos, end, &run);
+        gfn_index_remove(core->gfn_index, run.gfn, run.nr, ctx->id, run.bfn);
+        pending_add(core, ctx, &run, false);
+    }
+    bfn_table_unmap(ctx->table, bfn, nr);
+    core->mapped_frames -= nr;
+    return 0;
+}
+
+int xen_pviommu_context_load_pending(XenPVIOMMUCore *core,
+                                     XenPVIOMMUContext *ctx, const BfnRun *run)
+{
+    int ret;
+
+    if (run->nr > core->limits.max_mappings - core->mapped_frames -
+                  core->pending_frames ||
+        core->nr_pending_runs >= max_pending_runs(core)) {
+        return -XEN_IOMMU_ENOSPC;
+    }
+    ret = core->backend_ops->get(core->backend, XEN_IOMMU_DOMID_SELF, run->gfn,
+                                 run->nr, run->readonly);
+    if (!ret) {
+        /* No device of the new machine has ever seen it. */
+        pending_add(core, ctx, run, true);
+    }
+    return ret;
+}
+
+void xen_pviommu_context_flush(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
+                               uint64_t bfn, uint64_t nr)
+{
+    uint64_t last = bfn + nr - 1;
+    XenPVIOMMUPending *p;
+
+    /* No page goes before every device has forgotten it. */
+    pending_notify(core, ctx, bfn, nr);
+    while ((p = pending_of_bfn(interval_tree_iter_first(&ctx->pending,
+                                                        bfn, last)))) {
+        uint64_t start = MAX(bfn, p->by_bfn.start);
+        uint64_t end = MIN(last, p->by_bfn.last) + 1;
+        uint64_t offset = start - p->by_bfn.start;
+        uint64_t gfn = p->by_gfn.start + offset;
+        bool readonly = p->readonly;
+
+        pending_cut(core, p, offset, end - start);
+        core->backend_ops->put(core->backend, gfn, end - start, readonly);
+        core->work++;
+    }
+}
+
+void xen_pviommu_context_flush_all(XenPVIOMMUCore *core,
+                                   XenPVIOMMUContext *ctx)
+{
+    xen_pviommu_context_flush(core, ctx, 0, xen_pviommu_bfn_limit(core));
+}
+
+typedef struct Mapping {
+    uint16_t ctx;
+    uint64_t bfn;
+    uint64_t nr;
+} Mapping;
+
+static void collect_mapping(void *opaque, uint16_t ctx, uint64_t bfn,
+                            uint64_t gfn, uint64_t nr)
+{
+    Mapping m = { .ctx = ctx, .bfn = bfn, .nr = nr };
+
+    g_array_append_val((GArray *)opaque, m);
+}
+
+void xen_pviommu_core_invalidate(XenPVIOMMUCore *core,
+                                 uint64_t gfn, uint64_t nr)
+{
+    g_autoptr(GArray) found = g_array_new(false, false, sizeof(Mapping));
+    XenPVIOMMUPending *p;
+
+    gfn_index_foreach(core->gfn_index, gfn, nr, collect_mapping, found);
+    trace_xen_pviommu_invalidate(gfn, nr, found->len);
+    for (guint i = 0; i < found->len; i++) {
+        Mapping *m = &g_array_index(found, Mapping, i);
+        XenPVIOMMUContext *ctx = core->contexts[m->ctx];
+        BfnRun run;
+        bool mapped;
+
+        /* What the index notes as one came with one map: it is one run. */
+        mapped = bfn_table_next_run(ctx->table, m->bfn, m->bfn + m->nr, &run);
+        assert(mapped && run.bfn == m->bfn && run.nr == m->nr);
+        bfn_table_unmap(ctx->table, run.bfn, run.nr);
+        gfn_index_remove(core->gfn_index, run.gfn, run.nr, ctx->id, run.bfn);
+        core->client_ops->unmap(core->client, ctx, run.bfn, run.nr);
+        core->backend_ops->put(core->backend, run.gfn, run.nr, run.readonly);
+        core->mapped_frames -= run.nr;
+        core->counter[XEN_PVIOMMU_COUNTER_INVALIDATED] += run.nr;
+    }
+
+    while ((p = pending_of_gfn(interval_tree_iter_first(&core->pending_gfns, gfn,
+                                                        gfn + nr - 1)))) {
+        uint64_t start = MAX(gfn, p->by_gfn.start);
+        uint64_t end = MIN(gfn + nr - 1, p->by_gfn.last) + 1;
+        bool readonly = p->readonly;
+
+        if (!p->notified) {
+            core->client_ops->unmap(core->client, p->ctx, p->by_bfn.start,
+                                    pending_nr(p));
+            p->notified = true;
+        }
+        pending_cut(core, p, start - p->by_gfn.start, end - start);
+        core->backend_ops->put(core->backend, start, end - start, readonly);
+    }
+}
+
+void xen_pviommu_core_enable(XenPVIOMMUCore *core)
+{
+    if (core->identity) {
+        trace_xen_pviommu_enable();
+        core->identity = false;
+        core->client_ops->enabled(core->client);
+    }
+}
+
+static gint reserved_compare(gconstpointer a, gconstpointer b)
+{
+    const XenPVIOMMUReserved *x = a, *y = b;
+
+    return x->bfn < y->bfn ? -1 : x->bfn > y->bfn;
+}
+
+void xen_pviommu_core_reserve(XenPVIOMMUCore *core, uint64_t bfn, uint64_t nr,
+                              uint32_t flags)
+{
+    uint64_t end = bfn + nr;
+    guint i = 0;
+
+    /* Keep what no earlier range has; each pass may leave a rest behind it. */
+    while (bfn < end) {
+        XenPVIOMMUReserved new = { .bfn = bfn, .nr = end - bfn, .flags = flags };
+
+        for (; i < core->reserved->len; i++) {
+            const XenPVIOMMUReserved *r =
+                &g_array_index(core->reserved, XenPVIOMMUReserved, i);
+
+            if (r->bfn + r->nr <= bfn) {
+                continue;
+            }
+            new.nr = r->bfn > bfn ? MIN(new.nr, r->bfn - bfn) : 0;
+            bfn = MAX(bfn, r->bfn + r->nr);
+            break;
+        }
+        if (i == core->reserved->len) {
+            bfn = end;
+        }
+        if (new.nr) {
+            g_array_append_val(core->reserved, new);
+            g_array_sort(core->reserved, reserved_compare);
+        }
+    }
+}
+
+void xen_pviommu_core_init(XenPVIOMMUCore *core)
+{
+    core->contexts = g_new0(XenPVIOMMUContext *, core->limits.max_contexts);
+    core->gfn_index = gfn_index_new();
+    core->reserved = g_array_new(false, false, sizeof(XenPVIOMMUReserved));
+    /*
+     * A lone page takes a node a level; dense use needs one for 512 pages.
+     * An eighth of the worst case keeps sparse guests going and bounds what
+     * a hostile one can make QEMU allocate.
+     */
+    core->budget.max_nodes = core->limits.max_mappings / 64 + 4096;
+    core->identity = core->premap;
+    xen_pviommu_context_new(core, XEN_IOMMU_CTX_DEFAULT);
+}
+
+static void destroy_contexts(XenPVIOMMUCore *core, uint32_t first)
+{
+    for (uint32_t id = first; id < core->limits.max_contexts; id++) {
+        if (core->contexts[id]) {
+            context_destroy(core, core->contexts[id]);
+            core->contexts[id] = NULL;
+        }
+    }
+}
+
+void xen_pviommu_core_reset(XenPVIOMMUCore *core)
+{
+    XenPVIOMMUContext *old = core->contexts[XEN_IOMMU_CTX_DEFAULT];
+
+    core->contexts[XEN_IOMMU_CTX_DEFAULT] = NULL;
+    core->client_ops->attach_all(
+        core->client, xen_pviommu_context_new(core, XEN_IOMMU_CTX_DEFAULT));
+    context_destroy(core, old);
+    destroy_contexts(core, XEN_IOMMU_CTX_DEFAULT + 1);
+    gfn_index_clear(core->gfn_index);
+    core->accepted = 0;
+    core->identity = core->premap;
+    memset(core->counter, 0, sizeof(core->counter));
+}
+
+void xen_pviommu_core_finalize(XenPVIOMMUCore *core)
+{
+    destroy_contexts(core, XEN_IOMMU_CTX_DEFAULT);
+    gfn_index_free(core->gfn_index);
+    g_array_free(core->reserved, true);
+    g_free(core->contexts);
+}
+
+void xen_pviommu_guest_error(XenPVIOMMUCore *core, const char *fmt, ...)
+{
+    int64_t now;
+    va_list ap;
+    g_autofree char *text = NULL;
+
+    if (!qemu_loglevel_mask(LOG_GUEST_ERROR)) {
+        return;
+    }
+    now = get_clock();
+    if (now - core->log_window_start >= NANOSECONDS_PER_SECOND) {
+        if (core->log_window_lines > LOG_LINES_PER_SECOND) {
+            qemu_log("xen-pviommu: %u more guest errors not shown\n",
+                     core->log_window_lines - LOG_LINES_PER_SECOND);
+        }
+        core->log_window_start = now;
+        core->log_window_lines = 0;
+    }
+    if (++core->log_window_lines > LOG_LINES_PER_SECOND) {
+        return;
+    }
+    va_start(ap, fmt);
+    text = g_strdup_vprintf(fmt, ap);
+    va_end(ap);
+    qemu_log("xen-pviommu: %s\n", text);
+}

@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The paravirtual IOMMU without its PCI front: contexts, what they map, and
+ * who holds the pages.
+ *
+ * Data flows one way: iommu-op.c decodes what a guest asks for and calls
+ * context.c, which keeps the BFN tables, the GFN index, the pages that wait
+ * for a flush, and the backend's references in step with each other. What has
+ * to reach the devices goes out through XenPVIOMMUClientOps.
+ *
+ * Locking: one writer at a time, the holder of the BQL in QEMU. Only
+ * bfn_table_translate() on a context's table may run beside it.
+ *
+ * Units: bfn, gfn and nr count frames. Errors are negated XEN_IOMMU_E*.
+ */
+
+#ifndef HW_XEN_PVIOMMU_CORE_H
+#define HW_XEN_PVIOMMU_CORE_H
+
+#include "qemu/interval-tree.h"
+#include "qemu/rcu.h"
+#include "hw/xen/interface/iommu_op.h"
+#include "backend.h"
+#include "bfn-table.h"
+#include "gfn-index.h"
+
+typedef struct XenPVIOMMUCore XenPVIOMMUCore;
+
+/* Counters of what happened; the two behind them tell what is. */
+#define XEN_PVIOMMU_NR_EVENT_COUNTERS XEN_PVIOMMU_COUNTER_MAPPED
+
+/* A BFN address space. */
+typedef struct XenPVIOMMUContext {
+    struct rcu_head rcu;
+    uint16_t id;
+    unsigned nr_devices;
+    BfnTable *table;
+    IntervalTreeRoot pending;   /* of XenPVIOMMUPending, by BFN */
+} XenPVIOMMUContext;
+
+/*
+ * A run that was unmapped: its pages are held, and devices may still have
+ * translations of it, until a flush.
+ */
+typedef struct XenPVIOMMUPending {
+    IntervalTreeNode by_bfn;    /* in its context */
+    IntervalTreeNode by_gfn;    /* in the core, for invalidations */
+    XenPVIOMMUContext *ctx;
+    bool readonly;
+    bool notified;              /* no device has it any more */
+} XenPVIOMMUPending;
+
+/* A range in which no guest maps anything; it is always there 1:1. */
+typedef struct XenPVIOMMUReserved {
+    uint64_t bfn;
+    uint64_t nr;
+    uint32_t flags;             /* XEN_IOMMU_RESERVED_* */
+} XenPVIOMMUReserved;
+
+/* How changes reach the devices. Called with the tables already changed. */
+typedef struct XenPVIOMMUClientOps {
+    /* @run is new in @ctx. */
+    void (*map)(void *opaque, XenPVIOMMUContext *ctx, const BfnRun *run);
+    /* When this returns no device has a translation of the range. */
+    void (*unmap)(void *opaque, XenPVIOMMUContext *ctx,
+                  uint64_t bfn, uint64_t nr);
+    /* Move a device; 0 or -XEN_IOMMU_ENODEV. Keeps nr_devices right. */
+    int (*attach)(void *opaque, uint32_t sbdf, XenPVIOMMUContext *ctx);
+    /* Move all devices. */
+    void (*attach_all)(void *opaque, XenPVIOMMUContext *ctx);
+    /* The big switch was pulled. */
+    void (*enabled)(void *opaque);
+    /* Store to guest RAM; 0 or -XEN_IOMMU_EFAULT. */
+    int (*store)(void *opaque, uint64_t addr, const void *buf, size_t len);
+} XenPVIOMMUClientOps;
+
+typedef struct XenPVIOMMULimits {
+    uint64_t max_mappings;      /* frames mapped or pending, all contexts */
+    uint32_t max_contexts;      /* the default one included */
+    uint32_t bfn_bits;
+} XenPVIOMMULimits;
+
+struct XenPVIOMMUCore {
+    XenPVIOMMULimits limits;
+    bool control;               /* the guest may control the IOMMU */
+    bool premap;                /* devices see guest RAM until the big switch */
+
+    bool identity;              /* the big switch is not pulled */
+    uint64_t accepted;          /* XEN_IOMMU_FEATURE_* */
+
+    const XenPVIOMMUBackendOps *backend_ops;
+    XenPVIOMMUBackend *backend;
+    const XenPVIOMMUClientOps *client_ops;
+    void *client;
+
+    XenPVIOMMUContext **contexts;       /* by ID; max_contexts entries */
+    GfnIndex *gfn_index;
+    IntervalTreeRoot pending_gfns;      /* of XenPVIOMMUPending, by GFN */
+    uint64_t nr_pending_runs;
+    uint64_t mapped_frames;             /* in all contexts */
+    uint64_t pending_frames;
+    BfnTableBudget budget;
+    GArray *reserved;           /* of XenPVIOMMUReserved, sorted, apart */
+
+    uint64_t counter[XEN_PVIOMMU_NR_EVENT_COUNTERS];    /* since reset */
+    /* Runs handled; the front bounds what it lets one doorbell do by it. */
+    uint64_t work;
+    int64_t log_window_start;   /* ns; see xen_pviommu_guest_error() */
+    unsigned log_window_lines;
+};
+
+/**
+ * xen_pviommu_core_init: the state of a reset device
+ *
+ * limits, control, premap, backend and client are set by the caller before.
+ */
+void xen_pviommu_core_init(XenPVIOMMUCore *core);
+void xen_pviommu_core_finalize(XenPVIOMMUCore *core);
+
+/**
+ * xen_pviommu_core_reset: back to the start
+ *
+ * All devices come to a new default context; all others, what they map, and
+ * the references go away. The identity map comes back with premap.
+ */
+void xen_pviommu_core_reset(XenPVIOMMUCore *core);
+
+/** xen_pviommu_core_enable: pull the big switch, if it is not pulled */
+void xen_pviommu_core_enable(XenPVIOMMUCore *core);
+
+/**
+ * xen_pviommu_core_reserve: add a reserved range
+ *
+ * Before the guest runs. Where ranges overlap the earlier one stays.
+ */
+void xen_pviommu_core_reserve(XenPVIOMMUCore *core, uint64_t bfn, uint64_t nr,
+                              uint32_t flags);
+
+/**
+ * xen_pviommu_core_invalidate: pages are going away
+ *
+ * Unmaps [@gfn, @gfn + @nr) everywhere, tells the devices, and drops all
+ * references, also those that wait for a flush.
+ */
+void xen_pviommu_core_invalidate(XenPVIOMMUCore *core,
+                                 uint64_t gfn, uint64_t nr);
+
+/** xen_pviommu_context_find: the context with this ID, or NULL */
+XenPVIOMMUContext *xen_pviommu_context_find(XenPVIOMMUCore *core, uint32_t id);
+
+/**
+ * xen_pviommu_context_alloc: a new, empty context with an ID of its own
+ *
+ * Returns: NULL when there are max-contexts.
+ */
+XenPVIOMMUContext *xen_pviommu_context_alloc(XenPVIOMMUCore *core);
+
+/** xen_pviommu_context_new: the same with a given, free ID (migration) */
+XenPVIOMMUContext *xen_pviommu_context_new(XenPVIOMMUCore *core, uint16_t id);
+
+/** xen_pviommu_context_free: -EBUSY while it has devices */
+int xen_pviommu_context_free(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx);
+
+/**
+ * xen_pviommu_context_map: all of @run or nothing
+ *
+ * The range is within bfn-bits and GFN_INDEX_BITS. Takes the backend's
+ * reference on each page.
+ */
+int xen_pviommu_context_map(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
+                            uint16_t domid, const BfnRun *run);
+
+/**
+ * xen_pviommu_context_unmap: take a range away, all of it or nothing
+ *
+ * Emulated devices lose it at once; references stay until a flush.
+ */
+int xen_pviommu_context_unmap(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
+                              uint64_t bfn, uint64_t nr);
+
+/**
+ * xen_pviommu_context_load_pending: as if @run had been mapped, and unmapped
+ *
+ * For migration; the backend's reference is taken again.
+ */
+int xen_pviommu_context_load_pending(XenPVIOMMUCore *core,
+                                     XenPVIOMMUContext *ctx, const BfnRun *run);
+
+/** xen_pviommu_context_flush: let go of what was unmapped in the range */
+void xen_pviommu_context_flush(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
+                               uint64_t bfn, uint64_t nr);
+void xen_pviommu_context_flush_all(XenPVIOMMUCore *core,
+                                   XenPVIOMMUContext *ctx);
+
+/** xen_pviommu_guest_error: LOG_GUEST_ERROR, a few lines a second at most */
+void G_GNUC_PRINTF(2, 3) xen_pviommu_guest_error(XenPVIOMMUCore *core,
+                                                 const char *fmt, ...);
+
+/** xen_pviommu_core_state: XEN_IOMMU_STATE_* */
+static inline uint32_t xen_pviommu_core_state(const XenPVIOMMUCore *core)
+{
+    return (core->identity ? XEN_IOMMU_STATE_identity : 0) |
+           (core->control ? XEN_IOMMU_STATE_control : 0);
+}
+
+/** xen_pviommu_bfn_limit: BFNs are below it */
+static inline uint64_t xen_pviommu_bfn_limit(const XenPVIOMMUCore *core)
+{
+    return 1ull << core->limits.bfn_bits;
+}
+
+#endif /* HW_XEN_PVIOMMU_CORE_H */

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The xen-pviommu device: what its PCI front, its DMA side, its faults and
+ * its migration share
+ */
+
+#ifndef HW_XEN_PVIOMMU_DEVICE_H
+#define HW_XEN_PVIOMMU_DEVICE_H
+
+#include "hw/pci/pci_device.h"
+#include "compat.h"
+#include "core.h"
+#include "fault.h"
+
+#define TYPE_XEN_PVIOMMU "xen-pviommu"
+OBJECT_DECLARE_SIMPLE_TYPE(XenPVIOMMUState, XEN_PVIOMMU)
+
+typedef struct XenPVIOMMUBlock {
+    uint64_t array;
+    uint32_t done;
+    int32_t result;
+} XenPVIOMMUBlock;
+
+struct XenPVIOMMUState {
+    PCIDevice parent_obj;
+
+    MemoryRegion bar;
+    MemoryRegion regs;
+    MemoryRegion blocks_mr;
+    XenPVIOMMUCore core;
+    GHashTable *functions;      /* of XenPVIOMMUFunction, by bus and devfn */
+    XenPVIOMMUFaults faults;
+    XenPVIOMMUBlock blocks[XEN_PVIOMMU_MAX_BLOCKS];
+
+    /* properties */
+    uint16_t device_id;
+    uint32_t max_ops;
+    ReservedRegion *reserved_regions;
+    uint32_t nr_reserved_regions;
+};
+
+/**
+ * xen_pviommu_may_dma: the function may touch guest memory (Bus Master Enable)
+ */
+bool xen_pviommu_may_dma(const XenPVIOMMUState *s);
+
+/**
+ * xen_pviommu_guest_rw: copy from or to guest RAM
+ *
+ * @addr is guest-physical. RAM only: neither another device's registers nor
+ * our own can be reached by it. BQL held.
+ *
+ * Returns: 0 or -XEN_IOMMU_EFAULT.
+ */
+int xen_pviommu_guest_rw(uint64_t addr, void *buf, size_t len, bool write);
+
+extern const VMStateDescription xen_pviommu_vmstate;
+
+#endif /* HW_XEN_PVIOMMU_DEVICE_H */

@@ -1,0 +1,533 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The DMA side: one address space for each PCI function that can do DMA
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/rcu.h"
+#include "hw/pci/pci_bus.h"
+#include "dma.h"
+#include "trace.h"
+
+#define PAGE_MASK_BITS ((1ull << XEN_IOMMU_PAGE_SHIFT) - 1)
+
+#define TYPE_XEN_PVIOMMU_MEMORY_REGION "xen-pviommu-memory-region"
+
+struct XenPVIOMMUFunction {
+    XenPVIOMMUState *s;
+    PCIBus *bus;
+    uint8_t devfn;
+    char *name;
+    XenPVIOMMUContext *ctx;     /* RCU */
+    IOMMUNotifierFlag notifiers;
+
+    AddressSpace as;
+    MemoryRegion root;
+    MemoryRegion identity;      /* the system's memory, until the big switch */
+    IOMMUMemoryRegion translated;
+    MemoryRegion *reserved;     /* windows to the system's memory */
+};
+
+/* The bus may be gone since: look with live_buses() before it is used. */
+static guint function_hash(gconstpointer key)
+{
+    const XenPVIOMMUFunction *f = key;
+
+    return g_direct_hash(f->bus) ^ f->devfn;
+}
+
+static gboolean function_equal(gconstpointer a, gconstpointer b)
+{
+    const XenPVIOMMUFunction *x = a, *y = b;
+
+    return x->bus == y->bus && x->devfn == y->devfn;
+}
+
+static XenPVIOMMUFunction *function_find(XenPVIOMMUState *s, PCIBus *bus,
+                                         uint8_t devfn)
+{
+    XenPVIOMMUFunction key = { .bus = bus, .devfn = devfn };
+
+    return g_hash_table_lookup(s->functions, &key);
+}
+
+static uint32_t function_sbdf(const XenPVIOMMUFunction *f)
+{
+    return PCI_BUILD_BDF(pci_bus_num(f->bus), f->devfn);
+}
+
+static void function_fault(XenPVIOMMUFunction *f, const XenPVIOMMUContext *ctx,
+                           uint64_t addr, bool write, uint32_t reason)
+{
+    XenPVIOMMUFault fault = {
+        .addr = addr,
+        .sbdf = function_sbdf(f),
+        .ctx = ctx->id,
+        .flags = write ? XEN_IOMMU_FAULT_write : 0,
+        .reason = reason,
+    };
+
+    xen_pviommu_fault_note(f->s, &fault);
+}
+
+static IOMMUTLBEntry function_translate(IOMMUMemoryRegion *mr, hwaddr addr,
+                                        IOMMUAccessFlags flag, int iommu_idx)
+{
+    XenPVIOMMUFunction *f = container_of(mr, XenPVIOMMUFunction, translated);
+    XenPVIOMMUContext *ctx = qatomic_rcu_read(&f->ctx);
+    uint64_t bfn = addr >> XEN_IOMMU_PAGE_SHIFT;
+    uint32_t reason = XEN_IOMMU_FAULT_REASON_unmapped;
+    IOMMUTLBEntry entry = {
+        .target_as = &address_space_memory,
+        .iova = addr & ~PAGE_MASK_BITS,
+        .addr_mask = PAGE_MASK_BITS,
+        .perm = IOMMU_NONE,
+    };
+    BfnTranslation t;
+
+    if (bfn >= xen_pviommu_bfn_limit(&f->s->core)) {
+        reason = XEN_IOMMU_FAULT_REASON_range;
+    } else if (bfn_table_translate(ctx->table, bfn, &t)) {
+        entry.addr_mask = (1ull << (t.order + XEN_IOMMU_PAGE_SHIFT)) - 1;
+        entry.iova = addr & ~entry.addr_mask;
+        entry.translated_addr = (t.gfn << XEN_IOMMU_PAGE_SHIFT) &
+                                ~entry.addr_mask;
+        entry.perm = t.readonly ? IOMMU_RO : IOMMU_RW;
+        reason = XEN_IOMMU_FAULT_REASON_readonly;
+    }
+    trace_xen_pviommu_translate(f->name, addr, entry.translated_addr,
+                                entry.addr_mask, entry.perm);
+    if (flag & ~entry.perm) {
+        function_fault(f, ctx, addr, flag & IOMMU_WO, reason);
+    }
+    return entry;
+}
+
+/*
+ * Tell @n of a range, in aligned blocks of a power of two: what listens may
+ * have hardware behind it that knows no other. With @run it is mapped,
+ * without it is unmapped.
+ */
+static void notify_range(IOMMUNotifier *n, uint64_t bfn, uint64_t nr,
+                         const BfnRun *run)
+{
+    while (nr) {
+        uint64_t gfn = run ? run->gfn + (bfn - run->bfn) : 0;
+        uint64_t align = run ? bfn | gfn : bfn;
+        unsigned order = MIN(63 - clz64(nr), align ? ctz64(align) : 63);
+        IOMMUTLBEvent event = {
+            .type = run ? IOMMU_NOTIFIER_MAP : IOMMU_NOTIFIER_UNMAP,
+            .entry = {
+                .target_as = &address_space_memory,
+                .iova = bfn << XEN_IOMMU_PAGE_SHIFT,
+                .translated_addr = gfn << XEN_IOMMU_PAGE_SHIFT,
+                .addr_mask = (1ull << (order + XEN_IOMMU_PAGE_SHIFT)) - 1,
+                .perm = !run ? IOMMU_NONE : run->readonly ? IOMMU_RO : IOMMU_RW,
+            },
+        };
+
+        memory_region_notify_iommu_one(n, &event);
+        if (!run) {
+            event.type = IOMMU_NOTIFIER_DEVIOTLB_UNMAP;
+            memory_region_notify_iommu_one(n, &event);
+        }
+        bfn += 1ull << order;
+        nr -= 1ull << order;
+    }
+}
+
+/* The part of a range that @n, which may see less than all of it, sees. */
+static bool notifier_clip(const IOMMUNotifier *n, uint64_t *bfn, uint64_t *nr)
+{
+    uint64_t start = MAX(*bfn, DIV_ROUND_UP(n->start, PAGE_MASK_BITS + 1));
+    uint64_t last = MIN(*bfn + *nr - 1, n->end >> XEN_IOMMU_PAGE_SHIFT);
+
+    *bfn = start;
+    *nr = start <= last ? last - start + 1 : 0;
+    return *nr;
+}
+
+static void notifier_map(XenPVIOMMUFunction *f, IOMMUNotifier *n,
+                         const BfnRun *run)
+{
+    uint64_t bfn = run->bfn, nr = run->nr;
+
+    if ((n->notifier_flags & IOMMU_NOTIFIER_MAP) &&
+        notifier_clip(n, &bfn, &nr)) {
+        trace_xen_pviommu_notify_map(f->name, bfn, run->gfn, nr);
+        notify_range(n, bfn, nr, run);
+    }
+}
+
+static void notifier_unmap(XenPVIOMMUFunction *f, IOMMUNotifier *n,
+                           uint64_t bfn, uint64_t nr)
+{
+    if (notifier_clip(n, &bfn, &nr)) {
+        trace_xen_pviommu_notify_unmap(f->name, bfn, nr);
+        notify_range(n, bfn, nr, NULL);
+    }
+}
+
+static void notifier_replay(XenPVIOMMUFunction *f, IOMMUNotifier *n)
+{
+    uint64_t limit = xen_pviommu_bfn_limit(&f->s->core);
+    BfnRun run;
+
+    trace_xen_pviommu_replay(f->name, f->ctx->id);
+    for (uint64_t bfn = 0;
+         bfn_table_next_run(f->ctx->table, bfn, limit, &run);
+         bfn = run.bfn + run.nr) {
+        notifier_map(f, n, &run);
+    }
+}
+
+static void function_replay(IOMMUMemoryRegion *mr, IOMMUNotifier *n)
+{
+    XenPVIOMMUFunction *f = container_of(mr, XenPVIOMMUFunction, translated);
+
+    notifier_unmap(f, n, 0, xen_pviommu_bfn_limit(&f->s->core));
+    notifier_replay(f, n);
+}
+
+static int function_notifiers_changed(IOMMUMemoryRegion *mr,
+                                      IOMMUNotifierFlag old,
+                                      IOMMUNotifierFlag new, Error **errp)
+{
+    XenPVIOMMUFunction *f = container_of(mr, XenPVIOMMUFunction, translated);
+
+    trace_xen_pviommu_notifiers(f->name, old, new);
+    f->notifiers = new;
+    return 0;
+}
+
+static uint64_t function_min_page_size(IOMMUMemoryRegion *mr)
+{
+    return 1ull << XEN_IOMMU_PAGE_SHIFT;
+}
+
+static void client_map(void *opaque, XenPVIOMMUContext *ctx, const BfnRun *run)
+{
+    XenPVIOMMUState *s = opaque;
+    XenPVIOMMUFunction *f;
+    GHashTableIter iter;
+    IOMMUNotifier *n;
+
+    g_hash_table_iter_init(&iter, s->functions);
+    while (g_hash_table_iter_next(&iter, (void **)&f, NULL)) {
+        if (f->ctx == ctx && (f->notifiers & IOMMU_NOTIFIER_MAP)) {
+            IOMMU_NOTIFIER_FOREACH(n, &f->translated) {
+                notifier_map(f, n, run);
+            }
+        }
+    }
+}
+
+static void client_unmap(void *opaque, XenPVIOMMUContext *ctx,
+                         uint64_t bfn, uint64_t nr)
+{
+    XenPVIOMMUState *s = opaque;
+    XenPVIOMMUFunction *f;
+    GHashTableIter iter;
+    IOMMUNotifier *n;
+
+    g_hash_table_iter_init(&iter, s->functions);
+    while (g_hash_table_iter_next(&iter, (void **)&f, NULL)) {
+        if (f->ctx == ctx && f->notifiers) {
+            IOMMU_NOTIFIER_FOREACH(n, &f->translated) {
+                notifier_unmap(f, n, bfn, nr);
+            }
+        }
+    }
+}
+
+/* Move @f; what its device saw is gone when this returns. */
+static void function_attach(XenPVIOMMUFunction *f, XenPVIOMMUContext *ctx)
+{
+    XenPVIOMMUContext *old = f->ctx;
+    IOMMUNotifier *n;
+
+    if (old == ctx) {
+        return;
+    }
+    trace_xen_pviommu_function_attach(f->name, old->id, ctx->id);
+    old->nr_devices--;
+    ctx->nr_devices++;
+    qatomic_rcu_set(&f->ctx, ctx);
+    IOMMU_NOTIFIER_FOREACH(n, &f->translated) {
+        notifier_unmap(f, n, 0, xen_pviommu_bfn_limit(&f->s->core));
+        notifier_replay(f, n);
+    }
+    xen_pviommu_context_flush_all(&f->s->core, old);
+}
+
+static void collect_bus(PCIBus *bus, void *buses)
+{
+    g_hash_table_add(buses, bus);
+}
+
+/* All buses there are now: one that a function was made for may be gone. */
+static GHashTable *live_buses(XenPVIOMMUState *s)
+{
+    GHashTable *buses = g_hash_table_new(NULL, NULL);
+
+    pci_for_each_bus(pci_get_bus(PCI_DEVICE(s)), collect_bus, buses);
+    return buses;
+}
+
+typedef struct BusByNumber {
+    int number;
+    PCIBus *bus;
+} BusByNumber;
+
+static void match_bus(PCIBus *bus, void *opaque)
+{
+    BusByNumber *want = opaque;
+
+    if (pci_bus_num(bus) == want->number) {
+        want->bus = bus;
+    }
+}
+
+/*
+ * The function whose requests carry @sbdf, or those of the device there,
+ * which a bridge may have put its own ID on.
+ */
+static XenPVIOMMUFunction *function_by_sbdf(XenPVIOMMUState *s, uint32_t sbdf)
+{
+    BusByNumber want = { .number = PCI_BUS_NUM(sbdf) };
+    uint8_t devfn = sbdf & 0xff;
+    XenPVIOMMUFunction *f;
+    PCIDevice *dev;
+
+    if (sbdf >> 16) {
+        return NULL;
+    }
+    pci_for_each_bus(pci_get_bus(PCI_DEVICE(s)), match_bus, &want);
+    if (!want.bus) {
+        return NULL;
+    }
+    dev = want.bus->devices[devfn];
+    if (dev) {
+        AddressSpace *as = pci_device_iommu_address_space(dev);
+
+        return as == &address_space_memory ?
+               NULL : container_of(as, XenPVIOMMUFunction, as);
+    }
+    f = function_find(s, want.bus, devfn);
+    return f;
+}
+
+static int client_attach(void *opaque, uint32_t sbdf, XenPVIOMMUContext *ctx)
+{
+    XenPVIOMMUFunction *f = function_by_sbdf(opaque, sbdf);
+
+    if (!f) {
+        return -XEN_IOMMU_ENODEV;
+    }
+    function_attach(f, ctx);
+    return 0;
+}
+
+static void client_attach_all(void *opaque, XenPVIOMMUContext *ctx)
+{
+    XenPVIOMMUState *s = opaque;
+    XenPVIOMMUFunction *f;
+    GHashTableIter iter;
+
+    g_hash_table_iter_init(&iter, s->functions);
+    while (g_hash_table_iter_next(&iter, (void **)&f, NULL)) {
+        function_attach(f, ctx);
+    }
+}
+
+static void client_enabled(void *opaque)
+{
+    xen_pviommu_dma_update(opaque);
+}
+
+static int client_store(void *opaque, uint64_t addr, const void *buf,
+                        size_t len)
+{
+    return xen_pviommu_guest_rw(addr, (void *)buf, len, true);
+}
+
+const XenPVIOMMUClientOps xen_pviommu_client_ops = {
+    .map = client_map,
+    .unmap = client_unmap,
+    .attach = client_attach,
+    .attach_all = client_attach_all,
+    .enabled = client_enabled,
+    .store = client_store,
+};
+
+static void function_update(XenPVIOMMUFunction *f)
+{
+    memory_region_set_enabled(&f->identity, f->s->core.identity);
+    memory_region_set_enabled(MEMORY_REGION(&f->translated),
+                              !f->s->core.identity);
+}
+
+void xen_pviommu_dma_update(XenPVIOMMUState *s)
+{
+    XenPVIOMMUFunction *f;
+    GHashTableIter iter;
+
+    memory_region_transaction_begin();
+    g_hash_table_iter_init(&iter, s->functions);
+    while (g_hash_table_iter_next(&iter, (void **)&f, NULL)) {
+        function_update(f);
+    }
+    memory_region_transaction_commit();
+}
+
+static XenPVIOMMUFunction *function_new(XenPVIOMMUState *s, PCIBus *bus,
+                                        uint8_t devfn)
+{
+    XenPVIOMMUFunction *f = g_new0(XenPVIOMMUFunction, 1);
+    const GArray *reserved = s->core.reserved;
+
+    f->s = s;
+    f->bus = bus;
+    f->devfn = devfn;
+    f->name = g_strdup_printf("xen-pviommu-%s-%02x.%x", BUS(bus)->name,
+                              PCI_SLOT(devfn), PCI_FUNC(devfn));
+    f->ctx = s->core.contexts[XEN_IOMMU_CTX_DEFAULT];
+    f->ctx->nr_devices++;
+
+    memory_region_init(&f->root, OBJECT(s), f->name, UINT64_MAX);
+    memory_region_init_alias(&f->identity, OBJECT(s), "identity",
+                             get_system_memory(), 0, UINT64_MAX);
+    memory_region_init_iommu(&f->translated, sizeof(f->translated),
+                             TYPE_XEN_PVIOMMU_MEMORY_REGION, OBJECT(s),
+                             f->name, UINT64_MAX);
+    memory_region_add_subregion(&f->root, 0, &f->identity);
+    memory_region_add_subregion(&f->root, 0, MEMORY_REGION(&f->translated));
+    f->reserved = g_new0(MemoryRegion, reserved->len);
+    for (guint i = 0; i < reserved->len; i++) {
+        const XenPVIOMMUReserved *r =
+            &g_array_index(reserved, XenPVIOMMUReserved, i);
+        hwaddr start = r->bfn << XEN_IOMMU_PAGE_SHIFT;
+
+        memory_region_init_alias(&f->reserved[i], OBJECT(s), "reserved",
+                                 get_system_memory(), start,
+                                 r->nr << XEN_IOMMU_PAGE_SHIFT);
+        memory_region_add_subregion_overlap(&f->root, start, &f->reserved[i],
+                                            1);
+    }
+    function_update(f);
+    address_space_init(&f->as, &f->root, f->name);
+    g_hash_table_add(s->functions, f);
+    trace_xen_pviommu_function_new(pci_bus_num(bus), devfn, f->name);
+    return f;
+}
+
+static AddressSpace *get_address_space(PCIBus *bus, void *opaque, int devfn)
+{
+    XenPVIOMMUState *s = opaque;
+    XenPVIOMMUFunction *f = function_find(s, bus, devfn);
+
+    if (!f) {
+        f = function_new(s, bus, devfn);
+    }
+    return &f->as;
+}
+
+const PCIIOMMUOps xen_pviommu_pci_ops = {
+    .get_address_space = get_address_space,
+};
+
+void xen_pviommu_dma_init(XenPVIOMMUState *s)
+{
+    s->functions = g_hash_table_new(function_hash, function_equal);
+}
+
+static gboolean function_free(gpointer key, gpointer value, gpointer unused)
+{
+    XenPVIOMMUFunction *f = key;
+
+    f->ctx->nr_devices--;
+    address_space_destroy(&f->as);
+    /* The regions, and f with them, stay: they are s's, and RCU looks on. */
+    return true;
+}
+
+void xen_pviommu_dma_finalize(XenPVIOMMUState *s)
+{
+    g_hash_table_foreach_remove(s->functions, function_free, NULL);
+    g_hash_table_unref(s->functions);
+}
+
+void xen_pviommu_dma_foreach(XenPVIOMMUState *s, XenPVIOMMUFunctionFunc *func,
+                             void *opaque)
+{
+    g_autoptr(GHashTable) buses = live_buses(s);
+    XenPVIOMMUFunction *f;
+    GHashTableIter iter;
+
+    g_hash_table_iter_init(&iter, s->functions);
+    while (g_hash_table_iter_next(&iter, (void **)&f, NULL)) {
+        uint8_t path[XEN_PVIOMMU_MAX_PATH];
+        unsigned pos = sizeof(path);
+
+        if (!g_hash_table_contains(buses, f->bus)) {
+            continue;
+        }
+        path[--pos] = f->devfn;
+        for (PCIDevice *dev = f->bus->parent_dev; dev && pos;
+             dev = pci_get_bus(dev)->parent_dev) {
+            path[--pos] = dev->devfn;
+        }
+        func(opaque, path + pos, sizeof(path) - pos, f->ctx);
+    }
+}
+
+bool xen_pviommu_dma_attach_path(XenPVIOMMUState *s, const uint8_t *path,
+                                 unsigned len, XenPVIOMMUContext *ctx)
+{
+    PCIBus *bus = pci_get_bus(PCI_DEVICE(s));
+    XenPVIOMMUFunction *f;
+
+    for (; len > 1; path++, len--) {
+        PCIBus *child;
+
+        QLIST_FOREACH(child, &bus->child, sibling) {
+            if (child->parent_dev && child->parent_dev->devfn == *path) {
+                break;
+            }
+        }
+        if (!child) {
+            return false;
+        }
+        bus = child;
+    }
+    f = function_find(s, bus, *path);
+    if (!f) {
+        f = function_new(s, bus, *path);
+    }
+    function_attach(f, ctx);
+    return true;
+}
+
+static void memory_region_class_init(ObjectClass *klass,
+                                     XEN_PVIOMMU_CONST void *data)
+{
+    IOMMUMemoryRegionClass *imrc = IOMMU_MEMORY_REGION_CLASS(klass);
+
+    imrc->translate = function_translate;
+    imrc->replay = function_replay;
+    imrc->notify_flag_changed = function_notifiers_changed;
+    imrc->get_min_page_size = function_min_page_size;
+}
+
+static const TypeInfo memory_region_info = {
+    .name = TYPE_XEN_PVIOMMU_MEMORY_REGION,
+    .parent = TYPE_IOMMU_MEMORY_REGION,
+    .class_init = memory_region_class_init,
+};
+
+static void xen_pviommu_dma_register(void)
+{
+    type_register_static(&memory_region_info);
+}
+
+type_init(xen_pviommu_dma_register)

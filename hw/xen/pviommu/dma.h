@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The DMA side: one address space for each PCI function that can do DMA
+ *
+ * Until the big switch a function sees the system's memory; after it, what
+ * its context maps, and reserved ranges 1:1.
+ *
+ * Locking: BQL for all of it but translation, which any thread does within
+ * an RCU critical section.
+ */
+
+#ifndef HW_XEN_PVIOMMU_DMA_H
+#define HW_XEN_PVIOMMU_DMA_H
+
+#include "device.h"
+
+/* The longest way from the root bus to a function, in bridges and itself. */
+#define XEN_PVIOMMU_MAX_PATH 64
+
+typedef struct XenPVIOMMUFunction XenPVIOMMUFunction;
+
+extern const PCIIOMMUOps xen_pviommu_pci_ops;
+extern const XenPVIOMMUClientOps xen_pviommu_client_ops;
+
+void xen_pviommu_dma_init(XenPVIOMMUState *s);
+void xen_pviommu_dma_finalize(XenPVIOMMUState *s);
+
+/** xen_pviommu_dma_update: show functions what core.identity says */
+void xen_pviommu_dma_update(XenPVIOMMUState *s);
+
+/**
+ * XenPVIOMMUFunctionFunc: a function that is attached
+ * @path: devfns of the bridges on the way from the root bus, and its own;
+ *        unlike bus numbers these are the machine's, not the guest's
+ */
+typedef void XenPVIOMMUFunctionFunc(void *opaque, const uint8_t *path,
+                                    unsigned len, XenPVIOMMUContext *ctx);
+
+/** xen_pviommu_dma_foreach: visit all functions of the machine */
+void xen_pviommu_dma_foreach(XenPVIOMMUState *s, XenPVIOMMUFunctionFunc *func,
+                             void *opaque);
+
+/** xen_pviommu_dma_attach_path: false if the machine has no such place */
+bool xen_pviommu_dma_attach_path(XenPVIOMMUState *s, const uint8_t *path,
+                                 unsigned len, XenPVIOMMUContext *ctx);
+
+#endif /* HW_XEN_PVIOMMU_DMA_H */

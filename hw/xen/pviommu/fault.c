@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Faults: from the thread that does DMA to the ring in guest memory
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/bswap.h"
+#include "qemu/host-utils.h"
+#include "qemu/lockable.h"
+#include "qemu/main-loop.h"
+#include "hw/pci/msix.h"
+#include "device.h"
+#include "trace.h"
+
+static const char *reason_name(uint32_t reason)
+{
+    switch (reason) {
+    case XEN_IOMMU_FAULT_REASON_unmapped:
+        return "unmapped";
+    case XEN_IOMMU_FAULT_REASON_readonly:
+        return "readonly";
+    default:
+        return "out of range";
+    }
+}
+
+static bool fault_repeats(const XenPVIOMMUFault *a, const XenPVIOMMUFault *b)
+{
+    return a->sbdf == b->sbdf && a->ctx == b->ctx && a->flags == b->flags &&
+           a->reason == b->reason &&
+           a->addr >> XEN_IOMMU_PAGE_SHIFT == b->addr >> XEN_IOMMU_PAGE_SHIFT;
+}
+
+void xen_pviommu_fault_note(XenPVIOMMUState *s, const XenPVIOMMUFault *fault)
+{
+    XenPVIOMMUFaults *f = &s->faults;
+
+    WITH_QEMU_LOCK_GUARD(&f->lock) {
+        uint32_t next = (f->first + f->nr_waiting) % XEN_PVIOMMU_FAULTS_WAITING;
+        uint32_t last = (next + XEN_PVIOMMU_FAULTS_WAITING - 1) %
+                        XEN_PVIOMMU_FAULTS_WAITING;
+
+        if (f->nr_waiting && fault_repeats(fault, &f->waiting[last])) {
+            return;
+        }
+        f->count++;
+        if (f->nr_waiting == XEN_PVIOMMU_FAULTS_WAITING) {
+            f->lost++;
+            trace_xen_pviommu_fault_lost(f->lost);
+            return;
+        }
+        f->waiting[next] = *fault;
+        f->nr_waiting++;
+    }
+    trace_xen_pviommu_fault(fault->sbdf, fault->ctx, fault->addr,
+                            fault->flags & XEN_IOMMU_FAULT_write ? "write"
+                                                                 : "read",
+                            reason_name(fault->reason));
+    qemu_bh_schedule(f->bh);
+}
+
+static bool ring_has_room(const XenPVIOMMUFaults *f)
+{
+    return f->tail - f->head < f->size;
+}
+
+/* Take the oldest one that waits. */
+static bool fault_take(XenPVIOMMUFaults *f, XenPVIOMMUFault *fault)
+{
+    QEMU_LOCK_GUARD(&f->lock);
+
+    if (!f->nr_waiting) {
+        return false;
+    }
+    *fault = f->waiting[f->first];
+    f->first = (f->first + 1) % XEN_PVIOMMU_FAULTS_WAITING;
+    f->nr_waiting--;
+    return true;
+}
+
+static void fault_deliver(XenPVIOMMUState *s, const XenPVIOMMUFault *fault)
+{
+    XenPVIOMMUFaults *f = &s->faults;
+    struct xen_iommu_fault entry = {
+        .addr = cpu_to_le64(fault->addr),
+        .sbdf = cpu_to_le32(fault->sbdf),
+        .ctx = cpu_to_le16(fault->ctx),
+        .flags = cpu_to_le16(fault->flags),
+        .reason = cpu_to_le32(fault->reason),
+    };
+    uint64_t addr = f->ring + (f->tail & (f->size - 1)) * sizeof(entry);
+
+    if (xen_pviommu_guest_rw(addr, &entry, sizeof(entry), true)) {
+        WITH_QEMU_LOCK_GUARD(&f->lock) {
+            f->lost++;
+        }
+        xen_pviommu_guest_error(&s->core, "the fault ring is not in RAM");
+        return;
+    }
+    f->tail++;
+    trace_xen_pviommu_fault_delivered(f->tail);
+}
+
+static void faults_bh(void *opaque)
+{
+    XenPVIOMMUState *s = opaque;
+    XenPVIOMMUFaults *f = &s->faults;
+    uint32_t tail = f->tail;
+    XenPVIOMMUFault fault;
+
+    if (!(f->ctrl & XEN_PVIOMMU_FAULT_CTRL_ENABLE)) {
+        /* Nobody listens; they were counted and traced. */
+        while (fault_take(f, &fault)) {
+            ;
+        }
+        return;
+    }
+    while (xen_pviommu_may_dma(s) && ring_has_room(f) &&
+           fault_take(f, &fault)) {
+        fault_deliver(s, &fault);
+    }
+    if (f->tail != tail) {
+        msix_notify(PCI_DEVICE(s), XEN_PVIOMMU_MSIX_VECTOR_FAULT);
+    }
+}
+
+void xen_pviommu_faults_kick(XenPVIOMMUState *s)
+{
+    qemu_bh_schedule(s->faults.bh);
+}
+
+bool xen_pviommu_faults_valid(const XenPVIOMMUState *s)
+{
+    const XenPVIOMMUFaults *f = &s->faults;
+
+    if (!(f->ctrl & XEN_PVIOMMU_FAULT_CTRL_ENABLE)) {
+        return !f->ctrl;
+    }
+    return f->ctrl == XEN_PVIOMMU_FAULT_CTRL_ENABLE && is_power_of_2(f->size) &&
+           f->size <= XEN_PVIOMMU_FAULT_MAX_SIZE &&
+           !(f->ring % sizeof(struct xen_iommu_fault));
+}
+
+void xen_pviommu_faults_reset(XenPVIOMMUState *s)
+{
+    XenPVIOMMUFaults *f = &s->faults;
+
+    WITH_QEMU_LOCK_GUARD(&f->lock) {
+        f->nr_waiting = 0;
+        f->lost = 0;
+        f->count = 0;
+    }
+    f->ring = 0;
+    f->size = 0;
+    f->ctrl = 0;
+    f->head = 0;
+    f->tail = 0;
+}
+
+void xen_pviommu_faults_init(XenPVIOMMUState *s)
+{
+    qemu_mutex_init(&s->faults.lock);
+    s->faults.bh = qemu_bh_new_guarded(faults_bh, s,
+                                       &DEVICE(s)->mem_reentrancy_guard);
+}
+
+void xen_pviommu_faults_finalize(XenPVIOMMUState *s)
+{
+    qemu_bh_delete(s->faults.bh);
+    qemu_mutex_destroy(&s->faults.lock);
+}

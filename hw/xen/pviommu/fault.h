@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Faults: from the thread that does DMA to the ring in guest memory
+ *
+ * A fault is noted by any thread, and delivered by the main loop. One that
+ * repeats the last one noted, to the page, is not noted again until that is
+ * delivered: QEMU tries a failing access again for every few bytes of it.
+ */
+
+#ifndef HW_XEN_PVIOMMU_FAULT_H
+#define HW_XEN_PVIOMMU_FAULT_H
+
+#include "qemu/thread.h"
+#include "block/aio.h"
+#include "hw/xen/interface/iommu_op.h"
+
+#define XEN_PVIOMMU_FAULTS_WAITING 256
+
+typedef struct XenPVIOMMUState XenPVIOMMUState;
+
+/* As struct xen_iommu_fault, in host order. */
+typedef struct XenPVIOMMUFault {
+    uint64_t addr;
+    uint32_t sbdf;
+    uint32_t reason;
+    uint16_t ctx;
+    uint16_t flags;
+} XenPVIOMMUFault;
+
+typedef struct XenPVIOMMUFaults {
+    QemuMutex lock;             /* waiting, first, nr_waiting, lost, count */
+    XenPVIOMMUFault waiting[XEN_PVIOMMU_FAULTS_WAITING];
+    uint32_t first;
+    uint32_t nr_waiting;
+    uint32_t lost;
+    uint64_t count;             /* all that were noted, since reset */
+    QEMUBH *bh;
+
+    /* The ring, as the guest set it up; BQL. */
+    uint64_t ring;
+    uint32_t size;
+    uint32_t ctrl;
+    uint32_t head;
+    uint32_t tail;
+} XenPVIOMMUFaults;
+
+void xen_pviommu_faults_init(XenPVIOMMUState *s);
+void xen_pviommu_faults_finalize(XenPVIOMMUState *s);
+void xen_pviommu_faults_reset(XenPVIOMMUState *s);
+
+/** xen_pviommu_fault_note: any thread; takes no lock but its own */
+void xen_pviommu_fault_note(XenPVIOMMUState *s, const XenPVIOMMUFault *fault);
+
+/** xen_pviommu_faults_kick: the ring changed; deliver what waits. BQL. */
+void xen_pviommu_faults_kick(XenPVIOMMUState *s);
+
+/** xen_pviommu_faults_valid: a ring that could have been set up. BQL. */
+bool xen_pviommu_faults_valid(const XenPVIOMMUState *s);
+
+#endif /* HW_XEN_PVIOMMU_FAULT_H */

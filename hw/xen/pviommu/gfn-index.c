@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * GFN index: at which BFNs, in which contexts, a GFN is mapped
+ */
+
+#include "qemu/osdep.h"
+#include "bfn-table.h"
+#include "gfn-index.h"
+
+#define LEVEL_BITS      9
+#define LEVEL_SLOTS     (1u << LEVEL_BITS)
+#define TOP_LEVEL       ((GFN_INDEX_BITS - 1) / LEVEL_BITS)
+
+/*
+ * A set of places, each a context and a BFN packed into a key: nothing, one
+ * key (odd), or the address of a GTree of them.
+ */
+typedef uint64_t PlaceSet;
+
+typedef struct GfnNode GfnNode;
+
+/* Level 0 has sets only; its nodes end before child[]. */
+struct GfnNode {
+    PlaceSet set[LEVEL_SLOTS];
+    GfnNode *child[LEVEL_SLOTS];
+};
+
+struct GfnIndex {
+    GfnNode *root;
+};
+
+/* A run, by which the recursions below go. */
+typedef struct GfnRun {
+    uint64_t gfn;
+    uint64_t end;
+    uint64_t bfn;
+    uint16_t ctx;
+} GfnRun;
+
+static uint64_t place_key(uint16_t ctx, uint64_t bfn)
+{
+    return (uint64_t)ctx << BFN_TABLE_MAX_BITS | bfn;
+}
+
+static uint16_t place_ctx(uint64_t key)
+{
+    return key >> BFN_TABLE_MAX_BITS;
+}
+
+static uint64_t place_bfn(uint64_t key)
+{
+    return key & ((1ull << BFN_TABLE_MAX_BITS) - 1);
+}
+
+static bool set_is_single(PlaceSet set)
+{
+    return set & 1;
+}
+
+static GTree *set_tree(PlaceSet set)
+{
+    return (GTree *)(uintptr_t)set;
+}
+
+static gint place_compare(gconstpointer a, gconstpointer b, gpointer unused)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+    return x < y ? -1 : x > y;
+}
+
+static void tree_add(GTree *tree, uint64_t key)
+{
+    uint64_t *k = g_new(uint64_t, 1);
+
+    *k = key;
+    g_tree_insert(tree, k, k);
+}
+
+static void set_add(PlaceSet *set, uint64_t key)
+{
+    if (!*set) {
+        *set = key << 1 | 1;
+        return;
+    }
+    if (set_is_single(*set)) {
+        GTree *tree = g_tree_new_full(place_compare, NULL, g_free, NULL);
+
+        tree_add(tree, *set >> 1);
+        *set = (uintptr_t)tree;
+    }
+    tree_add(set_tree(*set), key);
+}
+
+static gboolean tree_first(gpointer key, gpointer value, gpointer first)
+{
+    *(uint64_t *)first = *(uint64_t *)key;
+    return true;
+}
+
+static bool set_remove(PlaceSet *set, uint64_t key)
+{
+    GTree *tree;
+
+    if (!*set) {
+        return false;
+    }
+    if (set_is_single(*set)) {
+        if (*set >> 1 != key) {
+            return false;
+        }
+        *set = 0;
+        return true;
+    }
+    tree = set_tree(*set);
+    if (!g_tree_remove(tree, &key)) {
+        return false;
+    }
+    if (g_tree_nnodes(tree) == 1) {
+        uint64_t last;
+
+        g_tree_foreach(tree, tree_first, &last);
+        g_tree_destroy(tree);
+        *set = last << 1 | 1;
+    }
+    return true;
+}
+
+static GfnNode *node_new(unsigned level)
+{
+    return g_malloc0(level ? sizeof(GfnNode) : offsetof(GfnNode, child));
+}
+
+static void node_free(GfnNode *n, unsigned level)
+{
+    for (unsigned i = 0; i < LEVEL_SLOTS; i++) {
+        if (n->set[i] && !set_is_single(n->set[i])) {
+            g_tree_destroy(set_tree(n->set[i]));
+        }
+        if (level && n->child[i]) {
+            node_free(n->child[i], level - 1);
+        }
+    }
+    g_free(n);
+}
+
+GfnIndex *gfn_index_new(void)
+{
+    GfnIndex *index = g_new(GfnIndex, 1);
+
+    index->root = node_new(TOP_LEVEL);
+    return index;
+}
+
+void gfn_index_free(GfnIndex *index)
+{
+    node_free(index->root, TOP_LEVEL);
+    g_free(index);
+}
+
+void gfn_index_clear(GfnIndex *index)
+{
+    node_free(index->root, TOP_LEVEL);
+    index->root = node_new(TOP_LEVEL);
+}
+
+static uint64_t level_span(unsigned level)
+{
+    return 1ull << (level * LEVEL_BITS);
+}
+
+/* The slots of the node at @base that [@gfn, @end) touches: [*first, *last]. */
+static void node_slots(unsigned level, uint64_t base, uint64_t gfn,
+                       uint64_t end, unsigned *first, unsigned *last)
+{
+    uint64_t span = level_span(level);
+
+    *first = gfn > base ? (gfn - base) / span : 0;
+    *last = MIN((end - 1 - base) / span, LEVEL_SLOTS - 1);
+}
+
+static GfnNode *node_child(GfnNode *n, unsigned level, unsigned i)
+{
+    if (!n->child[i]) {
+        n->child[i] = node_new(level - 1);
+    }
+    return n->child[i];
+}
+
+static void node_add(GfnNode *n, unsigned level, uint64_t base,
+                     const GfnRun *run)
+{
+    uint64_t span = level_span(level);
+    unsigned first, last;
+
+    node_slots(level, base, run->gfn, run->end, &first, &last);
+    for (unsigned i = first; i <= last; i++) {
+        uint64_t start = base + i * span;
+
+        if (run->gfn <= start && start + span <= run->end) {
+            set_add(&n->set[i], place_key(run->ctx,
+                                          run->bfn + (start - run->gfn)));
+        } else {
+            node_add(node_child(n, level, i), level - 1, start, run);
+        }
+    }
+}
+
+static void node_remove(GfnNode *n, unsigned level, uint64_t base,
+                        const GfnRun *run)
+{
+    uint64_t span = level_span(level);
+    unsigned first, last;
+
+    node_slots(level, base, run->gfn, run->end, &first, &last);
+    for (unsigned i = first; i <= last; i++) {
+        uint64_t start = base + i * span;
+        /* Where the run that @run is a part of would have begun this slot. */
+        uint64_t bfn = run->bfn + start - run->gfn;
+
+        if ((start >= run->gfn || run->bfn >= run->gfn - start) &&
+            set_remove(&n->set[i], place_key(run->ctx, bfn))) {
+            /* What stays of it goes one level down. */
+            if (start < run->gfn) {
+                GfnRun head = { start, run->gfn, bfn, run->ctx };
+
+                node_add(node_child(n, level, i), level - 1, start, &head);
+            }
+            if (run->end < start + span) {
+                GfnRun tail = { run->end, start + span,
+                                run->bfn + (run->end - run->gfn), run->ctx };
+
+                node_add(node_child(n, level, i), level - 1, start, &tail);
+            }
+        } else {
+            assert(level && n->child[i]);
+            node_remove(n->child[i], level - 1, start, run);
+        }
+    }
+}
+
+void gfn_index_add(GfnIndex *index, uint64_t gfn, uint64_t nr,
+                   uint16_t ctx, uint64_t bfn)
+{
+    GfnRun run = { gfn, gfn + nr, bfn, ctx };
+
+    node_add(index->root, TOP_LEVEL, 0, &run);
+}
+
+void gfn_index_remove(GfnIndex *index, uint64_t gfn, uint64_t nr,
+                      uint16_t ctx, uint64_t bfn)
+{
+    GfnRun run = { gfn, gfn + nr, bfn, ctx };
+
+    node_remove(index->root, TOP_LEVEL, 0, &run);
+}
+
+typedef struct GfnVisit {
+    GfnIndexFunc *func;
+    void *opaque;
+    uint64_t start;             /* of the slot the keys are in */
+    uint64_t gfn;               /* of the part that was asked for */
+    uint64_t nr;
+} GfnVisit;
+
+static void visit_place(const GfnVisit *v, uint64_t key)
+{
+    v->func(v->opaque, place_ctx(key), place_bfn(key) + (v->gfn - v->start),
+            v->gfn, v->nr);
+}
+
+static gboolean visit_tree_place(gpointer key, gpointer value, gpointer visit)
+{
+    visit_place(visit, *(uint64_t *)key);
+    return false;
+}
+
+static void node_visit(GfnNode *n, unsigned level, uint64_t base,
+                       uint64_t gfn, uint64_t end, GfnVisit *v)
+{
+    uint64_t span = level_span(level);
+    unsigned first, last;
+
+    node_slots(level, base, gfn, end, &first, &last);
+    for (unsigned i = first; i <= last; i++) {
+        uint64_t start = base + i * span;
+
+        if (n->set[i]) {
+            v->start = start;
+            v->gfn = MAX(start, gfn);
+            v->nr = MIN(start + span, end) - v->gfn;
+            if (set_is_single(n->set[i])) {
+                visit_place(v, n->set[i] >> 1);
+            } else {
+                g_tree_foreach(set_tree(n->set[i]), visit_tree_place, v);
+            }
+        }
+        if (level && n->child[i]) {
+            node_visit(n->child[i], level - 1, start, gfn, end, v);
+        }
+    }
+}
+
+void gfn_index_foreach(GfnIndex *index, uint64_t gfn, uint64_t nr,
+                       GfnIndexFunc *func, void *opaque)
+{
+    GfnVisit visit = { .func = func, .opaque = opaque };
+
+    node_visit(index->root, TOP_LEVEL, 0, gfn, gfn + nr, &visit);
+}

@@ -1,0 +1,466 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * iommu_op: one operation, decoded, checked and run
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/bswap.h"
+#include "iommu-op.h"
+#include "trace.h"
+
+QEMU_BUILD_BUG_ON(sizeof(struct xen_iommu_op) != 32);
+QEMU_BUILD_BUG_ON(sizeof(struct xen_iommu_fault) != 32);
+QEMU_BUILD_BUG_ON(sizeof(struct xen_iommu_reserved_range) != 16);
+
+/* Reserved ranges that one store to the guest carries. */
+#define RESERVED_CHUNK 32
+
+typedef struct OpInfo {
+    int (*run)(XenPVIOMMUCore *core, struct xen_iommu_op *op, uint16_t flags);
+    uint16_t flags;             /* those that may be set */
+    uint64_t feature;           /* that must be accepted */
+    bool unprivileged;          /* works without control of the IOMMU */
+} OpInfo;
+
+static bool has_feature(const XenPVIOMMUCore *core, uint64_t feature)
+{
+    return (core->accepted & feature) == feature;
+}
+
+/* ctx and nr_frames as they are on the wire; false for -EINVAL. */
+static bool decode_ctx(const XenPVIOMMUCore *core, uint16_t ctx, uint32_t *id)
+{
+    *id = le16_to_cpu(ctx);
+    return !*id || has_feature(core, XEN_IOMMU_FEATURE_CONTEXTS);
+}
+
+static bool decode_nr(const XenPVIOMMUCore *core, uint32_t nr_frames,
+                      uint64_t *nr)
+{
+    uint32_t n = le32_to_cpu(nr_frames);
+
+    *nr = n ? n : 1;
+    return !n || has_feature(core, XEN_IOMMU_FEATURE_RANGES);
+}
+
+static bool range_within(uint64_t start, uint64_t nr, uint64_t limit)
+{
+    return start < limit && nr <= limit - start;
+}
+
+static int op_query_reserved(XenPVIOMMUCore *core, struct xen_iommu_op *op,
+                             uint16_t flags)
+{
+    struct xen_iommu_op_query_reserved *u = &op->u.query_reserved;
+    uint32_t room = le32_to_cpu(u->nr_entries);
+    uint64_t addr = le64_to_cpu(u->ranges);
+    bool device = flags & XEN_IOMMUOP_query_reserved_device;
+    uint32_t id, nr = 0;
+
+    if (u->pad || u->pad1 || (u->sbdf && !device) || (u->ctx && device) ||
+        (device && !has_feature(core, XEN_IOMMU_FEATURE_CONTEXTS)) ||
+        !decode_ctx(core, u->ctx, &id)) {
+        return -XEN_IOMMU_EINVAL;
+    }
+    if (!xen_pviommu_context_find(core, id)) {
+        return -XEN_IOMMU_ENOENT;
+    }
+
+    /* A range longer than nr_frames can say takes several entries. */
+    for (int pass = 0; pass < 2; pass++) {
+        struct xen_iommu_reserved_range chunk[RESERVED_CHUNK];
+        unsigned in_chunk = 0;
+
+        nr = 0;
+        for (guint i = 0; i < core->reserved->len; i++) {
+            const XenPVIOMMUReserved *r =
+                &g_array_index(core->reserved, XenPVIOMMUReserved, i);
+
+            for (uint64_t done = 0, n; done < r->nr; done += n) {
+                n = MIN(r->nr - done, UINT32_MAX);
+                nr++;
+                if (!pass) {
+                    continue;
+                }
+                chunk[in_chunk++] = (struct xen_iommu_reserved_range) {
+                    .start_bfn = cpu_to_le64(r->bfn + done),
+                    .nr_frames = cpu_to_le32(n),
+                    .flags = cpu_to_le32(r->flags),
+                };
+                if (in_chunk == RESERVED_CHUNK) {
+                    if (core->client_ops->store(core->client, addr, chunk,
+                                                sizeof(chunk))) {
+                        return -XEN_IOMMU_EFAULT;
+                    }
+                    addr += sizeof(chunk);
+                    in_chunk = 0;
+                }
+            }
+        }
+        if (in_chunk && core->client_ops->store(core->client, addr, chunk,
+                                                in_chunk * sizeof(chunk[0]))) {
+            return -XEN_IOMMU_EFAULT;
+        }
+        if (!pass) {
+            u->nr_entries = cpu_to_le32(nr);
+            if (nr > room) {
+                return -XEN_IOMMU_ENOBUFS;
+            }
+        }
+    }
+    return 0;
+}
+
+static int op_map(XenPVIOMMUCore *core, struct xen_iommu_op *op, uint16_t flags)
+{
+    const struct xen_iommu_op_map *u = &op->u.map;
+    uint16_t domid = le16_to_cpu(u->domid);
+    BfnRun run = {
+        .bfn = le64_to_cpu(u->bfn),
+        .gfn = le64_to_cpu(u->gfn),
+        .readonly = flags & XEN_IOMMUOP_map_readonly,
+    };
+    XenPVIOMMUContext *ctx;
+    uint32_t id;
+    int ret;
+
+    if (!decode_ctx(core, u->ctx, &id) ||
+        !decode_nr(core, u->nr_frames, &run.nr) ||
+        !range_within(run.bfn, run.nr, xen_pviommu_bfn_limit(core)) ||
+        !range_within(run.gfn, run.nr, 1ull << GFN_INDEX_BITS)) {
+        return -XEN_IOMMU_EINVAL;
+    }
+    xen_pviommu_core_enable(core);
+    ctx = xen_pviommu_context_find(core, id);
+    ret = ctx ? xen_pviommu_context_map(core, ctx, domid, &run)
+              : -XEN_IOMMU_ENOENT;
+    if (!ret) {
+        core->counter[XEN_PVIOMMU_COUNTER_MAPS]++;
+    }
+    trace_xen_pviommu_map(id, run.bfn, run.gfn, run.nr, run.readonly, ret);
+    return ret;
+}
+
+static int op_unmap(XenPVIOMMUCore *core, struct xen_iommu_op *op,
+                    uint16_t flags)
+{
+    const struct xen_iommu_op_unmap *u = &op->u.unmap;
+    uint64_t bfn = le64_to_cpu(u->bfn);
+    XenPVIOMMUContext *ctx;
+    uint64_t nr;
+    uint32_t id;
+    int ret;
+
+    if (u->pad || u->pad1 || !decode_ctx(core, u->ctx, &id) ||
+        !decode_nr(core, u->nr_frames, &nr) ||
+        !range_within(bfn, nr, xen_pviommu_bfn_limit(core))) {
+        return -XEN_IOMMU_EINVAL;
+    }
+    xen_pviommu_core_enable(core);
+    ctx = xen_pviommu_context_find(core, id);
+    ret = ctx ? xen_pviommu_context_unmap(core, ctx, bfn, nr)
+              : -XEN_IOMMU_ENOENT;
+    if (!ret) {
+        core->counter[XEN_PVIOMMU_COUNTER_UNMAPS]++;
+    }
+    trace_xen_pviommu_unmap(id, bfn, nr, ret);
+    return ret;
+}
+
+static int op_flush(XenPVIOMMUCore *core, struct xen_iommu_op *op,
+                    uint16_t flags)
+{
+    const struct xen_iommu_op_flush *u = &op->u.flush;
+    uint64_t bfn = le64_to_cpu(u->bfn);
+    bool all = bfn == XEN_IOMMU_FLUSH_ALL && !u->nr_frames;
+    XenPVIOMMUContext *ctx;
+    uint64_t nr;
+    uint32_t id;
+
+    if (u->pad || u->pad1 || !decode_ctx(core, u->ctx, &id)) {
+        return -XEN_IOMMU_EINVAL;
+    }
+    if (!all && (!decode_nr(core, u->nr_frames, &nr) ||
+                 !range_within(bfn, nr, xen_pviommu_bfn_limit(core)))) {
+        return -XEN_IOMMU_EINVAL;
+    }
+    ctx = xen_pviommu_context_find(core, id);
+    if (!ctx) {
+        return -XEN_IOMMU_ENOENT;
+    }
+    if (all) {
+        bfn = 0;
+        nr = xen_pviommu_bfn_limit(core);
+    }
+    xen_pviommu_context_flush(core, ctx, bfn, nr);
+    core->counter[XEN_PVIOMMU_COUNTER_FLUSHES]++;
+    trace_xen_pviommu_flush(id, bfn, nr);
+    return 0;
+}
+
+static uint32_t supported_ops(const XenPVIOMMUCore *core);
+
+static int op_query_caps(XenPVIOMMUCore *core, struct xen_iommu_op *op,
+                         uint16_t flags)
+{
+    op->u.query_caps = (struct xen_iommu_op_query_caps) {
+        .features = cpu_to_le64(XEN_IOMMU_FEATURES_ALL),
+        .ops = cpu_to_le32(supported_ops(core)),
+        .max_contexts = cpu_to_le16(MIN(core->limits.max_contexts, UINT16_MAX)),
+        .bfn_bits = core->limits.bfn_bits,
+        .state = xen_pviommu_core_state(core),
+        .max_mappings = cpu_to_le64(core->limits.max_mappings),
+    };
+    return 0;
+}
+
+static void lookup_result(struct xen_iommu_op *op, const BfnRun *run)
+{
+    op->u.lookup.bfn = cpu_to_le64(run->bfn);
+    op->u.lookup.gfn = cpu_to_le64(run->gfn);
+    op->u.lookup.nr_frames = cpu_to_le32(run->nr);
+    op->flags = cpu_to_le16(run->readonly ? XEN_IOMMUOP_map_readonly : 0);
+}
+
+/* The run from @bfn on, as long as nr_frames can say. */
+static bool lookup_run(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
+                       uint64_t bfn, BfnRun *run)
+{
+    uint64_t end = MIN(bfn + UINT32_MAX, xen_pviommu_bfn_limit(core));
+
+    core->work++;
+    return bfn_table_next_run(ctx->table, bfn, end, run) && run->bfn == bfn;
+}
+
+static int op_lookup_bfn(XenPVIOMMUCore *core, struct xen_iommu_op *op,
+                         uint16_t flags)
+{
+    const struct xen_iommu_op_lookup *u = &op->u.lookup;
+    uint64_t bfn = le64_to_cpu(u->bfn);
+    XenPVIOMMUContext *ctx;
+    uint32_t id;
+    BfnRun run;
+
+    if (u->gfn || u->pad || u->nr_frames || !decode_ctx(core, u->ctx, &id) ||
+        !range_within(bfn, 1, xen_pviommu_bfn_limit(core))) {
+        return -XEN_IOMMU_EINVAL;
+    }
+    ctx = xen_pviommu_context_find(core, id);
+    if (!ctx || !lookup_run(core, ctx, bfn, &run)) {
+        return -XEN_IOMMU_ENOENT;
+    }
+    lookup_result(op, &run);
+    return 0;
+}
+
+typedef struct GfnLookup {
+    XenPVIOMMUCore *core;
+    uint16_t ctx;
+    uint64_t from;
+    uint64_t found;
+} GfnLookup;
+
+static void lookup_place(void *opaque, uint16_t ctx, uint64_t bfn,
+                         uint64_t gfn, uint64_t nr)
+{
+    GfnLookup *l = opaque;
+
+    l->core->work++;
+    if (ctx == l->ctx && bfn >= l->from) {
+        l->found = MIN(l->found, bfn);
+    }
+}
+
+static int op_lookup_gfn(XenPVIOMMUCore *core, struct xen_iommu_op *op,
+                         uint16_t flags)
+{
+    const struct xen_iommu_op_lookup *u = &op->u.lookup;
+    uint64_t gfn = le64_to_cpu(u->gfn);
+    GfnLookup lookup = {
+        .core = core,
+        .from = le64_to_cpu(u->bfn),
+        .found = UINT64_MAX,
+    };
+    XenPVIOMMUContext *ctx;
+    uint32_t id;
+    BfnRun run;
+
+    if (u->pad || u->nr_frames || !decode_ctx(core, u->ctx, &id) ||
+        !range_within(lookup.from, 1, xen_pviommu_bfn_limit(core)) ||
+        !range_within(gfn, 1, 1ull << GFN_INDEX_BITS)) {
+        return -XEN_IOMMU_EINVAL;
+    }
+    ctx = xen_pviommu_context_find(core, id);
+    if (!ctx) {
+        return -XEN_IOMMU_ENOENT;
+    }
+    lookup.ctx = id;
+    gfn_index_foreach(core->gfn_index, gfn, 1, lookup_place, &lookup);
+    if (lookup.found == UINT64_MAX ||
+        !lookup_run(core, ctx, lookup.found, &run)) {
+        return -XEN_IOMMU_ENOENT;
+    }
+    lookup_result(op, &run);
+    return 0;
+}
+
+static bool context_pads_zero(const struct xen_iommu_op_context *u)
+{
+    return !u->pad && !u->pad1 && !u->pad2[0] && !u->pad2[1];
+}
+
+static int op_alloc_context(XenPVIOMMUCore *core, struct xen_iommu_op *op,
+                            uint16_t flags)
+{
+    struct xen_iommu_op_context *u = &op->u.context;
+    XenPVIOMMUContext *ctx;
+
+    if (u->ctx || !context_pads_zero(u)) {
+        return -XEN_IOMMU_EINVAL;
+    }
+    ctx = xen_pviommu_context_alloc(core);
+    if (!ctx) {
+        return -XEN_IOMMU_ENOSPC;
+    }
+    u->ctx = cpu_to_le16(ctx->id);
+    return 0;
+}
+
+static int op_free_context(XenPVIOMMUCore *core, struct xen_iommu_op *op,
+                           uint16_t flags)
+{
+    const struct xen_iommu_op_context *u = &op->u.context;
+    uint32_t id = le16_to_cpu(u->ctx);
+    XenPVIOMMUContext *ctx;
+
+    /* The default context is always there. */
+    if (id == XEN_IOMMU_CTX_DEFAULT || !context_pads_zero(u)) {
+        return -XEN_IOMMU_EINVAL;
+    }
+    ctx = xen_pviommu_context_find(core, id);
+    return ctx ? xen_pviommu_context_free(core, ctx) : -XEN_IOMMU_ENOENT;
+}
+
+static int op_attach_device(XenPVIOMMUCore *core, struct xen_iommu_op *op,
+                            uint16_t flags)
+{
+    const struct xen_iommu_op_attach_device *u = &op->u.attach_device;
+    uint32_t sbdf = le32_to_cpu(u->sbdf);
+    uint32_t id = le16_to_cpu(u->ctx);
+    XenPVIOMMUContext *ctx;
+    int ret;
+
+    if (u->pad || u->pad1[0] || u->pad1[1]) {
+        return -XEN_IOMMU_EINVAL;
+    }
+    xen_pviommu_core_enable(core);
+    ctx = xen_pviommu_context_find(core, id);
+    ret = ctx ? core->client_ops->attach(core->client, sbdf, ctx)
+              : -XEN_IOMMU_ENOENT;
+    trace_xen_pviommu_attach(sbdf, id, ret);
+    return ret;
+}
+
+static int op_enable(XenPVIOMMUCore *core, struct xen_iommu_op *op,
+                     uint16_t flags)
+{
+    const struct xen_iommu_op_enable *u = &op->u.enable;
+
+    if (u->pad[0] || u->pad[1] || u->pad[2]) {
+        return -XEN_IOMMU_EINVAL;
+    }
+    xen_pviommu_core_enable(core);
+    return 0;
+}
+
+static const OpInfo op_info[] = {
+    [XEN_IOMMUOP_query_reserved] = {
+        .run = op_query_reserved,
+        .flags = XEN_IOMMUOP_query_reserved_device,
+    },
+    [XEN_IOMMUOP_map] = {
+        .run = op_map,
+        .flags = XEN_IOMMUOP_map_readonly,
+    },
+    [XEN_IOMMUOP_unmap] = {
+        .run = op_unmap,
+    },
+    [XEN_IOMMUOP_flush] = {
+        .run = op_flush,
+    },
+    [XEN_IOMMUOP_query_caps] = {
+        .run = op_query_caps,
+        .unprivileged = true,
+    },
+    [XEN_IOMMUOP_lookup_bfn] = {
+        .run = op_lookup_bfn,
+        .feature = XEN_IOMMU_FEATURE_LOOKUP,
+    },
+    [XEN_IOMMUOP_lookup_gfn] = {
+        .run = op_lookup_gfn,
+        .feature = XEN_IOMMU_FEATURE_LOOKUP,
+    },
+    [XEN_IOMMUOP_alloc_context] = {
+        .run = op_alloc_context,
+        .feature = XEN_IOMMU_FEATURE_CONTEXTS,
+    },
+    [XEN_IOMMUOP_free_context] = {
+        .run = op_free_context,
+        .feature = XEN_IOMMU_FEATURE_CONTEXTS,
+    },
+    [XEN_IOMMUOP_attach_device] = {
+        .run = op_attach_device,
+        .feature = XEN_IOMMU_FEATURE_CONTEXTS,
+    },
+    [XEN_IOMMUOP_enable] = {
+        .run = op_enable,
+    },
+};
+
+/* What neither this code nor the backend leaves out. */
+static uint32_t supported_ops(const XenPVIOMMUCore *core)
+{
+    uint32_t ops = 0;
+
+    for (unsigned op = 0; op < ARRAY_SIZE(op_info); op++) {
+        if (op_info[op].run) {
+            ops |= 1u << op;
+        }
+    }
+    return ops & core->backend_ops->ops;
+}
+
+static int op_check(const XenPVIOMMUCore *core, uint16_t op, uint16_t flags)
+{
+    if (op >= ARRAY_SIZE(op_info) || !(supported_ops(core) & (1u << op))) {
+        return -XEN_IOMMU_EOPNOTSUPP;
+    }
+    if (!core->control && !op_info[op].unprivileged) {
+        return -XEN_IOMMU_EACCES;
+    }
+    if (!has_feature(core, op_info[op].feature) ||
+        (flags & ~op_info[op].flags)) {
+        return -XEN_IOMMU_EINVAL;
+    }
+    return 0;
+}
+
+void xen_pviommu_op_execute(XenPVIOMMUCore *core, struct xen_iommu_op *op)
+{
+    uint16_t code = le16_to_cpu(op->op);
+    uint16_t flags = le16_to_cpu(op->flags);
+    int ret = op_check(core, code, flags);
+
+    core->work++;
+    if (!ret) {
+        ret = op_info[code].run(core, op, flags);
+    }
+    op->status = cpu_to_le32(ret);
+    core->counter[XEN_PVIOMMU_COUNTER_OPS]++;
+    trace_xen_pviommu_op(code, flags, ret);
+    if (ret) {
+        core->counter[XEN_PVIOMMU_COUNTER_ERRORS]++;
+        xen_pviommu_guest_error(core, "operation %u (flags 0x%x): error %d",
+                                code, flags, ret);
+    }
+}

@@ -1,0 +1,585 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The PCI front of the paravirtual IOMMU: registers, doorbells, properties
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/bswap.h"
+#include "qapi/error.h"
+#include "hw/i386/pc.h"
+#include "hw/pci/msix.h"
+#include "hw/pci/pci_bus.h"
+#include "migration/vmstate.h"
+#include "device.h"
+#include "dma.h"
+#include "iommu-op.h"
+#include "trace.h"
+
+#define REGS_SIZE       0x1000
+#define BLOCKS_SIZE     (XEN_PVIOMMU_MAX_BLOCKS * XEN_PVIOMMU_BLOCK_STRIDE)
+
+/* Operations copied at a time. */
+#define OP_CHUNK        64
+/* Runs that one doorbell may touch; a few milliseconds of work. */
+#define DOORBELL_WORK   16384
+
+#define MAX_OPS_LIMIT   65536
+
+/* Where x86 devices write their interrupts. */
+#define MSI_WINDOW_BFN  0xfee00
+#define MSI_WINDOW_NR   0x100
+
+bool xen_pviommu_may_dma(const XenPVIOMMUState *s)
+{
+    return pci_get_word(s->parent_obj.config + PCI_COMMAND) &
+           PCI_COMMAND_MASTER;
+}
+
+int xen_pviommu_guest_rw(uint64_t addr, void *buf, size_t len, bool write)
+{
+    const MemTxAttrs ram_only = { .memory = true };
+
+    if (addr + len < addr ||
+        address_space_rw(&address_space_memory, addr, ram_only, buf, len,
+                         write) != MEMTX_OK) {
+        return -XEN_IOMMU_EFAULT;
+    }
+    return 0;
+}
+
+/*
+ * Copy operations in, if what becomes of them can be stored again. As many
+ * of the @nr as there is RAM for; 0 if there is none.
+ */
+static unsigned fetch_ops(uint64_t addr, struct xen_iommu_op *ops, unsigned nr)
+{
+    const MemTxAttrs ram_only = { .memory = true };
+
+    for (;; nr = 1) {
+        size_t len = nr * sizeof(*ops);
+
+        if (address_space_access_valid(&address_space_memory, addr, len, true,
+                                       ram_only) &&
+            !xen_pviommu_guest_rw(addr, ops, len, false)) {
+            return nr;
+        }
+        if (nr <= 1) {
+            return 0;
+        }
+    }
+}
+
+static void ring_doorbell(XenPVIOMMUState *s, unsigned i, uint32_t count)
+{
+    XenPVIOMMUBlock *block = &s->blocks[i];
+    uint32_t limit = MIN(count, s->max_ops);
+    struct xen_iommu_op ops[OP_CHUNK];
+
+    trace_xen_pviommu_doorbell(i, block->array, count);
+    s->core.counter[XEN_PVIOMMU_COUNTER_DOORBELLS]++;
+    s->core.work = 0;
+    block->done = 0;
+    block->result = xen_pviommu_may_dma(s) ? 0 : -XEN_IOMMU_EIO;
+
+    while (!block->result && block->done < limit &&
+           s->core.work < DOORBELL_WORK) {
+        uint64_t addr = block->array + (uint64_t)block->done * sizeof(ops[0]);
+        unsigned nr = fetch_ops(addr, ops, MIN(limit - block->done, OP_CHUNK));
+        unsigned n;
+
+        for (n = 0; n < nr && s->core.work < DOORBELL_WORK; n++) {
+            xen_pviommu_op_execute(&s->core, &ops[n]);
+        }
+        block->done += n;
+        if (!n || xen_pviommu_guest_rw(addr, ops, n * sizeof(ops[0]), true)) {
+            block->result = -XEN_IOMMU_EFAULT;
+        }
+    }
+    if (block->result) {
+        xen_pviommu_guest_error(&s->core, "block %u, array 0x%" PRIx64
+                                ": error %d after %u operations", i,
+                                block->array, block->result, block->done);
+    }
+    trace_xen_pviommu_done(i, block->done, block->result);
+}
+
+static uint64_t read_counter(XenPVIOMMUState *s, unsigned n)
+{
+    switch (n) {
+    case XEN_PVIOMMU_COUNTER_FAULTS:
+        return s->faults.count;
+    case XEN_PVIOMMU_COUNTER_MAPPED:
+        return s->core.mapped_frames;
+    case XEN_PVIOMMU_COUNTER_PENDING:
+        return s->core.pending_frames;
+    default:
+        return n < XEN_PVIOMMU_NR_EVENT_COUNTERS ? s->core.counter[n] : 0;
+    }
+}
+
+static uint32_t read_reg32(XenPVIOMMUState *s, hwaddr reg)
+{
+    const XenPVIOMMUFaults *f = &s->faults;
+
+    if (reg >= XEN_PVIOMMU_REG_COUNTER(0) &&
+        reg < XEN_PVIOMMU_REG_COUNTER(XEN_PVIOMMU_NR_COUNTERS)) {
+        uint64_t value = read_counter(s, (reg - XEN_PVIOMMU_REG_COUNTER(0)) / 8);
+
+        return reg & 4 ? value >> 32 : value;
+    }
+    switch (reg) {
+    case XEN_PVIOMMU_REG_VERSION:
+        return XEN_PVIOMMU_VERSION;
+    case XEN_PVIOMMU_REG_NR_BLOCKS:
+        return XEN_PVIOMMU_MAX_BLOCKS;
+    case XEN_PVIOMMU_REG_FEATURES:
+        return (uint32_t)XEN_IOMMU_FEATURES_ALL;
+    case XEN_PVIOMMU_REG_FEATURES + 4:
+        return XEN_IOMMU_FEATURES_ALL >> 32;
+    case XEN_PVIOMMU_REG_ACCEPTED:
+        return s->core.accepted;
+    case XEN_PVIOMMU_REG_ACCEPTED + 4:
+        return s->core.accepted >> 32;
+    case XEN_PVIOMMU_REG_MAX_OPS:
+        return s->max_ops;
+    case XEN_PVIOMMU_REG_BFN_BITS:
+        return s->core.limits.bfn_bits;
+    case XEN_PVIOMMU_REG_STATE:
+        return xen_pviommu_core_state(&s->core);
+    case XEN_PVIOMMU_REG_FAULT_CTRL:
+        return f->ctrl;
+    case XEN_PVIOMMU_REG_FAULT_RING:
+        return f->ring;
+    case XEN_PVIOMMU_REG_FAULT_RING + 4:
+        return f->ring >> 32;
+    case XEN_PVIOMMU_REG_FAULT_SIZE:
+        return f->size;
+    case XEN_PVIOMMU_REG_FAULT_HEAD:
+        return f->head;
+    case XEN_PVIOMMU_REG_FAULT_TAIL:
+        return f->tail;
+    case XEN_PVIOMMU_REG_FAULT_LOST:
+        return f->lost;
+    default:
+        return 0;
+    }
+}
+
+static void write_fault_ctrl(XenPVIOMMUState *s, uint32_t value)
+{
+    XenPVIOMMUFaults *f = &s->faults;
+    uint32_t old = f->ctrl;
+
+    f->ctrl = value;
+    if (!xen_pviommu_faults_valid(s)) {
+        xen_pviommu_guest_error(&s->core, "fault ring 0x%" PRIx64 ", %u "
+                                "entries, control 0x%x: not valid",
+                                f->ring, f->size, value);
+        f->ctrl = old;
+    } else if (f->ctrl && !old) {
+        f->head = 0;
+        f->tail = 0;
+    }
+}
+
+static void write_reg32(XenPVIOMMUState *s, hwaddr reg, uint32_t value)
+{
+    XenPVIOMMUFaults *f = &s->faults;
+    bool ring_fixed = f->ctrl & XEN_PVIOMMU_FAULT_CTRL_ENABLE;
+
+    switch (reg) {
+    case XEN_PVIOMMU_REG_ACCEPTED:
+        s->core.accepted = deposit64(s->core.accepted, 0, 32, value) &
+                           XEN_IOMMU_FEATURES_ALL;
+        return;
+    case XEN_PVIOMMU_REG_ACCEPTED + 4:
+        s->core.accepted = deposit64(s->core.accepted, 32, 32, value) &
+                           XEN_IOMMU_FEATURES_ALL;
+        return;
+    case XEN_PVIOMMU_REG_FAULT_CTRL:
+        write_fault_ctrl(s, value);
+        return;
+    case XEN_PVIOMMU_REG_FAULT_HEAD:
+        f->head = value;
+        xen_pviommu_faults_kick(s);
+        return;
+    case XEN_PVIOMMU_REG_FAULT_RING:
+        if (!ring_fixed) {
+            f->ring = deposit64(f->ring, 0, 32, value);
+            return;
+        }
+        break;
+    case XEN_PVIOMMU_REG_FAULT_RING + 4:
+        if (!ring_fixed) {
+            f->ring = deposit64(f->ring, 32, 32, value);
+            return;
+        }
+        break;
+    case XEN_PVIOMMU_REG_FAULT_SIZE:
+        if (!ring_fixed) {
+            f->size = value;
+            return;
+        }
+        break;
+    }
+    xen_pviommu_guest_error(&s->core, "write of 0x%x to register 0x%" HWADDR_PRIx
+                            " ignored", value, reg);
+}
+
+static uint32_t read_block32(XenPVIOMMUState *s, hwaddr addr)
+{
+    const XenPVIOMMUBlock *block = &s->blocks[addr / XEN_PVIOMMU_BLOCK_STRIDE];
+
+    switch (addr % XEN_PVIOMMU_BLOCK_STRIDE) {
+    case XEN_PVIOMMU_BLOCK_ARRAY:
+        return block->array;
+    case XEN_PVIOMMU_BLOCK_ARRAY + 4:
+        return block->array >> 32;
+    case XEN_PVIOMMU_BLOCK_DONE:
+        return block->done;
+    case XEN_PVIOMMU_BLOCK_RESULT:
+        return block->result;
+    default:
+        return 0;
+    }
+}
+
+static void write_block32(XenPVIOMMUState *s, hwaddr addr, uint32_t value)
+{
+    unsigned i = addr / XEN_PVIOMMU_BLOCK_STRIDE;
+    XenPVIOMMUBlock *block = &s->blocks[i];
+
+    switch (addr % XEN_PVIOMMU_BLOCK_STRIDE) {
+    case XEN_PVIOMMU_BLOCK_ARRAY:
+        block->array = deposit64(block->array, 0, 32, value);
+        return;
+    case XEN_PVIOMMU_BLOCK_ARRAY + 4:
+        block->array = deposit64(block->array, 32, 32, value);
+        return;
+    case XEN_PVIOMMU_BLOCK_DOORBELL:
+        ring_doorbell(s, i, value);
+        return;
+    case XEN_PVIOMMU_BLOCK_DOORBELL + 4:
+        /* The upper half of a doorbell written in 64 bits. */
+        return;
+    }
+    xen_pviommu_guest_error(&s->core, "write of 0x%x to block register 0x%"
+                            HWADDR_PRIx " ignored", value, addr);
+}
+
+/* Both register regions are 32-bit registers; other widths come down to it. */
+static uint64_t read_as_32(XenPVIOMMUState *s, hwaddr addr, unsigned size,
+                           uint32_t (*read32)(XenPVIOMMUState *, hwaddr))
+{
+    uint64_t value = read32(s, addr & ~3);
+
+    if (size == 8) {
+        value |= (uint64_t)read32(s, addr + 4) << 32;
+    } else {
+        value = extract64(value, (addr & 3) * 8, size * 8);
+    }
+    return value;
+}
+
+static void write_as_32(XenPVIOMMUState *s, hwaddr addr, uint64_t value,
+                        unsigned size,
+                        void (*write32)(XenPVIOMMUState *, hwaddr, uint32_t))
+{
+    if (size < 4) {
+        xen_pviommu_guest_error(&s->core, "%u-byte write to register 0x%"
+                                HWADDR_PRIx " ignored", size, addr);
+        return;
+    }
+    write32(s, addr, value);
+    if (size == 8) {
+        write32(s, addr + 4, value >> 32);
+    }
+}
+
+static uint64_t regs_read(void *opaque, hwaddr addr, unsigned size)
+{
+    uint64_t value = read_as_32(opaque, addr, size, read_reg32);
+
+    trace_xen_pviommu_reg_read(addr, size, value);
+    return value;
+}
+
+static void regs_write(void *opaque, hwaddr addr, uint64_t value, unsigned size)
+{
+    trace_xen_pviommu_reg_write(addr, size, value);
+    write_as_32(opaque, addr, value, size, write_reg32);
+}
+
+static uint64_t blocks_read(void *opaque, hwaddr addr, unsigned size)
+{
+    return read_as_32(opaque, addr, size, read_block32);
+}
+
+static void blocks_write(void *opaque, hwaddr addr, uint64_t value,
+                         unsigned size)
+{
+    write_as_32(opaque, addr, value, size, write_block32);
+}
+
+static const MemoryRegionOps regs_ops = {
+    .read = regs_read,
+    .write = regs_write,
+    .endianness = DEVICE_LITTLE_ENDIAN,
+    .valid = { .min_access_size = 1, .max_access_size = 8 },
+    .impl = { .min_access_size = 1, .max_access_size = 8 },
+};
+
+static const MemoryRegionOps blocks_ops = {
+    .read = blocks_read,
+    .write = blocks_write,
+    .endianness = DEVICE_LITTLE_ENDIAN,
+    .valid = { .min_access_size = 1, .max_access_size = 8 },
+    .impl = { .min_access_size = 1, .max_access_size = 8 },
+};
+
+static void pages_lost(void *opaque, uint64_t gfn, uint64_t nr)
+{
+    XenPVIOMMUState *s = opaque;
+
+    xen_pviommu_core_invalidate(&s->core, gfn, nr);
+}
+
+/* What the machine must be like, and have no other of. */
+static bool check_machine(XenPVIOMMUState *s, Error **errp)
+{
+    Object *machine = qdev_get_machine();
+    PCIBus *bus = pci_get_bus(PCI_DEVICE(s));
+
+    if (!object_dynamic_cast(machine, TYPE_PC_MACHINE)) {
+        error_setg(errp, "xen-pviommu works on PC machines only");
+        error_append_hint(errp, "Use -machine q35, pc or xenfv.\n");
+        return false;
+    }
+    if (!pci_bus_is_root(bus) || bus->parent_dev) {
+        error_setg(errp, "xen-pviommu must be on the machine's root bus");
+        error_append_hint(errp, "Leave out its bus= option, or name the bus "
+                          "that the machine begins with (pcie.0 or pci.0).\n");
+        return false;
+    }
+    if (PC_MACHINE(machine)->iommu || bus->iommu_ops) {
+        error_setg(errp, "the machine has an IOMMU already");
+        error_append_hint(errp, "Give only one of -device xen-pviommu, "
+                          "intel-iommu, amd-iommu and virtio-iommu-pci.\n");
+        return false;
+    }
+    return true;
+}
+
+static bool check_properties(XenPVIOMMUState *s, Error **errp)
+{
+    const XenPVIOMMULimits *limits = &s->core.limits;
+
+    if (limits->bfn_bits < BFN_TABLE_MIN_BITS ||
+        limits->bfn_bits > BFN_TABLE_MAX_BITS) {
+        error_setg(errp, "bfn-bits must be between %d and %d",
+                   BFN_TABLE_MIN_BITS, BFN_TABLE_MAX_BITS);
+        return false;
+    }
+    if (!limits->max_mappings ||
+        limits->max_mappings > 1ull << BFN_TABLE_MAX_BITS) {
+        error_setg(errp, "max-mappings must be between 1 and %llu",
+                   1ull << BFN_TABLE_MAX_BITS);
+        return false;
+    }
+    if (!limits->max_contexts || limits->max_contexts > UINT16_MAX) {
+        error_setg(errp, "max-contexts must be between 1 and %u", UINT16_MAX);
+        return false;
+    }
+    if (!s->max_ops || s->max_ops > MAX_OPS_LIMIT) {
+        error_setg(errp, "max-ops must be between 1 and %u", MAX_OPS_LIMIT);
+        return false;
+    }
+    for (uint32_t i = 0; i < s->nr_reserved_regions; i++) {
+        ReservedRegion *r = &s->reserved_regions[i];
+        uint64_t low = range_lob(&r->range), high = range_upb(&r->range);
+
+        if (low % (1 << XEN_IOMMU_PAGE_SHIFT) ||
+            (high + 1) % (1 << XEN_IOMMU_PAGE_SHIFT) ||
+            high >> XEN_IOMMU_PAGE_SHIFT >> limits->bfn_bits) {
+            error_setg(errp, "reserved region 0x%" PRIx64 ":0x%" PRIx64
+                       " is not made of whole 4 KiB pages below bit %u",
+                       low, high, limits->bfn_bits + XEN_IOMMU_PAGE_SHIFT);
+            return false;
+        }
+        if (r->type > 1) {
+            error_setg(errp, "reserved region 0x%" PRIx64 ":0x%" PRIx64
+                       " has type %u", low, high, r->type);
+            error_append_hint(errp, "0 is memory, 1 is for interrupts.\n");
+            return false;
+        }
+    }
+    return true;
+}
+
+static void add_reserved_ranges(XenPVIOMMUState *s)
+{
+    uint64_t limit = xen_pviommu_bfn_limit(&s->core);
+
+    if (MSI_WINDOW_BFN < limit) {
+        xen_pviommu_core_reserve(&s->core, MSI_WINDOW_BFN, MSI_WINDOW_NR,
+                                 XEN_IOMMU_RESERVED_msi);
+    }
+    for (uint32_t i = 0; i < s->nr_reserved_regions; i++) {
+        ReservedRegion *r = &s->reserved_regions[i];
+        uint64_t bfn = range_lob(&r->range) >> XEN_IOMMU_PAGE_SHIFT;
+        uint64_t last = range_upb(&r->range) >> XEN_IOMMU_PAGE_SHIFT;
+
+        xen_pviommu_core_reserve(&s->core, bfn, last - bfn + 1,
+                                 r->type ? XEN_IOMMU_RESERVED_msi : 0);
+    }
+}
+
+static void xen_pviommu_realize(PCIDevice *dev, Error **errp)
+{
+    XenPVIOMMUState *s = XEN_PVIOMMU(dev);
+
+    if (!check_machine(s, errp) || !check_properties(s, errp)) {
+        return;
+    }
+
+    pci_config_set_device_id(dev->config, s->device_id);
+    memory_region_init(&s->bar, OBJECT(s), "xen-pviommu",
+                       XEN_PVIOMMU_BAR_SIZE);
+    memory_region_init_io(&s->regs, OBJECT(s), &regs_ops, s,
+                          "xen-pviommu-registers", REGS_SIZE);
+    memory_region_init_io(&s->blocks_mr, OBJECT(s), &blocks_ops, s,
+                          "xen-pviommu-blocks", BLOCKS_SIZE);
+    memory_region_add_subregion(&s->bar, 0, &s->regs);
+    memory_region_add_subregion(&s->bar, XEN_PVIOMMU_BLOCKS, &s->blocks_mr);
+    if (msix_init(dev, XEN_PVIOMMU_NR_MSIX_VECTORS,
+                  &s->bar, XEN_PVIOMMU_BAR, XEN_PVIOMMU_MSIX_TABLE,
+                  &s->bar, XEN_PVIOMMU_BAR, XEN_PVIOMMU_MSIX_PBA, 0, errp)) {
+        return;
+    }
+    msix_vector_use(dev, XEN_PVIOMMU_MSIX_VECTOR_FAULT);
+    pci_register_bar(dev, XEN_PVIOMMU_BAR, PCI_BASE_ADDRESS_SPACE_MEMORY,
+                     &s->bar);
+
+    s->core.backend_ops = &xen_pviommu_emulated_ops;
+    s->core.client_ops = &xen_pviommu_client_ops;
+    s->core.client = s;
+    xen_pviommu_core_init(&s->core);
+    add_reserved_ranges(s);
+    xen_pviommu_faults_init(s);
+    xen_pviommu_dma_init(s);
+    s->core.backend = xen_pviommu_emulated_new(pages_lost, s);
+
+    /* From here on the machine has its IOMMU. */
+    pci_setup_iommu(pci_get_bus(dev), &xen_pviommu_pci_ops, s);
+    PC_MACHINE(qdev_get_machine())->iommu = DEVICE(s);
+}
+
+static void xen_pviommu_exit(PCIDevice *dev)
+{
+    XenPVIOMMUState *s = XEN_PVIOMMU(dev);
+    PCIBus *bus = pci_get_bus(dev);
+
+    PC_MACHINE(qdev_get_machine())->iommu = NULL;
+    bus->iommu_ops = NULL;
+    bus->iommu_opaque = NULL;
+    xen_pviommu_dma_finalize(s);
+    xen_pviommu_core_finalize(&s->core);
+    xen_pviommu_emulated_free(s->core.backend);
+    xen_pviommu_faults_finalize(s);
+    msix_uninit(dev, &s->bar, &s->bar);
+}
+
+/* After all devices: none of them does DMA any more. */
+static void xen_pviommu_reset_exit(Object *obj, ResetType type)
+{
+    XenPVIOMMUState *s = XEN_PVIOMMU(obj);
+
+    trace_xen_pviommu_reset();
+    xen_pviommu_core_reset(&s->core);
+    xen_pviommu_dma_update(s);
+    xen_pviommu_faults_reset(s);
+    memset(s->blocks, 0, sizeof(s->blocks));
+}
+
+static const Property xen_pviommu_properties[] = {
+    DEFINE_PROP_UINT16("device-id", XenPVIOMMUState, device_id,
+                       XEN_PVIOMMU_PCI_DEVICE_ID),
+    DEFINE_PROP_BOOL("premap", XenPVIOMMUState, core.premap, true),
+    DEFINE_PROP_BOOL("control", XenPVIOMMUState, core.control, true),
+    DEFINE_PROP_UINT32("bfn-bits", XenPVIOMMUState, core.limits.bfn_bits, 36),
+    DEFINE_PROP_UINT64("max-mappings", XenPVIOMMUState,
+                       core.limits.max_mappings, 1ull << 24),
+    DEFINE_PROP_UINT32("max-contexts", XenPVIOMMUState,
+                       core.limits.max_contexts, 1024),
+    DEFINE_PROP_UINT32("max-ops", XenPVIOMMUState, max_ops, 512),
+    DEFINE_PROP_ARRAY("reserved-regions", XenPVIOMMUState, nr_reserved_regions,
+                      reserved_regions, qdev_prop_reserved_region,
+                      ReservedRegion),
+};
+
+static const struct {
+    const char *name;
+    const char *description;
+} property_descriptions[] = {
+    { "device-id", "PCI device ID (vendor 0x5853)" },
+    { "premap", "on: devices see guest memory 1:1 until the guest's driver "
+                "takes over; off: nothing is mapped from the start" },
+    { "control", "off: the guest may not change anything (-EACCES)" },
+    { "bfn-bits", "width of a bus frame number, 12 to 40; bus addresses have "
+                  "12 bits more" },
+    { "max-mappings", "4 KiB frames mapped or awaiting a flush at a time" },
+    { "max-contexts", "address spaces at a time, the default one included" },
+    { "max-ops", "operations that one doorbell runs, 1 to 65536" },
+    { "reserved-regions", "further bus addresses no guest maps and devices "
+                          "see 1:1, as first:last:type (0 memory, 1 MSI)" },
+};
+
+static void xen_pviommu_class_init(ObjectClass *klass,
+                                   XEN_PVIOMMU_CONST void *data)
+{
+    DeviceClass *dc = DEVICE_CLASS(klass);
+    PCIDeviceClass *k = PCI_DEVICE_CLASS(klass);
+    ResettableClass *rc = RESETTABLE_CLASS(klass);
+
+    k->realize = xen_pviommu_realize;
+    k->exit = xen_pviommu_exit;
+    k->vendor_id = XEN_PVIOMMU_PCI_VENDOR_ID;
+    k->device_id = XEN_PVIOMMU_PCI_DEVICE_ID;
+    k->class_id = XEN_PVIOMMU_PCI_CLASS;
+    k->revision = XEN_PVIOMMU_VERSION;
+    rc->phases.exit = xen_pviommu_reset_exit;
+    dc->desc = "Xen paravirtual IOMMU";
+    dc->vmsd = &xen_pviommu_vmstate;
+    dc->hotpluggable = false;
+    set_bit(DEVICE_CATEGORY_MISC, dc->categories);
+    device_class_set_props(dc, xen_pviommu_properties);
+    for (size_t i = 0; i < ARRAY_SIZE(property_descriptions); i++) {
+        object_class_property_set_description(
+            klass, property_descriptions[i].name,
+            property_descriptions[i].description);
+    }
+}
+
+static void xen_pviommu_instance_finalize(Object *obj)
+{
+    g_free(XEN_PVIOMMU(obj)->reserved_regions);
+}
+
+static const TypeInfo xen_pviommu_info = {
+    .name = TYPE_XEN_PVIOMMU,
+    .parent = TYPE_PCI_DEVICE,
+    .instance_size = sizeof(XenPVIOMMUState),
+    .instance_finalize = xen_pviommu_instance_finalize,
+    .class_init = xen_pviommu_class_init,
+    .interfaces = (XEN_PVIOMMU_CONST InterfaceInfo[]) {
+        { INTERFACE_CONVENTIONAL_PCI_DEVICE },
+        { },
+    },
+};
+
+static void xen_pviommu_register(void)
+{
+    type_register_static(&xen_pviommu_info);
+}
+
+type_init(xen_pviommu_register)

@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * iommu_op: a paravirtual IOMMU for Xen guests
+ *
+ * One array of 32-byte little-endian operations, executed in order; each gets
+ * its own status. The array travels as a hypercall argument or through the
+ * register blocks of the PCI function described at the end of this file.
+ *
+ * This header needs nothing but <stdint.h> (or the kernel's equivalent) and is
+ * shared by QEMU, guest drivers, the hypervisor and the tests. The whole
+ * contract is docs/specs/xen-pviommu.rst.
+ *
+ * Units: BFN, GFN and nr_frames count 4 KiB frames; fields named *_addr and
+ * "ranges" hold guest-physical byte addresses.
+ */
+
+#ifndef XEN_PUBLIC_IOMMU_OP_H
+#define XEN_PUBLIC_IOMMU_OP_H
+
+#ifndef __KERNEL__
+#include <stdint.h>
+#else
+#include <linux/types.h>
+#endif
+
+#define XEN_IOMMU_PAGE_SHIFT            12
+
+/* The guest itself, as the domid of a map (Xen's DOMID_SELF). */
+#define XEN_IOMMU_DOMID_SELF            0x7ff0U
+
+/*
+ * Error numbers: the values of Xen's public/errno.h, so that a status means
+ * the same on every host and guest. They are stored negated.
+ */
+#define XEN_IOMMU_EPERM                 1
+#define XEN_IOMMU_ENOENT                2
+#define XEN_IOMMU_ESRCH                 3
+#define XEN_IOMMU_EIO                   5
+#define XEN_IOMMU_E2BIG                 7
+#define XEN_IOMMU_EAGAIN                11
+#define XEN_IOMMU_ENOMEM                12
+#define XEN_IOMMU_EACCES                13
+#define XEN_IOMMU_EFAULT                14
+#define XEN_IOMMU_EBUSY                 16
+#define XEN_IOMMU_EEXIST                17
+#define XEN_IOMMU_ENODEV                19
+#define XEN_IOMMU_EINVAL                22
+#define XEN_IOMMU_ENOSPC                28
+#define XEN_IOMMU_EOPNOTSUPP            95
+#define XEN_IOMMU_EADDRNOTAVAIL         99
+#define XEN_IOMMU_ENOBUFS               105
+
+/* Operation codes; 0 is never one, so that a zeroed array does nothing. */
+#define XEN_IOMMUOP_query_reserved      1
+#define XEN_IOMMUOP_map                 2
+#define XEN_IOMMUOP_unmap               3
+#define XEN_IOMMUOP_flush               4
+#define XEN_IOMMUOP_query_caps          5
+#define XEN_IOMMUOP_lookup_bfn          6
+#define XEN_IOMMUOP_lookup_gfn          7
+#define XEN_IOMMUOP_alloc_context       8
+#define XEN_IOMMUOP_free_context        9
+#define XEN_IOMMUOP_attach_device       10
+#define XEN_IOMMUOP_enable              11
+
+/*
+ * Features. What a guest has not accepted, it must not use: nr_frames, ctx
+ * and the operations they bring are then what they were in the interface of
+ * 2018, pads that must be zero and operations that do not exist.
+ */
+#define XEN_IOMMU_FEATURE_RANGES        (1ULL << 0) /* nr_frames other than 0 */
+#define XEN_IOMMU_FEATURE_CONTEXTS      (1ULL << 1) /* ctx, *_context, attach_device */
+#define XEN_IOMMU_FEATURE_LOOKUP        (1ULL << 2) /* lookup_bfn, lookup_gfn */
+#define XEN_IOMMU_FEATURES_ALL          (XEN_IOMMU_FEATURE_RANGES | \
+                                         XEN_IOMMU_FEATURE_CONTEXTS | \
+                                         XEN_IOMMU_FEATURE_LOOKUP)
+
+/* The context every device starts in; it is always there. */
+#define XEN_IOMMU_CTX_DEFAULT           0
+
+/* A range the guest must not map over. */
+struct xen_iommu_reserved_range {
+    uint64_t start_bfn;
+    uint32_t nr_frames;
+    uint32_t flags;
+};
+#define XEN_IOMMU_RESERVED_msi          (1U << 0) /* where devices write interrupts */
+
+/*
+ * query_reserved: the reserved ranges that a map into ctx has to respect,
+ * ordered by start_bfn, none overlapping; with the device flag, those of one
+ * device instead. -ENOBUFS when there are more than nr_entries; nr_entries
+ * always returns how many there are.
+ */
+#define XEN_IOMMUOP_query_reserved_device (1U << 0)
+struct xen_iommu_op_query_reserved {
+    uint32_t nr_entries;        /* IN: room in ranges; OUT: how many there are */
+    uint32_t pad;
+    uint64_t ranges;            /* IN: address of xen_iommu_reserved_range[] */
+    uint32_t sbdf;              /* IN: with the device flag, else 0 */
+    uint16_t ctx;               /* IN: without the device flag, else 0 */
+    uint16_t pad1;
+};
+
+/* map: let devices of ctx reach nr_frames pages from gfn at bfn. */
+#define XEN_IOMMUOP_map_readonly        (1U << 0)
+struct xen_iommu_op_map {
+    uint64_t bfn;
+    uint64_t gfn;
+    uint16_t domid;             /* whose gfn; XEN_IOMMU_DOMID_SELF */
+    uint16_t ctx;
+    uint32_t nr_frames;         /* 0 and 1 both mean one */
+};
+
+/* unmap: take nr_frames pages at bfn away, whichever maps brought them. */
+struct xen_iommu_op_unmap {
+    uint64_t bfn;
+    uint64_t pad;
+    uint16_t pad1;
+    uint16_t ctx;
+    uint32_t nr_frames;
+};
+
+/*
+ * flush: when it is done no device holds a translation of what was unmapped
+ * in [bfn, bfn + nr_frames), and the pages behind it are let go.
+ */
+#define XEN_IOMMU_FLUSH_ALL             (~(uint64_t)0) /* bfn, with nr_frames 0 */
+struct xen_iommu_op_flush {
+    uint64_t bfn;
+    uint64_t pad;
+    uint16_t pad1;
+    uint16_t ctx;
+    uint32_t nr_frames;
+};
+
+/* query_caps: what works here; needs no feature and no privilege. */
+struct xen_iommu_op_query_caps {
+    uint64_t features;          /* OUT: XEN_IOMMU_FEATURE_*, offered */
+    uint32_t ops;               /* OUT: bit n set: operation n can succeed */
+    uint16_t max_contexts;      /* OUT: contexts at a time, the default one included */
+    uint8_t  bfn_bits;          /* OUT: a BFN is below 1 << bfn_bits */
+    uint8_t  state;             /* OUT: XEN_IOMMU_STATE_* */
+    uint64_t max_mappings;      /* OUT: frames mapped or awaiting a flush at a time */
+};
+#define XEN_IOMMU_STATE_identity        (1U << 0) /* the big switch is not pulled */
+#define XEN_IOMMU_STATE_control         (1U << 1) /* the guest may control the IOMMU */
+
+/*
+ * lookup_bfn: what bfn of ctx maps to. OUT: gfn, flags (map's), and nr_frames,
+ * how many frames from bfn on continue the same way.
+ * lookup_gfn: the lowest BFN not below bfn at which ctx maps gfn. OUT: bfn,
+ * flags, and nr_frames as above.
+ * -ENOENT when there is none.
+ */
+struct xen_iommu_op_lookup {
+    uint64_t bfn;
+    uint64_t gfn;
+    uint16_t pad;
+    uint16_t ctx;
+    uint32_t nr_frames;         /* OUT; IN: 0 */
+};
+
+/* alloc_context: ctx is OUT. free_context: ctx is IN, and has no devices. */
+struct xen_iommu_op_context {
+    uint16_t ctx;
+    uint16_t pad;
+    uint32_t pad1;
+    uint64_t pad2[2];
+};
+
+/*
+ * attach_device: from now on the device sees ctx, and all it saw before is
+ * flushed. Attaching to XEN_IOMMU_CTX_DEFAULT detaches it.
+ */
+struct xen_iommu_op_attach_device {
+    uint32_t sbdf;              /* segment << 16 | bus << 8 | device << 3 | function */
+    uint16_t ctx;
+    uint16_t pad;
+    uint64_t pad1[2];
+};
+
+/* enable: pull the big switch, if no modifying operation did so already. */
+struct xen_iommu_op_enable {
+    uint64_t pad[3];
+};
+
+struct xen_iommu_op {
+    uint16_t op;                /* IN: XEN_IOMMUOP_* */
+    uint16_t flags;             /* IN: XEN_IOMMUOP_<op>_*; lookup: OUT */
+    int32_t status;             /* OUT: 0 or a negated XEN_IOMMU_E*; IN: ignored */
+    union {
+        struct xen_iommu_op_query_reserved query_reserved;
+        struct xen_iommu_op_map map;
+        struct xen_iommu_op_unmap unmap;
+        struct xen_iommu_op_flush flush;
+        struct xen_iommu_op_query_caps query_caps;
+        struct xen_iommu_op_lookup lookup;
+        struct xen_iommu_op_context context;
+        struct xen_iommu_op_attach_device attach_device;
+        struct xen_iommu_op_enable enable;
+    } u;
+};
+
+/*
+ * The PCI function: class 0x0806, one memory BAR. Registers are little-endian;
+ * reads of 1, 2, 4 and 8 bytes work, writes take 4 or 8 bytes; 64-bit
+ * registers may be accessed as two halves.
+ */
+#define XEN_PVIOMMU_PCI_VENDOR_ID       0x5853
+#define XEN_PVIOMMU_PCI_DEVICE_ID       0x0003
+#define XEN_PVIOMMU_PCI_CLASS           0x0806
+#define XEN_PVIOMMU_BAR                 0
+#define XEN_PVIOMMU_BAR_SIZE            0x4000
+
+#define XEN_PVIOMMU_REG_VERSION         0x00 /* RO 32: XEN_PVIOMMU_VERSION */
+#define XEN_PVIOMMU_REG_NR_BLOCKS       0x04 /* RO 32: register blocks */
+#define XEN_PVIOMMU_REG_FEATURES        0x08 /* RO 64: XEN_IOMMU_FEATURE_* offered */
+#define XEN_PVIOMMU_REG_ACCEPTED        0x10 /* RW 64: those accepted; others stay 0 */
+#define XEN_PVIOMMU_REG_MAX_OPS         0x18 /* RO 32: most operations run by a doorbell */
+#define XEN_PVIOMMU_REG_BFN_BITS        0x1c /* RO 32 */
+#define XEN_PVIOMMU_REG_STATE           0x20 /* RO 32: XEN_IOMMU_STATE_* */
+#define XEN_PVIOMMU_REG_FAULT_CTRL      0x24 /* RW 32: XEN_PVIOMMU_FAULT_CTRL_* */
+#define XEN_PVIOMMU_REG_FAULT_RING      0x28 /* RW 64: address of the ring, 32-byte aligned */
+#define XEN_PVIOMMU_REG_FAULT_SIZE      0x30 /* RW 32: entries, a power of two */
+#define XEN_PVIOMMU_REG_FAULT_HEAD      0x34 /* RW 32: faults read, free-running */
+#define XEN_PVIOMMU_REG_FAULT_TAIL      0x38 /* RO 32: faults written, free-running */
+#define XEN_PVIOMMU_REG_FAULT_LOST      0x3c /* RO 32: faults that found no room */
+/* RO 64 each, since reset; for 32-bit reads: high, low, high again */
+#define XEN_PVIOMMU_REG_COUNTER(n)      (0x80 + 8 * (n))
+#define XEN_PVIOMMU_COUNTER_DOORBELLS   0
+#define XEN_PVIOMMU_COUNTER_OPS         1
+#define XEN_PVIOMMU_COUNTER_ERRORS      2 /* operations with a status other than 0 */
+#define XEN_PVIOMMU_COUNTER_MAPS        3 /* map operations done */
+#define XEN_PVIOMMU_COUNTER_UNMAPS      4
+#define XEN_PVIOMMU_COUNTER_FLUSHES     5
+#define XEN_PVIOMMU_COUNTER_FAULTS      6
+#define XEN_PVIOMMU_COUNTER_INVALIDATED 7 /* frames taken back by an invalidation */
+#define XEN_PVIOMMU_COUNTER_MAPPED      8 /* frames mapped now */
+#define XEN_PVIOMMU_COUNTER_PENDING     9 /* frames unmapped, not flushed, now */
+#define XEN_PVIOMMU_NR_COUNTERS         10
+
+#define XEN_PVIOMMU_VERSION             1
+
+#define XEN_PVIOMMU_FAULT_CTRL_ENABLE   (1U << 0)
+#define XEN_PVIOMMU_FAULT_MAX_SIZE      65536U
+
+#define XEN_PVIOMMU_MSIX_TABLE          0x1000
+#define XEN_PVIOMMU_MSIX_PBA            0x1800
+#define XEN_PVIOMMU_MSIX_VECTOR_FAULT   0
+#define XEN_PVIOMMU_NR_MSIX_VECTORS     1
+
+/*
+ * Register blocks, so that CPUs do not share one. A call: store the array's
+ * address, unless it is there already, and the number of operations to the
+ * doorbell. When that store returns, DONE operations have run and have their
+ * status; ring again with the rest while there is one and RESULT is 0.
+ */
+#define XEN_PVIOMMU_BLOCKS              0x2000
+#define XEN_PVIOMMU_BLOCK_STRIDE        64
+#define XEN_PVIOMMU_MAX_BLOCKS          64
+#define XEN_PVIOMMU_BLOCK_ARRAY         0x00 /* RW 64: address of xen_iommu_op[] */
+#define XEN_PVIOMMU_BLOCK_DOORBELL      0x08 /* WO 32: number of operations */
+#define XEN_PVIOMMU_BLOCK_DONE          0x0c /* RO 32 */
+#define XEN_PVIOMMU_BLOCK_RESULT        0x10 /* RO 32: 0 or a negated XEN_IOMMU_E* */
+
+/* An entry of the fault ring. */
+struct xen_iommu_fault {
+    uint64_t addr;              /* the bus address, in bytes */
+    uint32_t sbdf;              /* of the device, as its bus is numbered now */
+    uint16_t ctx;               /* the context it was in */
+    uint16_t flags;             /* XEN_IOMMU_FAULT_* */
+    uint32_t reason;            /* XEN_IOMMU_FAULT_REASON_* */
+    uint32_t pad;
+    uint64_t pad1;
+};
+#define XEN_IOMMU_FAULT_write           (1U << 0) /* the device wrote; else it read */
+#define XEN_IOMMU_FAULT_REASON_unmapped 1
+#define XEN_IOMMU_FAULT_REASON_readonly 2
+#define XEN_IOMMU_FAULT_REASON_range    3 /* no BFN: beyond bfn_bits */
+
+#endif /* XEN_PUBLIC_IOMMU_OP_H */

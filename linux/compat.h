@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What differs between Debian's 6.1 and 6.12 kernels
+ *
+ * The rest of the driver is written for 6.12; here is what 6.1 needs.
+ */
+
+#ifndef XEN_PVIOMMU_COMPAT_H
+#define XEN_PVIOMMU_COMPAT_H
+
+#include <linux/dma-map-ops.h>
+#include <linux/iommu.h>
+#include <linux/pci.h>
+#include <linux/platform_device.h>
+#include <linux/version.h>
+
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 1, 0)
+#error "xen-pviommu needs Linux 6.1 or newer"
+#endif
+
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 7, 0)
+
+/* A map that was queued can still fail, in iotlb_sync_map(). */
+#define PVIOMMU_SYNC_MAP_REPORTS 1
+
+#define PVIOMMU_DOMAIN_OPS_COMPAT				\
+	.iotlb_sync_map = pviommu_domain_sync_map,
+
+/* The core knows the blocked domain, and what a paging domain is. */
+#define PVIOMMU_OPS_COMPAT					\
+	.domain_alloc_paging = pviommu_domain_alloc,		\
+	.blocked_domain = &pviommu_blocked_domain,
+
+#define PVIOMMU_BLOCKED_OPS_COMPAT
+
+static inline void pviommu_unregister_compat(const struct iommu_ops *ops)
+{
+}
+
+#else /* 6.1 */
+
+/* iotlb_sync_map() cannot fail: errors have to come out of map_pages(). */
+#define PVIOMMU_SYNC_MAP_REPORTS 0
+
+/* Every IOMMU can do it. */
+#define IOMMU_CAP_DEFERRED_FLUSH ((enum iommu_cap)-1)
+
+static inline void pviommu_sync_map_compat(struct iommu_domain *domain,
+					   unsigned long iova, size_t size)
+{
+	pviommu_domain_sync_map(domain, iova, size);
+}
+
+#define PVIOMMU_DOMAIN_OPS_COMPAT				\
+	.iotlb_sync_map = pviommu_sync_map_compat,
+
+/*
+ * One function for all types, without a device. The core takes NULL for "try
+ * IOMMU_DOMAIN_DMA instead".
+ */
+static inline struct iommu_domain *
+pviommu_domain_alloc_compat(unsigned int type)
+{
+	struct iommu_domain *domain;
+
+	switch (type) {
+	case IOMMU_DOMAIN_BLOCKED:
+		return &pviommu_blocked_domain;
+	case IOMMU_DOMAIN_UNMANAGED:
+	case IOMMU_DOMAIN_DMA:
+	case IOMMU_DOMAIN_DMA_FQ:
+		domain = pviommu_domain_alloc(NULL);
+		return IS_ERR(domain) ? NULL : domain;
+	default:
+		return NULL;
+	}
+}
+
+/* Nor does the core put the DMA API on top of the domain by itself. */
+static inline void pviommu_probe_finalize_compat(struct device *dev)
+{
+	/* The group may have been switched away from a DMA domain. */
+	set_dma_ops(dev, NULL);
+	iommu_setup_dma_ops(dev, 0, U64_MAX);
+}
+
+#define PVIOMMU_OPS_COMPAT					\
+	.domain_alloc = pviommu_domain_alloc_compat,		\
+	.probe_finalize = pviommu_probe_finalize_compat,
+
+/* The core frees blocked domains like any other. */
+static inline void pviommu_blocked_free_compat(struct iommu_domain *domain)
+{
+}
+
+#define PVIOMMU_BLOCKED_OPS_COMPAT				\
+	.free = pviommu_blocked_free_compat,
+
+/*
+ * iommu_device_register() leaves the ops with the buses, and nothing takes
+ * them back: a device that comes after the module went would call into it.
+ */
+static inline void pviommu_unregister_compat(const struct iommu_ops *ops)
+{
+	if (pci_bus_type.iommu_ops == ops)
+		pci_bus_type.iommu_ops = NULL;
+	if (platform_bus_type.iommu_ops == ops)
+		platform_bus_type.iommu_ops = NULL;
+}
+
+#endif
+
+#endif /* XEN_PVIOMMU_COMPAT_H */

@@ -1,0 +1,751 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A domain is a context: map, unmap, flush and look up in it
+ *
+ * Operations are queued in the domain's array and go out with one doorbell
+ * when somebody needs them done:
+ *
+ *   map_pages      queues        iotlb_sync_map   sends
+ *   unmap_pages    queues        iotlb_sync       sends, with a flush of the
+ *                                                 range at the end
+ *                                flush_iotlb_all  sends, with a flush of the
+ *                                                 whole context at the end
+ *
+ * In lazy mode the core calls flush_iotlb_all() alone, after many unmaps, and
+ * does not use an IOVA again before; so unmaps may wait in the queue, or go
+ * out early with somebody's map.
+ *
+ * The queue holds unmaps first and maps after them: an unmap never follows a
+ * map in one batch. So a map that has to be tried again, after the batch,
+ * cannot bring back what a later operation took away.
+ */
+
+#include <linux/bitmap.h>
+#include <linux/compiler.h>
+#include <linux/delay.h>
+#include <linux/errno.h>
+#include <linux/gfp.h>
+#include <linux/slab.h>
+
+#include "pviommu.h"
+#include "compat.h"
+
+/* The array of a domain: the queue, then room to repair what went wrong. */
+#define ARRAY_ORDER	2
+#define ARRAY_OPS	((PAGE_SIZE << ARRAY_ORDER) / sizeof(struct xen_iommu_op))
+#define QUEUE_OPS	(ARRAY_OPS / 2)
+#define REPAIR_OPS	(ARRAY_OPS - QUEUE_OPS)
+
+/* Slots of the queue that only the operation that sends it may use. */
+#define QUEUE_LAST	1
+
+/* The longest range one operation is asked for. */
+#define RANGE_MAX	BIT_ULL(31)
+
+/* How often, and how long apart, a map is tried again whose page is not here. */
+#define MAP_TRIES	100
+#define MAP_WAIT_US	20
+
+#define XLATE_SLOTS	1024
+#define XLATE_AHEAD	64
+#define XLATE_EMPTY	(~0ULL)
+
+#define NR_FAILURES	16
+
+/**
+ * struct pviommu_xlate - where a BFN led when it was last mapped or looked up
+ * @bfn: the BFN, or XLATE_EMPTY
+ * @gfn: where it led
+ *
+ * dma_unmap_page() asks for the physical address each time, and would cost a
+ * doorbell even in lazy mode. This is a cache of constant size, not a copy of
+ * what is mapped: what is not in it is looked up.
+ */
+struct pviommu_xlate {
+	u64 bfn;
+	u64 gfn;
+};
+
+/**
+ * struct pviommu_failure - a map that failed before its mapper came to ask
+ * @bfn: where it starts
+ * @end: where it ends, exclusive
+ * @error: why, a negative errno
+ *
+ * The batch that held it may have been sent by another CPU.
+ */
+struct pviommu_failure {
+	u64 bfn;
+	u64 end;
+	int error;
+};
+
+/**
+ * struct pviommu_domain - a context
+ * @domain: what the core knows of it
+ * @v: the device
+ * @ctx: its number
+ * @lock: protects all below; taken with interrupts off, around block locks.
+ *	Nothing is printed under it: a console may send through this domain.
+ * @ops: ARRAY_OPS operations: the queue, then room for repairs
+ * @nr_queued: how many wait in the queue
+ * @maps_queued: the last of them are maps
+ * @unflushed: something was unmapped and no whole flush followed
+ * @careful: a map failed too late to say so; send each at once from now on
+ * @nr_failures: how many of @failures are in use
+ * @failures: maps that failed and whose mapper does not know yet
+ * @complaint: an operation that failed and should not have, for the log
+ * @xlate: XLATE_SLOTS cached translations, by the low bits of the BFN
+ */
+struct pviommu_domain {
+	struct iommu_domain domain;
+	struct pviommu *v;
+	u16 ctx;
+
+	spinlock_t lock;
+	struct xen_iommu_op *ops;
+	unsigned int nr_queued;
+	bool maps_queued;
+	bool unflushed;
+	bool careful;
+	unsigned int nr_failures;
+	struct pviommu_failure failures[NR_FAILURES];
+	struct xen_iommu_op complaint;
+	struct pviommu_xlate *xlate;
+};
+
+static struct pviommu_domain *to_pviommu_domain(struct iommu_domain *domain)
+{
+	return container_of(domain, struct pviommu_domain, domain);
+}
+
+static const char *op_name(unsigned int op)
+{
+	switch (op) {
+	case XEN_IOMMUOP_map:
+		return "map";
+	case XEN_IOMMUOP_unmap:
+		return "unmap";
+	case XEN_IOMMUOP_flush:
+		return "flush";
+	default:
+		return "lookup";
+	}
+}
+
+static unsigned long domain_lock(struct pviommu_domain *d)
+{
+	unsigned long flags;
+
+	spin_lock_irqsave(&d->lock, flags);
+	return flags;
+}
+
+static void domain_unlock(struct pviommu_domain *d, unsigned long flags)
+{
+	struct xen_iommu_op complaint = d->complaint;
+
+	d->complaint.op = 0;
+	spin_unlock_irqrestore(&d->lock, flags);
+
+	/* Maps, unmaps and flushes have their BFN and count in one place. */
+	if (unlikely(complaint.op))
+		dev_err_ratelimited(&d->v->pdev->dev,
+				    "context %u: %s of %u frames at BFN %#llx: error %d\n",
+				    d->ctx, op_name(complaint.op),
+				    complaint.u.unmap.nr_frames,
+				    (unsigned long long)complaint.u.unmap.bfn,
+				    complaint.status);
+}
+
+/* Cached translations */
+
+static struct pviommu_xlate *xlate_slot(struct pviommu_domain *d, u64 bfn)
+{
+	return &d->xlate[bfn % XLATE_SLOTS];
+}
+
+static void xlate_add(struct pviommu_domain *d, u64 bfn, u64 gfn, u64 nr)
+{
+	for (nr = min_t(u64, nr, XLATE_AHEAD); nr; nr--, bfn++, gfn++)
+		*xlate_slot(d, bfn) = (struct pviommu_xlate){ bfn, gfn };
+}
+
+static void xlate_remove(struct pviommu_domain *d, u64 bfn, u64 nr)
+{
+	struct pviommu_xlate *x;
+	u64 i;
+
+	if (nr < XLATE_SLOTS) {
+		for (i = 0; i < nr; i++) {
+			x = xlate_slot(d, bfn + i);
+			if (x->bfn == bfn + i)
+				x->bfn = XLATE_EMPTY;
+		}
+		return;
+	}
+	for (x = d->xlate; x < d->xlate + XLATE_SLOTS; x++)
+		if (x->bfn >= bfn && x->bfn - bfn < nr)
+			x->bfn = XLATE_EMPTY;
+}
+
+/* Maps that failed */
+
+static void failure_add(struct pviommu_domain *d, u64 bfn, u64 end, int error)
+{
+	struct pviommu_failure *f;
+
+	/* A scatterlist that fails, fails piece after piece. */
+	for (f = d->failures; f < d->failures + d->nr_failures; f++) {
+		if (f->end == bfn) {
+			f->end = end;
+			return;
+		}
+	}
+	/* With no room left, the device's fault is all that tells about it. */
+	if (d->nr_failures == NR_FAILURES)
+		return;
+	*f = (struct pviommu_failure){ bfn, end, error };
+	d->nr_failures++;
+}
+
+/*
+ * Forget what failed in [@bfn, @bfn + @nr), and return its error, if any. What
+ * failed beside it is somebody else's, even where both went as one operation.
+ */
+static int failure_take(struct pviommu_domain *d, u64 bfn, u64 nr)
+{
+	unsigned int i;
+	int error = 0;
+
+	if (likely(!d->nr_failures))
+		return 0;
+
+	for (i = d->nr_failures; i--; ) {
+		struct pviommu_failure f = d->failures[i];
+
+		if (f.end <= bfn || f.bfn >= bfn + nr)
+			continue;
+		error = f.error;
+		d->failures[i] = d->failures[--d->nr_failures];
+		if (f.bfn < bfn)
+			failure_add(d, f.bfn, bfn, f.error);
+		if (f.end > bfn + nr)
+			failure_add(d, bfn + nr, f.end, f.error);
+	}
+	return error;
+}
+
+/* The queue */
+
+static void op_init_flush_all(struct pviommu_domain *d, struct xen_iommu_op *op)
+{
+	*op = (struct xen_iommu_op) {
+		.op = XEN_IOMMUOP_flush,
+		.u.flush.bfn = XEN_IOMMU_FLUSH_ALL,
+		.u.flush.ctx = d->ctx,
+	};
+}
+
+static void domain_complain(struct pviommu_domain *d,
+			    const struct xen_iommu_op *op)
+{
+	if (!d->complaint.op)
+		d->complaint = *op;
+}
+
+/* Run one operation by itself, in the first slot for repairs. */
+static int domain_run_one(struct pviommu_domain *d,
+			  const struct xen_iommu_op *op)
+{
+	struct xen_iommu_op *slot = d->ops + QUEUE_OPS;
+
+	*slot = *op;
+	pviommu_run(d->v, slot, 1);
+	return slot->status;
+}
+
+/*
+ * What waits for a flush, in whatever context, takes room. To flush what its
+ * users have not asked for yet does no harm.
+ */
+static void domain_flush_everywhere(struct pviommu_domain *d)
+{
+	struct xen_iommu_op flush;
+	unsigned int ctx;
+
+	op_init_flush_all(d, &flush);
+	for_each_set_bit(ctx, d->v->contexts, d->v->max_contexts) {
+		flush.u.flush.ctx = ctx;
+		domain_run_one(d, &flush);
+	}
+}
+
+/*
+ * Try a map or unmap again that found no room, or no page yet: without more
+ * ado, as an operation before it may have been helped already; then with more
+ * room in this context, then with more everywhere; and until the page is here.
+ */
+static void domain_try_again(struct pviommu_domain *d, struct xen_iommu_op *op)
+{
+	unsigned int full = 0, waits = 0;
+	struct xen_iommu_op flush;
+
+	for (;;) {
+		if (op->status == -EAGAIN && waits < MAP_TRIES) {
+			waits++;
+			udelay(MAP_WAIT_US);
+		} else if (op->status == -ENOSPC && full < 3) {
+			if (full == 1) {
+				op_init_flush_all(d, &flush);
+				domain_run_one(d, &flush);
+			} else if (full == 2) {
+				domain_flush_everywhere(d);
+			}
+			full++;
+		} else {
+			return;
+		}
+		op->status = domain_run_one(d, op);
+	}
+}
+
+/*
+ * A range of which some frames were not mapped: their maps failed, or the
+ * hypervisor took the pages back. Nothing was unmapped, and the rest must go.
+ */
+static void domain_unmap_each(struct pviommu_domain *d,
+			      const struct xen_iommu_op *op)
+{
+	struct xen_iommu_op *batch = d->ops + QUEUE_OPS + 1;
+	u32 left = op->u.unmap.nr_frames;
+	u64 bfn = op->u.unmap.bfn;
+	unsigned int i, nr;
+
+	for (; left; left -= nr) {
+		nr = min_t(u32, left, REPAIR_OPS - 1);
+		for (i = 0; i < nr; i++) {
+			batch[i] = *op;
+			batch[i].u.unmap.bfn = bfn++;
+			batch[i].u.unmap.nr_frames = 1;
+		}
+		pviommu_run(d->v, batch, nr);
+		for (i = 0; i < nr; i++) {
+			domain_try_again(d, &batch[i]);
+			if (batch[i].status && batch[i].status != -ENOENT)
+				domain_complain(d, &batch[i]);
+		}
+	}
+}
+
+static void domain_op_failed(struct pviommu_domain *d, struct xen_iommu_op *op)
+{
+	u64 bfn = op->u.map.bfn;
+	u32 nr = op->u.map.nr_frames;
+
+	switch (op->op) {
+	case XEN_IOMMUOP_map:
+		domain_try_again(d, op);
+		if (!op->status)
+			break;
+		failure_add(d, bfn, bfn + nr, op->status);
+		xlate_remove(d, bfn, nr);
+		break;
+	case XEN_IOMMUOP_unmap:
+		domain_try_again(d, op);
+		if (op->status == -ENOENT) {
+			if (nr > 1)
+				domain_unmap_each(d, op);
+		} else if (op->status) {
+			domain_complain(d, op);
+		}
+		break;
+	case XEN_IOMMUOP_flush:
+		domain_complain(d, op);
+		break;
+	}
+}
+
+/* Send the queue; afterwards every operation in it has run. */
+static void domain_send(struct pviommu_domain *d)
+{
+	unsigned int i, nr = d->nr_queued;
+	struct xen_iommu_op *last;
+	bool repaired = false;
+
+	lockdep_assert_held(&d->lock);
+
+	if (!nr)
+		return;
+	d->nr_queued = 0;
+	d->maps_queued = false;
+	pviommu_run(d->v, d->ops, nr);
+	for (i = 0; i < nr; i++) {
+		if (likely(!d->ops[i].status))
+			continue;
+		domain_op_failed(d, &d->ops[i]);
+		repaired = true;
+	}
+
+	/* A flush has to come after the unmaps it is for. */
+	last = &d->ops[nr - 1];
+	if (unlikely(repaired) && last->op == XEN_IOMMUOP_flush) {
+		last->status = domain_run_one(d, last);
+		if (last->status)
+			domain_complain(d, last);
+	}
+}
+
+static void domain_queue(struct pviommu_domain *d,
+			 const struct xen_iommu_op *op)
+{
+	if (d->nr_queued == QUEUE_OPS - QUEUE_LAST)
+		domain_send(d);
+	d->ops[d->nr_queued++] = *op;
+}
+
+/* Queue @op as the last of its batch, and send it. */
+static struct xen_iommu_op *domain_send_with(struct pviommu_domain *d,
+					     const struct xen_iommu_op *op)
+{
+	struct xen_iommu_op *last = &d->ops[d->nr_queued];
+
+	d->ops[d->nr_queued++] = *op;
+	domain_send(d);
+	return last;
+}
+
+static struct xen_iommu_op *domain_last(struct pviommu_domain *d, u16 opcode)
+{
+	struct xen_iommu_op *last;
+
+	if (!d->nr_queued)
+		return NULL;
+	last = &d->ops[d->nr_queued - 1];
+	return last->op == opcode ? last : NULL;
+}
+
+static void domain_queue_map(struct pviommu_domain *d, u64 bfn, u64 gfn,
+			     u32 nr, u16 flags)
+{
+	struct xen_iommu_op op = {
+		.op = XEN_IOMMUOP_map,
+		.flags = flags,
+		.u.map = {
+			.bfn = bfn,
+			.gfn = gfn,
+			.domid = XEN_IOMMU_DOMID_SELF,
+			.ctx = d->ctx,
+			.nr_frames = nr,
+		},
+	};
+	struct xen_iommu_op *last = domain_last(d, XEN_IOMMUOP_map);
+
+	if (last && last->flags == flags &&
+	    last->u.map.bfn + last->u.map.nr_frames == bfn &&
+	    last->u.map.gfn + last->u.map.nr_frames == gfn &&
+	    last->u.map.nr_frames + nr <= RANGE_MAX) {
+		last->u.map.nr_frames += nr;
+		return;
+	}
+	domain_queue(d, &op);
+	d->maps_queued = true;
+}
+
+static void domain_queue_unmap(struct pviommu_domain *d, u64 bfn, u32 nr)
+{
+	struct xen_iommu_op op = {
+		.op = XEN_IOMMUOP_unmap,
+		.u.unmap = {
+			.bfn = bfn,
+			.ctx = d->ctx,
+			.nr_frames = nr,
+		},
+	};
+	struct xen_iommu_op *last = domain_last(d, XEN_IOMMUOP_unmap);
+
+	d->unflushed = true;
+	if (last && last->u.unmap.bfn + last->u.unmap.nr_frames == bfn &&
+	    last->u.unmap.nr_frames + nr <= RANGE_MAX) {
+		last->u.unmap.nr_frames += nr;
+		return;
+	}
+	if (d->maps_queued)
+		domain_send(d);
+	domain_queue(d, &op);
+}
+
+/* The IOMMU API */
+
+static int pviommu_map_pages(struct iommu_domain *domain, unsigned long iova,
+			     phys_addr_t paddr, size_t pgsize, size_t pgcount,
+			     int prot, gfp_t gfp, size_t *mapped)
+{
+	struct pviommu_domain *d = to_pviommu_domain(domain);
+	u16 map_flags = prot & IOMMU_WRITE ? 0 : XEN_IOMMUOP_map_readonly;
+	u64 bfn = PVIOMMU_BFN(iova), gfn = PVIOMMU_BFN(paddr);
+	u64 nr = PVIOMMU_BFN(pgsize) * pgcount;
+	unsigned long flags;
+	int error = 0;
+	u64 done;
+
+	if (!(prot & (IOMMU_READ | IOMMU_WRITE)))
+		return -EINVAL;
+
+	flags = domain_lock(d);
+	failure_take(d, bfn, nr);
+	xlate_add(d, bfn, gfn, 1);
+	for (done = 0; done < nr; ) {
+		u32 part = min_t(u64, nr - done, RANGE_MAX);
+
+		domain_queue_map(d, bfn + done, gfn + done, part, map_flags);
+		done += part;
+	}
+	/*
+	 * Where the core does not ask for errors later, a user's address
+	 * space wants them now. The DMA API would pay with a doorbell for
+	 * each piece of a scatterlist, and only does so after a failure.
+	 */
+	if (!PVIOMMU_SYNC_MAP_REPORTS &&
+	    (d->careful || domain->type == IOMMU_DOMAIN_UNMANAGED)) {
+		domain_send(d);
+		error = failure_take(d, bfn, nr);
+	}
+	domain_unlock(d, flags);
+
+	if (!error)
+		*mapped = pgsize * pgcount;
+	return error;
+}
+
+/**
+ * pviommu_domain_sync_map() - have what was mapped in a range take effect
+ * @domain: the domain
+ * @iova: where the range starts, in bytes
+ * @size: its length, in bytes
+ *
+ * Returns: the error of a map in it that failed.
+ */
+int pviommu_domain_sync_map(struct iommu_domain *domain, unsigned long iova,
+			    size_t size)
+{
+	struct pviommu_domain *d = to_pviommu_domain(domain);
+	unsigned long flags = domain_lock(d);
+	int error;
+
+	domain_send(d);
+	error = failure_take(d, PVIOMMU_BFN(iova), PVIOMMU_BFN(size));
+	if (!PVIOMMU_SYNC_MAP_REPORTS && error)
+		d->careful = true;
+	domain_unlock(d, flags);
+
+	if (!PVIOMMU_SYNC_MAP_REPORTS && error)
+		dev_err_ratelimited(&d->v->pdev->dev,
+				    "context %u: map of %#zx bytes at %#lx failed, and this kernel cannot tell the driver: error %d\n",
+				    d->ctx, size, iova, error);
+	return error;
+}
+
+static size_t pviommu_unmap_pages(struct iommu_domain *domain,
+				  unsigned long iova, size_t pgsize,
+				  size_t pgcount,
+				  struct iommu_iotlb_gather *gather)
+{
+	struct pviommu_domain *d = to_pviommu_domain(domain);
+	u64 nr = PVIOMMU_BFN(pgsize) * pgcount;
+	u64 bfn = PVIOMMU_BFN(iova);
+	size_t size = pgsize * pgcount;
+	unsigned long flags;
+	u64 done;
+
+	flags = domain_lock(d);
+	failure_take(d, bfn, nr);
+	xlate_remove(d, bfn, nr);
+	for (done = 0; done < nr; ) {
+		u32 part = min_t(u64, nr - done, RANGE_MAX);
+
+		domain_queue_unmap(d, bfn + done, part);
+		done += part;
+	}
+	domain_unlock(d, flags);
+
+	if (!iommu_iotlb_gather_queued(gather))
+		iommu_iotlb_gather_add_range(gather, iova, size);
+	return size;
+}
+
+static void pviommu_flush_iotlb_all(struct iommu_domain *domain)
+{
+	struct pviommu_domain *d = to_pviommu_domain(domain);
+	unsigned long flags = domain_lock(d);
+	struct xen_iommu_op op;
+
+	if (d->unflushed) {
+		op_init_flush_all(d, &op);
+		domain_send_with(d, &op);
+		d->unflushed = false;
+	}
+	domain_unlock(d, flags);
+}
+
+static void pviommu_iotlb_sync(struct iommu_domain *domain,
+			       struct iommu_iotlb_gather *gather)
+{
+	struct pviommu_domain *d = to_pviommu_domain(domain);
+	struct xen_iommu_op op;
+	unsigned long flags;
+	u64 nr;
+
+	if (gather->start > gather->end)
+		return;
+
+	nr = PVIOMMU_BFN(gather->end) - PVIOMMU_BFN(gather->start) + 1;
+	flags = domain_lock(d);
+	op_init_flush_all(d, &op);
+	if (nr <= RANGE_MAX) {
+		op.u.flush.bfn = PVIOMMU_BFN(gather->start);
+		op.u.flush.nr_frames = nr;
+	}
+	domain_send_with(d, &op);
+	domain_unlock(d, flags);
+}
+
+static phys_addr_t pviommu_iova_to_phys(struct iommu_domain *domain,
+					dma_addr_t iova)
+{
+	struct pviommu_domain *d = to_pviommu_domain(domain);
+	u64 bfn = PVIOMMU_BFN(iova);
+	struct xen_iommu_op op = {
+		.op = XEN_IOMMUOP_lookup_bfn,
+		.u.lookup = {
+			.bfn = bfn,
+			.ctx = d->ctx,
+		},
+	};
+	const struct xen_iommu_op *answer;
+	struct pviommu_xlate *x;
+	phys_addr_t paddr = 0;
+	unsigned long flags;
+
+	flags = domain_lock(d);
+	x = xlate_slot(d, bfn);
+	if (x->bfn != bfn) {
+		answer = domain_send_with(d, &op);
+		if (!answer->status)
+			xlate_add(d, bfn, answer->u.lookup.gfn,
+				  max(answer->u.lookup.nr_frames, 1U));
+	}
+	if (x->bfn == bfn)
+		paddr = PVIOMMU_ADDR(x->gfn) | (iova & ~PAGE_MASK);
+	domain_unlock(d, flags);
+	return paddr;
+}
+
+static void domain_free(struct pviommu_domain *d)
+{
+	free_pages((unsigned long)d->ops, ARRAY_ORDER);
+	kfree(d->xlate);
+	kfree(d);
+}
+
+static void pviommu_domain_free(struct iommu_domain *domain)
+{
+	struct pviommu_domain *d = to_pviommu_domain(domain);
+	struct xen_iommu_op op = {
+		.op = XEN_IOMMUOP_free_context,
+		.u.context.ctx = d->ctx,
+	};
+	int error;
+
+	/* Takes all mappings along, and with them what is queued. */
+	clear_bit(d->ctx, d->v->contexts);
+	error = pviommu_call(d->v, &op);
+	if (error)
+		dev_err(&d->v->pdev->dev, "context %u cannot be freed: error %d\n",
+			d->ctx, error);
+	domain_free(d);
+}
+
+const struct iommu_domain_ops pviommu_domain_ops = {
+	.attach_dev		= pviommu_attach,
+	.map_pages		= pviommu_map_pages,
+	.unmap_pages		= pviommu_unmap_pages,
+	.flush_iotlb_all	= pviommu_flush_iotlb_all,
+	.iotlb_sync		= pviommu_iotlb_sync,
+	.iova_to_phys		= pviommu_iova_to_phys,
+	.free			= pviommu_domain_free,
+	PVIOMMU_DOMAIN_OPS_COMPAT
+};
+
+/**
+ * pviommu_domain_alloc() - an empty domain, with a context of its own
+ * @dev: not used: there is one IOMMU
+ */
+struct iommu_domain *pviommu_domain_alloc(struct device *dev)
+{
+	struct pviommu *v = pviommu_instance;
+	struct xen_iommu_op op = { .op = XEN_IOMMUOP_alloc_context };
+	struct pviommu_domain *d;
+	unsigned int i;
+	int error;
+
+	d = kzalloc(sizeof(*d), GFP_KERNEL);
+	if (!d)
+		return ERR_PTR(-ENOMEM);
+	d->v = v;
+	spin_lock_init(&d->lock);
+	d->ops = (void *)__get_free_pages(GFP_KERNEL | __GFP_ZERO, ARRAY_ORDER);
+	d->xlate = kmalloc_array(XLATE_SLOTS, sizeof(*d->xlate), GFP_KERNEL);
+	if (!d->ops || !d->xlate) {
+		error = -ENOMEM;
+		goto err_free;
+	}
+	for (i = 0; i < XLATE_SLOTS; i++)
+		d->xlate[i].bfn = XLATE_EMPTY;
+
+	error = pviommu_call(v, &op);
+	if (!error && op.u.context.ctx >= v->max_contexts)
+		error = -EIO;
+	if (error) {
+		dev_err(&v->pdev->dev,
+			"no context for another domain (%u at most, the default one included): error %d\n",
+			v->max_contexts, error);
+		goto err_free;
+	}
+	d->ctx = op.u.context.ctx;
+	set_bit(d->ctx, v->contexts);
+
+	/* Ranges of any length are one operation, so any size is a page size. */
+	d->domain.pgsize_bitmap = ~0UL << XEN_IOMMU_PAGE_SHIFT;
+	d->domain.geometry.aperture_end =
+		PVIOMMU_ADDR(1ULL << v->bfn_bits) - 1;
+	d->domain.geometry.force_aperture = true;
+	return &d->domain;
+
+err_free:
+	domain_free(d);
+	return ERR_PTR(error);
+}
+
+/**
+ * pviommu_domain_ctx() - the context a domain is, or the empty default one
+ * @domain: the domain, or pviommu_blocked_domain
+ */
+u16 pviommu_domain_ctx(struct iommu_domain *domain)
+{
+	if (domain == &pviommu_blocked_domain)
+		return XEN_IOMMU_CTX_DEFAULT;
+	return to_pviommu_domain(domain)->ctx;
+}
+
+/*
+ * The default context is empty from the first modifying operation on, and
+ * nothing is ever mapped there.
+ */
+struct iommu_domain pviommu_blocked_domain = {
+	.type = IOMMU_DOMAIN_BLOCKED,
+	.ops = &(const struct iommu_domain_ops) {
+		.attach_dev = pviommu_attach,
+		PVIOMMU_BLOCKED_OPS_COMPAT
+	},
+};

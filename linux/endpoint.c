@@ -1,0 +1,407 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Devices behind the IOMMU, as the IOMMU core sees them
+ */
+
+#include <linux/device.h>
+#include <linux/errno.h>
+#include <linux/pci.h>
+#include <linux/slab.h>
+
+#include "pviommu.h"
+#include "compat.h"
+
+/* Where x86 devices write interrupts; what there is if the device has no list. */
+#define MSI_WINDOW_START	0xfee00000UL
+#define MSI_WINDOW_SIZE		0x00100000UL
+
+/* What pci_dev.dma_alias_mask has bits for. */
+#define BUS_DEVFNS		256
+
+/**
+ * struct pviommu_endpoint - a PCI function behind the IOMMU
+ * @v: the IOMMU
+ * @nr_rids: requester IDs its DMA can carry, at least 1
+ * @rids: those, as SBDF; its own first if the device knows it
+ */
+struct pviommu_endpoint {
+	struct pviommu *v;
+	unsigned int nr_rids;
+	u32 rids[];
+};
+
+struct pviommu *pviommu_instance;
+
+/* Requester IDs */
+
+static u32 make_sbdf(struct pci_bus *bus, u16 rid)
+{
+	return (u32)pci_domain_nr(bus) << 16 | rid;
+}
+
+static unsigned int rid_add(u32 *rids, unsigned int nr, struct pci_bus *bus,
+			    u16 rid)
+{
+	u32 sbdf = make_sbdf(bus, rid);
+	unsigned int i;
+
+	for (i = 0; rids && i < nr; i++)
+		if (rids[i] == sbdf)
+			return nr;
+	if (rids)
+		rids[nr] = sbdf;
+	return nr + 1;
+}
+
+/*
+ * The requester IDs that DMA of @pdev can arrive with: its own, those of a
+ * quirk, and those of the bridges above that put their own in its place. (The
+ * core's pci_for_each_dma_alias() is not for modules.) Without @rids, how many
+ * there are at the most.
+ */
+static unsigned int collect_rids(struct pci_dev *pdev, u32 *rids)
+{
+	unsigned int devfn, nr = 0;
+	struct pci_bus *bus;
+
+	nr = rid_add(rids, nr, pdev->bus, pci_dev_id(pdev));
+
+	if (pdev->dma_alias_mask)
+		for_each_set_bit(devfn, pdev->dma_alias_mask, BUS_DEVFNS)
+			nr = rid_add(rids, nr, pdev->bus,
+				     PCI_DEVID(pdev->bus->number, devfn));
+
+	for (bus = pdev->bus; !pci_is_root_bus(bus); bus = bus->parent) {
+		struct pci_dev *bridge = bus->self;
+		bool to_pci;
+
+		if (!bridge)
+			continue;
+		to_pci = bridge->dev_flags & PCI_DEV_FLAG_PCIE_BRIDGE_ALIAS;
+		if (pci_is_pcie(bridge)) {
+			/* Ports pass on what they get. */
+			if (pci_pcie_type(bridge) == PCI_EXP_TYPE_PCI_BRIDGE)
+				to_pci = true;
+			else if (pci_pcie_type(bridge) != PCI_EXP_TYPE_PCIE_BRIDGE)
+				continue;
+		}
+		/* PCIe to PCI: the secondary bus, device 0. Else the bridge. */
+		nr = rid_add(rids, nr, bus,
+			     to_pci ? PCI_DEVID(bus->number, 0) :
+				      pci_dev_id(bridge));
+	}
+	return nr;
+}
+
+static int rid_attach(struct pviommu *v, u32 sbdf, u16 ctx)
+{
+	struct xen_iommu_op op = {
+		.op = XEN_IOMMUOP_attach_device,
+		.u.attach_device.sbdf = sbdf,
+		.u.attach_device.ctx = ctx,
+	};
+
+	return pviommu_call(v, &op);
+}
+
+/* Start to use a requester ID; -ENODEV if the device knows none such. */
+static int rid_get(struct pviommu *v, u32 sbdf)
+{
+	struct pviommu_rid *rid;
+	int error;
+
+	lockdep_assert_held(&v->rids_lock);
+
+	rid = xa_load(&v->rids, sbdf);
+	if (rid) {
+		rid->users++;
+		return 0;
+	}
+
+	error = rid_attach(v, sbdf, XEN_IOMMU_CTX_DEFAULT);
+	if (error)
+		return error;
+	rid = kzalloc(sizeof(*rid), GFP_KERNEL);
+	if (!rid)
+		return -ENOMEM;
+	rid->users = 1;
+	rid->ctx = XEN_IOMMU_CTX_DEFAULT;
+	error = xa_err(xa_store(&v->rids, sbdf, rid, GFP_KERNEL));
+	if (error)
+		kfree(rid);
+	return error;
+}
+
+static void rid_put(struct pviommu *v, u32 sbdf)
+{
+	struct pviommu_rid *rid = xa_load(&v->rids, sbdf);
+	int error;
+
+	lockdep_assert_held(&v->rids_lock);
+
+	if (WARN_ON(!rid) || --rid->users)
+		return;
+
+	/* -ENODEV: it was unplugged, and is in no context any more. */
+	error = rid_attach(v, sbdf, XEN_IOMMU_CTX_DEFAULT);
+	if (error && error != -ENODEV)
+		dev_err(&v->pdev->dev, "cannot detach %#x: error %d\n",
+			sbdf, error);
+	xa_erase(&v->rids, sbdf);
+	kfree(rid);
+}
+
+/**
+ * pviommu_detach_everything() - block the DMA of all devices
+ * @v: the IOMMU
+ *
+ * For a device that an earlier kernel left with contexts of its own: they are
+ * nobody's now. Nothing else uses the device yet.
+ */
+void pviommu_detach_everything(struct pviommu *v)
+{
+	unsigned int ctx, i, nr, room = v->max_contexts;
+	struct pci_dev *pdev = NULL;
+	struct xen_iommu_op *ops;
+	u32 *rids;
+
+	for_each_pci_dev(pdev) {
+		rids = kcalloc(collect_rids(pdev, NULL), sizeof(*rids),
+			       GFP_KERNEL);
+		nr = rids ? collect_rids(pdev, rids) : 0;
+		for (i = 0; i < nr; i++)
+			rid_attach(v, rids[i], XEN_IOMMU_CTX_DEFAULT);
+		kfree(rids);
+	}
+
+	/* Which there are, nobody can tell: free them all. */
+	room = min_t(unsigned int, room, PAGE_SIZE / sizeof(*ops));
+	ops = kcalloc(room, sizeof(*ops), GFP_KERNEL);
+	if (!ops)
+		return;
+	for (ctx = XEN_IOMMU_CTX_DEFAULT + 1; ctx < v->max_contexts; ctx += nr) {
+		nr = min(room, v->max_contexts - ctx);
+		for (i = 0; i < nr; i++)
+			ops[i] = (struct xen_iommu_op) {
+				.op = XEN_IOMMUOP_free_context,
+				.u.context.ctx = ctx + i,
+			};
+		pviommu_run(v, ops, nr);
+	}
+	kfree(ops);
+}
+
+/**
+ * pviommu_attach() - put a device into a domain's context
+ * @domain: the domain
+ * @dev: the device, an endpoint
+ *
+ * The attach_dev() of all domains; attaching to the blocked one detaches.
+ */
+int pviommu_attach(struct iommu_domain *domain, struct device *dev)
+{
+	struct pviommu_endpoint *ep = dev_iommu_priv_get(dev);
+	u16 ctx = pviommu_domain_ctx(domain);
+	struct pviommu *v = ep->v;
+	struct pviommu_rid *rid;
+	unsigned int i;
+	int error = 0;
+
+	mutex_lock(&v->rids_lock);
+	for (i = 0; i < ep->nr_rids; i++) {
+		rid = xa_load(&v->rids, ep->rids[i]);
+		if (rid->ctx != ctx) {
+			error = rid_attach(v, ep->rids[i], ctx);
+			/* What is not there any more is blocked well enough. */
+			if (error == -ENODEV && ctx == XEN_IOMMU_CTX_DEFAULT)
+				error = 0;
+			if (error) {
+				dev_err(dev, PVIOMMU_NAME ": cannot attach %#x to context %u: error %d\n",
+					ep->rids[i], ctx, error);
+				break;
+			}
+			rid->ctx = ctx;
+		}
+		rid->domain = ctx == XEN_IOMMU_CTX_DEFAULT ? NULL : domain;
+	}
+	mutex_unlock(&v->rids_lock);
+	return error;
+}
+
+/* Reserved regions */
+
+/*
+ * The reserved ranges of a device, into @ranges, allocated. Returns how many,
+ * or an error.
+ */
+static int query_reserved(struct pviommu *v, u32 sbdf,
+			  struct xen_iommu_reserved_range **ranges)
+{
+	struct xen_iommu_op op;
+	u32 room = 16;
+	int error;
+
+	for (;;) {
+		*ranges = kcalloc(room, sizeof(**ranges), GFP_KERNEL);
+		if (!*ranges)
+			return -ENOMEM;
+
+		op = (struct xen_iommu_op) {
+			.op = XEN_IOMMUOP_query_reserved,
+			.flags = XEN_IOMMUOP_query_reserved_device,
+			.u.query_reserved = {
+				.nr_entries = room,
+				.ranges = virt_to_phys(*ranges),
+				.sbdf = sbdf,
+			},
+		};
+		error = pviommu_call(v, &op);
+		if (!error && op.u.query_reserved.nr_entries <= room)
+			return op.u.query_reserved.nr_entries;
+
+		kfree(*ranges);
+		if (error != -ENOBUFS || op.u.query_reserved.nr_entries <= room)
+			return error ?: -EIO;
+		room = op.u.query_reserved.nr_entries;
+	}
+}
+
+static void add_region(struct list_head *head, u64 start, u64 size, bool msi)
+{
+	struct iommu_resv_region *region;
+	int prot = msi ? IOMMU_WRITE | IOMMU_NOEXEC | IOMMU_MMIO : 0;
+
+	region = iommu_alloc_resv_region(start, size, prot,
+					 msi ? IOMMU_RESV_MSI :
+					       IOMMU_RESV_RESERVED,
+					 GFP_KERNEL);
+	if (region)
+		list_add_tail(&region->list, head);
+}
+
+static void pviommu_get_resv_regions(struct device *dev,
+				     struct list_head *head)
+{
+	struct pviommu_endpoint *ep = dev_iommu_priv_get(dev);
+	struct xen_iommu_reserved_range *ranges;
+	int i, nr;
+
+	nr = query_reserved(ep->v, ep->rids[0], &ranges);
+	if (nr < 0) {
+		dev_warn(dev, PVIOMMU_NAME ": no list of reserved ranges (error %d), assuming the MSI window\n",
+			 nr);
+		add_region(head, MSI_WINDOW_START, MSI_WINDOW_SIZE, true);
+	} else {
+		for (i = 0; i < nr; i++)
+			add_region(head, PVIOMMU_ADDR(ranges[i].start_bfn),
+				   PVIOMMU_ADDR(ranges[i].nr_frames),
+				   ranges[i].flags & XEN_IOMMU_RESERVED_msi);
+		kfree(ranges);
+	}
+	/*
+	 * iommu_dma_get_resv_regions() would add what firmware tables of
+	 * other architectures say; it is not for modules either.
+	 */
+}
+
+/* The IOMMU API */
+
+static bool pviommu_capable(struct device *dev, enum iommu_cap cap)
+{
+	return cap == IOMMU_CAP_CACHE_COHERENCY ||
+	       cap == IOMMU_CAP_DEFERRED_FLUSH;
+}
+
+/*
+ * There is no identity domain. Saying so beforehand spares the log a warning
+ * for each group when the command line asks for one.
+ */
+static int pviommu_def_domain_type(struct device *dev)
+{
+	return iommu_default_passthrough() ? IOMMU_DOMAIN_DMA : 0;
+}
+
+static struct iommu_device *pviommu_probe_device(struct device *dev)
+{
+	struct pviommu *v = pviommu_instance;
+	struct pviommu_endpoint *ep;
+	struct pci_dev *pdev;
+	unsigned int i, nr;
+	int error = 0;
+
+	if (!v || !dev_is_pci(dev))
+		return ERR_PTR(-ENODEV);
+	pdev = to_pci_dev(dev);
+
+	/* What the IOMMU itself reads and writes is not translated. */
+	if (pdev == v->pdev)
+		return ERR_PTR(-ENODEV);
+
+	ep = kzalloc(struct_size(ep, rids, collect_rids(pdev, NULL)),
+		     GFP_KERNEL);
+	if (!ep)
+		return ERR_PTR(-ENOMEM);
+	ep->v = v;
+
+	mutex_lock(&v->rids_lock);
+	nr = collect_rids(pdev, ep->rids);
+	for (i = 0; i < nr; i++) {
+		/* A bridge's alias may be nothing that the device has. */
+		error = rid_get(v, ep->rids[i]);
+		if (error == -ENODEV)
+			continue;
+		if (error)
+			break;
+		ep->rids[ep->nr_rids++] = ep->rids[i];
+	}
+	if (i < nr || !ep->nr_rids) {
+		while (ep->nr_rids)
+			rid_put(v, ep->rids[--ep->nr_rids]);
+		mutex_unlock(&v->rids_lock);
+		kfree(ep);
+		/* Any other error would undo the registration for all. */
+		if (error == -ENODEV)
+			dev_info(dev, PVIOMMU_NAME ": not behind the IOMMU\n");
+		else
+			dev_err(dev, PVIOMMU_NAME ": left out: error %d\n",
+				error);
+		return ERR_PTR(-ENODEV);
+	}
+	mutex_unlock(&v->rids_lock);
+
+	if (dev->driver && pdev->is_busmaster && !pci_is_bridge(pdev))
+		dev_warn(dev, PVIOMMU_NAME ": bound to %s before the IOMMU was there: DMA it set up is cut off\n",
+			 dev->driver->name);
+
+	dev_iommu_priv_set(dev, ep);
+	return &v->iommu;
+}
+
+static void pviommu_release_device(struct device *dev)
+{
+	struct pviommu_endpoint *ep = dev_iommu_priv_get(dev);
+	struct pviommu *v = ep->v;
+
+	mutex_lock(&v->rids_lock);
+	while (ep->nr_rids)
+		rid_put(v, ep->rids[--ep->nr_rids]);
+	mutex_unlock(&v->rids_lock);
+	kfree(ep);
+}
+
+/*
+ * The core takes a reference on @owner for each device, from probe_device()
+ * to release_device(): the module cannot go while a device needs it.
+ */
+const struct iommu_ops pviommu_ops = {
+	.capable		= pviommu_capable,
+	.probe_device		= pviommu_probe_device,
+	.release_device		= pviommu_release_device,
+	.device_group		= pci_device_group,
+	.get_resv_regions	= pviommu_get_resv_regions,
+	.def_domain_type	= pviommu_def_domain_type,
+	.default_domain_ops	= &pviommu_domain_ops,
+	.pgsize_bitmap		= ~0UL << XEN_IOMMU_PAGE_SHIFT,
+	.owner			= THIS_MODULE,
+	PVIOMMU_OPS_COMPAT
+};

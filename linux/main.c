@@ -1,0 +1,361 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The PCI function: probe, negotiation, power, removal
+ */
+
+#include <linux/bitmap.h>
+#include <linux/debugfs.h>
+#include <linux/errno.h>
+#include <linux/io-64-nonatomic-lo-hi.h>
+#include <linux/iommu.h>
+#include <linux/module.h>
+#include <linux/notifier.h>
+#include <linux/pci.h>
+#include <linux/slab.h>
+#include <linux/suspend.h>
+
+#include "pviommu.h"
+#include "compat.h"
+
+#define FEATURES_NEEDED	(XEN_IOMMU_FEATURE_RANGES | \
+			 XEN_IOMMU_FEATURE_CONTEXTS | \
+			 XEN_IOMMU_FEATURE_LOOKUP)
+
+#define OPS_NEEDED	(BIT(XEN_IOMMUOP_map) | \
+			 BIT(XEN_IOMMUOP_unmap) | \
+			 BIT(XEN_IOMMUOP_flush) | \
+			 BIT(XEN_IOMMUOP_lookup_bfn) | \
+			 BIT(XEN_IOMMUOP_alloc_context) | \
+			 BIT(XEN_IOMMUOP_free_context) | \
+			 BIT(XEN_IOMMUOP_attach_device) | \
+			 BIT(XEN_IOMMUOP_enable))
+
+#define BFN_BITS_MAX	(64 - XEN_IOMMU_PAGE_SHIFT)
+
+/* What this driver can talk to, as the registers tell. */
+static int pviommu_negotiate(struct pviommu *v, bool *used_before)
+{
+	struct device *dev = &v->pdev->dev;
+	u64 features;
+	u32 version, state;
+
+	version = readl(v->regs + XEN_PVIOMMU_REG_VERSION);
+	if (version != XEN_PVIOMMU_VERSION) {
+		dev_err(dev, "the device has version %u of the interface, this driver is for version %u\n",
+			version, XEN_PVIOMMU_VERSION);
+		return -ENODEV;
+	}
+
+	state = readl(v->regs + XEN_PVIOMMU_REG_STATE);
+	if (!(state & XEN_IOMMU_STATE_control)) {
+		dev_err(dev, "the host does not let this guest control the IOMMU\n");
+		return -EACCES;
+	}
+
+	features = readq(v->regs + XEN_PVIOMMU_REG_FEATURES);
+	if (FEATURES_NEEDED & ~features) {
+		dev_err(dev, "the device lacks features %#llx that this driver needs\n",
+			FEATURES_NEEDED & ~features);
+		return -ENODEV;
+	}
+
+	*used_before = readq(v->regs + XEN_PVIOMMU_REG_ACCEPTED);
+	writeq(FEATURES_NEEDED, v->regs + XEN_PVIOMMU_REG_ACCEPTED);
+	v->features = readq(v->regs + XEN_PVIOMMU_REG_ACCEPTED);
+	if (v->features != FEATURES_NEEDED) {
+		dev_err(dev, "the device does not take features %#llx back, but %#llx\n",
+			FEATURES_NEEDED, v->features);
+		return -ENODEV;
+	}
+	return 0;
+}
+
+/* The rest, as the device tells by operation. */
+static int pviommu_query_caps(struct pviommu *v)
+{
+	struct xen_iommu_op op = { .op = XEN_IOMMUOP_query_caps };
+	struct device *dev = &v->pdev->dev;
+	int error;
+
+	error = pviommu_call(v, &op);
+	if (error) {
+		dev_err(dev, "the device does not answer: error %d\n", error);
+		return error;
+	}
+	if (OPS_NEEDED & ~op.u.query_caps.ops) {
+		dev_err(dev, "the device lacks operations %#lx that this driver needs\n",
+			OPS_NEEDED & ~op.u.query_caps.ops);
+		return -ENODEV;
+	}
+	v->max_contexts = op.u.query_caps.max_contexts;
+	if (v->max_contexts <= XEN_IOMMU_CTX_DEFAULT + 1) {
+		dev_err(dev, "the device has no contexts but the default one\n");
+		return -ENODEV;
+	}
+	v->contexts = bitmap_zalloc(v->max_contexts, GFP_KERNEL);
+	if (!v->contexts)
+		return -ENOMEM;
+	v->bfn_bits = op.u.query_caps.bfn_bits;
+	if (!v->bfn_bits || v->bfn_bits > BFN_BITS_MAX) {
+		dev_err(dev, "the device says a BFN has %u bits\n", v->bfn_bits);
+		return -ENODEV;
+	}
+	return 0;
+}
+
+/* From here on, what no context maps, no device reaches. */
+static int pviommu_enable(struct pviommu *v)
+{
+	struct xen_iommu_op op = { .op = XEN_IOMMUOP_enable };
+	int error = pviommu_call(v, &op);
+
+	if (error)
+		dev_err(&v->pdev->dev, "cannot be enabled: error %d\n", error);
+	return error;
+}
+
+/*
+ * Power
+ *
+ * Sleep states that reset the machine lose all mappings, and there is no copy
+ * to restore them from. The guest of a Xen host that is saved or migrated
+ * keeps them: nothing here stands in its way.
+ */
+
+static int pviommu_pm_prepare(struct device *dev)
+{
+	if (pm_suspend_target_state != PM_SUSPEND_MEM)
+		return 0;
+	dev_err(dev, "suspend to RAM is not supported: it would lose the mappings of all devices\n");
+	return -EOPNOTSUPP;
+}
+
+static const struct dev_pm_ops pviommu_pm_ops = {
+	.prepare = pviommu_pm_prepare,
+};
+
+static int pviommu_pm_notify(struct notifier_block *nb, unsigned long action,
+			     void *data)
+{
+	if (action != PM_HIBERNATION_PREPARE || !pviommu_instance)
+		return NOTIFY_DONE;
+	dev_err(&pviommu_instance->pdev->dev,
+		"hibernation is not supported: it would lose the mappings of all devices\n");
+	return notifier_from_errno(-EOPNOTSUPP);
+}
+
+static struct notifier_block pviommu_pm_notifier = {
+	.notifier_call = pviommu_pm_notify,
+};
+
+/* The PCI driver */
+
+static int pviommu_map_registers(struct pviommu *v)
+{
+	struct pci_dev *pdev = v->pdev;
+	int error;
+
+	error = pci_enable_device_mem(pdev);
+	if (error)
+		return error;
+	error = pci_request_selected_regions(pdev, BIT(XEN_PVIOMMU_BAR),
+					     PVIOMMU_NAME);
+	if (error)
+		goto err_disable;
+	if (pci_resource_len(pdev, XEN_PVIOMMU_BAR) < XEN_PVIOMMU_BAR_SIZE) {
+		dev_err(&pdev->dev, "BAR %d is too small\n", XEN_PVIOMMU_BAR);
+		error = -ENODEV;
+		goto err_release;
+	}
+	v->regs = pci_iomap(pdev, XEN_PVIOMMU_BAR, XEN_PVIOMMU_BAR_SIZE);
+	if (!v->regs) {
+		error = -ENOMEM;
+		goto err_release;
+	}
+	pci_set_master(pdev);
+	return 0;
+
+err_release:
+	pci_release_selected_regions(pdev, BIT(XEN_PVIOMMU_BAR));
+err_disable:
+	pci_disable_device(pdev);
+	return error;
+}
+
+static void pviommu_unmap_registers(struct pviommu *v)
+{
+	pci_clear_master(v->pdev);
+	pci_iounmap(v->pdev, v->regs);
+	pci_release_selected_regions(v->pdev, BIT(XEN_PVIOMMU_BAR));
+	pci_disable_device(v->pdev);
+}
+
+static int pviommu_probe(struct pci_dev *pdev, const struct pci_device_id *id)
+{
+	struct device *dev = &pdev->dev;
+	bool used_before;
+	struct pviommu *v;
+	int error;
+
+	if (pviommu_instance) {
+		dev_err(dev, "%s is the IOMMU already, there cannot be two\n",
+			pci_name(pviommu_instance->pdev));
+		return -EBUSY;
+	}
+
+	/* Before anything is switched on that cannot be switched off. */
+	if (iommu_present(&pci_bus_type)) {
+		dev_err(dev, "another IOMMU is in use already\n");
+		return -EBUSY;
+	}
+
+	v = kzalloc(sizeof(*v), GFP_KERNEL);
+	if (!v)
+		return -ENOMEM;
+	v->pdev = pdev;
+	mutex_init(&v->rids_lock);
+	xa_init(&v->rids);
+
+	error = pviommu_map_registers(v);
+	if (error)
+		goto err_free;
+	error = pviommu_negotiate(v, &used_before);
+	if (error)
+		goto err_unmap;
+	error = pviommu_transport_init(v);
+	if (error)
+		goto err_unmap;
+	error = pviommu_query_caps(v);
+	if (error)
+		goto err_transport;
+	error = pviommu_faults_start(v);
+	if (error)
+		goto err_transport;
+	if (used_before) {
+		dev_info(dev, "taking over from an earlier kernel: all devices are detached\n");
+		pviommu_detach_everything(v);
+	}
+	error = pviommu_enable(v);
+	if (error)
+		goto err_faults;
+
+	error = iommu_device_sysfs_add(&v->iommu, dev, NULL, PVIOMMU_NAME);
+	if (error)
+		goto err_faults;
+
+	if (iommu_default_passthrough())
+		dev_info(dev, "there is no passthrough: devices get translated DMA domains\n");
+	dev_info(dev, "%u contexts, %u bits of bus address, %u register blocks\n",
+		 v->max_contexts, v->bfn_bits + XEN_IOMMU_PAGE_SHIFT,
+		 v->nr_blocks);
+
+	pci_set_drvdata(pdev, v);
+	pviommu_instance = v;
+	/* Without a device, and so without a node: PCI devices look for none. */
+	error = iommu_device_register(&v->iommu, &pviommu_ops, NULL);
+	if (error) {
+		dev_err(dev, "cannot be registered, and devices cannot do DMA until the machine is reset: error %d\n",
+			error);
+		goto err_sysfs;
+	}
+	pviommu_debugfs_init(v);
+	return 0;
+
+err_sysfs:
+	pviommu_unregister_compat(&pviommu_ops);
+	pviommu_instance = NULL;
+	iommu_device_sysfs_remove(&v->iommu);
+err_faults:
+	pviommu_faults_stop(v);
+err_transport:
+	bitmap_free(v->contexts);
+	pviommu_transport_free(v);
+err_unmap:
+	pviommu_unmap_registers(v);
+err_free:
+	kfree(v);
+	return error;
+}
+
+static void pviommu_remove(struct pci_dev *pdev)
+{
+	struct pviommu *v = pci_get_drvdata(pdev);
+
+	debugfs_remove(v->debugfs);
+
+	/*
+	 * The module cannot be unloaded while it has devices, nor the driver
+	 * unbound. But a PCI device can be removed by sysfs, without asking.
+	 * In truth it is still there; and devices cannot do without.
+	 */
+	if (!xa_empty(&v->rids)) {
+		dev_err(&pdev->dev, "removed while devices need it: it stays in service, without fault reports\n");
+		pviommu_faults_stop(v);
+		pci_dev_get(pdev);
+		return;
+	}
+
+	iommu_device_unregister(&v->iommu);
+	pviommu_unregister_compat(&pviommu_ops);
+	pviommu_instance = NULL;
+	iommu_device_sysfs_remove(&v->iommu);
+	pviommu_faults_stop(v);
+	bitmap_free(v->contexts);
+	pviommu_transport_free(v);
+	pviommu_unmap_registers(v);
+	kfree(v);
+}
+
+/*
+ * The contexts stay, as devices may do DMA until the very end; but nothing may
+ * write faults into what is the next kernel's memory.
+ */
+static void pviommu_shutdown(struct pci_dev *pdev)
+{
+	pviommu_faults_stop(pci_get_drvdata(pdev));
+}
+
+static const struct pci_device_id pviommu_ids[] = {
+	{ PCI_DEVICE(XEN_PVIOMMU_PCI_VENDOR_ID, XEN_PVIOMMU_PCI_DEVICE_ID) },
+	{ }
+};
+MODULE_DEVICE_TABLE(pci, pviommu_ids);
+
+static struct pci_driver pviommu_driver = {
+	.name		= PVIOMMU_NAME,
+	.id_table	= pviommu_ids,
+	.probe		= pviommu_probe,
+	.remove		= pviommu_remove,
+	.shutdown	= pviommu_shutdown,
+	.driver		= {
+		.pm = &pviommu_pm_ops,
+		/* Devices depend on it from probe on. */
+		.suppress_bind_attrs = true,
+	},
+};
+
+static int __init pviommu_init(void)
+{
+	int error;
+
+	error = register_pm_notifier(&pviommu_pm_notifier);
+	if (error)
+		return error;
+	error = pci_register_driver(&pviommu_driver);
+	if (error)
+		unregister_pm_notifier(&pviommu_pm_notifier);
+	return error;
+}
+module_init(pviommu_init);
+
+static void __exit pviommu_exit(void)
+{
+	pci_unregister_driver(&pviommu_driver);
+	unregister_pm_notifier(&pviommu_pm_notifier);
+}
+module_exit(pviommu_exit);
+
+MODULE_DESCRIPTION("Guest driver of the xen-pviommu paravirtual IOMMU");
+MODULE_AUTHOR("xen-pviommu project");
+MODULE_LICENSE("GPL");
+MODULE_VERSION("1.0");

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * xen-pviommu: the guest's driver for QEMU's paravirtual IOMMU
+ *
+ * Data flows one way, and each file is one room:
+ *
+ *   main.c       the PCI function: probe, negotiation, power, removal
+ *   endpoint.c   the IOMMU core's view of a device: requester IDs, reserved
+ *                regions, attach and detach
+ *   domain.c     a domain is a context: map, unmap, flush, look up
+ *   transport.c  register blocks and doorbells; knows no operation
+ *   fault.c      the fault ring
+ *   debugfs.c    counters, and who is in which context
+ *
+ * The driver keeps no copy of what is mapped: the device has it. Everything
+ * the device reads or writes for the driver itself (operations, the fault
+ * ring, lists of ranges) is named by guest-physical address and is not
+ * translated, so none of it goes through the DMA API.
+ */
+
+#ifndef XEN_PVIOMMU_H
+#define XEN_PVIOMMU_H
+
+#include <linux/interrupt.h>
+#include <linux/iommu.h>
+#include <linux/mutex.h>
+#include <linux/pci.h>
+#include <linux/spinlock.h>
+#include <linux/workqueue.h>
+#include <linux/xarray.h>
+
+#include <hw/xen/interface/iommu_op.h>
+
+#define PVIOMMU_NAME "xen-pviommu"
+
+/* The wire is little-endian, and so is every machine that has the device. */
+#ifdef __BIG_ENDIAN
+#error "xen-pviommu is for little-endian machines"
+#endif
+
+#define PVIOMMU_BFN(addr)	((u64)(addr) >> XEN_IOMMU_PAGE_SHIFT)
+#define PVIOMMU_ADDR(bfn)	((u64)(bfn) << XEN_IOMMU_PAGE_SHIFT)
+
+/**
+ * struct pviommu_block - a register block, shared by the CPUs of one residue
+ * @lock: held from the first register write of a call to its last status;
+ *	innermost, taken with interrupts off
+ * @regs: its registers
+ * @array: what the ARRAY register holds; under @lock
+ * @scratch: one operation, for calls that bring no array; under @lock
+ */
+struct pviommu_block {
+	spinlock_t lock;
+	void __iomem *regs;
+	u64 array;
+	struct xen_iommu_op *scratch;
+};
+
+/**
+ * struct pviommu_faults - the fault ring; used by one context at a time
+ * @ring: its entries, or NULL while faults are not reported
+ * @size: how many, a power of two
+ * @head: entries read, free-running
+ * @lost: FAULT_LOST when it was last looked at
+ * @irq: the vector, or 0 when there is none and @poll is used
+ * @poll: looks once a second
+ */
+struct pviommu_faults {
+	struct xen_iommu_fault *ring;
+	u32 size;
+	u32 head;
+	u32 lost;
+	int irq;
+	struct delayed_work poll;
+};
+
+/**
+ * struct pviommu - the device
+ * @pdev: its PCI function
+ * @regs: its registers
+ * @blocks: its register blocks; fixed after probe, as is all above @rids_lock
+ * @scratch: the blocks' scratch operations, in one piece
+ * @nr_blocks: how many blocks
+ * @features: XEN_IOMMU_FEATURE_* accepted
+ * @max_contexts: contexts at a time, the default one included
+ * @contexts: bit n is set while context n is a domain's; atomic
+ * @bfn_bits: BFNs are below 1 << @bfn_bits
+ * @iommu: what the core knows of it
+ * @rids_lock: protects @rids and all entries; taken in process context only
+ * @rids: struct pviommu_rid by SBDF: every requester ID in use
+ * @faults: the fault ring
+ * @debugfs: the directory of its files
+ */
+struct pviommu {
+	struct pci_dev *pdev;
+	void __iomem *regs;
+	struct pviommu_block *blocks;
+	struct xen_iommu_op *scratch;
+	unsigned int nr_blocks;
+	u64 features;
+	unsigned int max_contexts;
+	unsigned long *contexts;
+	unsigned int bfn_bits;
+
+	struct iommu_device iommu;
+	struct mutex rids_lock;
+	struct xarray rids;
+	struct pviommu_faults faults;
+	struct dentry *debugfs;
+};
+
+/**
+ * struct pviommu_rid - a requester ID, as devices put it on the bus
+ * @users: endpoints that use it: several when a bridge speaks for them
+ * @ctx: the context it is in
+ * @domain: the domain that has that context; NULL in the default one
+ */
+struct pviommu_rid {
+	unsigned int users;
+	u16 ctx;
+	struct iommu_domain *domain;
+};
+
+/* The one IOMMU of the machine, from before its registration on. */
+extern struct pviommu *pviommu_instance;
+
+extern const struct iommu_ops pviommu_ops;
+extern struct iommu_domain pviommu_blocked_domain;
+
+/* transport.c */
+
+int pviommu_transport_init(struct pviommu *v);
+void pviommu_transport_free(struct pviommu *v);
+int pviommu_run(struct pviommu *v, struct xen_iommu_op *ops, unsigned int nr);
+int pviommu_call(struct pviommu *v, struct xen_iommu_op *op);
+
+/* domain.c */
+
+struct iommu_domain *pviommu_domain_alloc(struct device *dev);
+u16 pviommu_domain_ctx(struct iommu_domain *domain);
+int pviommu_domain_sync_map(struct iommu_domain *domain, unsigned long iova,
+			    size_t size);
+extern const struct iommu_domain_ops pviommu_domain_ops;
+
+/* endpoint.c */
+
+int pviommu_attach(struct iommu_domain *domain, struct device *dev);
+void pviommu_detach_everything(struct pviommu *v);
+
+/* fault.c */
+
+int pviommu_faults_start(struct pviommu *v);
+void pviommu_faults_stop(struct pviommu *v);
+
+/* debugfs.c */
+
+void pviommu_debugfs_init(struct pviommu *v);
+
+#endif /* XEN_PVIOMMU_H */

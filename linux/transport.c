@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Register blocks and doorbells: hands arrays of operations to the device
+ */
+
+#include <linux/delay.h>
+#include <linux/errno.h>
+#include <linux/io-64-nonatomic-lo-hi.h>
+#include <linux/slab.h>
+
+#include "pviommu.h"
+
+/* Statuses are passed on as they are. */
+static_assert(XEN_IOMMU_ENOENT == ENOENT);
+static_assert(XEN_IOMMU_EAGAIN == EAGAIN);
+static_assert(XEN_IOMMU_ENOSPC == ENOSPC);
+static_assert(XEN_IOMMU_EOPNOTSUPP == EOPNOTSUPP);
+static_assert(XEN_IOMMU_EADDRNOTAVAIL == EADDRNOTAVAIL);
+static_assert(XEN_IOMMU_ENOBUFS == ENOBUFS);
+static_assert(sizeof(struct xen_iommu_op) == 32);
+static_assert(sizeof(struct xen_iommu_fault) == 32);
+
+/* No status the device gives is positive: this one says it gave none. */
+#define STATUS_NOT_RUN		1
+
+/* Doorbells in a row that may get nothing done before the device is at fault. */
+#define IDLE_RINGS_MAX		1000
+
+/* How often, and how long apart, pviommu_call() tries again on -EAGAIN. */
+#define CALL_TRIES		200
+#define CALL_WAIT_US		50
+
+/*
+ * Run @nr operations in one go, or in as many as the device makes of it.
+ * Returns an error when it stopped before the last one.
+ */
+static int block_ring(struct pviommu_block *block, struct xen_iommu_op *ops,
+		      unsigned int nr)
+{
+	unsigned int idle = 0;
+
+	lockdep_assert_held(&block->lock);
+
+	for (;;) {
+		u64 array = virt_to_phys(ops);
+		u32 done;
+		int result;
+
+		if (block->array != array) {
+			writeq(array, block->regs + XEN_PVIOMMU_BLOCK_ARRAY);
+			block->array = array;
+		}
+		/* Orders after it what was written to the operations. */
+		writel(nr, block->regs + XEN_PVIOMMU_BLOCK_DOORBELL);
+		/* Statuses are in memory when the doorbell's store is done. */
+		mb();
+
+		/*
+		 * They run in order, so the last one's status tells about
+		 * all, without reading two registers, which are exits.
+		 */
+		if (READ_ONCE(ops[nr - 1].status) != STATUS_NOT_RUN)
+			return 0;
+
+		done = readl(block->regs + XEN_PVIOMMU_BLOCK_DONE);
+		result = readl(block->regs + XEN_PVIOMMU_BLOCK_RESULT);
+		if (done >= nr)
+			return -EIO;
+		if (result && result != -XEN_IOMMU_EAGAIN)
+			return result < 0 ? result : -EIO;
+		if (done)
+			idle = 0;
+		else if (++idle == IDLE_RINGS_MAX)
+			return -EIO;
+		ops += done;
+		nr -= done;
+	}
+}
+
+static void ops_prepare(struct xen_iommu_op *ops, unsigned int nr)
+{
+	while (nr--)
+		ops[nr].status = STATUS_NOT_RUN;
+}
+
+/* After this, every status is 0 or a negative errno. */
+static void ops_finish(struct xen_iommu_op *ops, unsigned int nr, int error)
+{
+	while (nr--) {
+		if (likely(!ops[nr].status))
+			continue;
+		if (ops[nr].status == STATUS_NOT_RUN && error)
+			ops[nr].status = error;
+		else if (!IS_ERR_VALUE((long)ops[nr].status))
+			ops[nr].status = -EIO;
+	}
+}
+
+static struct pviommu_block *block_get(struct pviommu *v, unsigned long *flags)
+{
+	struct pviommu_block *block;
+
+	/* Any block will do; this CPU's is the one nobody else waits for. */
+	block = &v->blocks[raw_smp_processor_id() % v->nr_blocks];
+	spin_lock_irqsave(&block->lock, *flags);
+	return block;
+}
+
+static void block_put(struct pviommu_block *block, unsigned long flags)
+{
+	spin_unlock_irqrestore(&block->lock, flags);
+}
+
+/**
+ * pviommu_run() - run operations, in order
+ * @v: the device
+ * @ops: the operations; in directly mapped memory, and the caller's alone
+ * @nr: how many, at least 1
+ *
+ * Any context. On return each has its own status, 0 or a negative errno.
+ *
+ * Returns: an error if the device did not get to the last one.
+ */
+int pviommu_run(struct pviommu *v, struct xen_iommu_op *ops, unsigned int nr)
+{
+	struct pviommu_block *block;
+	unsigned long flags;
+	int error;
+
+	ops_prepare(ops, nr);
+	block = block_get(v, &flags);
+	error = block_ring(block, ops, nr);
+	block_put(block, flags);
+	ops_finish(ops, nr, error);
+	return error;
+}
+
+/**
+ * pviommu_call() - run one operation
+ * @v: the device
+ * @op: the operation; may be on the stack
+ *
+ * Sleeps and tries again while the device says -EAGAIN.
+ *
+ * Returns: the operation's status.
+ */
+int pviommu_call(struct pviommu *v, struct xen_iommu_op *op)
+{
+	struct pviommu_block *block;
+	unsigned long flags;
+	unsigned int tries;
+	int error;
+
+	might_sleep();
+
+	for (tries = 0; tries < CALL_TRIES; tries++) {
+		if (tries)
+			usleep_range(CALL_WAIT_US, 2 * CALL_WAIT_US);
+
+		ops_prepare(op, 1);
+		block = block_get(v, &flags);
+		*block->scratch = *op;
+		error = block_ring(block, block->scratch, 1);
+		*op = *block->scratch;
+		block_put(block, flags);
+		ops_finish(op, 1, error);
+		if (op->status != -EAGAIN)
+			break;
+	}
+	return op->status;
+}
+
+/**
+ * pviommu_transport_init() - find the register blocks
+ * @v: the device, its registers mapped
+ */
+int pviommu_transport_init(struct pviommu *v)
+{
+	unsigned int i;
+
+	v->nr_blocks = readl(v->regs + XEN_PVIOMMU_REG_NR_BLOCKS);
+	if (!v->nr_blocks || v->nr_blocks > XEN_PVIOMMU_MAX_BLOCKS) {
+		dev_err(&v->pdev->dev, "the device says it has %u register blocks\n",
+			v->nr_blocks);
+		return -ENODEV;
+	}
+
+	v->blocks = kcalloc(v->nr_blocks, sizeof(*v->blocks), GFP_KERNEL);
+	v->scratch = kcalloc(v->nr_blocks, sizeof(*v->scratch), GFP_KERNEL);
+	if (!v->blocks || !v->scratch) {
+		pviommu_transport_free(v);
+		return -ENOMEM;
+	}
+
+	for (i = 0; i < v->nr_blocks; i++) {
+		struct pviommu_block *block = &v->blocks[i];
+
+		spin_lock_init(&block->lock);
+		block->regs = v->regs + XEN_PVIOMMU_BLOCKS +
+			      i * XEN_PVIOMMU_BLOCK_STRIDE;
+		block->scratch = &v->scratch[i];
+		/* Whatever an earlier kernel left there, it is not this. */
+		block->array = ~0ULL;
+	}
+	return 0;
+}
+
+void pviommu_transport_free(struct pviommu *v)
+{
+	kfree(v->scratch);
+	kfree(v->blocks);
+	v->scratch = NULL;
+	v->blocks = NULL;
+}

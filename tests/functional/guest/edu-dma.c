@@ -1,0 +1,509 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * edu-dma: DMA of QEMU's edu device through VFIO, to addresses that are mapped
+ * and to addresses that are not
+ *
+ * Runs inside the guest, as root, with vfio-pci and vfio_iommu_type1 loaded.
+ * Takes the first edu device (1234:11e8) from its driver, binds it to
+ * vfio-pci, and has it move data. One line for each check; the exit status is
+ * 0 if all passed, 1 if one failed, 2 if it did not get that far.
+ *
+ * Build: gcc -static -O2 -Wall -o edu-dma edu-dma.c
+ */
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <linux/pci_regs.h>
+#include <linux/vfio.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#define PAGE            4096u
+#define PCI_DEVICES     "/sys/bus/pci/devices"
+
+#define EDU_VENDOR      0x1234
+#define EDU_DEVICE      0x11e8
+
+/* Registers of edu in BAR 0, and its buffer as its DMA engine names it. */
+#define EDU_ID          0x00
+#define EDU_ID_MASK     0xffu
+#define EDU_ID_VALUE    0xedu
+#define EDU_DMA_SRC     0x80
+#define EDU_DMA_DST     0x88
+#define EDU_DMA_COUNT   0x90
+#define EDU_DMA_CMD     0x98
+#define EDU_DMA_RUN     1u
+#define EDU_DMA_TO_RAM  2u
+#define EDU_BUFFER      0x40000u
+
+/* Bus addresses edu can put out: by default it has 28 address lines. */
+#define IOVA_SOURCE     UINT64_C(0x01000000)
+#define IOVA_TARGET     UINT64_C(0x01400000)
+#define IOVA_READONLY   UINT64_C(0x01800000)
+#define IOVA_EDGE       UINT64_C(0x01c00000)
+#define IOVA_UNMAPPED   UINT64_C(0x03000000)
+#define IOVA_TAKEN_AWAY UINT64_C(0x03400000)
+
+#define DMA_TIMEOUT_MS  20000
+
+typedef struct Edu {
+    char name[32];              /* 0000:00:05.0 */
+    int container;
+    int device;
+    volatile uint8_t *bar;
+} Edu;
+
+static bool failed;
+
+static void __attribute__((noreturn, format(printf, 1, 2)))
+die(const char *fmt, ...)
+{
+    va_list ap;
+
+    printf("edu-dma: cannot test: ");
+    va_start(ap, fmt);
+    vprintf(fmt, ap);
+    va_end(ap);
+    printf("\n");
+    exit(2);
+}
+
+static void __attribute__((format(printf, 3, 4)))
+check(bool ok, const char *what, const char *fmt, ...)
+{
+    va_list ap;
+
+    printf("edu-dma: %s: %s (", what, ok ? "ok" : "FAILED");
+    va_start(ap, fmt);
+    vprintf(fmt, ap);
+    va_end(ap);
+    printf(")\n");
+    fflush(stdout);
+    failed |= !ok;
+}
+
+/* sysfs */
+
+static void write_file(const char *path, const char *text, bool must)
+{
+    int fd = open(path, O_WRONLY);
+
+    if (fd < 0 || write(fd, text, strlen(text)) < 0) {
+        if (must) {
+            die("%s: %s", path, strerror(errno));
+        }
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+}
+
+static unsigned read_hex(const char *device, const char *attribute)
+{
+    char path[512], text[32] = "";
+    int fd;
+
+    snprintf(path, sizeof(path), PCI_DEVICES "/%s/%s", device, attribute);
+    fd = open(path, O_RDONLY);
+    if (fd < 0 || read(fd, text, sizeof(text) - 1) < 0) {
+        die("%s: %s", path, strerror(errno));
+    }
+    close(fd);
+    return strtoul(text, NULL, 16);
+}
+
+static void find_edu(Edu *edu)
+{
+    DIR *dir = opendir(PCI_DEVICES);
+    struct dirent *entry;
+
+    if (!dir) {
+        die(PCI_DEVICES ": %s", strerror(errno));
+    }
+    while ((entry = readdir(dir))) {
+        if (entry->d_name[0] == '.' ||
+            strlen(entry->d_name) >= sizeof(edu->name)) {
+            continue;
+        }
+        if (read_hex(entry->d_name, "vendor") == EDU_VENDOR &&
+            read_hex(entry->d_name, "device") == EDU_DEVICE) {
+            strcpy(edu->name, entry->d_name);
+            closedir(dir);
+            return;
+        }
+    }
+    die("no edu device");
+}
+
+static void bind_to_vfio(Edu *edu)
+{
+    char path[256];
+
+    snprintf(path, sizeof(path), PCI_DEVICES "/%s/driver/unbind", edu->name);
+    write_file(path, edu->name, false);
+    snprintf(path, sizeof(path), PCI_DEVICES "/%s/driver_override", edu->name);
+    write_file(path, "vfio-pci", true);
+    write_file("/sys/bus/pci/drivers_probe", edu->name, true);
+
+    /* Interrupts are not remapped, which VFIO wants to be told is all right. */
+    write_file("/sys/module/vfio_iommu_type1/parameters/"
+               "allow_unsafe_interrupts", "1", false);
+}
+
+/* VFIO */
+
+static void open_vfio(Edu *edu)
+{
+    struct vfio_group_status status = { .argsz = sizeof(status) };
+    char path[256], target[256];
+    ssize_t len;
+    int group;
+
+    snprintf(path, sizeof(path), PCI_DEVICES "/%s/iommu_group", edu->name);
+    len = readlink(path, target, sizeof(target) - 1);
+    if (len < 0) {
+        die("%s is in no IOMMU group", edu->name);
+    }
+    target[len] = 0;
+    snprintf(path, sizeof(path), "/dev/vfio%.200s", strrchr(target, '/'));
+
+    edu->container = open("/dev/vfio/vfio", O_RDWR);
+    if (edu->container < 0) {
+        die("/dev/vfio/vfio: %s", strerror(errno));
+    }
+    if (ioctl(edu->container, VFIO_GET_API_VERSION) != VFIO_API_VERSION) {
+        die("another version of VFIO");
+    }
+    group = open(path, O_RDWR);
+    if (group < 0) {
+        die("%s: %s", path, strerror(errno));
+    }
+    if (ioctl(group, VFIO_GROUP_GET_STATUS, &status) < 0 ||
+        !(status.flags & VFIO_GROUP_FLAGS_VIABLE)) {
+        die("%s: the group has devices with other drivers", path);
+    }
+    if (ioctl(group, VFIO_GROUP_SET_CONTAINER, &edu->container) < 0) {
+        die("VFIO_GROUP_SET_CONTAINER: %s", strerror(errno));
+    }
+    if (ioctl(edu->container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU) < 0) {
+        die("VFIO_SET_IOMMU: %s", strerror(errno));
+    }
+    edu->device = ioctl(group, VFIO_GROUP_GET_DEVICE_FD, edu->name);
+    if (edu->device < 0) {
+        die("VFIO_GROUP_GET_DEVICE_FD: %s", strerror(errno));
+    }
+}
+
+static void open_registers(Edu *edu)
+{
+    struct vfio_region_info bar = {
+        .argsz = sizeof(bar),
+        .index = VFIO_PCI_BAR0_REGION_INDEX,
+    };
+    struct vfio_region_info config = {
+        .argsz = sizeof(config),
+        .index = VFIO_PCI_CONFIG_REGION_INDEX,
+    };
+    uint16_t command;
+    void *map;
+
+    if (ioctl(edu->device, VFIO_DEVICE_GET_REGION_INFO, &bar) < 0 ||
+        ioctl(edu->device, VFIO_DEVICE_GET_REGION_INFO, &config) < 0) {
+        die("VFIO_DEVICE_GET_REGION_INFO: %s", strerror(errno));
+    }
+
+    /* The one thing VFIO leaves to its user: may the device do DMA? */
+    if (pread(edu->device, &command, 2, config.offset + PCI_COMMAND) != 2) {
+        die("reading the configuration space: %s", strerror(errno));
+    }
+    command |= PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER;
+    if (pwrite(edu->device, &command, 2, config.offset + PCI_COMMAND) != 2) {
+        die("writing the configuration space: %s", strerror(errno));
+    }
+
+    map = mmap(NULL, bar.size, PROT_READ | PROT_WRITE, MAP_SHARED,
+               edu->device, bar.offset);
+    if (map == MAP_FAILED) {
+        die("mapping BAR 0: %s", strerror(errno));
+    }
+    edu->bar = map;
+    if ((*(volatile uint32_t *)(edu->bar + EDU_ID) & EDU_ID_MASK) !=
+        EDU_ID_VALUE) {
+        die("%s does not say it is an edu", edu->name);
+    }
+}
+
+static void map_page(Edu *edu, void *page, uint64_t iova, bool readonly)
+{
+    struct vfio_iommu_type1_dma_map map = {
+        .argsz = sizeof(map),
+        .flags = VFIO_DMA_MAP_FLAG_READ |
+                 (readonly ? 0 : VFIO_DMA_MAP_FLAG_WRITE),
+        .vaddr = (uintptr_t)page,
+        .iova = iova,
+        .size = PAGE,
+    };
+
+    if (ioctl(edu->container, VFIO_IOMMU_MAP_DMA, &map) < 0) {
+        die("mapping a page at IOVA %#" PRIx64 ": %s", iova, strerror(errno));
+    }
+}
+
+static void unmap_page(Edu *edu, uint64_t iova)
+{
+    struct vfio_iommu_type1_dma_unmap unmap = {
+        .argsz = sizeof(unmap),
+        .iova = iova,
+        .size = PAGE,
+    };
+
+    if (ioctl(edu->container, VFIO_IOMMU_UNMAP_DMA, &unmap) < 0 ||
+        unmap.size != PAGE) {
+        die("unmapping IOVA %#" PRIx64 ": %s", iova, strerror(errno));
+    }
+}
+
+/* The device */
+
+static uint64_t now_ms(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return ts.tv_sec * UINT64_C(1000) + ts.tv_nsec / 1000000;
+}
+
+static void edu_write(Edu *edu, unsigned reg, uint64_t value)
+{
+    *(volatile uint64_t *)(edu->bar + reg) = value;
+}
+
+static void edu_dma(Edu *edu, uint64_t src, uint64_t dst, uint64_t command)
+{
+    uint64_t end = now_ms() + DMA_TIMEOUT_MS;
+
+    edu_write(edu, EDU_DMA_SRC, src);
+    edu_write(edu, EDU_DMA_DST, dst);
+    edu_write(edu, EDU_DMA_COUNT, PAGE);
+    edu_write(edu, EDU_DMA_CMD, command | EDU_DMA_RUN);
+    while (*(volatile uint64_t *)(edu->bar + EDU_DMA_CMD) & EDU_DMA_RUN) {
+        if (now_ms() > end) {
+            die("the device does not finish its DMA");
+        }
+        usleep(5000);
+    }
+    __sync_synchronize();
+}
+
+/* The device reads a page at @iova into its buffer. */
+static void edu_read_page(Edu *edu, uint64_t iova)
+{
+    edu_dma(edu, iova, EDU_BUFFER, 0);
+}
+
+/* The device writes a page at @iova from its buffer. */
+static void edu_write_page(Edu *edu, uint64_t iova)
+{
+    edu_dma(edu, EDU_BUFFER, iova, EDU_DMA_TO_RAM);
+}
+
+/* The checks */
+
+/* Words that differ from each other, and between seeds. */
+static uint64_t word(uint64_t seed, unsigned i)
+{
+    return (seed << 32 | i) * UINT64_C(0x9e3779b97f4a7c15) + seed;
+}
+
+static void fill(uint64_t *page, uint64_t seed)
+{
+    unsigned i;
+
+    for (i = 0; i < PAGE / 8; i++) {
+        page[i] = word(seed, i);
+    }
+}
+
+/* How many words of @page are what fill() put there with @seed. */
+static unsigned words_of(const uint64_t *page, uint64_t seed)
+{
+    unsigned i, n = 0;
+
+    for (i = 0; i < PAGE / 8; i++) {
+        n += page[i] == word(seed, i);
+    }
+    return n;
+}
+
+static bool is_filled(const uint64_t *page, uint64_t seed)
+{
+    return words_of(page, seed) == PAGE / 8;
+}
+
+static void *new_pages(unsigned n)
+{
+    void *pages = mmap(NULL, n * PAGE, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+
+    if (pages == MAP_FAILED) {
+        die("no memory");
+    }
+    return pages;
+}
+
+/*
+ * @source and @target stay mapped for all checks: what the device holds gets
+ * in and out through them.
+ */
+static void check_mapped(Edu *edu, uint64_t *source, uint64_t *target)
+{
+    fill(source, 1);
+    memset(target, 0, PAGE);
+    edu_read_page(edu, IOVA_SOURCE);
+    edu_write_page(edu, IOVA_TARGET);
+    check(is_filled(target, 1), "mapped page",
+          "%u bytes round trip at IOVA %#" PRIx64 " and %#" PRIx64,
+          PAGE, IOVA_SOURCE, IOVA_TARGET);
+}
+
+static void check_read_unmapped(Edu *edu, uint64_t *source, uint64_t *target)
+{
+    uint64_t *secret = new_pages(1);
+    unsigned leaked;
+
+    /* Never mapped: there is nothing that could be read. */
+    fill(source, 2);
+    edu_read_page(edu, IOVA_SOURCE);
+    fill(target, 3);
+    edu_read_page(edu, IOVA_UNMAPPED);
+    edu_write_page(edu, IOVA_TARGET);
+    leaked = PAGE / 8 - words_of(target, 2);
+    /* The device keeps what it had, or gets zeros or ones: no data. */
+    if (leaked) {
+        unsigned i;
+
+        for (i = 0, leaked = 0; i < PAGE / 8; i++) {
+            leaked += target[i] != 0 && ~target[i] != 0 &&
+                      target[i] != word(2, i);
+        }
+    }
+    check(!leaked, "read of an unmapped page",
+          "%u of %u bytes moved at IOVA %#" PRIx64, leaked * 8, PAGE,
+          IOVA_UNMAPPED);
+
+    /* Mapped, used, and unmapped again. */
+    fill(secret, 4);
+    map_page(edu, secret, IOVA_TAKEN_AWAY, false);
+    edu_read_page(edu, IOVA_TAKEN_AWAY);
+    unmap_page(edu, IOVA_TAKEN_AWAY);
+    fill(secret, 5);
+    edu_read_page(edu, IOVA_TAKEN_AWAY);
+    edu_write_page(edu, IOVA_TARGET);
+    leaked = words_of(target, 5);
+    check(!leaked, "read of a page that was unmapped",
+          "%u of %u bytes moved at IOVA %#" PRIx64, leaked * 8, PAGE,
+          IOVA_TAKEN_AWAY);
+    munmap(secret, PAGE);
+}
+
+static void check_write_unmapped(Edu *edu, uint64_t *source)
+{
+    uint64_t *page = new_pages(1);
+
+    fill(source, 6);
+    edu_read_page(edu, IOVA_SOURCE);
+    fill(page, 7);
+    map_page(edu, page, IOVA_TAKEN_AWAY, false);
+    edu_write_page(edu, IOVA_TAKEN_AWAY);
+    if (!is_filled(page, 6)) {
+        check(false, "write to a page before it is unmapped",
+              "at IOVA %#" PRIx64, IOVA_TAKEN_AWAY);
+    }
+    unmap_page(edu, IOVA_TAKEN_AWAY);
+    fill(page, 7);
+    edu_write_page(edu, IOVA_TAKEN_AWAY);
+    check(is_filled(page, 7), "write to a page that was unmapped",
+          "%u of %u bytes changed at IOVA %#" PRIx64,
+          PAGE - 8 * words_of(page, 7), PAGE, IOVA_TAKEN_AWAY);
+    munmap(page, PAGE);
+}
+
+static void check_readonly(Edu *edu, uint64_t *target)
+{
+    uint64_t *page = new_pages(1);
+
+    fill(page, 8);
+    map_page(edu, page, IOVA_READONLY, true);
+    edu_read_page(edu, IOVA_READONLY);
+    memset(target, 0, PAGE);
+    edu_write_page(edu, IOVA_TARGET);
+    check(is_filled(target, 8), "read of a read-only page",
+          "%u bytes at IOVA %#" PRIx64, PAGE, IOVA_READONLY);
+
+    fill(page, 9);
+    edu_write_page(edu, IOVA_READONLY);
+    check(is_filled(page, 9), "write to a read-only page",
+          "%u of %u bytes changed at IOVA %#" PRIx64,
+          PAGE - 8 * words_of(page, 9), PAGE, IOVA_READONLY);
+    unmap_page(edu, IOVA_READONLY);
+    munmap(page, PAGE);
+}
+
+/* A transfer that begins in a mapped page and ends behind it. */
+static void check_edge(Edu *edu, uint64_t *source)
+{
+    uint64_t *pages = new_pages(2), *behind = pages + PAGE / 8;
+
+    fill(source, 10);
+    edu_read_page(edu, IOVA_SOURCE);
+    fill(pages, 11);
+    fill(behind, 12);
+    map_page(edu, pages, IOVA_EDGE, false);
+    edu_write_page(edu, IOVA_EDGE + PAGE / 2);
+    check(is_filled(behind, 12), "write across the end of a mapped page",
+          "%u of %u bytes changed behind it, at IOVA %#" PRIx64,
+          PAGE - 8 * words_of(behind, 12), PAGE, IOVA_EDGE + PAGE);
+    unmap_page(edu, IOVA_EDGE);
+    munmap(pages, 2 * PAGE);
+}
+
+int main(void)
+{
+    Edu edu = { .container = -1, .device = -1 };
+    uint64_t *source, *target;
+
+    find_edu(&edu);
+    bind_to_vfio(&edu);
+    open_vfio(&edu);
+    open_registers(&edu);
+
+    source = new_pages(1);
+    target = new_pages(1);
+    map_page(&edu, source, IOVA_SOURCE, false);
+    map_page(&edu, target, IOVA_TARGET, false);
+
+    check_mapped(&edu, source, target);
+    check_read_unmapped(&edu, source, target);
+    check_write_unmapped(&edu, source);
+    check_readonly(&edu, target);
+    check_edge(&edu, source);
+
+    /* All that went wrong on the way must not have moved the rest. */
+    check_mapped(&edu, source, target);
+
+    unmap_page(&edu, IOVA_SOURCE);
+    unmap_page(&edu, IOVA_TARGET);
+    printf("edu-dma: %s: %s\n", edu.name, failed ? "FAILED" : "all ok");
+    return failed;
+}
