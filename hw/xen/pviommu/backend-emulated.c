@@ -34,7 +34,8 @@ struct XenPVIOMMUBackend {
     MemoryListener listener;
     IntervalTreeRoot sections;
     GPtrArray *removed;         /* of Section, in the transaction under way */
-    uint64_t held;              /* pages, each as often as it is mapped */
+    uint64_t held;              /* references, in all */
+    GHashTable *books;          /* GFN -> references, if they are kept */
     XenPVIOMMULostFunc *lost;
     void *opaque;
 };
@@ -134,6 +135,26 @@ static void commit(MemoryListener *listener)
     g_ptr_array_set_size(b->removed, 0);
 }
 
+/* Only where somebody checks: QEMU's own RAM needs no holding. */
+static void books_count(XenPVIOMMUBackend *b, uint64_t gfn, uint64_t nr,
+                        int change)
+{
+    if (!b->books) {
+        return;
+    }
+    for (uint64_t end = gfn + nr; gfn < end; gfn++) {
+        gpointer key = (gpointer)(uintptr_t)gfn;
+        intptr_t refs = (intptr_t)g_hash_table_lookup(b->books, key) + change;
+
+        assert(refs >= 0);
+        if (refs) {
+            g_hash_table_insert(b->books, key, (gpointer)refs);
+        } else {
+            g_hash_table_remove(b->books, key);
+        }
+    }
+}
+
 static int emulated_get(XenPVIOMMUBackend *b, uint16_t domid,
                         uint64_t gfn, uint64_t nr, bool readonly)
 {
@@ -158,6 +179,7 @@ static int emulated_get(XenPVIOMMUBackend *b, uint16_t domid,
         pos = QEMU_ALIGN_DOWN(s->node.last + 1, PAGE_SIZE_BYTES);
     }
     b->held += nr;
+    books_count(b, gfn, nr, 1);
     return 0;
 }
 
@@ -166,6 +188,17 @@ static void emulated_put(XenPVIOMMUBackend *b, uint64_t gfn, uint64_t nr,
 {
     assert(b->held >= nr);
     b->held -= nr;
+    books_count(b, gfn, nr, -1);
+}
+
+static uint64_t emulated_total(XenPVIOMMUBackend *b)
+{
+    return b->held;
+}
+
+static uint64_t emulated_refs(XenPVIOMMUBackend *b, uint64_t gfn)
+{
+    return (uintptr_t)g_hash_table_lookup(b->books, (gpointer)(uintptr_t)gfn);
 }
 
 const XenPVIOMMUBackendOps xen_pviommu_emulated_ops = {
@@ -173,13 +206,19 @@ const XenPVIOMMUBackendOps xen_pviommu_emulated_ops = {
     .ops = UINT32_MAX,
     .get = emulated_get,
     .put = emulated_put,
+    .total = emulated_total,
+    .refs = emulated_refs,
 };
 
-XenPVIOMMUBackend *xen_pviommu_emulated_new(XenPVIOMMULostFunc *lost,
+XenPVIOMMUBackend *xen_pviommu_emulated_new(bool books,
+                                            XenPVIOMMULostFunc *lost,
                                             void *opaque)
 {
     XenPVIOMMUBackend *b = g_new0(XenPVIOMMUBackend, 1);
 
+    if (books) {
+        b->books = g_hash_table_new(NULL, NULL);
+    }
     b->lost = lost;
     b->opaque = opaque;
     b->removed = g_ptr_array_new_with_free_func(g_free);
@@ -205,10 +244,6 @@ void xen_pviommu_emulated_free(XenPVIOMMUBackend *b)
         g_free(section_of(node));
     }
     g_ptr_array_free(b->removed, true);
+    g_clear_pointer(&b->books, g_hash_table_unref);
     g_free(b);
-}
-
-uint64_t xen_pviommu_emulated_held(XenPVIOMMUBackend *b)
-{
-    return b->held;
 }

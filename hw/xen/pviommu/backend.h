@@ -28,6 +28,9 @@ typedef struct XenPVIOMMUBackendOps {
     /** @put: drop references that @get took with the same @readonly. */
     void (*put)(XenPVIOMMUBackend *backend,
                 uint64_t gfn, uint64_t nr, bool readonly);
+    /* The books: references held in all, and on one page. */
+    uint64_t (*total)(XenPVIOMMUBackend *backend);
+    uint64_t (*refs)(XenPVIOMMUBackend *backend, uint64_t gfn);
 } XenPVIOMMUBackendOps;
 
 /**
@@ -41,11 +44,13 @@ typedef void XenPVIOMMULostFunc(void *opaque, uint64_t gfn, uint64_t nr);
 /* QEMU is the hypervisor, and RAM it owns is the page. */
 extern const XenPVIOMMUBackendOps xen_pviommu_emulated_ops;
 
-XenPVIOMMUBackend *xen_pviommu_emulated_new(XenPVIOMMULostFunc *lost,
+/**
+ * xen_pviommu_emulated_new: follow the machine's memory map
+ * @books: count references page by page, for xen_pviommu_core_check()
+ */
+XenPVIOMMUBackend *xen_pviommu_emulated_new(bool books,
+                                            XenPVIOMMULostFunc *lost,
                                             void *opaque);
 void xen_pviommu_emulated_free(XenPVIOMMUBackend *backend);
-
-/** xen_pviommu_emulated_held: how many references are held now */
-uint64_t xen_pviommu_emulated_held(XenPVIOMMUBackend *backend);
 
 #endif /* HW_XEN_PVIOMMU_BACKEND_H */

@@ -80,9 +80,9 @@ static uint64_t slot_leaf(uint64_t gfn, bool readonly, unsigned order)
                            (readonly ? LEAF_READONLY : 0), order);
 }
 
-/* Readers may be looking: what the new value leads to must be there first. */
 static void slot_publish(uint64_t *slot, uint64_t value)
 {
+    /* Readers may be looking: what the value leads to must be there first. */
     smp_wmb();
     qatomic_set_u64(slot, value);
 }
@@ -134,14 +134,22 @@ static void node_unidle(BfnTable *t, BfnNode *n)
     t->nr_idle--;
 }
 
-/* @n, of which a slot became 0, may have become empty. */
+/* @n, of which slots became 0, may have become empty. */
 static void node_check_idle(BfnTable *t, BfnNode *n)
 {
-    if (n->used || n == t->root) {
-        return;
+    if (!n->used && n != t->root) {
+        QTAILQ_INSERT_TAIL(&t->idle, n, idle);
+        t->nr_idle++;
     }
-    QTAILQ_INSERT_TAIL(&t->idle, n, idle);
-    if (++t->nr_idle > IDLE_NODES_MAX) {
+}
+
+/*
+ * Let go of the oldest empty nodes, and of parents that are empty without
+ * them. Never while node_clear() is on its way down: a parent may be its.
+ */
+static void table_trim_idle(BfnTable *t)
+{
+    while (t->nr_idle > IDLE_NODES_MAX) {
         BfnNode *old = QTAILQ_FIRST(&t->idle);
         BfnNode *parent = old->parent;
 
@@ -362,7 +370,8 @@ static void table_split(BfnTable *t, uint64_t bfn)
     if (bfn >> level_shift(t->levels)) {
         return;
     }
-    for (unsigned l = t->levels - 1; bfn & ((1ull << level_shift(l)) - 1); l--) {
+    for (unsigned l = t->levels - 1; bfn & ((1ull << level_shift(l)) - 1);
+         l--) {
         unsigned i = slot_index(bfn, l);
         uint64_t slot = n->slot[i];
 
@@ -401,7 +410,8 @@ static void table_reblock(BfnTable *t, uint64_t bfn, uint64_t end)
             for (unsigned i = slot_index(bfn, l);
                  bfn < last && i < LEVEL_SLOTS && slot_is_leaf(n->slot[i]);
                  i++) {
-                qatomic_set_u64(&n->slot[i], slot_with_order(n->slot[i], order));
+                qatomic_set_u64(&n->slot[i],
+                                slot_with_order(n->slot[i], order));
                 bfn += 1ull << level_shift(l);
             }
         }
@@ -422,7 +432,8 @@ static void node_clear(BfnTable *t, BfnNode *n, unsigned level, uint64_t base,
             qatomic_set_u64(&n->slot[i], 0);
             n->used--;
         } else if (slot && slot_node(slot)->used) {
-            node_clear(t, slot_node(slot), level - 1, base + i * step, bfn, end);
+            node_clear(t, slot_node(slot), level - 1, base + i * step,
+                       bfn, end);
         }
     }
     node_check_idle(t, n);
@@ -434,18 +445,20 @@ void bfn_table_unmap(BfnTable *t, uint64_t bfn, uint64_t nr)
     uint64_t block_start, block_end;
     unsigned level;
 
-    block_start = bfn & ~((1ull << slot_order(table_find(t, bfn, &level))) - 1);
+    block_start = bfn &
+                  ~((1ull << slot_order(table_find(t, bfn, &level))) - 1);
     block_end = ((end - 1) |
                  ((1ull << slot_order(table_find(t, end - 1, &level))) - 1)) + 1;
 
-    /*
-     * Readers must see smaller blocks before a part of a block goes, or one
-     * of them could take a translation of the rest for one of that part.
-     */
     table_split(t, bfn);
     table_split(t, end);
     table_reblock(t, block_start, bfn);
     table_reblock(t, end, block_end);
+    /*
+     * Readers must see smaller blocks before a part of a block goes, or one
+     * of them could take a translation of the rest for one of that part.
+     */
     smp_wmb();
     node_clear(t, t->root, t->levels - 1, 0, bfn, end);
+    table_trim_idle(t);
 }

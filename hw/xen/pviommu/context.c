@@ -134,6 +134,7 @@ XenPVIOMMUContext *xen_pviommu_context_new(XenPVIOMMUCore *core, uint16_t id)
     assert(id < core->limits.max_contexts && !core->contexts[id]);
     ctx->id = id;
     ctx->table = bfn_table_new(core->limits.bfn_bits, &core->budget);
+    ctx->reserved = xen_pviommu_reserved_new();
     core->contexts[id] = ctx;
     trace_xen_pviommu_context_new(id);
     return ctx;
@@ -167,11 +168,15 @@ static void context_destroy(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx)
         core->work++;
     }
     bfn_table_free(ctx->table);
+    g_array_unref(ctx->reserved);
     g_free_rcu(ctx, rcu);
 }
 
 int xen_pviommu_context_free(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx)
 {
+    if (ctx->nr_devices) {
+        core->client_ops->reap(core->client, ctx);
+    }
     if (ctx->nr_devices) {
         return -XEN_IOMMU_EBUSY;
     }
@@ -180,18 +185,12 @@ int xen_pviommu_context_free(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx)
     return 0;
 }
 
-static bool range_reserved(const XenPVIOMMUCore *core, uint64_t bfn,
-                           uint64_t nr)
+bool xen_pviommu_context_reserved(const XenPVIOMMUCore *core,
+                                  const XenPVIOMMUContext *ctx,
+                                  uint64_t bfn, uint64_t nr)
 {
-    for (guint i = 0; i < core->reserved->len; i++) {
-        const XenPVIOMMUReserved *r =
-            &g_array_index(core->reserved, XenPVIOMMUReserved, i);
-
-        if (bfn < r->bfn + r->nr && r->bfn < bfn + nr) {
-            return true;
-        }
-    }
-    return false;
+    return xen_pviommu_reserved_hit(core->reserved, bfn, nr) ||
+           xen_pviommu_reserved_hit(ctx->reserved, bfn, nr);
 }
 
 int xen_pviommu_context_map(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
@@ -199,7 +198,7 @@ int xen_pviommu_context_map(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
 {
     int ret;
 
-    if (range_reserved(core, run->bfn, run->nr)) {
+    if (xen_pviommu_context_reserved(core, ctx, run->bfn, run->nr)) {
         return -XEN_IOMMU_EADDRNOTAVAIL;
     }
     if (!bfn_table_range_empty(ctx->table, run->bfn, run->nr)) {
@@ -249,7 +248,7 @@ int xen_pviommu_context_unmap(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
     uint64_t runs;
     BfnRun run;
 
-    if (range_reserved(core, bfn, nr)) {
+    if (xen_pviommu_context_reserved(core, ctx, bfn, nr)) {
         return -XEN_IOMMU_EADDRNOTAVAIL;
     }
     if (!range_mapped(ctx, bfn, nr, &runs)) {
@@ -380,49 +379,11 @@ void xen_pviommu_core_enable(XenPVIOMMUCore *core)
     }
 }
 
-static gint reserved_compare(gconstpointer a, gconstpointer b)
-{
-    const XenPVIOMMUReserved *x = a, *y = b;
-
-    return x->bfn < y->bfn ? -1 : x->bfn > y->bfn;
-}
-
-void xen_pviommu_core_reserve(XenPVIOMMUCore *core, uint64_t bfn, uint64_t nr,
-                              uint32_t flags)
-{
-    uint64_t end = bfn + nr;
-    guint i = 0;
-
-    /* Keep what no earlier range has; each pass may leave a rest behind it. */
-    while (bfn < end) {
-        XenPVIOMMUReserved new = { .bfn = bfn, .nr = end - bfn, .flags = flags };
-
-        for (; i < core->reserved->len; i++) {
-            const XenPVIOMMUReserved *r =
-                &g_array_index(core->reserved, XenPVIOMMUReserved, i);
-
-            if (r->bfn + r->nr <= bfn) {
-                continue;
-            }
-            new.nr = r->bfn > bfn ? MIN(new.nr, r->bfn - bfn) : 0;
-            bfn = MAX(bfn, r->bfn + r->nr);
-            break;
-        }
-        if (i == core->reserved->len) {
-            bfn = end;
-        }
-        if (new.nr) {
-            g_array_append_val(core->reserved, new);
-            g_array_sort(core->reserved, reserved_compare);
-        }
-    }
-}
-
 void xen_pviommu_core_init(XenPVIOMMUCore *core)
 {
     core->contexts = g_new0(XenPVIOMMUContext *, core->limits.max_contexts);
     core->gfn_index = gfn_index_new();
-    core->reserved = g_array_new(false, false, sizeof(XenPVIOMMUReserved));
+    core->reserved = xen_pviommu_reserved_new();
     /*
      * A lone page takes a node a level; dense use needs one for 512 pages.
      * An eighth of the worst case keeps sparse guests going and bounds what
@@ -462,7 +423,7 @@ void xen_pviommu_core_finalize(XenPVIOMMUCore *core)
 {
     destroy_contexts(core, XEN_IOMMU_CTX_DEFAULT);
     gfn_index_free(core->gfn_index);
-    g_array_free(core->reserved, true);
+    g_array_unref(core->reserved);
     g_free(core->contexts);
 }
 

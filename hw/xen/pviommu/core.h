@@ -23,6 +23,7 @@
 #include "backend.h"
 #include "bfn-table.h"
 #include "gfn-index.h"
+#include "reserved.h"
 
 typedef struct XenPVIOMMUCore XenPVIOMMUCore;
 
@@ -36,6 +37,7 @@ typedef struct XenPVIOMMUContext {
     unsigned nr_devices;
     BfnTable *table;
     IntervalTreeRoot pending;   /* of XenPVIOMMUPending, by BFN */
+    GArray *reserved;           /* what its devices reserve for themselves */
 } XenPVIOMMUContext;
 
 /*
@@ -50,13 +52,6 @@ typedef struct XenPVIOMMUPending {
     bool notified;              /* no device has it any more */
 } XenPVIOMMUPending;
 
-/* A range in which no guest maps anything; it is always there 1:1. */
-typedef struct XenPVIOMMUReserved {
-    uint64_t bfn;
-    uint64_t nr;
-    uint32_t flags;             /* XEN_IOMMU_RESERVED_* */
-} XenPVIOMMUReserved;
-
 /* How changes reach the devices. Called with the tables already changed. */
 typedef struct XenPVIOMMUClientOps {
     /* @run is new in @ctx. */
@@ -64,8 +59,16 @@ typedef struct XenPVIOMMUClientOps {
     /* When this returns no device has a translation of the range. */
     void (*unmap)(void *opaque, XenPVIOMMUContext *ctx,
                   uint64_t bfn, uint64_t nr);
-    /* Move a device; 0 or -XEN_IOMMU_ENODEV. Keeps nr_devices right. */
+    /*
+     * Move a device, and keep nr_devices and reserved of both contexts right.
+     * 0, -XEN_IOMMU_ENODEV, or -XEN_IOMMU_EADDRNOTAVAIL if @ctx maps what the
+     * device reserves.
+     */
     int (*attach)(void *opaque, uint32_t sbdf, XenPVIOMMUContext *ctx);
+    /* Move devices that are no more out of @ctx. */
+    void (*reap)(void *opaque, XenPVIOMMUContext *ctx);
+    /* Add to @list what a device reserves; 0 or -XEN_IOMMU_ENODEV. */
+    int (*reserved)(void *opaque, uint32_t sbdf, GArray *list);
     /* Move all devices. */
     void (*attach_all)(void *opaque, XenPVIOMMUContext *ctx);
     /* The big switch was pulled. */
@@ -100,7 +103,7 @@ struct XenPVIOMMUCore {
     uint64_t mapped_frames;             /* in all contexts */
     uint64_t pending_frames;
     BfnTableBudget budget;
-    GArray *reserved;           /* of XenPVIOMMUReserved, sorted, apart */
+    GArray *reserved;           /* in every context */
 
     uint64_t counter[XEN_PVIOMMU_NR_EVENT_COUNTERS];    /* since reset */
     /* Runs handled; the front bounds what it lets one doorbell do by it. */
@@ -125,16 +128,16 @@ void xen_pviommu_core_finalize(XenPVIOMMUCore *core);
  */
 void xen_pviommu_core_reset(XenPVIOMMUCore *core);
 
+/**
+ * xen_pviommu_core_check: abort if the books do not balance
+ *
+ * Compares, page by page, what contexts map and what is pending with the
+ * backend's references, and the tables with the GFN index. Slow: for tests.
+ */
+void xen_pviommu_core_check(XenPVIOMMUCore *core);
+
 /** xen_pviommu_core_enable: pull the big switch, if it is not pulled */
 void xen_pviommu_core_enable(XenPVIOMMUCore *core);
-
-/**
- * xen_pviommu_core_reserve: add a reserved range
- *
- * Before the guest runs. Where ranges overlap the earlier one stays.
- */
-void xen_pviommu_core_reserve(XenPVIOMMUCore *core, uint64_t bfn, uint64_t nr,
-                              uint32_t flags);
 
 /**
  * xen_pviommu_core_invalidate: pages are going away
@@ -154,6 +157,11 @@ XenPVIOMMUContext *xen_pviommu_context_find(XenPVIOMMUCore *core, uint32_t id);
  * Returns: NULL when there are max-contexts.
  */
 XenPVIOMMUContext *xen_pviommu_context_alloc(XenPVIOMMUCore *core);
+
+/** xen_pviommu_context_reserved: a part of the range is reserved in @ctx */
+bool xen_pviommu_context_reserved(const XenPVIOMMUCore *core,
+                                  const XenPVIOMMUContext *ctx,
+                                  uint64_t bfn, uint64_t nr);
 
 /** xen_pviommu_context_new: the same with a given, free ID (migration) */
 XenPVIOMMUContext *xen_pviommu_context_new(XenPVIOMMUCore *core, uint16_t id);

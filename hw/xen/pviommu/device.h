@@ -11,6 +11,7 @@
 #include "compat.h"
 #include "core.h"
 #include "fault.h"
+#include "reserved-config.h"
 
 #define TYPE_XEN_PVIOMMU "xen-pviommu"
 OBJECT_DECLARE_SIMPLE_TYPE(XenPVIOMMUState, XEN_PVIOMMU)
@@ -35,8 +36,8 @@ struct XenPVIOMMUState {
     /* properties */
     uint16_t device_id;
     uint32_t max_ops;
-    ReservedRegion *reserved_regions;
-    uint32_t nr_reserved_regions;
+    bool check;
+    XenPVIOMMUReservedConfig reserved;
 };
 
 /**

@@ -6,6 +6,7 @@
 #include "qemu/osdep.h"
 #include "qemu/rcu.h"
 #include "hw/pci/pci_bus.h"
+#include "system/host_iommu_device.h"
 #include "dma.h"
 #include "trace.h"
 
@@ -25,7 +26,8 @@ struct XenPVIOMMUFunction {
     MemoryRegion root;
     MemoryRegion identity;      /* the system's memory, until the big switch */
     IOMMUMemoryRegion translated;
-    MemoryRegion *reserved;     /* windows to the system's memory */
+    GArray *reserved;           /* what this function alone reserves */
+    GPtrArray *windows;         /* of MemoryRegion, where it is always 1:1 */
 };
 
 /* The bus may be gone since: look with live_buses() before it is used. */
@@ -240,6 +242,35 @@ static void client_unmap(void *opaque, XenPVIOMMUContext *ctx,
     }
 }
 
+/* What the functions in @ctx reserve, now. */
+static void context_update_reserved(XenPVIOMMUState *s, XenPVIOMMUContext *ctx)
+{
+    XenPVIOMMUFunction *f;
+    GHashTableIter iter;
+
+    g_array_set_size(ctx->reserved, 0);
+    g_hash_table_iter_init(&iter, s->functions);
+    while (g_hash_table_iter_next(&iter, (void **)&f, NULL)) {
+        if (f->ctx == ctx) {
+            xen_pviommu_reserved_add_all(ctx->reserved, f->reserved);
+        }
+    }
+}
+
+/* @ctx maps nothing that @f reserves. */
+static bool function_fits(const XenPVIOMMUFunction *f,
+                          const XenPVIOMMUContext *ctx)
+{
+    for (guint i = 0; i < f->reserved->len; i++) {
+        const XenPVIOMMUReserved *r = xen_pviommu_reserved_at(f->reserved, i);
+
+        if (!bfn_table_range_empty(ctx->table, r->bfn, r->nr)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 /* Move @f; what its device saw is gone when this returns. */
 static void function_attach(XenPVIOMMUFunction *f, XenPVIOMMUContext *ctx)
 {
@@ -258,6 +289,10 @@ static void function_attach(XenPVIOMMUFunction *f, XenPVIOMMUContext *ctx)
         notifier_replay(f, n);
     }
     xen_pviommu_context_flush_all(&f->s->core, old);
+    if (f->reserved->len) {
+        context_update_reserved(f->s, old);
+        context_update_reserved(f->s, ctx);
+    }
 }
 
 static void collect_bus(PCIBus *bus, void *buses)
@@ -324,8 +359,38 @@ static int client_attach(void *opaque, uint32_t sbdf, XenPVIOMMUContext *ctx)
     if (!f) {
         return -XEN_IOMMU_ENODEV;
     }
+    if (!function_fits(f, ctx)) {
+        return -XEN_IOMMU_EADDRNOTAVAIL;
+    }
     function_attach(f, ctx);
     return 0;
+}
+
+static int client_reserved(void *opaque, uint32_t sbdf, GArray *list)
+{
+    XenPVIOMMUFunction *f = function_by_sbdf(opaque, sbdf);
+
+    if (!f) {
+        return -XEN_IOMMU_ENODEV;
+    }
+    xen_pviommu_reserved_add_all(list, f->reserved);
+    return 0;
+}
+
+/* A bridge that was unplugged took its bus, and functions on it, away. */
+static void client_reap(void *opaque, XenPVIOMMUContext *ctx)
+{
+    XenPVIOMMUState *s = opaque;
+    g_autoptr(GHashTable) buses = live_buses(s);
+    XenPVIOMMUFunction *f;
+    GHashTableIter iter;
+
+    g_hash_table_iter_init(&iter, s->functions);
+    while (g_hash_table_iter_next(&iter, (void **)&f, NULL)) {
+        if (f->ctx == ctx && !g_hash_table_contains(buses, f->bus)) {
+            function_attach(f, s->core.contexts[XEN_IOMMU_CTX_DEFAULT]);
+        }
+    }
 }
 
 static void client_attach_all(void *opaque, XenPVIOMMUContext *ctx)
@@ -356,6 +421,8 @@ const XenPVIOMMUClientOps xen_pviommu_client_ops = {
     .unmap = client_unmap,
     .attach = client_attach,
     .attach_all = client_attach_all,
+    .reap = client_reap,
+    .reserved = client_reserved,
     .enabled = client_enabled,
     .store = client_store,
 };
@@ -380,19 +447,44 @@ void xen_pviommu_dma_update(XenPVIOMMUState *s)
     memory_region_transaction_commit();
 }
 
+/* A window to the system's memory, where a reserved range is. */
+static void function_add_window(XenPVIOMMUFunction *f, uint64_t bfn,
+                                uint64_t nr)
+{
+    MemoryRegion *mr = g_new0(MemoryRegion, 1);
+    hwaddr start = bfn << XEN_IOMMU_PAGE_SHIFT;
+
+    memory_region_init_alias(mr, OBJECT(f->s), "reserved", get_system_memory(),
+                             start, nr << XEN_IOMMU_PAGE_SHIFT);
+    memory_region_add_subregion_overlap(&f->root, start, mr, 1);
+    g_ptr_array_add(f->windows, mr);
+}
+
+static void function_add_windows(XenPVIOMMUFunction *f, const GArray *reserved)
+{
+    for (guint i = 0; i < reserved->len; i++) {
+        const XenPVIOMMUReserved *r = xen_pviommu_reserved_at(reserved, i);
+
+        function_add_window(f, r->bfn, r->nr);
+    }
+}
+
 static XenPVIOMMUFunction *function_new(XenPVIOMMUState *s, PCIBus *bus,
                                         uint8_t devfn)
 {
     XenPVIOMMUFunction *f = g_new0(XenPVIOMMUFunction, 1);
-    const GArray *reserved = s->core.reserved;
+    g_autofree char *place = g_strdup_printf("%s/%02x.%x", BUS(bus)->name,
+                                             PCI_SLOT(devfn), PCI_FUNC(devfn));
 
     f->s = s;
     f->bus = bus;
     f->devfn = devfn;
-    f->name = g_strdup_printf("xen-pviommu-%s-%02x.%x", BUS(bus)->name,
-                              PCI_SLOT(devfn), PCI_FUNC(devfn));
+    f->name = g_strdup_printf("xen-pviommu-%s", place);
     f->ctx = s->core.contexts[XEN_IOMMU_CTX_DEFAULT];
     f->ctx->nr_devices++;
+    f->reserved = xen_pviommu_reserved_new();
+    f->windows = g_ptr_array_new();
+    xen_pviommu_reserved_config_at(&s->reserved, place, f->reserved);
 
     memory_region_init(&f->root, OBJECT(s), f->name, UINT64_MAX);
     memory_region_init_alias(&f->identity, OBJECT(s), "identity",
@@ -402,21 +494,12 @@ static XenPVIOMMUFunction *function_new(XenPVIOMMUState *s, PCIBus *bus,
                              f->name, UINT64_MAX);
     memory_region_add_subregion(&f->root, 0, &f->identity);
     memory_region_add_subregion(&f->root, 0, MEMORY_REGION(&f->translated));
-    f->reserved = g_new0(MemoryRegion, reserved->len);
-    for (guint i = 0; i < reserved->len; i++) {
-        const XenPVIOMMUReserved *r =
-            &g_array_index(reserved, XenPVIOMMUReserved, i);
-        hwaddr start = r->bfn << XEN_IOMMU_PAGE_SHIFT;
-
-        memory_region_init_alias(&f->reserved[i], OBJECT(s), "reserved",
-                                 get_system_memory(), start,
-                                 r->nr << XEN_IOMMU_PAGE_SHIFT);
-        memory_region_add_subregion_overlap(&f->root, start, &f->reserved[i],
-                                            1);
-    }
+    function_add_windows(f, s->core.reserved);
+    function_add_windows(f, f->reserved);
     function_update(f);
     address_space_init(&f->as, &f->root, f->name);
     g_hash_table_add(s->functions, f);
+    context_update_reserved(s, f->ctx);
     trace_xen_pviommu_function_new(pci_bus_num(bus), devfn, f->name);
     return f;
 }
@@ -432,8 +515,55 @@ static AddressSpace *get_address_space(PCIBus *bus, void *opaque, int devfn)
     return &f->as;
 }
 
+/*
+ * What the host's IOMMU cannot map for an assigned device, the guest must
+ * not map either. Unlike other reserved ranges these are no memory.
+ */
+static bool set_iommu_device(PCIBus *bus, void *opaque, int devfn,
+                             HostIOMMUDevice *hiod, Error **errp)
+{
+    XenPVIOMMUState *s = opaque;
+    HostIOMMUDeviceClass *hiodc = HOST_IOMMU_DEVICE_GET_CLASS(hiod);
+    XenPVIOMMUFunction *f = function_find(s, hiod->aliased_bus,
+                                          hiod->aliased_devfn);
+    uint64_t pos = 0, limit = xen_pviommu_bfn_limit(&s->core);
+    GList *ranges;
+
+    assert(f);
+    ranges = hiodc->get_iova_ranges ? hiodc->get_iova_ranges(hiod) : NULL;
+    if (!ranges) {
+        /* The host does not say. */
+        return true;
+    }
+    /* They come sorted: what is between them is reserved. */
+    for (GList *l = ranges; l && pos < limit; l = l->next) {
+        Range *r = l->data;
+        uint64_t first = DIV_ROUND_UP(range_lob(r), PAGE_MASK_BITS + 1);
+
+        if (first > pos) {
+            xen_pviommu_reserved_add(f->reserved, pos,
+                                     MIN(first, limit) - pos, 0);
+        }
+        pos = MAX(pos, (range_upb(r) >> XEN_IOMMU_PAGE_SHIFT) + 1);
+    }
+    if (pos < limit) {
+        xen_pviommu_reserved_add(f->reserved, pos, limit - pos, 0);
+    }
+    g_list_free_full(ranges, g_free);
+    if (!function_fits(f, f->ctx)) {
+        error_setg(errp, "%s: its context maps bus addresses that the host "
+                   "reserves for it", hiod->name);
+        error_append_hint(errp, "Plug it before the guest maps anything, or "
+                          "detach its slot first.\n");
+        return false;
+    }
+    context_update_reserved(s, f->ctx);
+    return true;
+}
+
 const PCIIOMMUOps xen_pviommu_pci_ops = {
     .get_address_space = get_address_space,
+    .set_iommu_device = set_iommu_device,
 };
 
 void xen_pviommu_dma_init(XenPVIOMMUState *s)

@@ -12,9 +12,6 @@ QEMU_BUILD_BUG_ON(sizeof(struct xen_iommu_op) != 32);
 QEMU_BUILD_BUG_ON(sizeof(struct xen_iommu_fault) != 32);
 QEMU_BUILD_BUG_ON(sizeof(struct xen_iommu_reserved_range) != 16);
 
-/* Reserved ranges that one store to the guest carries. */
-#define RESERVED_CHUNK 32
-
 typedef struct OpInfo {
     int (*run)(XenPVIOMMUCore *core, struct xen_iommu_op *op, uint16_t flags);
     uint16_t flags;             /* those that may be set */
@@ -48,67 +45,71 @@ static bool range_within(uint64_t start, uint64_t nr, uint64_t limit)
     return start < limit && nr <= limit - start;
 }
 
+/* The list as the guest reads it; a range too long for an entry takes more. */
+static GArray *reserved_entries(const GArray *list)
+{
+    GArray *entries = g_array_new(false, false,
+                                  sizeof(struct xen_iommu_reserved_range));
+
+    for (guint i = 0; i < list->len; i++) {
+        const XenPVIOMMUReserved *r = xen_pviommu_reserved_at(list, i);
+
+        for (uint64_t done = 0, nr; done < r->nr; done += nr) {
+            struct xen_iommu_reserved_range entry;
+
+            nr = MIN(r->nr - done, UINT32_MAX);
+            entry.start_bfn = cpu_to_le64(r->bfn + done);
+            entry.nr_frames = cpu_to_le32(nr);
+            entry.flags = cpu_to_le32(r->flags);
+            g_array_append_val(entries, entry);
+        }
+    }
+    return entries;
+}
+
 static int op_query_reserved(XenPVIOMMUCore *core, struct xen_iommu_op *op,
                              uint16_t flags)
 {
     struct xen_iommu_op_query_reserved *u = &op->u.query_reserved;
     uint32_t room = le32_to_cpu(u->nr_entries);
-    uint64_t addr = le64_to_cpu(u->ranges);
     bool device = flags & XEN_IOMMUOP_query_reserved_device;
-    uint32_t id, nr = 0;
+    g_autoptr(GArray) list = xen_pviommu_reserved_new();
+    g_autoptr(GArray) entries = NULL;
+    XenPVIOMMUContext *ctx;
+    uint32_t id;
 
     if (u->pad || u->pad1 || (u->sbdf && !device) || (u->ctx && device) ||
         (device && !has_feature(core, XEN_IOMMU_FEATURE_CONTEXTS)) ||
         !decode_ctx(core, u->ctx, &id)) {
         return -XEN_IOMMU_EINVAL;
     }
-    if (!xen_pviommu_context_find(core, id)) {
-        return -XEN_IOMMU_ENOENT;
+    xen_pviommu_reserved_add_all(list, core->reserved);
+    if (device) {
+        int ret = core->client_ops->reserved(core->client,
+                                             le32_to_cpu(u->sbdf), list);
+
+        if (ret) {
+            return ret;
+        }
+    } else {
+        ctx = xen_pviommu_context_find(core, id);
+        if (!ctx) {
+            return -XEN_IOMMU_ENOENT;
+        }
+        xen_pviommu_reserved_add_all(list, ctx->reserved);
     }
-
-    /* A range longer than nr_frames can say takes several entries. */
-    for (int pass = 0; pass < 2; pass++) {
-        struct xen_iommu_reserved_range chunk[RESERVED_CHUNK];
-        unsigned in_chunk = 0;
-
-        nr = 0;
-        for (guint i = 0; i < core->reserved->len; i++) {
-            const XenPVIOMMUReserved *r =
-                &g_array_index(core->reserved, XenPVIOMMUReserved, i);
-
-            for (uint64_t done = 0, n; done < r->nr; done += n) {
-                n = MIN(r->nr - done, UINT32_MAX);
-                nr++;
-                if (!pass) {
-                    continue;
-                }
-                chunk[in_chunk++] = (struct xen_iommu_reserved_range) {
-                    .start_bfn = cpu_to_le64(r->bfn + done),
-                    .nr_frames = cpu_to_le32(n),
-                    .flags = cpu_to_le32(r->flags),
-                };
-                if (in_chunk == RESERVED_CHUNK) {
-                    if (core->client_ops->store(core->client, addr, chunk,
-                                                sizeof(chunk))) {
-                        return -XEN_IOMMU_EFAULT;
-                    }
-                    addr += sizeof(chunk);
-                    in_chunk = 0;
-                }
-            }
-        }
-        if (in_chunk && core->client_ops->store(core->client, addr, chunk,
-                                                in_chunk * sizeof(chunk[0]))) {
-            return -XEN_IOMMU_EFAULT;
-        }
-        if (!pass) {
-            u->nr_entries = cpu_to_le32(nr);
-            if (nr > room) {
-                return -XEN_IOMMU_ENOBUFS;
-            }
-        }
+    entries = reserved_entries(list);
+    u->nr_entries = cpu_to_le32(entries->len);
+    if (entries->len > room) {
+        return -XEN_IOMMU_ENOBUFS;
     }
-    return 0;
+    if (!entries->len) {
+        return 0;
+    }
+    return core->client_ops->store(core->client, le64_to_cpu(u->ranges),
+                                   entries->data,
+                                   entries->len *
+                                   sizeof(struct xen_iommu_reserved_range));
 }
 
 static int op_map(XenPVIOMMUCore *core, struct xen_iommu_op *op, uint16_t flags)

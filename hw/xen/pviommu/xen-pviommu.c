@@ -25,10 +25,6 @@
 
 #define MAX_OPS_LIMIT   65536
 
-/* Where x86 devices write their interrupts. */
-#define MSI_WINDOW_BFN  0xfee00
-#define MSI_WINDOW_NR   0x100
-
 bool xen_pviommu_may_dma(const XenPVIOMMUState *s)
 {
     return pci_get_word(s->parent_obj.config + PCI_COMMAND) &
@@ -101,6 +97,9 @@ static void ring_doorbell(XenPVIOMMUState *s, unsigned i, uint32_t count)
                                 block->array, block->result, block->done);
     }
     trace_xen_pviommu_done(i, block->done, block->result);
+    if (s->check) {
+        xen_pviommu_core_check(&s->core);
+    }
 }
 
 static uint64_t read_counter(XenPVIOMMUState *s, unsigned n)
@@ -394,44 +393,7 @@ static bool check_properties(XenPVIOMMUState *s, Error **errp)
         error_setg(errp, "max-ops must be between 1 and %u", MAX_OPS_LIMIT);
         return false;
     }
-    for (uint32_t i = 0; i < s->nr_reserved_regions; i++) {
-        ReservedRegion *r = &s->reserved_regions[i];
-        uint64_t low = range_lob(&r->range), high = range_upb(&r->range);
-
-        if (low % (1 << XEN_IOMMU_PAGE_SHIFT) ||
-            (high + 1) % (1 << XEN_IOMMU_PAGE_SHIFT) ||
-            high >> XEN_IOMMU_PAGE_SHIFT >> limits->bfn_bits) {
-            error_setg(errp, "reserved region 0x%" PRIx64 ":0x%" PRIx64
-                       " is not made of whole 4 KiB pages below bit %u",
-                       low, high, limits->bfn_bits + XEN_IOMMU_PAGE_SHIFT);
-            return false;
-        }
-        if (r->type > 1) {
-            error_setg(errp, "reserved region 0x%" PRIx64 ":0x%" PRIx64
-                       " has type %u", low, high, r->type);
-            error_append_hint(errp, "0 is memory, 1 is for interrupts.\n");
-            return false;
-        }
-    }
     return true;
-}
-
-static void add_reserved_ranges(XenPVIOMMUState *s)
-{
-    uint64_t limit = xen_pviommu_bfn_limit(&s->core);
-
-    if (MSI_WINDOW_BFN < limit) {
-        xen_pviommu_core_reserve(&s->core, MSI_WINDOW_BFN, MSI_WINDOW_NR,
-                                 XEN_IOMMU_RESERVED_msi);
-    }
-    for (uint32_t i = 0; i < s->nr_reserved_regions; i++) {
-        ReservedRegion *r = &s->reserved_regions[i];
-        uint64_t bfn = range_lob(&r->range) >> XEN_IOMMU_PAGE_SHIFT;
-        uint64_t last = range_upb(&r->range) >> XEN_IOMMU_PAGE_SHIFT;
-
-        xen_pviommu_core_reserve(&s->core, bfn, last - bfn + 1,
-                                 r->type ? XEN_IOMMU_RESERVED_msi : 0);
-    }
 }
 
 static void xen_pviommu_realize(PCIDevice *dev, Error **errp)
@@ -440,6 +402,16 @@ static void xen_pviommu_realize(PCIDevice *dev, Error **errp)
 
     if (!check_machine(s, errp) || !check_properties(s, errp)) {
         return;
+    }
+
+    s->core.backend_ops = &xen_pviommu_emulated_ops;
+    s->core.client_ops = &xen_pviommu_client_ops;
+    s->core.client = s;
+    xen_pviommu_core_init(&s->core);
+    if (!xen_pviommu_reserved_config_init(&s->reserved, pci_get_bus(dev),
+                                          s->core.limits.bfn_bits,
+                                          s->core.reserved, errp)) {
+        goto fail_core;
     }
 
     pci_config_set_device_id(dev->config, s->device_id);
@@ -454,24 +426,25 @@ static void xen_pviommu_realize(PCIDevice *dev, Error **errp)
     if (msix_init(dev, XEN_PVIOMMU_NR_MSIX_VECTORS,
                   &s->bar, XEN_PVIOMMU_BAR, XEN_PVIOMMU_MSIX_TABLE,
                   &s->bar, XEN_PVIOMMU_BAR, XEN_PVIOMMU_MSIX_PBA, 0, errp)) {
-        return;
+        goto fail_reserved;
     }
     msix_vector_use(dev, XEN_PVIOMMU_MSIX_VECTOR_FAULT);
     pci_register_bar(dev, XEN_PVIOMMU_BAR, PCI_BASE_ADDRESS_SPACE_MEMORY,
                      &s->bar);
 
-    s->core.backend_ops = &xen_pviommu_emulated_ops;
-    s->core.client_ops = &xen_pviommu_client_ops;
-    s->core.client = s;
-    xen_pviommu_core_init(&s->core);
-    add_reserved_ranges(s);
     xen_pviommu_faults_init(s);
     xen_pviommu_dma_init(s);
-    s->core.backend = xen_pviommu_emulated_new(pages_lost, s);
+    s->core.backend = xen_pviommu_emulated_new(s->check, pages_lost, s);
 
     /* From here on the machine has its IOMMU. */
     pci_setup_iommu(pci_get_bus(dev), &xen_pviommu_pci_ops, s);
     PC_MACHINE(qdev_get_machine())->iommu = DEVICE(s);
+    return;
+
+fail_reserved:
+    xen_pviommu_reserved_config_finalize(&s->reserved);
+fail_core:
+    xen_pviommu_core_finalize(&s->core);
 }
 
 static void xen_pviommu_exit(PCIDevice *dev)
@@ -485,6 +458,7 @@ static void xen_pviommu_exit(PCIDevice *dev)
     xen_pviommu_dma_finalize(s);
     xen_pviommu_core_finalize(&s->core);
     xen_pviommu_emulated_free(s->core.backend);
+    xen_pviommu_reserved_config_finalize(&s->reserved);
     xen_pviommu_faults_finalize(s);
     msix_uninit(dev, &s->bar, &s->bar);
 }
@@ -512,9 +486,13 @@ static const Property xen_pviommu_properties[] = {
     DEFINE_PROP_UINT32("max-contexts", XenPVIOMMUState,
                        core.limits.max_contexts, 1024),
     DEFINE_PROP_UINT32("max-ops", XenPVIOMMUState, max_ops, 512),
-    DEFINE_PROP_ARRAY("reserved-regions", XenPVIOMMUState, nr_reserved_regions,
-                      reserved_regions, qdev_prop_reserved_region,
+    DEFINE_PROP_BOOL("x-check", XenPVIOMMUState, check, false),
+    DEFINE_PROP_ARRAY("reserved-regions", XenPVIOMMUState, reserved.nr_common,
+                      reserved.common, qdev_prop_reserved_region,
                       ReservedRegion),
+    DEFINE_PROP_ARRAY("device-reserved-regions", XenPVIOMMUState,
+                      reserved.nr_devices, reserved.devices, qdev_prop_string,
+                      char *),
 };
 
 static const struct {
@@ -530,8 +508,12 @@ static const struct {
     { "max-mappings", "4 KiB frames mapped or awaiting a flush at a time" },
     { "max-contexts", "address spaces at a time, the default one included" },
     { "max-ops", "operations that one doorbell runs, 1 to 65536" },
+    { "x-check", "verify references and tables after each doorbell, and end "
+                 "QEMU if they are wrong; slow, for tests" },
     { "reserved-regions", "further bus addresses no guest maps and devices "
-                          "see 1:1, as first:last:type (0 memory, 1 MSI)" },
+                          "see 1:1, as FIRST:LAST:TYPE (0 memory, 1 MSI)" },
+    { "device-reserved-regions", "the same for one device each, as "
+                                 "BUS/SLOT.FUNCTION=FIRST:LAST:TYPE" },
 };
 
 static void xen_pviommu_class_init(ObjectClass *klass,
@@ -562,7 +544,10 @@ static void xen_pviommu_class_init(ObjectClass *klass,
 
 static void xen_pviommu_instance_finalize(Object *obj)
 {
-    g_free(XEN_PVIOMMU(obj)->reserved_regions);
+    XenPVIOMMUState *s = XEN_PVIOMMU(obj);
+
+    g_free(s->reserved.common);
+    g_free(s->reserved.devices);
 }
 
 static const TypeInfo xen_pviommu_info = {

@@ -66,11 +66,11 @@
 /*
  * Features. What a guest has not accepted, it must not use: nr_frames, ctx
  * and the operations they bring are then what they were in the interface of
- * 2018, pads that must be zero and operations that do not exist.
+ * 2018, pads that must be zero, and the operations return -EINVAL.
  */
-#define XEN_IOMMU_FEATURE_RANGES        (1ULL << 0) /* nr_frames other than 0 */
-#define XEN_IOMMU_FEATURE_CONTEXTS      (1ULL << 1) /* ctx, *_context, attach_device */
-#define XEN_IOMMU_FEATURE_LOOKUP        (1ULL << 2) /* lookup_bfn, lookup_gfn */
+#define XEN_IOMMU_FEATURE_RANGES        (1ULL << 0) /* nr_frames */
+#define XEN_IOMMU_FEATURE_CONTEXTS      (1ULL << 1) /* ctx, and its operations */
+#define XEN_IOMMU_FEATURE_LOOKUP        (1ULL << 2) /* lookup_bfn, _gfn */
 #define XEN_IOMMU_FEATURES_ALL          (XEN_IOMMU_FEATURE_RANGES | \
                                          XEN_IOMMU_FEATURE_CONTEXTS | \
                                          XEN_IOMMU_FEATURE_LOOKUP)
@@ -84,7 +84,7 @@ struct xen_iommu_reserved_range {
     uint32_t nr_frames;
     uint32_t flags;
 };
-#define XEN_IOMMU_RESERVED_msi          (1U << 0) /* where devices write interrupts */
+#define XEN_IOMMU_RESERVED_msi          (1U << 0) /* for interrupts */
 
 /*
  * query_reserved: the reserved ranges that a map into ctx has to respect,
@@ -94,9 +94,9 @@ struct xen_iommu_reserved_range {
  */
 #define XEN_IOMMUOP_query_reserved_device (1U << 0)
 struct xen_iommu_op_query_reserved {
-    uint32_t nr_entries;        /* IN: room in ranges; OUT: how many there are */
+    uint32_t nr_entries;        /* IN: room in ranges; OUT: how many */
     uint32_t pad;
-    uint64_t ranges;            /* IN: address of xen_iommu_reserved_range[] */
+    uint64_t ranges;            /* IN: where to store them, an address */
     uint32_t sbdf;              /* IN: with the device flag, else 0 */
     uint16_t ctx;               /* IN: without the device flag, else 0 */
     uint16_t pad1;
@@ -125,7 +125,7 @@ struct xen_iommu_op_unmap {
  * flush: when it is done no device holds a translation of what was unmapped
  * in [bfn, bfn + nr_frames), and the pages behind it are let go.
  */
-#define XEN_IOMMU_FLUSH_ALL             (~(uint64_t)0) /* bfn, with nr_frames 0 */
+#define XEN_IOMMU_FLUSH_ALL             (~(uint64_t)0) /* bfn; nr_frames 0 */
 struct xen_iommu_op_flush {
     uint64_t bfn;
     uint64_t pad;
@@ -138,13 +138,13 @@ struct xen_iommu_op_flush {
 struct xen_iommu_op_query_caps {
     uint64_t features;          /* OUT: XEN_IOMMU_FEATURE_*, offered */
     uint32_t ops;               /* OUT: bit n set: operation n can succeed */
-    uint16_t max_contexts;      /* OUT: contexts at a time, the default one included */
+    uint16_t max_contexts;      /* OUT: at a time, with the default one */
     uint8_t  bfn_bits;          /* OUT: a BFN is below 1 << bfn_bits */
     uint8_t  state;             /* OUT: XEN_IOMMU_STATE_* */
-    uint64_t max_mappings;      /* OUT: frames mapped or awaiting a flush at a time */
+    uint64_t max_mappings;      /* OUT: frames mapped or not yet flushed */
 };
-#define XEN_IOMMU_STATE_identity        (1U << 0) /* the big switch is not pulled */
-#define XEN_IOMMU_STATE_control         (1U << 1) /* the guest may control the IOMMU */
+#define XEN_IOMMU_STATE_identity        (1U << 0) /* big switch not pulled */
+#define XEN_IOMMU_STATE_control         (1U << 1) /* guest has control */
 
 /*
  * lookup_bfn: what bfn of ctx maps to. OUT: gfn, flags (map's), and nr_frames,
@@ -174,7 +174,7 @@ struct xen_iommu_op_context {
  * flushed. Attaching to XEN_IOMMU_CTX_DEFAULT detaches it.
  */
 struct xen_iommu_op_attach_device {
-    uint32_t sbdf;              /* segment << 16 | bus << 8 | device << 3 | function */
+    uint32_t sbdf;              /* segment << 16 | bus << 8 | devfn */
     uint16_t ctx;
     uint16_t pad;
     uint64_t pad1[2];
@@ -215,29 +215,29 @@ struct xen_iommu_op {
 
 #define XEN_PVIOMMU_REG_VERSION         0x00 /* RO 32: XEN_PVIOMMU_VERSION */
 #define XEN_PVIOMMU_REG_NR_BLOCKS       0x04 /* RO 32: register blocks */
-#define XEN_PVIOMMU_REG_FEATURES        0x08 /* RO 64: XEN_IOMMU_FEATURE_* offered */
-#define XEN_PVIOMMU_REG_ACCEPTED        0x10 /* RW 64: those accepted; others stay 0 */
-#define XEN_PVIOMMU_REG_MAX_OPS         0x18 /* RO 32: most operations run by a doorbell */
+#define XEN_PVIOMMU_REG_FEATURES        0x08 /* RO 64: offered */
+#define XEN_PVIOMMU_REG_ACCEPTED        0x10 /* RW 64: of those */
+#define XEN_PVIOMMU_REG_MAX_OPS         0x18 /* RO 32: most that a doorbell runs */
 #define XEN_PVIOMMU_REG_BFN_BITS        0x1c /* RO 32 */
 #define XEN_PVIOMMU_REG_STATE           0x20 /* RO 32: XEN_IOMMU_STATE_* */
-#define XEN_PVIOMMU_REG_FAULT_CTRL      0x24 /* RW 32: XEN_PVIOMMU_FAULT_CTRL_* */
-#define XEN_PVIOMMU_REG_FAULT_RING      0x28 /* RW 64: address of the ring, 32-byte aligned */
-#define XEN_PVIOMMU_REG_FAULT_SIZE      0x30 /* RW 32: entries, a power of two */
-#define XEN_PVIOMMU_REG_FAULT_HEAD      0x34 /* RW 32: faults read, free-running */
-#define XEN_PVIOMMU_REG_FAULT_TAIL      0x38 /* RO 32: faults written, free-running */
-#define XEN_PVIOMMU_REG_FAULT_LOST      0x3c /* RO 32: faults that found no room */
+#define XEN_PVIOMMU_REG_FAULT_CTRL      0x24 /* RW 32: _FAULT_CTRL_* */
+#define XEN_PVIOMMU_REG_FAULT_RING      0x28 /* RW 64: address, 32-byte aligned */
+#define XEN_PVIOMMU_REG_FAULT_SIZE      0x30 /* RW 32: a power of two */
+#define XEN_PVIOMMU_REG_FAULT_HEAD      0x34 /* RW 32: read so far */
+#define XEN_PVIOMMU_REG_FAULT_TAIL      0x38 /* RO 32: written so far */
+#define XEN_PVIOMMU_REG_FAULT_LOST      0x3c /* RO 32: found no room */
 /* RO 64 each, since reset; for 32-bit reads: high, low, high again */
 #define XEN_PVIOMMU_REG_COUNTER(n)      (0x80 + 8 * (n))
 #define XEN_PVIOMMU_COUNTER_DOORBELLS   0
 #define XEN_PVIOMMU_COUNTER_OPS         1
-#define XEN_PVIOMMU_COUNTER_ERRORS      2 /* operations with a status other than 0 */
+#define XEN_PVIOMMU_COUNTER_ERRORS      2 /* operations that failed */
 #define XEN_PVIOMMU_COUNTER_MAPS        3 /* map operations done */
 #define XEN_PVIOMMU_COUNTER_UNMAPS      4
 #define XEN_PVIOMMU_COUNTER_FLUSHES     5
 #define XEN_PVIOMMU_COUNTER_FAULTS      6
-#define XEN_PVIOMMU_COUNTER_INVALIDATED 7 /* frames taken back by an invalidation */
+#define XEN_PVIOMMU_COUNTER_INVALIDATED 7 /* frames invalidated */
 #define XEN_PVIOMMU_COUNTER_MAPPED      8 /* frames mapped now */
-#define XEN_PVIOMMU_COUNTER_PENDING     9 /* frames unmapped, not flushed, now */
+#define XEN_PVIOMMU_COUNTER_PENDING     9 /* frames not flushed yet, now */
 #define XEN_PVIOMMU_NR_COUNTERS         10
 
 #define XEN_PVIOMMU_VERSION             1
@@ -259,10 +259,10 @@ struct xen_iommu_op {
 #define XEN_PVIOMMU_BLOCKS              0x2000
 #define XEN_PVIOMMU_BLOCK_STRIDE        64
 #define XEN_PVIOMMU_MAX_BLOCKS          64
-#define XEN_PVIOMMU_BLOCK_ARRAY         0x00 /* RW 64: address of xen_iommu_op[] */
-#define XEN_PVIOMMU_BLOCK_DOORBELL      0x08 /* WO 32: number of operations */
+#define XEN_PVIOMMU_BLOCK_ARRAY         0x00 /* RW 64: of xen_iommu_op[] */
+#define XEN_PVIOMMU_BLOCK_DOORBELL      0x08 /* WO 32: how many operations */
 #define XEN_PVIOMMU_BLOCK_DONE          0x0c /* RO 32 */
-#define XEN_PVIOMMU_BLOCK_RESULT        0x10 /* RO 32: 0 or a negated XEN_IOMMU_E* */
+#define XEN_PVIOMMU_BLOCK_RESULT        0x10 /* RO 32: 0 or -XEN_IOMMU_E* */
 
 /* An entry of the fault ring. */
 struct xen_iommu_fault {
@@ -274,7 +274,7 @@ struct xen_iommu_fault {
     uint32_t pad;
     uint64_t pad1;
 };
-#define XEN_IOMMU_FAULT_write           (1U << 0) /* the device wrote; else it read */
+#define XEN_IOMMU_FAULT_write           (1U << 0) /* else a read */
 #define XEN_IOMMU_FAULT_REASON_unmapped 1
 #define XEN_IOMMU_FAULT_REASON_readonly 2
 #define XEN_IOMMU_FAULT_REASON_range    3 /* no BFN: beyond bfn_bits */
