@@ -92,6 +92,7 @@ struct pviommu_failure {
  * @maps_queued: the last of them are maps
  * @unflushed: something was unmapped and no whole flush followed
  * @careful: a map failed too late to say so; send each at once from now on
+ * @frames: what it has of pviommu.frames
  * @nr_failures: how many of @failures are in use
  * @failures: maps that failed and whose mapper does not know yet
  * @complaint: an operation that failed and should not have, for the log
@@ -108,6 +109,7 @@ struct pviommu_domain {
 	bool maps_queued;
 	bool unflushed;
 	bool careful;
+	u64 frames;
 	unsigned int nr_failures;
 	struct pviommu_failure failures[NR_FAILURES];
 	struct xen_iommu_op complaint;
@@ -236,6 +238,27 @@ static int failure_take(struct pviommu_domain *d, u64 bfn, u64 nr)
 	return error;
 }
 
+/*
+ * Frames mapped or about to be, where somebody has to know. -ENOSPC cannot
+ * come as a surprise while they are no more than the device takes.
+ */
+
+static bool frames_add(struct pviommu_domain *d, u64 nr)
+{
+	if (PVIOMMU_SYNC_MAP_REPORTS)
+		return true;
+	d->frames += nr;
+	return atomic64_add_return(nr, &d->v->frames) <= d->v->max_mappings;
+}
+
+static void frames_remove(struct pviommu_domain *d, u64 nr)
+{
+	if (PVIOMMU_SYNC_MAP_REPORTS)
+		return;
+	d->frames -= nr;
+	atomic64_sub(nr, &d->v->frames);
+}
+
 /* The queue */
 
 static void op_init_flush_all(struct pviommu_domain *d, struct xen_iommu_op *op)
@@ -332,7 +355,9 @@ static void domain_unmap_each(struct pviommu_domain *d,
 		pviommu_run(d->v, batch, nr);
 		for (i = 0; i < nr; i++) {
 			domain_try_again(d, &batch[i]);
-			if (batch[i].status && batch[i].status != -ENOENT)
+			if (!batch[i].status)
+				frames_remove(d, 1);
+			else if (batch[i].status != -ENOENT)
 				domain_complain(d, &batch[i]);
 		}
 	}
@@ -349,16 +374,17 @@ static void domain_op_failed(struct pviommu_domain *d, struct xen_iommu_op *op)
 		if (!op->status)
 			break;
 		failure_add(d, bfn, bfn + nr, op->status);
+		frames_remove(d, nr);
 		xlate_remove(d, bfn, nr);
 		break;
 	case XEN_IOMMUOP_unmap:
 		domain_try_again(d, op);
-		if (op->status == -ENOENT) {
-			if (nr > 1)
-				domain_unmap_each(d, op);
-		} else if (op->status) {
+		if (!op->status)
+			frames_remove(d, nr);
+		else if (op->status != -ENOENT)
 			domain_complain(d, op);
-		}
+		else if (nr > 1)
+			domain_unmap_each(d, op);
 		break;
 	case XEN_IOMMUOP_flush:
 		domain_complain(d, op);
@@ -381,10 +407,12 @@ static void domain_send(struct pviommu_domain *d)
 	d->maps_queued = false;
 	pviommu_run(d->v, d->ops, nr);
 	for (i = 0; i < nr; i++) {
-		if (likely(!d->ops[i].status))
-			continue;
-		domain_op_failed(d, &d->ops[i]);
-		repaired = true;
+		if (unlikely(d->ops[i].status)) {
+			domain_op_failed(d, &d->ops[i]);
+			repaired = true;
+		} else if (d->ops[i].op == XEN_IOMMUOP_unmap) {
+			frames_remove(d, d->ops[i].u.unmap.nr_frames);
+		}
 	}
 
 	/* A flush has to come after the unmaps it is for. */
@@ -487,6 +515,7 @@ static int pviommu_map_pages(struct iommu_domain *domain, unsigned long iova,
 	u64 nr = PVIOMMU_BFN(pgsize) * pgcount;
 	unsigned long flags;
 	int error = 0;
+	bool room;
 	u64 done;
 
 	if (!(prot & (IOMMU_READ | IOMMU_WRITE)))
@@ -495,6 +524,7 @@ static int pviommu_map_pages(struct iommu_domain *domain, unsigned long iova,
 	flags = domain_lock(d);
 	failure_take(d, bfn, nr);
 	xlate_add(d, bfn, gfn, 1);
+	room = frames_add(d, nr);
 	for (done = 0; done < nr; ) {
 		u32 part = min_t(u64, nr - done, RANGE_MAX);
 
@@ -502,12 +532,14 @@ static int pviommu_map_pages(struct iommu_domain *domain, unsigned long iova,
 		done += part;
 	}
 	/*
-	 * Where the core does not ask for errors later, a user's address
-	 * space wants them now. The DMA API would pay with a doorbell for
-	 * each piece of a scatterlist, and only does so after a failure.
+	 * Where the core does not ask for errors later, they have to come out
+	 * now, at the price of a doorbell for each piece of a scatterlist.
+	 * The DMA API pays it only where a map can be expected to fail: what
+	 * it maps else is RAM that is there, and there is room for it.
 	 */
 	if (!PVIOMMU_SYNC_MAP_REPORTS &&
-	    (d->careful || domain->type == IOMMU_DOMAIN_UNMANAGED)) {
+	    (domain->type == IOMMU_DOMAIN_UNMANAGED || !room || d->careful ||
+	     prot & IOMMU_MMIO)) {
 		domain_send(d);
 		error = failure_take(d, bfn, nr);
 	}
@@ -659,6 +691,7 @@ static void pviommu_domain_free(struct iommu_domain *domain)
 
 	/* Takes all mappings along, and with them what is queued. */
 	clear_bit(d->ctx, d->v->contexts);
+	frames_remove(d, d->frames);
 	error = pviommu_call(d->v, &op);
 	if (error)
 		dev_err(&d->v->pdev->dev, "context %u cannot be freed: error %d\n",

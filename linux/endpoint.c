@@ -370,7 +370,7 @@ static struct iommu_device *pviommu_probe_device(struct device *dev)
 	mutex_unlock(&v->rids_lock);
 
 	if (dev->driver && pdev->is_busmaster && !pci_is_bridge(pdev))
-		dev_warn(dev, PVIOMMU_NAME ": bound to %s before the IOMMU was there: DMA it set up is cut off\n",
+		dev_info(dev, PVIOMMU_NAME ": was bound to %s already: what it mapped so far is cut off\n",
 			 dev->driver->name);
 
 	dev_iommu_priv_set(dev, ep);

@@ -70,7 +70,23 @@ static int pviommu_negotiate(struct pviommu *v, bool *used_before)
 	return 0;
 }
 
-/* The rest, as the device tells by operation. */
+static unsigned int pviommu_count_functions(void)
+{
+	struct pci_dev *pdev = NULL;
+	unsigned int n = 0;
+
+	for_each_pci_dev(pdev)
+		n++;
+	return n;
+}
+
+/*
+ * The rest, as the device tells by operation.
+ *
+ * Each group of devices needs a context. To run out of them once the devices
+ * are cut off would leave some without DMA; now the machine can go on without
+ * an IOMMU.
+ */
 static int pviommu_query_caps(struct pviommu *v)
 {
 	struct xen_iommu_op op = { .op = XEN_IOMMUOP_query_caps };
@@ -88,10 +104,12 @@ static int pviommu_query_caps(struct pviommu *v)
 		return -ENODEV;
 	}
 	v->max_contexts = op.u.query_caps.max_contexts;
-	if (v->max_contexts <= XEN_IOMMU_CTX_DEFAULT + 1) {
-		dev_err(dev, "the device has no contexts but the default one\n");
-		return -ENODEV;
+	if (v->max_contexts <= pviommu_count_functions()) {
+		dev_err(dev, "the device has %u contexts, which is too few for %u PCI functions\n",
+			v->max_contexts, pviommu_count_functions());
+		return -ENOSPC;
 	}
+	v->max_mappings = op.u.query_caps.max_mappings;
 	v->contexts = bitmap_zalloc(v->max_contexts, GFP_KERNEL);
 	if (!v->contexts)
 		return -ENOMEM;
@@ -289,7 +307,7 @@ static void pviommu_remove(struct pci_dev *pdev)
 	 * In truth it is still there; and devices cannot do without.
 	 */
 	if (!xa_empty(&v->rids)) {
-		dev_err(&pdev->dev, "removed while devices need it: it stays in service, without fault reports\n");
+		dev_err(&pdev->dev, "removed while devices need it: it stays in service, without fault reports, until a rescan moves it\n");
 		pviommu_faults_stop(v);
 		pci_dev_get(pdev);
 		return;

@@ -83,6 +83,8 @@ struct pviommu_faults {
  * @nr_blocks: how many blocks
  * @features: XEN_IOMMU_FEATURE_* accepted
  * @max_contexts: contexts at a time, the default one included
+ * @max_mappings: frames mapped or waiting for a flush at a time
+ * @frames: frames mapped, where PVIOMMU_SYNC_MAP_REPORTS is 0; atomic
  * @contexts: bit n is set while context n is a domain's; atomic
  * @bfn_bits: BFNs are below 1 << @bfn_bits
  * @iommu: what the core knows of it
@@ -99,6 +101,8 @@ struct pviommu {
 	unsigned int nr_blocks;
 	u64 features;
 	unsigned int max_contexts;
+	u64 max_mappings;
+	atomic64_t frames;
 	unsigned long *contexts;
 	unsigned int bfn_bits;
 
