@@ -2,7 +2,8 @@
 /*
  * What differs between Debian's 6.1 and 6.12 kernels
  *
- * The rest of the driver is written for 6.12; here is what 6.1 needs.
+ * The rest of the driver is written for 6.12; here is what 6.1 needs. What lies
+ * between them is neither.
  */
 
 #ifndef XEN_PVIOMMU_COMPAT_H
@@ -14,11 +15,7 @@
 #include <linux/platform_device.h>
 #include <linux/version.h>
 
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 1, 0)
-#error "xen-pviommu needs Linux 6.1 or newer"
-#endif
-
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 7, 0)
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0)
 
 /* A map that was queued can still fail, in iotlb_sync_map(). */
 #define PVIOMMU_SYNC_MAP_REPORTS 1
@@ -37,7 +34,8 @@ static inline void pviommu_unregister_compat(const struct iommu_ops *ops)
 {
 }
 
-#else /* 6.1 */
+#elif LINUX_VERSION_CODE >= KERNEL_VERSION(6, 1, 0) && \
+	LINUX_VERSION_CODE < KERNEL_VERSION(6, 2, 0)
 
 /* iotlb_sync_map() cannot fail: errors have to come out of map_pages(). */
 #define PVIOMMU_SYNC_MAP_REPORTS 0
@@ -108,6 +106,8 @@ static inline void pviommu_unregister_compat(const struct iommu_ops *ops)
 		platform_bus_type.iommu_ops = NULL;
 }
 
+#else
+#error "xen-pviommu is for Linux 6.1, and for 6.12 and newer"
 #endif
 
 #endif /* XEN_PVIOMMU_COMPAT_H */

@@ -30,11 +30,10 @@
 #include "pviommu.h"
 #include "compat.h"
 
-/* The array of a domain: the queue, then room to repair what went wrong. */
-#define ARRAY_ORDER	2
+/* The array of a domain: the queue, then a slot to repair what went wrong. */
+#define ARRAY_ORDER	1
 #define ARRAY_OPS	((PAGE_SIZE << ARRAY_ORDER) / sizeof(struct xen_iommu_op))
-#define QUEUE_OPS	(ARRAY_OPS / 2)
-#define REPAIR_OPS	(ARRAY_OPS - QUEUE_OPS)
+#define QUEUE_OPS	(ARRAY_OPS - 1)
 
 /* Slots of the queue that only the operation that sends it may use. */
 #define QUEUE_LAST	1
@@ -87,7 +86,7 @@ struct pviommu_failure {
  * @ctx: its number
  * @lock: protects all below; taken with interrupts off, around block locks.
  *	Nothing is printed under it: a console may send through this domain.
- * @ops: ARRAY_OPS operations: the queue, then room for repairs
+ * @ops: QUEUE_OPS operations that make the queue, and one for repairs
  * @nr_queued: how many wait in the queue
  * @maps_queued: the last of them are maps
  * @unflushed: something was unmapped and no whole flush followed
@@ -204,9 +203,13 @@ static void failure_add(struct pviommu_domain *d, u64 bfn, u64 end, int error)
 			return;
 		}
 	}
-	/* With no room left, the device's fault is all that tells about it. */
-	if (d->nr_failures == NR_FAILURES)
+	/* Better to fail a map too many, among those on their way, than lose one. */
+	if (d->nr_failures == NR_FAILURES) {
+		f--;
+		f->bfn = min(f->bfn, bfn);
+		f->end = max(f->end, end);
 		return;
+	}
 	*f = (struct pviommu_failure){ bfn, end, error };
 	d->nr_failures++;
 }
@@ -270,6 +273,16 @@ static void op_init_flush_all(struct pviommu_domain *d, struct xen_iommu_op *op)
 	};
 }
 
+static void op_init_lookup(struct pviommu_domain *d, struct xen_iommu_op *op,
+			   u64 bfn)
+{
+	*op = (struct xen_iommu_op) {
+		.op = XEN_IOMMUOP_lookup_bfn,
+		.u.lookup.bfn = bfn,
+		.u.lookup.ctx = d->ctx,
+	};
+}
+
 static void domain_complain(struct pviommu_domain *d,
 			    const struct xen_iommu_op *op)
 {
@@ -277,15 +290,14 @@ static void domain_complain(struct pviommu_domain *d,
 		d->complaint = *op;
 }
 
-/* Run one operation by itself, in the first slot for repairs. */
-static int domain_run_one(struct pviommu_domain *d,
-			  const struct xen_iommu_op *op)
+/* Run one operation by itself, in the slot for repairs; @op gets its answer. */
+static void domain_run_one(struct pviommu_domain *d, struct xen_iommu_op *op)
 {
-	struct xen_iommu_op *slot = d->ops + QUEUE_OPS;
+	struct xen_iommu_op *slot = &d->ops[QUEUE_OPS];
 
 	*slot = *op;
 	pviommu_run(d->v, slot, 1);
-	return slot->status;
+	*op = *slot;
 }
 
 /*
@@ -297,8 +309,8 @@ static void domain_flush_everywhere(struct pviommu_domain *d)
 	struct xen_iommu_op flush;
 	unsigned int ctx;
 
-	op_init_flush_all(d, &flush);
 	for_each_set_bit(ctx, d->v->contexts, d->v->max_contexts) {
+		op_init_flush_all(d, &flush);
 		flush.u.flush.ctx = ctx;
 		domain_run_one(d, &flush);
 	}
@@ -329,37 +341,44 @@ static void domain_try_again(struct pviommu_domain *d, struct xen_iommu_op *op)
 		} else {
 			return;
 		}
-		op->status = domain_run_one(d, op);
+		domain_run_one(d, op);
 	}
 }
 
+/* Says that there was nothing to unmap; in a reserved range there never is. */
+static bool not_mapped(int status)
+{
+	return status == -ENOENT || status == -EADDRNOTAVAIL;
+}
+
 /*
- * A range of which some frames were not mapped: their maps failed, or the
- * hypervisor took the pages back. Nothing was unmapped, and the rest must go.
+ * Unmap a range of which some frames were not mapped: their maps failed, or
+ * the hypervisor took the pages back. Nothing of it was unmapped yet, and what
+ * is there must go, run by run.
  */
-static void domain_unmap_each(struct pviommu_domain *d,
+static void domain_unmap_runs(struct pviommu_domain *d,
 			      const struct xen_iommu_op *op)
 {
-	struct xen_iommu_op *batch = d->ops + QUEUE_OPS + 1;
-	u32 left = op->u.unmap.nr_frames;
-	u64 bfn = op->u.unmap.bfn;
-	unsigned int i, nr;
+	u64 end = op->u.unmap.bfn + op->u.unmap.nr_frames;
+	struct xen_iommu_op lookup, unmap = *op;
+	u64 bfn, nr;
 
-	for (; left; left -= nr) {
-		nr = min_t(u32, left, REPAIR_OPS - 1);
-		for (i = 0; i < nr; i++) {
-			batch[i] = *op;
-			batch[i].u.unmap.bfn = bfn++;
-			batch[i].u.unmap.nr_frames = 1;
-		}
-		pviommu_run(d->v, batch, nr);
-		for (i = 0; i < nr; i++) {
-			domain_try_again(d, &batch[i]);
-			if (!batch[i].status)
-				frames_remove(d, 1);
-			else if (batch[i].status != -ENOENT)
-				domain_complain(d, &batch[i]);
-		}
+	for (bfn = op->u.unmap.bfn; bfn < end; bfn += nr) {
+		op_init_lookup(d, &lookup, bfn);
+		domain_run_one(d, &lookup);
+		/* Where nothing is mapped, this can be the length of the hole. */
+		nr = clamp_t(u64, lookup.u.lookup.nr_frames, 1, end - bfn);
+		if (lookup.status)
+			continue;
+
+		unmap.u.unmap.bfn = bfn;
+		unmap.u.unmap.nr_frames = nr;
+		domain_run_one(d, &unmap);
+		domain_try_again(d, &unmap);
+		if (!unmap.status)
+			frames_remove(d, nr);
+		else if (!not_mapped(unmap.status))
+			domain_complain(d, &unmap);
 	}
 }
 
@@ -381,10 +400,10 @@ static void domain_op_failed(struct pviommu_domain *d, struct xen_iommu_op *op)
 		domain_try_again(d, op);
 		if (!op->status)
 			frames_remove(d, nr);
-		else if (op->status != -ENOENT)
+		else if (!not_mapped(op->status))
 			domain_complain(d, op);
 		else if (nr > 1)
-			domain_unmap_each(d, op);
+			domain_unmap_runs(d, op);
 		break;
 	case XEN_IOMMUOP_flush:
 		domain_complain(d, op);
@@ -418,7 +437,7 @@ static void domain_send(struct pviommu_domain *d)
 	/* A flush has to come after the unmaps it is for. */
 	last = &d->ops[nr - 1];
 	if (unlikely(repaired) && last->op == XEN_IOMMUOP_flush) {
-		last->status = domain_run_one(d, last);
+		domain_run_one(d, last);
 		if (last->status)
 			domain_complain(d, last);
 	}
@@ -647,14 +666,8 @@ static phys_addr_t pviommu_iova_to_phys(struct iommu_domain *domain,
 {
 	struct pviommu_domain *d = to_pviommu_domain(domain);
 	u64 bfn = PVIOMMU_BFN(iova);
-	struct xen_iommu_op op = {
-		.op = XEN_IOMMUOP_lookup_bfn,
-		.u.lookup = {
-			.bfn = bfn,
-			.ctx = d->ctx,
-		},
-	};
 	const struct xen_iommu_op *answer;
+	struct xen_iommu_op op;
 	struct pviommu_xlate *x;
 	phys_addr_t paddr = 0;
 	unsigned long flags;
@@ -662,6 +675,7 @@ static phys_addr_t pviommu_iova_to_phys(struct iommu_domain *domain,
 	flags = domain_lock(d);
 	x = xlate_slot(d, bfn);
 	if (x->bfn != bfn) {
+		op_init_lookup(d, &op, bfn);
 		answer = domain_send_with(d, &op);
 		if (!answer->status)
 			xlate_add(d, bfn, answer->u.lookup.gfn,

@@ -187,6 +187,10 @@ void pviommu_detach_everything(struct pviommu *v)
 				.u.context.ctx = ctx + i,
 			};
 		pviommu_run(v, ops, nr);
+		/* One that takes more than its turn. */
+		for (i = 0; i < nr; i++)
+			if (ops[i].status == -EAGAIN)
+				pviommu_call(v, &ops[i]);
 	}
 	kfree(ops);
 }

@@ -73,23 +73,22 @@ static void faults_report(struct pviommu *v)
 	struct pviommu_faults *faults = &v->faults;
 	u32 tail, lost;
 
-	while ((tail = readl(v->regs + XEN_PVIOMMU_REG_FAULT_TAIL)) !=
-	       faults->head) {
-		if (tail - faults->head > faults->size) {
-			dev_err_ratelimited(&v->pdev->dev, "the fault ring is broken: head %u tail %u\n",
-					    faults->head, tail);
-			faults->head = tail;
-		}
-		while (faults->head != tail) {
-			struct xen_iommu_fault f =
-				faults->ring[faults->head % faults->size];
-
-			faults->head++;
-			fault_report(v, &f);
-			cond_resched();
-		}
-		writel(faults->head, v->regs + XEN_PVIOMMU_REG_FAULT_HEAD);
+	/* What comes later than this raises an interrupt of its own. */
+	tail = readl(v->regs + XEN_PVIOMMU_REG_FAULT_TAIL);
+	if (tail - faults->head > faults->size) {
+		dev_err_ratelimited(&v->pdev->dev, "the fault ring is broken: head %u tail %u\n",
+				    faults->head, tail);
+		faults->head = tail;
 	}
+	while (faults->head != tail) {
+		struct xen_iommu_fault f =
+			faults->ring[faults->head % faults->size];
+
+		faults->head++;
+		fault_report(v, &f);
+		cond_resched();
+	}
+	writel(faults->head, v->regs + XEN_PVIOMMU_REG_FAULT_HEAD);
 
 	lost = readl(v->regs + XEN_PVIOMMU_REG_FAULT_LOST);
 	if (lost != faults->lost) {

@@ -63,7 +63,7 @@ static int pviommu_negotiate(struct pviommu *v, bool *used_before)
 	writeq(FEATURES_NEEDED, v->regs + XEN_PVIOMMU_REG_ACCEPTED);
 	v->features = readq(v->regs + XEN_PVIOMMU_REG_ACCEPTED);
 	if (v->features != FEATURES_NEEDED) {
-		dev_err(dev, "the device does not take features %#llx back, but %#llx\n",
+		dev_err(dev, "features %#llx were accepted, and the device says %#llx\n",
 			FEATURES_NEEDED, v->features);
 		return -ENODEV;
 	}

@@ -26,9 +26,12 @@ static_assert(sizeof(struct xen_iommu_fault) == 32);
 /* Doorbells in a row that may get nothing done before the device is at fault. */
 #define IDLE_RINGS_MAX		1000
 
-/* How often, and how long apart, pviommu_call() tries again on -EAGAIN. */
-#define CALL_TRIES		200
-#define CALL_WAIT_US		50
+/*
+ * How often, and how long apart, pviommu_call() tries again on -EAGAIN: a
+ * context goes in slices, and can be large.
+ */
+#define CALL_TRIES		10000
+#define CALL_WAIT_US		20
 
 /*
  * Run @nr operations in one go, or in as many as the device makes of it.

@@ -55,6 +55,7 @@ static void check_context(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
                           Books *books)
 {
     uint64_t limit = xen_pviommu_bfn_limit(core);
+    uint64_t mapped = books->mapped, pending = books->pending;
     IntervalTreeNode *node;
     BfnRun run;
 
@@ -81,6 +82,13 @@ static void check_context(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
 
         books_add(books, p->by_gfn.start, nr);
         books->pending += nr;
+    }
+    mapped = books->mapped - mapped;
+    pending = books->pending - pending;
+    if (mapped != ctx->mapped_frames || pending != ctx->pending_frames) {
+        wrong("xen-pviommu: ctx %u: %" PRIu64 " frames mapped, %" PRIu64
+              " pending, but %" PRIu64 " and %" PRIu64 " counted", ctx->id,
+              mapped, pending, ctx->mapped_frames, ctx->pending_frames);
     }
 }
 

@@ -12,10 +12,20 @@
 
 #define LOG_LINES_PER_SECOND 20
 
+/* What freeing a context does before it asks the guest to come again. */
+#define FREE_RUNS_AT_ONCE 65536
+
 /* A record of a pending run is large beside a mapping: bounded on its own. */
 static uint64_t max_pending_runs(const XenPVIOMMUCore *core)
 {
     return MAX(core->limits.max_mappings / 64, 4096);
+}
+
+static uint64_t pending_room(const XenPVIOMMUCore *core)
+{
+    uint64_t max = max_pending_runs(core);
+
+    return core->nr_pending_runs < max ? max - core->nr_pending_runs : 0;
 }
 
 static XenPVIOMMUPending *pending_of_bfn(IntervalTreeNode *node)
@@ -48,6 +58,7 @@ static void pending_add(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
     interval_tree_insert(&p->by_bfn, &ctx->pending);
     interval_tree_insert(&p->by_gfn, &core->pending_gfns);
     core->nr_pending_runs++;
+    ctx->pending_frames += run->nr;
     core->pending_frames += run->nr;
 }
 
@@ -56,37 +67,45 @@ static void pending_remove(XenPVIOMMUCore *core, XenPVIOMMUPending *p)
     interval_tree_remove(&p->by_bfn, &p->ctx->pending);
     interval_tree_remove(&p->by_gfn, &core->pending_gfns);
     core->nr_pending_runs--;
+    p->ctx->pending_frames -= pending_nr(p);
     core->pending_frames -= pending_nr(p);
 }
 
 /*
- * Cut the frames from @offset on, @nr of them, out of @p, which is gone
- * afterwards; what stays becomes records of its own.
+ * Let go of the frames of @p from @offset on, @nr of them. No device has @p
+ * any more, and it is gone afterwards; what stays of it becomes records of
+ * its own - or goes as well, if there are too many already.
  */
-static void pending_cut(XenPVIOMMUCore *core, XenPVIOMMUPending *p,
-                        uint64_t offset, uint64_t nr)
+static void pending_release(XenPVIOMMUCore *core, XenPVIOMMUPending *p,
+                            uint64_t offset, uint64_t nr)
 {
-    BfnRun head = {
+    BfnRun run = {
         .bfn = p->by_bfn.start,
         .gfn = p->by_gfn.start,
-        .nr = offset,
-        .readonly = p->readonly,
-    };
-    BfnRun tail = {
-        .bfn = p->by_bfn.start + offset + nr,
-        .gfn = p->by_gfn.start + offset + nr,
-        .nr = pending_nr(p) - offset - nr,
+        .nr = pending_nr(p),
         .readonly = p->readonly,
     };
 
+    assert(p->notified);
     pending_remove(core, p);
-    if (head.nr) {
-        pending_add(core, p->ctx, &head, p->notified);
-    }
-    if (tail.nr) {
-        pending_add(core, p->ctx, &tail, p->notified);
+    if (pending_room(core) >= 2) {
+        BfnRun head = run, tail = run;
+
+        head.nr = offset;
+        tail.bfn += offset + nr;
+        tail.gfn += offset + nr;
+        tail.nr -= offset + nr;
+        if (head.nr) {
+            pending_add(core, p->ctx, &head, true);
+        }
+        if (tail.nr) {
+            pending_add(core, p->ctx, &tail, true);
+        }
+        run.gfn += offset;
+        run.nr = nr;
     }
     g_free(p);
+    core->backend_ops->put(core->backend, run.gfn, run.nr, run.readonly);
 }
 
 /* The devices lose [@bfn, @bfn + @nr) of what is pending but not mapped. */
@@ -151,22 +170,37 @@ XenPVIOMMUContext *xen_pviommu_context_alloc(XenPVIOMMUCore *core)
     return NULL;
 }
 
-/* No device sees it any more: let go of all its pages. */
-static void context_destroy(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx)
+/*
+ * Let go of the pages of @ctx, @max_runs of them at the most; no device sees
+ * it any more. True if nothing is left.
+ */
+static bool context_empty(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
+                          uint64_t max_runs)
 {
     uint64_t limit = xen_pviommu_bfn_limit(core);
     BfnRun run;
 
-    trace_xen_pviommu_context_free(ctx->id);
-    assert(!ctx->nr_devices);
     xen_pviommu_context_flush_all(core, ctx);
     for (uint64_t bfn = 0; bfn_table_next_run(ctx->table, bfn, limit, &run);
          bfn = run.bfn + run.nr) {
+        if (!max_runs--) {
+            return false;
+        }
         gfn_index_remove(core->gfn_index, run.gfn, run.nr, ctx->id, run.bfn);
+        bfn_table_unmap(ctx->table, run.bfn, run.nr);
+        ctx->mapped_frames -= run.nr;
         core->mapped_frames -= run.nr;
         core->backend_ops->put(core->backend, run.gfn, run.nr, run.readonly);
         core->work++;
     }
+    return true;
+}
+
+static void context_destroy(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx)
+{
+    trace_xen_pviommu_context_free(ctx->id);
+    assert(!ctx->nr_devices);
+    context_empty(core, ctx, UINT64_MAX);
     bfn_table_free(ctx->table);
     g_array_unref(ctx->reserved);
     g_free_rcu(ctx, rcu);
@@ -179,6 +213,9 @@ int xen_pviommu_context_free(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx)
     }
     if (ctx->nr_devices) {
         return -XEN_IOMMU_EBUSY;
+    }
+    if (!context_empty(core, ctx, FREE_RUNS_AT_ONCE)) {
+        return -XEN_IOMMU_EAGAIN;
     }
     core->contexts[ctx->id] = NULL;
     context_destroy(core, ctx);
@@ -220,30 +257,36 @@ int xen_pviommu_context_map(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
         return -XEN_IOMMU_ENOMEM;
     }
     gfn_index_add(core->gfn_index, run->gfn, run->nr, ctx->id, run->bfn);
+    ctx->mapped_frames += run->nr;
     core->mapped_frames += run->nr;
     core->work++;
     core->client_ops->map(core->client, ctx, run);
     return 0;
 }
 
-/* All of the range is mapped. */
-static bool range_mapped(const XenPVIOMMUContext *ctx,
-                         uint64_t bfn, uint64_t nr, uint64_t *runs)
+/*
+ * How many runs the range is mapped in, if all of it is; else 0. No more
+ * than @max + 1 are looked at.
+ */
+static uint64_t mapped_runs(const XenPVIOMMUContext *ctx, uint64_t bfn,
+                            uint64_t nr, uint64_t max)
 {
     uint64_t end = bfn + nr;
+    uint64_t runs = 0;
     BfnRun run;
 
-    for (*runs = 0; bfn < end; bfn += run.nr, ++*runs) {
+    for (; bfn < end && runs <= max; bfn += run.nr, runs++) {
         if (!bfn_table_next_run(ctx->table, bfn, end, &run) || run.bfn != bfn) {
-            return false;
+            return 0;
         }
     }
-    return true;
+    return runs;
 }
 
 int xen_pviommu_context_unmap(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
                               uint64_t bfn, uint64_t nr)
 {
+    uint64_t room = pending_room(core);
     uint64_t end = bfn + nr;
     uint64_t runs;
     BfnRun run;
@@ -251,11 +294,12 @@ int xen_pviommu_context_unmap(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
     if (xen_pviommu_context_reserved(core, ctx, bfn, nr)) {
         return -XEN_IOMMU_EADDRNOTAVAIL;
     }
-    if (!range_mapped(ctx, bfn, nr, &runs)) {
+    runs = mapped_runs(ctx, bfn, nr, room);
+    core->work += runs;
+    if (!runs) {
         return -XEN_IOMMU_ENOENT;
     }
-    core->work += runs;
-    if (core->nr_pending_runs + runs > max_pending_runs(core)) {
+    if (runs > room) {
         return -XEN_IOMMU_ENOSPC;
     }
     for (uint64_t pos = bfn; pos < end; pos += run.nr) {
@@ -264,6 +308,7 @@ int xen_pviommu_context_unmap(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
         pending_add(core, ctx, &run, false);
     }
     bfn_table_unmap(ctx->table, bfn, nr);
+    ctx->mapped_frames -= nr;
     core->mapped_frames -= nr;
     return 0;
 }
@@ -275,7 +320,7 @@ int xen_pviommu_context_load_pending(XenPVIOMMUCore *core,
 
     if (run->nr > core->limits.max_mappings - core->mapped_frames -
                   core->pending_frames ||
-        core->nr_pending_runs >= max_pending_runs(core)) {
+        !pending_room(core)) {
         return -XEN_IOMMU_ENOSPC;
     }
     ret = core->backend_ops->get(core->backend, XEN_IOMMU_DOMID_SELF, run->gfn,
@@ -299,12 +344,8 @@ void xen_pviommu_context_flush(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
                                                         bfn, last)))) {
         uint64_t start = MAX(bfn, p->by_bfn.start);
         uint64_t end = MIN(last, p->by_bfn.last) + 1;
-        uint64_t offset = start - p->by_bfn.start;
-        uint64_t gfn = p->by_gfn.start + offset;
-        bool readonly = p->readonly;
 
-        pending_cut(core, p, offset, end - start);
-        core->backend_ops->put(core->backend, gfn, end - start, readonly);
+        pending_release(core, p, start - p->by_bfn.start, end - start);
         core->work++;
     }
 }
@@ -350,6 +391,7 @@ void xen_pviommu_core_invalidate(XenPVIOMMUCore *core,
         gfn_index_remove(core->gfn_index, run.gfn, run.nr, ctx->id, run.bfn);
         core->client_ops->unmap(core->client, ctx, run.bfn, run.nr);
         core->backend_ops->put(core->backend, run.gfn, run.nr, run.readonly);
+        ctx->mapped_frames -= run.nr;
         core->mapped_frames -= run.nr;
         core->counter[XEN_PVIOMMU_COUNTER_INVALIDATED] += run.nr;
     }
@@ -358,15 +400,13 @@ void xen_pviommu_core_invalidate(XenPVIOMMUCore *core,
                                                         gfn + nr - 1)))) {
         uint64_t start = MAX(gfn, p->by_gfn.start);
         uint64_t end = MIN(gfn + nr - 1, p->by_gfn.last) + 1;
-        bool readonly = p->readonly;
 
         if (!p->notified) {
             core->client_ops->unmap(core->client, p->ctx, p->by_bfn.start,
                                     pending_nr(p));
             p->notified = true;
         }
-        pending_cut(core, p, start - p->by_gfn.start, end - start);
-        core->backend_ops->put(core->backend, start, end - start, readonly);
+        pending_release(core, p, start - p->by_gfn.start, end - start);
     }
 }
 

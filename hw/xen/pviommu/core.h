@@ -35,6 +35,8 @@ typedef struct XenPVIOMMUContext {
     struct rcu_head rcu;
     uint16_t id;
     unsigned nr_devices;
+    uint64_t mapped_frames;
+    uint64_t pending_frames;
     BfnTable *table;
     IntervalTreeRoot pending;   /* of XenPVIOMMUPending, by BFN */
     GArray *reserved;           /* what its devices reserve for themselves */
@@ -166,7 +168,10 @@ bool xen_pviommu_context_reserved(const XenPVIOMMUCore *core,
 /** xen_pviommu_context_new: the same with a given, free ID (migration) */
 XenPVIOMMUContext *xen_pviommu_context_new(XenPVIOMMUCore *core, uint16_t id);
 
-/** xen_pviommu_context_free: -EBUSY while it has devices */
+/**
+ * xen_pviommu_context_free: -EBUSY while it has devices, -EAGAIN when there
+ * was too much in it to let go of at a time: a part of that is gone then
+ */
 int xen_pviommu_context_free(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx);
 
 /**

@@ -13,6 +13,9 @@
 #include "fault.h"
 #include "reserved-config.h"
 
+/* The most that max-ops can be. */
+#define XEN_PVIOMMU_MAX_OPS_LIMIT 65536
+
 #define TYPE_XEN_PVIOMMU "xen-pviommu"
 OBJECT_DECLARE_SIMPLE_TYPE(XenPVIOMMUState, XEN_PVIOMMU)
 
@@ -32,6 +35,11 @@ struct XenPVIOMMUState {
     GHashTable *functions;      /* of XenPVIOMMUFunction, by bus and devfn */
     XenPVIOMMUFaults faults;
     XenPVIOMMUBlock blocks[XEN_PVIOMMU_MAX_BLOCKS];
+
+    /* Migration: runs whose pages are not there yet; NULL if none can be. */
+    GArray *unsettled;
+    uint64_t unsettled_frames;
+    VMChangeStateEntry *vm_state;
 
     /* properties */
     uint16_t device_id;
@@ -56,5 +64,19 @@ bool xen_pviommu_may_dma(const XenPVIOMMUState *s);
 int xen_pviommu_guest_rw(uint64_t addr, void *buf, size_t len, bool write);
 
 extern const VMStateDescription xen_pviommu_vmstate;
+
+void xen_pviommu_vmstate_init(XenPVIOMMUState *s);
+void xen_pviommu_vmstate_finalize(XenPVIOMMUState *s);
+
+/**
+ * xen_pviommu_vmstate_lost: pages are going away
+ *
+ * While a machine is being loaded they may come back: what maps them is then
+ * mapped again before it runs. Call it before the invalidation.
+ */
+void xen_pviommu_vmstate_lost(XenPVIOMMUState *s, uint64_t gfn, uint64_t nr);
+
+/** xen_pviommu_vmstate_forget: what was loaded does not matter any more */
+void xen_pviommu_vmstate_forget(XenPVIOMMUState *s);
 
 #endif /* HW_XEN_PVIOMMU_DEVICE_H */

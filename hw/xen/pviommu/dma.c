@@ -323,6 +323,15 @@ static void match_bus(PCIBus *bus, void *opaque)
     }
 }
 
+/* What the requests of @dev come from; NULL if they bypass the IOMMU. */
+static XenPVIOMMUFunction *function_of_device(PCIDevice *dev)
+{
+    AddressSpace *as = pci_device_iommu_address_space(dev);
+
+    return as == &address_space_memory ?
+           NULL : container_of(as, XenPVIOMMUFunction, as);
+}
+
 /*
  * The function whose requests carry @sbdf, or those of the device there,
  * which a bridge may have put its own ID on.
@@ -343,10 +352,7 @@ static XenPVIOMMUFunction *function_by_sbdf(XenPVIOMMUState *s, uint32_t sbdf)
     }
     dev = want.bus->devices[devfn];
     if (dev) {
-        AddressSpace *as = pci_device_iommu_address_space(dev);
-
-        return as == &address_space_memory ?
-               NULL : container_of(as, XenPVIOMMUFunction, as);
+        return function_of_device(dev);
     }
     f = function_find(s, want.bus, devfn);
     return f;
@@ -608,6 +614,46 @@ void xen_pviommu_dma_foreach(XenPVIOMMUState *s, XenPVIOMMUFunctionFunc *func,
             path[--pos] = dev->devfn;
         }
         func(opaque, path + pos, sizeof(path) - pos, f->ctx);
+    }
+}
+
+typedef struct DeviceVisit {
+    XenPVIOMMUDeviceFunc *func;
+    void *opaque;
+    GHashTable *visited;        /* of XenPVIOMMUFunction */
+} DeviceVisit;
+
+static void visit_devices(PCIBus *bus, void *opaque)
+{
+    DeviceVisit *v = opaque;
+
+    for (unsigned devfn = 0; devfn < ARRAY_SIZE(bus->devices); devfn++) {
+        PCIDevice *dev = bus->devices[devfn];
+        XenPVIOMMUFunction *f = dev ? function_of_device(dev) : NULL;
+
+        if (f) {
+            g_hash_table_add(v->visited, f);
+            v->func(v->opaque, f->ctx, function_sbdf(f), dev);
+        }
+    }
+}
+
+void xen_pviommu_dma_foreach_device(XenPVIOMMUState *s,
+                                    XenPVIOMMUDeviceFunc *func, void *opaque)
+{
+    g_autoptr(GHashTable) buses = live_buses(s);
+    g_autoptr(GHashTable) visited = g_hash_table_new(NULL, NULL);
+    DeviceVisit visit = { func, opaque, visited };
+    XenPVIOMMUFunction *f;
+    GHashTableIter iter;
+
+    pci_for_each_bus(pci_get_bus(PCI_DEVICE(s)), visit_devices, &visit);
+    g_hash_table_iter_init(&iter, s->functions);
+    while (g_hash_table_iter_next(&iter, (void **)&f, NULL)) {
+        if (g_hash_table_contains(buses, f->bus) &&
+            !g_hash_table_contains(visited, f)) {
+            func(opaque, f->ctx, function_sbdf(f), NULL);
+        }
     }
 }
 

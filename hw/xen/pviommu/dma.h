@@ -40,6 +40,18 @@ typedef void XenPVIOMMUFunctionFunc(void *opaque, const uint8_t *path,
 void xen_pviommu_dma_foreach(XenPVIOMMUState *s, XenPVIOMMUFunctionFunc *func,
                              void *opaque);
 
+/**
+ * XenPVIOMMUDeviceFunc: a device, or a place where one was plugged
+ * @sbdf: what its requests carry, and it is attached by
+ * @dev: NULL if there is none any more
+ */
+typedef void XenPVIOMMUDeviceFunc(void *opaque, XenPVIOMMUContext *ctx,
+                                  uint32_t sbdf, PCIDevice *dev);
+
+/** xen_pviommu_dma_foreach_device: visit all devices behind the IOMMU */
+void xen_pviommu_dma_foreach_device(XenPVIOMMUState *s,
+                                    XenPVIOMMUDeviceFunc *func, void *opaque);
+
 /** xen_pviommu_dma_attach_path: false if the machine has no such place */
 bool xen_pviommu_dma_attach_path(XenPVIOMMUState *s, const uint8_t *path,
                                  unsigned len, XenPVIOMMUContext *ctx);

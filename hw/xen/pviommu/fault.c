@@ -9,6 +9,7 @@
 #include "qemu/lockable.h"
 #include "qemu/main-loop.h"
 #include "hw/pci/msix.h"
+#include "system/runstate.h"
 #include "device.h"
 #include "trace.h"
 
@@ -31,9 +32,51 @@ static bool fault_repeats(const XenPVIOMMUFault *a, const XenPVIOMMUFault *b)
            a->addr >> XEN_IOMMU_PAGE_SHIFT == b->addr >> XEN_IOMMU_PAGE_SHIFT;
 }
 
+/* Locked. Its fate is to wait, until fault_end(). */
+static XenPVIOMMUFaultRecord *fault_record(XenPVIOMMUFaults *f,
+                                           const XenPVIOMMUFault *fault)
+{
+    uint64_t serial = ++f->nr_recorded;
+    XenPVIOMMUFaultRecord *r = &f->record[serial % ARRAY_SIZE(f->record)];
+
+    r->fault = *fault;
+    r->fault.serial = serial;
+    r->time = g_get_real_time();
+    r->fate = XEN_PVIOMMU_FAULT_FATE_WAITING;
+    return r;
+}
+
+/* Locked. */
+static void fault_end(XenPVIOMMUFaults *f, const XenPVIOMMUFault *fault,
+                      XenPVIOMMUFaultFate fate)
+{
+    XenPVIOMMUFaultRecord *r =
+        &f->record[fault->serial % ARRAY_SIZE(f->record)];
+
+    if (fault->serial && r->fault.serial == fault->serial) {
+        r->fate = fate;
+    }
+}
+
+unsigned
+xen_pviommu_faults_recorded(XenPVIOMMUState *s, XenPVIOMMUFaultRecord
+                            records[XEN_PVIOMMU_FAULTS_RECORDED])
+{
+    XenPVIOMMUFaults *f = &s->faults;
+    unsigned n;
+
+    QEMU_LOCK_GUARD(&f->lock);
+
+    for (n = 0; n < MIN(f->nr_recorded, ARRAY_SIZE(f->record)); n++) {
+        records[n] = f->record[(f->nr_recorded - n) % ARRAY_SIZE(f->record)];
+    }
+    return n;
+}
+
 void xen_pviommu_fault_note(XenPVIOMMUState *s, const XenPVIOMMUFault *fault)
 {
     XenPVIOMMUFaults *f = &s->faults;
+    XenPVIOMMUFaultRecord *record;
 
     WITH_QEMU_LOCK_GUARD(&f->lock) {
         uint32_t next = (f->first + f->nr_waiting) % XEN_PVIOMMU_FAULTS_WAITING;
@@ -44,12 +87,14 @@ void xen_pviommu_fault_note(XenPVIOMMUState *s, const XenPVIOMMUFault *fault)
             return;
         }
         f->count++;
+        record = fault_record(f, fault);
         if (f->nr_waiting == XEN_PVIOMMU_FAULTS_WAITING) {
             f->lost++;
+            record->fate = XEN_PVIOMMU_FAULT_FATE_LOST;
             trace_xen_pviommu_fault_lost(f->lost);
             return;
         }
-        f->waiting[next] = *fault;
+        f->waiting[next] = record->fault;
         f->nr_waiting++;
     }
     trace_xen_pviommu_fault(fault->sbdf, fault->ctx, fault->addr,
@@ -89,11 +134,14 @@ static void fault_deliver(XenPVIOMMUState *s, const XenPVIOMMUFault *fault)
         .reason = cpu_to_le32(fault->reason),
     };
     uint64_t addr = f->ring + (f->tail & (f->size - 1)) * sizeof(entry);
+    bool stored = !xen_pviommu_guest_rw(addr, &entry, sizeof(entry), true);
 
-    if (xen_pviommu_guest_rw(addr, &entry, sizeof(entry), true)) {
-        WITH_QEMU_LOCK_GUARD(&f->lock) {
-            f->lost++;
-        }
+    WITH_QEMU_LOCK_GUARD(&f->lock) {
+        f->lost += !stored;
+        fault_end(f, fault, stored ? XEN_PVIOMMU_FAULT_FATE_DELIVERED
+                                   : XEN_PVIOMMU_FAULT_FATE_LOST);
+    }
+    if (!stored) {
         xen_pviommu_guest_error(&s->core, "the fault ring is not in RAM");
         return;
     }
@@ -108,10 +156,19 @@ static void faults_bh(void *opaque)
     uint32_t tail = f->tail;
     XenPVIOMMUFault fault;
 
+    /*
+     * A guest that stands still must not see its memory change, least of all
+     * one that is being loaded: its interrupt controllers may not be there.
+     */
+    if (!runstate_is_running()) {
+        return;
+    }
     if (!(f->ctrl & XEN_PVIOMMU_FAULT_CTRL_ENABLE)) {
         /* Nobody listens; they were counted and traced. */
         while (fault_take(f, &fault)) {
-            ;
+            WITH_QEMU_LOCK_GUARD(&f->lock) {
+                fault_end(f, &fault, XEN_PVIOMMU_FAULT_FATE_RING_OFF);
+            }
         }
         return;
     }
@@ -146,6 +203,13 @@ void xen_pviommu_faults_reset(XenPVIOMMUState *s)
     XenPVIOMMUFaults *f = &s->faults;
 
     WITH_QEMU_LOCK_GUARD(&f->lock) {
+        for (unsigned i = 0; i < ARRAY_SIZE(f->record); i++) {
+            if (f->record[i].fate == XEN_PVIOMMU_FAULT_FATE_WAITING) {
+                f->record[i].fate = XEN_PVIOMMU_FAULT_FATE_LOST;
+            }
+        }
+        /* Those that a migration brings have no records. */
+        memset(f->waiting, 0, sizeof(f->waiting));
         f->nr_waiting = 0;
         f->lost = 0;
         f->count = 0;

@@ -13,8 +13,10 @@
 #include "qemu/thread.h"
 #include "block/aio.h"
 #include "hw/xen/interface/iommu_op.h"
+#include "qapi/qapi-types-xen-pviommu.h"
 
 #define XEN_PVIOMMU_FAULTS_WAITING 256
+#define XEN_PVIOMMU_FAULTS_RECORDED 32
 
 typedef struct XenPVIOMMUState XenPVIOMMUState;
 
@@ -25,15 +27,26 @@ typedef struct XenPVIOMMUFault {
     uint32_t reason;
     uint16_t ctx;
     uint16_t flags;
+    uint64_t serial;            /* of its record; 0: it has none */
 } XenPVIOMMUFault;
 
+/* One of the last faults, for who debugs. */
+typedef struct XenPVIOMMUFaultRecord {
+    XenPVIOMMUFault fault;
+    int64_t time;               /* us since the Epoch */
+    XenPVIOMMUFaultFate fate;
+} XenPVIOMMUFaultRecord;
+
 typedef struct XenPVIOMMUFaults {
-    QemuMutex lock;             /* waiting, first, nr_waiting, lost, count */
+    QemuMutex lock;             /* all down to nr_recorded */
     XenPVIOMMUFault waiting[XEN_PVIOMMU_FAULTS_WAITING];
     uint32_t first;
     uint32_t nr_waiting;
     uint32_t lost;
     uint64_t count;             /* all that were noted, since reset */
+    /* By serial; these neither migrate nor go with a reset. */
+    XenPVIOMMUFaultRecord record[XEN_PVIOMMU_FAULTS_RECORDED];
+    uint64_t nr_recorded;       /* ever */
     QEMUBH *bh;
 
     /* The ring, as the guest set it up; BQL. */
@@ -50,6 +63,15 @@ void xen_pviommu_faults_reset(XenPVIOMMUState *s);
 
 /** xen_pviommu_fault_note: any thread; takes no lock but its own */
 void xen_pviommu_fault_note(XenPVIOMMUState *s, const XenPVIOMMUFault *fault);
+
+/**
+ * xen_pviommu_faults_recorded: the last faults, the newest first
+ *
+ * Returns: how many there are in @records.
+ */
+unsigned
+xen_pviommu_faults_recorded(XenPVIOMMUState *s, XenPVIOMMUFaultRecord
+                            records[XEN_PVIOMMU_FAULTS_RECORDED]);
 
 /** xen_pviommu_faults_kick: the ring changed; deliver what waits. BQL. */
 void xen_pviommu_faults_kick(XenPVIOMMUState *s);

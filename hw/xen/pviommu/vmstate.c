@@ -5,6 +5,15 @@
  * Bus numbers are the guest's and come later in the stream, so a function is
  * named by the way to it. What arrives goes through the same checks as what
  * a guest maps; the references are taken anew.
+ *
+ * All of it is in the device's section: what is sent while the guest runs
+ * (SaveVMHandlers) is not called for when Xen's toolstack saves a guest.
+ *
+ * The IOMMU is loaded before other devices, which may do DMA as soon as they
+ * are; so the memory map is not what it was yet: PCI BARs that are RAM are not
+ * there, and a host bridge shows ROM where it has RAM. What cannot be mapped
+ * for that, and what is lost as the map changes, waits until the machine is
+ * complete, and is mapped before it runs.
  */
 
 #include "qemu/osdep.h"
@@ -12,34 +21,130 @@
 #include "hw/pci/msix.h"
 #include "migration/qemu-file-types.h"
 #include "migration/vmstate.h"
+#include "system/runstate.h"
 #include "device.h"
 #include "dma.h"
 #include "trace.h"
 
+/*
+ * A run: a byte of these flags, then as numbers of variable length what does
+ * not follow from the run before - where its BFNs and its GFNs begin, from
+ * where those of that run ended, unless it is there, and how many frames it
+ * has, unless one.
+ */
 #define RUN_READONLY    (1u << 0)
 #define RUN_PENDING     (1u << 1)
+#define RUN_BFN         (1u << 2)
+#define RUN_GFN         (1u << 3)
+#define RUN_NR          (1u << 4)
+#define RUN_FLAGS       (RUN_READONLY | RUN_PENDING | RUN_BFN | RUN_GFN | RUN_NR)
 #define RUN_END         (1u << 7)
+
+#define VARINT_MAX      10
 #define PATH_END        0
 
-static void put_run(QEMUFile *f, const BfnRun *run, uint8_t flags)
+/* A run that waits for its pages to be there. */
+typedef struct Unsettled {
+    XenPVIOMMUContext *ctx;
+    BfnRun run;
+    bool pending;
+} Unsettled;
+
+/* Seven bits a byte, the lowest first; all but the last byte have bit 7. */
+static unsigned put_varint(uint8_t *buf, uint64_t v)
 {
-    qemu_put_byte(f, flags | (run->readonly ? RUN_READONLY : 0));
-    qemu_put_be64(f, run->bfn);
-    qemu_put_be64(f, run->gfn);
-    qemu_put_be64(f, run->nr);
+    unsigned n = 0;
+
+    while (v >= 0x80) {
+        buf[n++] = v | 0x80;
+        v >>= 7;
+    }
+    buf[n++] = v;
+    return n;
 }
 
-static uint64_t put_context(QEMUFile *f, XenPVIOMMUCore *core,
-                            XenPVIOMMUContext *ctx)
+static uint64_t get_varint(QEMUFile *f)
+{
+    uint64_t v = 0;
+
+    for (unsigned i = 0; i < VARINT_MAX; i++) {
+        uint8_t byte = qemu_get_byte(f);
+
+        v |= (uint64_t)(byte & 0x7f) << (7 * i);
+        if (!(byte & 0x80)) {
+            break;
+        }
+    }
+    return v;
+}
+
+/* The sign goes to bit 0, so that small distances are short either way. */
+static unsigned put_distance(uint8_t *buf, uint64_t distance)
+{
+    return put_varint(buf, distance << 1 ^ -(distance >> 63));
+}
+
+static uint64_t get_distance(QEMUFile *f)
+{
+    uint64_t v = get_varint(f);
+
+    return v >> 1 ^ -(v & 1);
+}
+
+static void put_run(QEMUFile *f, const BfnRun *run, BfnRun *last, uint8_t flags)
+{
+    uint64_t bfn = run->bfn - (last->bfn + last->nr);
+    uint64_t gfn = run->gfn - (last->gfn + last->nr);
+    uint8_t buf[1 + 3 * VARINT_MAX];
+    unsigned n = 1;
+
+    buf[0] = flags | (run->readonly ? RUN_READONLY : 0);
+    if (bfn) {
+        buf[0] |= RUN_BFN;
+        n += put_distance(buf + n, bfn);
+    }
+    if (gfn) {
+        buf[0] |= RUN_GFN;
+        n += put_distance(buf + n, gfn);
+    }
+    if (run->nr != 1) {
+        buf[0] |= RUN_NR;
+        n += put_varint(buf + n, run->nr);
+    }
+    qemu_put_buffer(f, buf, n);
+    *last = *run;
+}
+
+/* What the flags before it say about @run, which follows @last. */
+static void get_run(QEMUFile *f, BfnRun *run, const BfnRun *last, uint8_t flags)
+{
+    run->readonly = flags & RUN_READONLY;
+    run->bfn = last->bfn + last->nr;
+    run->gfn = last->gfn + last->nr;
+    run->nr = 1;
+    if (flags & RUN_BFN) {
+        run->bfn += get_distance(f);
+    }
+    if (flags & RUN_GFN) {
+        run->gfn += get_distance(f);
+    }
+    if (flags & RUN_NR) {
+        run->nr = get_varint(f);
+    }
+}
+
+static uint64_t put_runs(QEMUFile *f, XenPVIOMMUCore *core,
+                         XenPVIOMMUContext *ctx)
 {
     uint64_t limit = xen_pviommu_bfn_limit(core);
     IntervalTreeNode *node;
+    BfnRun last = { 0 };
     uint64_t runs = 0;
     BfnRun run;
 
     for (uint64_t bfn = 0; bfn_table_next_run(ctx->table, bfn, limit, &run);
          bfn = run.bfn + run.nr) {
-        put_run(f, &run, 0);
+        put_run(f, &run, &last, 0);
         runs++;
     }
     for (node = interval_tree_iter_first(&ctx->pending, 0, UINT64_MAX); node;
@@ -53,14 +158,14 @@ static uint64_t put_context(QEMUFile *f, XenPVIOMMUCore *core,
             .nr = p->by_bfn.last - p->by_bfn.start + 1,
             .readonly = p->readonly,
         };
-        put_run(f, &run, RUN_PENDING);
+        put_run(f, &run, &last, RUN_PENDING);
         runs++;
     }
     qemu_put_byte(f, RUN_END);
     return runs;
 }
 
-static int put_contexts(QEMUFile *f, void *pv, size_t size,
+static int put_mappings(QEMUFile *f, void *pv, size_t size,
                         const VMStateField *field, JSONWriter *vmdesc)
 {
     XenPVIOMMUCore *core = pv;
@@ -69,13 +174,10 @@ static int put_contexts(QEMUFile *f, void *pv, size_t size,
 
     for (uint32_t id = 0; id < core->limits.max_contexts; id++) {
         if (core->contexts[id]) {
-            qemu_put_byte(f, 1);
-            qemu_put_be16(f, id);
-            runs += put_context(f, core, core->contexts[id]);
+            runs += put_runs(f, core, core->contexts[id]);
             contexts++;
         }
     }
-    qemu_put_byte(f, 0);
     trace_xen_pviommu_save(contexts, runs);
     return 0;
 }
@@ -89,9 +191,38 @@ static bool run_valid(const XenPVIOMMUCore *core, const BfnRun *run)
            run->gfn < gfns && run->nr <= gfns - run->gfn;
 }
 
-static int get_context(QEMUFile *f, XenPVIOMMUCore *core,
-                       XenPVIOMMUContext *ctx, uint64_t *runs)
+static int load_run(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
+                    const BfnRun *run, bool pending)
 {
+    return pending
+        ? xen_pviommu_context_load_pending(core, ctx, run)
+        : xen_pviommu_context_map(core, ctx, XEN_IOMMU_DOMID_SELF, run);
+}
+
+/* @ret says that the pages of a run are not there, but may be later. */
+static bool wait_for_pages(XenPVIOMMUState *s, XenPVIOMMUContext *ctx,
+                           const BfnRun *run, bool pending, int ret)
+{
+    const XenPVIOMMUCore *core = &s->core;
+    Unsettled u = { .ctx = ctx, .run = *run, .pending = pending };
+
+    if ((ret != -XEN_IOMMU_ENOENT && ret != -XEN_IOMMU_EPERM &&
+         ret != -XEN_IOMMU_EAGAIN) ||
+        run->nr > core->limits.max_mappings - core->mapped_frames -
+                  core->pending_frames - s->unsettled_frames) {
+        return false;
+    }
+    s->unsettled_frames += run->nr;
+    g_array_append_val(s->unsettled, u);
+    return true;
+}
+
+static int get_runs(QEMUFile *f, XenPVIOMMUState *s, XenPVIOMMUContext *ctx,
+                    uint64_t *runs)
+{
+    XenPVIOMMUCore *core = &s->core;
+    BfnRun last = { 0 };
+
     for (;; ++*runs) {
         uint8_t flags = qemu_get_byte(f);
         BfnRun run;
@@ -100,25 +231,26 @@ static int get_context(QEMUFile *f, XenPVIOMMUCore *core,
         if (flags == RUN_END) {
             return 0;
         }
-        run.readonly = flags & RUN_READONLY;
-        run.bfn = qemu_get_be64(f);
-        run.gfn = qemu_get_be64(f);
-        run.nr = qemu_get_be64(f);
+        get_run(f, &run, &last, flags);
+        /* Bytes behind the end of the stream are read as zeros. */
         ret = qemu_file_get_error(f);
         if (ret) {
             return ret;
         }
-        if (flags & ~(RUN_READONLY | RUN_PENDING) || !run_valid(core, &run)) {
+        if (flags & ~RUN_FLAGS || !run_valid(core, &run)) {
             error_report("xen-pviommu: context %u: bad run in the stream: bfn "
                          "0x%" PRIx64 " gfn 0x%" PRIx64 " nr 0x%" PRIx64
                          " flags 0x%x", ctx->id, run.bfn, run.gfn, run.nr,
                          flags);
             return -EINVAL;
         }
-        ret = flags & RUN_PENDING
-            ? xen_pviommu_context_load_pending(core, ctx, &run)
-            : xen_pviommu_context_map(core, ctx, XEN_IOMMU_DOMID_SELF, &run);
-        if (ret) {
+        if (core->identity) {
+            error_report("xen-pviommu: context %u: mappings in the stream, "
+                         "but devices see all memory", ctx->id);
+            return -EINVAL;
+        }
+        ret = load_run(core, ctx, &run, flags & RUN_PENDING);
+        if (ret && !wait_for_pages(s, ctx, &run, flags & RUN_PENDING, ret)) {
             error_report("xen-pviommu: context %u: bfn 0x%" PRIx64 " gfn 0x%"
                          PRIx64 " nr 0x%" PRIx64 " does not fit this machine "
                          "(error %d); use the source's memory layout and "
@@ -126,43 +258,93 @@ static int get_context(QEMUFile *f, XenPVIOMMUCore *core,
                          run.nr, ret);
             return -EINVAL;
         }
+        last = run;
     }
 }
 
+static int get_mappings(QEMUFile *f, void *pv, size_t size,
+                        const VMStateField *field)
+{
+    XenPVIOMMUCore *core = pv;
+    XenPVIOMMUState *s = container_of(core, XenPVIOMMUState, core);
+    size_t max_nodes = core->budget.max_nodes;
+    unsigned contexts = 0;
+    uint64_t runs = 0;
+    int ret = 0;
+
+    /*
+     * Splitting for an unmap may go beyond what a map may use. What the
+     * source has must find room here, too.
+     */
+    core->budget.max_nodes += core->limits.max_mappings / 511 +
+                              core->limits.max_contexts;
+    for (uint32_t id = 0; id < core->limits.max_contexts && !ret; id++) {
+        if (core->contexts[id]) {
+            ret = get_runs(f, s, core->contexts[id], &runs);
+            contexts++;
+        }
+    }
+    core->budget.max_nodes = max_nodes;
+    trace_xen_pviommu_load(contexts, runs, s->unsettled->len);
+    return ret;
+}
+
+static const VMStateInfo vmstate_info_mappings = {
+    .name = "xen-pviommu mappings",
+    .get = get_mappings,
+    .put = put_mappings,
+};
+
+static int put_contexts(QEMUFile *f, void *pv, size_t size,
+                        const VMStateField *field, JSONWriter *vmdesc)
+{
+    XenPVIOMMUCore *core = pv;
+    uint32_t nr = 0;
+
+    for (uint32_t id = 0; id < core->limits.max_contexts; id++) {
+        nr += core->contexts[id] != NULL;
+    }
+    qemu_put_be32(f, nr);
+    for (uint32_t id = 0; id < core->limits.max_contexts; id++) {
+        if (core->contexts[id]) {
+            qemu_put_be16(f, id);
+        }
+    }
+    return 0;
+}
+
+/* In the order of their IDs; the first is the default one, which is there. */
 static int get_contexts(QEMUFile *f, void *pv, size_t size,
                         const VMStateField *field)
 {
     XenPVIOMMUCore *core = pv;
-    unsigned contexts = 0;
-    uint64_t runs = 0;
-    int ret;
+    uint32_t nr = qemu_get_be32(f);
+    uint32_t next = XEN_IOMMU_CTX_DEFAULT;
 
-    while (qemu_get_byte(f)) {
-        uint16_t id = qemu_get_be16(f);
-        XenPVIOMMUContext *ctx = xen_pviommu_context_find(core, id);
+    for (uint32_t i = 0; i < nr; i++) {
+        uint32_t id = qemu_get_be16(f);
+        int ret = qemu_file_get_error(f);
 
-        ret = qemu_file_get_error(f);
         if (ret) {
             return ret;
         }
-        if (id >= core->limits.max_contexts ||
-            (ctx && id != XEN_IOMMU_CTX_DEFAULT)) {
-            error_report("xen-pviommu: context %u: twice in the stream, or "
-                         "beyond max-contexts=%u", id,
+        if (id < next || (!i && id != XEN_IOMMU_CTX_DEFAULT) ||
+            id >= core->limits.max_contexts) {
+            error_report("xen-pviommu: context %u: out of order in the stream, "
+                         "or beyond max-contexts=%u", id,
                          core->limits.max_contexts);
             return -EINVAL;
         }
-        if (!ctx) {
-            ctx = xen_pviommu_context_new(core, id);
+        if (id != XEN_IOMMU_CTX_DEFAULT) {
+            xen_pviommu_context_new(core, id);
         }
-        ret = get_context(f, core, ctx, &runs);
-        if (ret) {
-            return ret;
-        }
-        contexts++;
+        next = id + 1;
     }
-    trace_xen_pviommu_load(contexts, runs);
-    return qemu_file_get_error(f);
+    if (!nr) {
+        error_report("xen-pviommu: no contexts in the stream");
+        return -EINVAL;
+    }
+    return 0;
 }
 
 static const VMStateInfo vmstate_info_contexts = {
@@ -215,11 +397,14 @@ static int get_functions(QEMUFile *f, void *pv, size_t size,
             return ret;
         }
         ctx = xen_pviommu_context_find(&s->core, id);
-        if (!ctx || !xen_pviommu_dma_attach_path(s, path, len, ctx)) {
-            error_report("xen-pviommu: function %02x.%x (%u bridges deep), "
-                         "context %u: no such %s here",
+        if (!ctx || s->core.identity ||
+            !xen_pviommu_dma_attach_path(s, path, len, ctx)) {
+            error_report("xen-pviommu: function %02x.%x (%u bridges deep) "
+                         "cannot be in context %u: %s",
                          PCI_SLOT(path[len - 1]), PCI_FUNC(path[len - 1]),
-                         len - 1, id, ctx ? "place" : "context");
+                         len - 1, id, !ctx ? "there is no such context" :
+                         s->core.identity ? "devices see all memory" :
+                         "this machine has no such place");
             return -EINVAL;
         }
     }
@@ -231,6 +416,99 @@ static const VMStateInfo vmstate_info_functions = {
     .get = get_functions,
     .put = put_functions,
 };
+
+/* What is about to be lost of a run, while the memory map is coming back. */
+static void note_lost(void *opaque, uint16_t id, uint64_t bfn, uint64_t gfn,
+                      uint64_t nr)
+{
+    XenPVIOMMUState *s = opaque;
+    Unsettled u = { .ctx = s->core.contexts[id] };
+
+    bfn_table_next_run(u.ctx->table, bfn, bfn + nr, &u.run);
+    g_array_append_val(s->unsettled, u);
+    s->unsettled_frames += nr;
+}
+
+void xen_pviommu_vmstate_lost(XenPVIOMMUState *s, uint64_t gfn, uint64_t nr)
+{
+    uint64_t last = gfn + nr - 1;
+    IntervalTreeNode *node;
+
+    if (!s->unsettled) {
+        return;
+    }
+    gfn_index_foreach(s->core.gfn_index, gfn, nr, note_lost, s);
+    for (node = interval_tree_iter_first(&s->core.pending_gfns, gfn, last);
+         node; node = interval_tree_iter_next(node, gfn, last)) {
+        const XenPVIOMMUPending *p =
+            container_of(node, XenPVIOMMUPending, by_gfn);
+        uint64_t start = MAX(gfn, node->start);
+        Unsettled u = {
+            .ctx = p->ctx,
+            .run = {
+                .bfn = p->by_bfn.start + (start - node->start),
+                .gfn = start,
+                .nr = MIN(last, node->last) - start + 1,
+                .readonly = p->readonly,
+            },
+            .pending = true,
+        };
+
+        g_array_append_val(s->unsettled, u);
+        s->unsettled_frames += u.run.nr;
+    }
+}
+
+void xen_pviommu_vmstate_forget(XenPVIOMMUState *s)
+{
+    g_clear_pointer(&s->unsettled, g_array_unref);
+    s->unsettled_frames = 0;
+}
+
+/* The machine is complete. What has no pages now is gone. */
+static void settle(XenPVIOMMUState *s)
+{
+    g_autoptr(GArray) unsettled = g_steal_pointer(&s->unsettled);
+    const Unsettled *first = NULL;
+    uint64_t gone = 0;
+
+    xen_pviommu_vmstate_forget(s);
+    for (guint i = 0; unsettled && i < unsettled->len; i++) {
+        const Unsettled *u = &g_array_index(unsettled, Unsettled, i);
+
+        if (load_run(&s->core, u->ctx, &u->run, u->pending)) {
+            first = first ?: u;
+            gone += u->run.nr;
+        }
+    }
+    if (gone) {
+        warn_report("xen-pviommu: %" PRIu64 " frames that were mapped on the "
+                    "source are not here and cannot be reached; the first is "
+                    "context %u, bfn 0x%" PRIx64 ", gfn 0x%" PRIx64, gone,
+                    first->ctx->id, first->run.bfn, first->run.gfn);
+    }
+}
+
+static void vm_state_change(void *opaque, bool running, RunState state)
+{
+    XenPVIOMMUState *s = opaque;
+
+    if (running) {
+        settle(s);
+        xen_pviommu_faults_kick(s);
+    }
+}
+
+void xen_pviommu_vmstate_init(XenPVIOMMUState *s)
+{
+    s->vm_state = qemu_add_vm_change_state_handler(vm_state_change, s);
+}
+
+void xen_pviommu_vmstate_finalize(XenPVIOMMUState *s)
+{
+    qemu_del_vm_change_state_handler(s->vm_state);
+    xen_pviommu_vmstate_forget(s);
+}
 
 static const VMStateDescription vmstate_fault = {
     .name = "xen-pviommu/fault",
@@ -258,19 +536,61 @@ static const VMStateDescription vmstate_block = {
     },
 };
 
+/* Loaded, never run, and saved again: all that came must go. */
+static int xen_pviommu_pre_save(void *opaque)
+{
+    settle(opaque);
+    return 0;
+}
+
 /* loadvm: the machine was reset, but after it firmware may have run. */
 static int xen_pviommu_pre_load(void *opaque)
 {
     XenPVIOMMUState *s = opaque;
 
     xen_pviommu_core_reset(&s->core);
+    xen_pviommu_vmstate_forget(s);
+    s->unsettled = g_array_new(false, false, sizeof(Unsettled));
     return 0;
+}
+
+static bool block_valid(const XenPVIOMMUBlock *block)
+{
+    return block->done <= XEN_PVIOMMU_MAX_OPS_LIMIT &&
+           (!block->result || block->result == -XEN_IOMMU_EFAULT ||
+            block->result == -XEN_IOMMU_EIO);
+}
+
+static bool fault_valid(const XenPVIOMMUState *s, const XenPVIOMMUFault *fault)
+{
+    return fault->sbdf <= UINT16_MAX &&
+           fault->reason >= XEN_IOMMU_FAULT_REASON_unmapped &&
+           fault->reason <= XEN_IOMMU_FAULT_REASON_range &&
+           fault->ctx < s->core.limits.max_contexts &&
+           !(fault->flags & ~XEN_IOMMU_FAULT_write);
+}
+
+static bool faults_valid(const XenPVIOMMUState *s)
+{
+    const XenPVIOMMUFaults *f = &s->faults;
+
+    if (!xen_pviommu_faults_valid(s) ||
+        f->first >= XEN_PVIOMMU_FAULTS_WAITING ||
+        f->nr_waiting > XEN_PVIOMMU_FAULTS_WAITING) {
+        return false;
+    }
+    for (uint32_t i = 0; i < f->nr_waiting; i++) {
+        if (!fault_valid(s, &f->waiting[(f->first + i) %
+                                        XEN_PVIOMMU_FAULTS_WAITING])) {
+            return false;
+        }
+    }
+    return true;
 }
 
 static int xen_pviommu_post_load(void *opaque, int version_id)
 {
     XenPVIOMMUState *s = opaque;
-    XenPVIOMMUFaults *f = &s->faults;
 
     if (s->core.accepted & ~XEN_IOMMU_FEATURES_ALL) {
         error_report("xen-pviommu: the guest uses features 0x%" PRIx64
@@ -278,14 +598,17 @@ static int xen_pviommu_post_load(void *opaque, int version_id)
                      (uint64_t)(s->core.accepted & ~XEN_IOMMU_FEATURES_ALL));
         return -EINVAL;
     }
-    if (!xen_pviommu_faults_valid(s) ||
-        f->first >= XEN_PVIOMMU_FAULTS_WAITING ||
-        f->nr_waiting > XEN_PVIOMMU_FAULTS_WAITING) {
+    for (unsigned i = 0; i < XEN_PVIOMMU_MAX_BLOCKS; i++) {
+        if (!block_valid(&s->blocks[i])) {
+            error_report("xen-pviommu: bad register block %u in the stream", i);
+            return -EINVAL;
+        }
+    }
+    if (!faults_valid(s)) {
         error_report("xen-pviommu: bad fault ring in the stream");
         return -EINVAL;
     }
     xen_pviommu_dma_update(s);
-    xen_pviommu_faults_kick(s);
     return 0;
 }
 
@@ -295,6 +618,7 @@ const VMStateDescription xen_pviommu_vmstate = {
     .minimum_version_id = 1,
     /* Other devices may do DMA as soon as they are loaded. */
     .priority = MIG_PRI_IOMMU,
+    .pre_save = xen_pviommu_pre_save,
     .pre_load = xen_pviommu_pre_load,
     .post_load = xen_pviommu_post_load,
     .fields = (const VMStateField[]) {
@@ -329,6 +653,13 @@ const VMStateDescription xen_pviommu_vmstate = {
             .info = &vmstate_info_functions,
             .flags = VMS_SINGLE,
             .offset = 0,
+        },
+        {
+            /* After the functions: what those reserve cannot be mapped. */
+            .name = "mappings",
+            .info = &vmstate_info_mappings,
+            .flags = VMS_SINGLE,
+            .offset = offsetof(XenPVIOMMUState, core),
         },
         VMSTATE_END_OF_LIST()
     },

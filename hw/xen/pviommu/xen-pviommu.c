@@ -23,8 +23,6 @@
 /* Runs that one doorbell may touch; a few milliseconds of work. */
 #define DOORBELL_WORK   16384
 
-#define MAX_OPS_LIMIT   65536
-
 bool xen_pviommu_may_dma(const XenPVIOMMUState *s)
 {
     return pci_get_word(s->parent_obj.config + PCI_COMMAND) &
@@ -340,6 +338,7 @@ static void pages_lost(void *opaque, uint64_t gfn, uint64_t nr)
 {
     XenPVIOMMUState *s = opaque;
 
+    xen_pviommu_vmstate_lost(s, gfn, nr);
     xen_pviommu_core_invalidate(&s->core, gfn, nr);
 }
 
@@ -389,8 +388,9 @@ static bool check_properties(XenPVIOMMUState *s, Error **errp)
         error_setg(errp, "max-contexts must be between 1 and %u", UINT16_MAX);
         return false;
     }
-    if (!s->max_ops || s->max_ops > MAX_OPS_LIMIT) {
-        error_setg(errp, "max-ops must be between 1 and %u", MAX_OPS_LIMIT);
+    if (!s->max_ops || s->max_ops > XEN_PVIOMMU_MAX_OPS_LIMIT) {
+        error_setg(errp, "max-ops must be between 1 and %u",
+                   XEN_PVIOMMU_MAX_OPS_LIMIT);
         return false;
     }
     return true;
@@ -433,6 +433,7 @@ static void xen_pviommu_realize(PCIDevice *dev, Error **errp)
                      &s->bar);
 
     xen_pviommu_faults_init(s);
+    xen_pviommu_vmstate_init(s);
     xen_pviommu_dma_init(s);
     s->core.backend = xen_pviommu_emulated_new(s->check, pages_lost, s);
 
@@ -459,6 +460,7 @@ static void xen_pviommu_exit(PCIDevice *dev)
     xen_pviommu_core_finalize(&s->core);
     xen_pviommu_emulated_free(s->core.backend);
     xen_pviommu_reserved_config_finalize(&s->reserved);
+    xen_pviommu_vmstate_finalize(s);
     xen_pviommu_faults_finalize(s);
     msix_uninit(dev, &s->bar, &s->bar);
 }
@@ -469,6 +471,7 @@ static void xen_pviommu_reset_exit(Object *obj, ResetType type)
     XenPVIOMMUState *s = XEN_PVIOMMU(obj);
 
     trace_xen_pviommu_reset();
+    xen_pviommu_vmstate_forget(s);
     xen_pviommu_core_reset(&s->core);
     xen_pviommu_dma_update(s);
     xen_pviommu_faults_reset(s);

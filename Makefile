@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# What people type. QEMU's own build (meson, ninja) does the building; the
+# scripts do the rest. Each target does whatever has to come before it.
+
+# Debian's kernels that there is a guest for: 6.1 and 6.12.
+KERNEL ?= 6.1
+ifeq ($(filter 6.1 6.12,$(KERNEL)),)
+$(error KERNEL=$(KERNEL): take 6.1 or 6.12)
+endif
+
+OUT := build/qemu/out
+NINJA := scripts/env ninja
+
+.PHONY: all qemu demo shell check check-unit check-qtest check-qemu \
+        check-functional check-asan check-hooks guest-6.1 guest-6.12 \
+        clean distclean help
+.DEFAULT_GOAL := all
+# The targets run one after the other; each uses all processors by itself.
+.NOTPARALLEL:
+
+all: qemu
+	@echo "Built: $(OUT)/qemu-system-x86_64 -device xen-pviommu,help"
+
+# Again when what decides about it has changed, with the options it had.
+build/configured: configure scripts/lib.sh scripts/packages scripts/get-qemu \
+                  scripts/get-meson scripts/apply-hooks $(wildcard patches/qemu/*)
+	./configure $(shell cat build/configured 2> /dev/null)
+
+qemu: build/configured
+	@echo "==> Building QEMU (5 minutes the first time, less with a compiler cache)"
+	@$(NINJA) -C $(OUT) qemu-system-x86_64
+
+guest-6.1 guest-6.12: guest-%: build/configured
+	@scripts/get-kernel $*
+	@echo "==> Building the guest for Linux $*"
+	@scripts/build-initramfs $*
+
+demo: qemu guest-$(KERNEL)
+	@tests/functional/demo --kernel=$(KERNEL)
+
+shell: qemu guest-$(KERNEL)
+	@tests/functional/demo --kernel=$(KERNEL) --shell
+
+check: build/configured guest-6.1 guest-6.12
+	@scripts/run-tests unit qtest qemu functional
+
+check-unit check-qtest check-qemu: check-%: build/configured
+	@scripts/run-tests $*
+
+check-functional: build/configured guest-6.1 guest-6.12
+	@scripts/run-tests functional
+
+check-asan: build/configured
+	@test -e build/qemu/out-asan/build.ninja || \
+	 ./configure $(shell cat build/configured 2> /dev/null) --enable-sanitizers
+	@scripts/run-tests --out build/qemu/out-asan unit qtest
+
+check-hooks: build/configured
+	@scripts/check-hooks
+
+clean:
+	rm -rf build/guest build/linux build/logs build/hooks build/qemu/out*
+	rm -f build/configured
+
+distclean:
+	rm -rf build
+
+help:
+	@echo "make                  build QEMU with -device xen-pviommu, in $(OUT)"
+	@echo "make demo             a guest whose devices do DMA through it, step by step"
+	@echo "make shell            the same guest, with a prompt"
+	@echo "       KERNEL=6.12    with that Debian kernel instead of 6.1"
+	@echo "make check            all tests; ends with 'N passed, N failed'"
+	@echo "make check-unit       the parts without QEMU"
+	@echo "make check-qtest      the device, through its registers"
+	@echo "make check-qemu       QEMU's own tests that the device could break"
+	@echo "make check-functional the demo on both kernels"
+	@echo "make check-asan       unit and qtest, in a build with sanitizers"
+	@echo "make check-hooks      the hooks against a newer QEMU"
+	@echo "make clean            remove what was built; distclean: and unpacked"
+	@echo "./configure --help    other QEMU trees, sanitizers"

@@ -1,0 +1,146 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# What the scripts share: where things are, how to speak, and apt without
+# touching the machine's own apt set-up. Sourced, with TOP set.
+
+# A command that fails unexpectedly ends the script, and says where; one that
+# ended with die has said it.
+set -eEuo pipefail
+trap '[ $? = 9 ] || echo "xen-pviommu: ${BASH_SOURCE[0]}, line $LINENO: $BASH_COMMAND: failed" >&2' ERR
+
+: "${TOP:?TOP is the top directory of the project}"
+BUILD=$TOP/build
+LOGS=$BUILD/logs
+# Downloads live here, so that a second checkout downloads nothing.
+: "${HOME:=$BUILD}"
+export CACHE=${XEN_PVIOMMU_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/xen-pviommu}
+
+# The Debian suite whose QEMU is used, and the series this is tested with; of
+# a tree of one's own, the oldest that can work.
+export QEMU_SUITE=trixie QEMU_SERIES=10.0 QEMU_OLDEST=10.0
+
+say()  { printf '%s\n' "$*"; }
+step() { printf '==> %s\n' "$*"; }
+# die MESSAGE [WHAT-TO-DO]...: the one message a failure ends with.
+die() {
+    printf '\nxen-pviommu: %s\n' "$1" >&2
+    shift
+    for line; do printf '%s\n' "$line" | sed 's,^,    ,' >&2; done
+    exit 9
+}
+
+# version_ge A B: A is B or newer.
+version_ge() { [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1)" = "$2" ]; }
+
+# newest PATTERN: of the files, the one with the highest version; or nothing.
+newest() { { compgen -G "$1" || true; } | sort -V | tail -n 1; }
+
+# fingerprint FILE...: one word that changes when the files do.
+fingerprint() { cat -- "$@" | sha256sum | cut -c 1-32; }
+
+# logged LOG COMMAND...: run, keep the output, show its end when it fails.
+logged() {
+    local log=$LOGS/$1
+    shift
+    mkdir -p "$LOGS"
+    if ! "$@" > "$log" 2>&1 < /dev/null; then
+        tail -n 25 "$log" >&2
+        return 1
+    fi
+}
+
+# The codename of the machine's own release (bookworm, trixie, ...).
+machine_suite() {
+    # shellcheck disable=SC1091
+    (. /etc/os-release; printf '%s' "${VERSION_CODENAME:-unknown}")
+}
+
+# apt_sites: the Debian archives that this machine's apt is set up for, as
+# lines of 'main|security SITE KEYRING'. apt itself is asked, so that both
+# formats of its sources, and whatever mirror they name, work.
+apt_sites() {
+    # apt prints a name it has no value for as it is, so the origin may be
+    # missing where 'apt-get update' was never run.
+    # shellcheck disable=SC2016
+    apt-get indextargets --format \
+        '$(SITE)|$(RELEASE)|$(COMPONENT)|$(ORIGIN)|$(SOURCESENTRY)' \
+        'Created-By: Packages' 2> /dev/null |
+    while IFS='|' read -r site release component origin entry; do
+        [ "$component" = main ] || continue
+        # shellcheck disable=SC2016
+        case $origin in Debian | '$(ORIGIN)') ;; *) continue ;; esac
+        kind=main
+        case $release in
+        *-security | */updates) kind=security ;;
+        *-* | */*) continue ;;
+        esac
+        keyring=$(sed -n 's/.*[Ss]igned-[Bb]y[:=] *\(\/[^] ]*\).*/\1/p' \
+                  "${entry%:*}" 2> /dev/null | head -n 1)
+        if [ -z "$keyring" ] &&
+           [ -e /usr/share/keyrings/debian-archive-keyring.gpg ]; then
+            keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+        fi
+        printf '%s %s %s\n' "$kind" "$site" "${keyring:--}"
+    done | sort -u -k 1,1
+}
+
+# apt_open TYPE SUITE...: a private apt (state, lists, sources) for the suites,
+# TYPE deb or deb-src, for x_apt. Fails when nothing could be read.
+apt_open() {
+    local type=$1 suite kind site keyring sites
+    shift
+    APT_DIR=$BUILD/apt/$type-$(printf '%s+' "$@")
+    APT_DIR=${APT_DIR%+}
+    rm -rf "$APT_DIR"
+    mkdir -p "$APT_DIR/state/lists/partial" "$APT_DIR/cache/archives/partial"
+    sites=$(apt_sites)
+    for suite; do
+        while read -r kind site keyring; do
+            case $suite:$kind in
+            *-security:security) ;;
+            *-security:* | *:security) continue ;;
+            esac
+            case $keyring in
+            -) keyring= ;;
+            *) keyring="[signed-by=$keyring] " ;;
+            esac
+            printf '%s %s%s %s main\n' "$type" "$keyring" "$site" "$suite"
+        done <<< "$sites"
+    done > "$APT_DIR/sources.list"
+    if [ ! -s "$APT_DIR/sources.list" ]; then
+        say "E: the apt sources of this machine name no Debian archive" \
+            > "$APT_DIR/log"
+        return 1
+    fi
+    # An archive that does not have all of the suites is no failure as such.
+    x_apt apt-get -q update > "$APT_DIR/log" 2>&1 || true
+    compgen -G "$APT_DIR/state/lists/*_InRelease" > /dev/null
+}
+
+# x_apt COMMAND...: an apt command on what apt_open opened.
+x_apt() {
+    local command=$1
+    shift
+    # Sandbox: apt's own user cannot write where we work. Languages and
+    # Contents: large, and not needed.
+    "$command" -o Dir::State="$APT_DIR/state" -o Dir::Cache="$APT_DIR/cache" \
+        -o Dir::State::status=/var/lib/dpkg/status \
+        -o Dir::Etc::sourcelist="$APT_DIR/sources.list" \
+        -o Dir::Etc::sourceparts=/dev/null \
+        -o Dir::Etc::preferences=/dev/null \
+        -o Dir::Etc::preferencesparts=/dev/null \
+        -o APT::Sandbox::User=root -o Acquire::Languages=none \
+        -o Acquire::IndexTargets::deb::Contents-deb::DefaultEnabled=false \
+        -o Acquire::Retries=2 "$@" < /dev/null
+}
+
+# apt_why: what apt said, in a line or three, for die.
+apt_why() {
+    if grep -q NO_PUBKEY "$APT_DIR/log" 2> /dev/null; then
+        say "the package debian-archive-keyring of this machine is too old" \
+            "for the suite: upgrade it"
+    elif ! grep -h -E '^(E|W|Err)' "$APT_DIR/log" 2> /dev/null | tail -n 3; then
+        tail -n 3 "$APT_DIR/log" 2> /dev/null || true
+    fi
+}

@@ -1,0 +1,277 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * iommu-api: Linux's IOMMU API on a domain of its own, and what drivers seldom
+ * do: ranges with holes, maps that fail, many CPUs in one domain
+ *
+ * Runs while it is loaded: it stays loaded if all was right, and cannot be
+ * loaded (-EIO) if something was not. One line in the log for each check. It
+ * needs an edu device without a driver; its BAR is what cannot be mapped, for
+ * it is not RAM.
+ */
+
+#include <linux/delay.h>
+#include <linux/errno.h>
+#include <linux/iommu.h>
+#include <linux/kthread.h>
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/pci.h>
+#include <linux/random.h>
+#include <linux/scatterlist.h>
+#include <linux/sched.h>
+#include <linux/slab.h>
+#include <linux/version.h>
+
+#define EDU_VENDOR	0x1234
+#define EDU_DEVICE	0x11e8
+
+#define RAM_ORDER	9
+#define RAM_PAGES	(1U << RAM_ORDER)
+
+#define IOVA_RANGE	0x01000000UL
+#define IOVA_LIST	0x02000000UL
+#define IOVA_THREADS	0x08000000UL
+#define IOVA_MSI	0xfee00000UL
+
+#define LIST_PAGES	300
+#define NR_THREADS	4
+#define THREAD_PAGES	64
+#define THREAD_SECONDS	3
+
+#define READ_WRITE	(IOMMU_READ | IOMMU_WRITE)
+
+static struct iommu_domain *domain;
+static struct page *ram;
+static phys_addr_t bar;
+static atomic_t failures;
+
+static void expect(bool ok, int line)
+{
+	if (ok)
+		return;
+	/* A thread that is wrong is so a million times. */
+	if (atomic_inc_return(&failures) <= 20)
+		pr_err("iommu-api: line %d: FAILED\n", line);
+}
+
+#define EXPECT(condition) expect(condition, __LINE__)
+
+static struct iommu_domain *new_domain(struct device *dev)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0)
+	return iommu_paging_domain_alloc(dev);
+#else
+	return iommu_domain_alloc(dev->bus);
+#endif
+}
+
+static int map(unsigned long iova, phys_addr_t paddr, unsigned int pages)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0)
+	return iommu_map(domain, iova, paddr, pages * PAGE_SIZE, READ_WRITE,
+			 GFP_KERNEL);
+#else
+	return iommu_map(domain, iova, paddr, pages * PAGE_SIZE, READ_WRITE);
+#endif
+}
+
+static ssize_t map_list(unsigned long iova, struct scatterlist *list,
+			unsigned int n)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0)
+	return iommu_map_sg(domain, iova, list, n, READ_WRITE, GFP_KERNEL);
+#else
+	return iommu_map_sg(domain, iova, list, n, READ_WRITE);
+#endif
+}
+
+static bool unmap(unsigned long iova, unsigned int pages)
+{
+	return iommu_unmap(domain, iova, pages * PAGE_SIZE) ==
+	       pages * PAGE_SIZE;
+}
+
+/* Every page of the range leads where it should: from @paddr on, or nowhere. */
+static bool leads_to(unsigned long iova, unsigned int pages, phys_addr_t paddr)
+{
+	unsigned int i;
+
+	for (i = 0; i < pages; i++) {
+		phys_addr_t want = paddr ? paddr + i * PAGE_SIZE + i : 0;
+
+		if (iommu_iova_to_phys(domain, iova + i * PAGE_SIZE + i) != want)
+			return false;
+	}
+	return true;
+}
+
+static void test_range(void)
+{
+	phys_addr_t paddr = page_to_phys(ram);
+
+	EXPECT(!map(IOVA_RANGE, paddr, RAM_PAGES));
+	EXPECT(leads_to(IOVA_RANGE, RAM_PAGES, paddr));
+	EXPECT(unmap(IOVA_RANGE + 100 * PAGE_SIZE, 10));
+	EXPECT(leads_to(IOVA_RANGE, 100, paddr));
+	EXPECT(leads_to(IOVA_RANGE + 100 * PAGE_SIZE, 10, 0));
+	EXPECT(leads_to(IOVA_RANGE + 110 * PAGE_SIZE, RAM_PAGES - 110,
+			paddr + 110 * PAGE_SIZE));
+
+	/* A range with a hole goes all the same. */
+	EXPECT(unmap(IOVA_RANGE, RAM_PAGES));
+	EXPECT(leads_to(IOVA_RANGE, RAM_PAGES, 0));
+	pr_info("iommu-api: a range, whole and with a hole: done\n");
+}
+
+static void test_refused(void)
+{
+	phys_addr_t paddr = page_to_phys(ram);
+
+	EXPECT(map(IOVA_RANGE, bar, 4) < 0);
+	EXPECT(leads_to(IOVA_RANGE, 4, 0));
+	EXPECT(map(IOVA_MSI, paddr, 1) < 0);
+
+	/* The next one at that place is not taken for it. */
+	EXPECT(!map(IOVA_RANGE, paddr, 4));
+	EXPECT(leads_to(IOVA_RANGE, 4, paddr));
+	EXPECT(unmap(IOVA_RANGE, 4));
+	EXPECT(leads_to(IOVA_RANGE, 4, 0));
+	pr_info("iommu-api: what is no RAM, and the MSI window: done\n");
+}
+
+/* Pages backwards, so that each is a map of its own; @refused is no RAM. */
+static void test_list(int refused)
+{
+	struct scatterlist *list;
+	unsigned int i;
+
+	list = kcalloc(LIST_PAGES, sizeof(*list), GFP_KERNEL);
+	if (!list) {
+		EXPECT(false);
+		return;
+	}
+	sg_init_table(list, LIST_PAGES);
+	for (i = 0; i < LIST_PAGES; i++)
+		sg_set_page(&list[i], ram + RAM_PAGES - 1 - i, PAGE_SIZE, 0);
+
+	if (refused < 0) {
+		EXPECT(map_list(IOVA_LIST, list, LIST_PAGES) ==
+		       LIST_PAGES * PAGE_SIZE);
+		for (i = 0; i < LIST_PAGES; i++)
+			EXPECT(leads_to(IOVA_LIST + i * PAGE_SIZE, 1,
+					page_to_phys(sg_page(&list[i]))));
+		EXPECT(unmap(IOVA_LIST, LIST_PAGES));
+	} else {
+		sg_set_page(&list[refused], pfn_to_page(PHYS_PFN(bar)),
+			    PAGE_SIZE, 0);
+		EXPECT(map_list(IOVA_LIST, list, LIST_PAGES) <= 0);
+	}
+	EXPECT(leads_to(IOVA_LIST, LIST_PAGES, 0));
+	kfree(list);
+	pr_info("iommu-api: a list of %u pages, %d refused: done\n",
+		LIST_PAGES, refused);
+}
+
+/*
+ * The threads' ranges are neighbours, in bus addresses and in RAM: what they
+ * map can travel together, and one's failures must not be the other's.
+ */
+static int test_thread(void *data)
+{
+	unsigned long number = (unsigned long)data, rounds = 0;
+	unsigned long end = jiffies + THREAD_SECONDS * HZ;
+
+	while (time_before(jiffies, end)) {
+		u32 random = get_random_u32();
+		unsigned int first = random % THREAD_PAGES;
+		unsigned int pages = 1 + random / 256 % (THREAD_PAGES - first);
+		unsigned long page = number * THREAD_PAGES + first;
+		unsigned long iova = IOVA_THREADS + page * PAGE_SIZE;
+		phys_addr_t paddr = page_to_phys(ram + page);
+
+		if (random >> 24 < 50) {
+			EXPECT(map(iova, bar, pages) < 0);
+		} else {
+			EXPECT(!map(iova, paddr, pages));
+			EXPECT(leads_to(iova, pages, paddr));
+			EXPECT(unmap(iova, pages));
+		}
+		EXPECT(leads_to(iova, 1, 0));
+		rounds++;
+		cond_resched();
+	}
+	pr_info("iommu-api: thread %lu, %lu rounds: done\n", number, rounds);
+
+	while (!kthread_should_stop())
+		msleep(20);
+	return 0;
+}
+
+static void test_threads(void)
+{
+	struct task_struct *threads[NR_THREADS];
+	unsigned long i;
+
+	for (i = 0; i < NR_THREADS; i++)
+		threads[i] = kthread_run(test_thread, (void *)i,
+					 "iommu-api/%lu", i);
+	msleep((THREAD_SECONDS + 1) * 1000);
+	for (i = 0; i < NR_THREADS; i++) {
+		EXPECT(!IS_ERR(threads[i]));
+		if (!IS_ERR(threads[i]))
+			kthread_stop(threads[i]);
+	}
+	EXPECT(leads_to(IOVA_THREADS, NR_THREADS * THREAD_PAGES, 0));
+}
+
+static int __init iommu_api_init(void)
+{
+	struct pci_dev *pdev = pci_get_device(EDU_VENDOR, EDU_DEVICE, NULL);
+	int error = -ENOMEM;
+
+	if (!pdev) {
+		pr_err("iommu-api: no edu device\n");
+		return -ENODEV;
+	}
+	bar = pci_resource_start(pdev, 0);
+
+	ram = alloc_pages(GFP_KERNEL, RAM_ORDER);
+	if (!ram)
+		goto put_device;
+	domain = new_domain(&pdev->dev);
+	if (IS_ERR_OR_NULL(domain))
+		goto free_ram;
+	error = iommu_attach_device(domain, &pdev->dev);
+	if (error)
+		goto free_domain;
+
+	test_range();
+	test_refused();
+	test_list(-1);
+	test_list(0);
+	test_list(LIST_PAGES / 2);
+	test_list(LIST_PAGES - 1);
+	test_threads();
+
+	error = atomic_read(&failures) ? -EIO : 0;
+	pr_info("iommu-api: %s\n", error ? "FAILED" : "all ok");
+
+	iommu_detach_device(domain, &pdev->dev);
+free_domain:
+	iommu_domain_free(domain);
+free_ram:
+	__free_pages(ram, RAM_ORDER);
+put_device:
+	pci_dev_put(pdev);
+	return error;
+}
+module_init(iommu_api_init);
+
+static void __exit iommu_api_exit(void)
+{
+}
+module_exit(iommu_api_exit);
+
+MODULE_DESCRIPTION("Test of the IOMMU API on an edu device");
+MODULE_AUTHOR("xen-pviommu project");
+MODULE_LICENSE("GPL");

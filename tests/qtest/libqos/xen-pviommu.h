@@ -1,0 +1,164 @@
+/*
+ * libqos driver for xen-pviommu
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef TESTS_LIBQOS_XEN_PVIOMMU_H
+#define TESTS_LIBQOS_XEN_PVIOMMU_H
+
+#include "libqtest.h"
+#include "libqos/pci.h"
+#include "hw/xen/interface/iommu_op.h"
+
+#define PVIOMMU_PAGE            (1u << XEN_IOMMU_PAGE_SHIFT)
+
+/* Where xen-pviommu is on the root bus. */
+#define PVIOMMU_SLOT            0x10
+
+/* The machine's RAM, in bytes and in pages; all of it is below 4 GiB. */
+#define PVIOMMU_RAM             (256 * 1024 * 1024)
+#define PVIOMMU_RAM_GFNS        (PVIOMMU_RAM / PVIOMMU_PAGE)
+
+/* What of it the driver uses: arrays of operations, and the fault ring. */
+#define PVIOMMU_OPS_ADDR        0x01000000
+#define PVIOMMU_RING_ADDR       0x01800000
+/* Pages that are the test's own: from here to the end. */
+#define PVIOMMU_FREE_GFN        0x2000
+
+/* The firmware that all machines get; each byte tells where it is. */
+#define PVIOMMU_BIOS_SIZE       0x10000
+#define PVIOMMU_BIOS_ADDR       (0x100000000ull - PVIOMMU_BIOS_SIZE)
+#define PVIOMMU_BIOS_BYTE(i)    ((uint8_t)((i) * 7 + ((i) >> 8)))
+
+typedef struct QXenPVIOMMU {
+    QTestState *qts;
+    QPCIBus *pci;
+    QPCIDevice dev;
+    QPCIBar bar;
+} QXenPVIOMMU;
+
+/** pviommu_machine_args: a machine that has what all of them need */
+char *pviommu_machine_args(const char *machine);
+
+/**
+ * pviommu_args: a machine with the device in PVIOMMU_SLOT
+ *
+ * The device checks its books after each doorbell, unless @props say no.
+ *
+ * @props: its properties, from "name=value" on, or JSON from "\"name\":" on,
+ *         or NULL
+ * @extra: more of the command line, or NULL
+ */
+char *pviommu_args(const char *machine, const char *props, const char *extra);
+
+/** pviommu_new: the driver for a machine that runs */
+QXenPVIOMMU *pviommu_new(QTestState *qts);
+
+/** pviommu_start: the machine of pviommu_args(), and the driver */
+QXenPVIOMMU *pviommu_start(const char *machine, const char *props,
+                           const char *extra);
+
+/** pviommu_free: the driver without its machine */
+void pviommu_free(QXenPVIOMMU *iommu);
+
+/** pviommu_quit: the driver and its machine */
+void pviommu_quit(QXenPVIOMMU *iommu);
+
+/** pviommu_probe: give the device its BAR, and let it do DMA */
+void pviommu_probe(QXenPVIOMMU *iommu);
+
+/** pviommu_reset: reset the machine, and probe again */
+void pviommu_reset(QXenPVIOMMU *iommu);
+
+/** pviommu_moved: go on with the same machine after a migration */
+void pviommu_moved(QXenPVIOMMU *iommu, QTestState *qts);
+
+/* Registers; reg is an offset in the BAR. */
+uint32_t pviommu_readl(QXenPVIOMMU *iommu, uint64_t reg);
+uint64_t pviommu_readq(QXenPVIOMMU *iommu, uint64_t reg);
+void pviommu_writel(QXenPVIOMMU *iommu, uint64_t reg, uint32_t value);
+void pviommu_writeq(QXenPVIOMMU *iommu, uint64_t reg, uint64_t value);
+uint64_t pviommu_counter(QXenPVIOMMU *iommu, unsigned n);
+void pviommu_accept(QXenPVIOMMU *iommu, uint64_t features);
+void pviommu_set_bus_master(QXenPVIOMMU *iommu, bool on);
+
+/**
+ * pviommu_ring: one doorbell
+ *
+ * Returns: the block's RESULT; DONE is in @done, which may be NULL.
+ */
+int32_t pviommu_ring(QXenPVIOMMU *iommu, unsigned block, uint64_t addr,
+                     uint32_t count, uint32_t *done);
+
+/** pviommu_store_ops, pviommu_load_ops: an array of them in guest memory */
+void pviommu_store_ops(QXenPVIOMMU *iommu, uint64_t addr,
+                       const struct xen_iommu_op *ops, unsigned nr);
+void pviommu_load_ops(QXenPVIOMMU *iommu, uint64_t addr,
+                      struct xen_iommu_op *ops, unsigned nr);
+
+/** pviommu_run: run @ops as a driver would, all of them */
+void pviommu_run(QXenPVIOMMU *iommu, struct xen_iommu_op *ops, unsigned nr);
+
+/** pviommu_op: run one; returns its status */
+int32_t pviommu_op(QXenPVIOMMU *iommu, struct xen_iommu_op *op);
+
+/* What status says; a status the device has not written fails the test. */
+#define PVIOMMU_STATUS_NONE     0x5a5a5a5a
+int32_t pviommu_status(const struct xen_iommu_op *op);
+
+/* One operation, in the order of its bytes on the wire. */
+struct xen_iommu_op pviommu_op_map(uint16_t ctx, uint64_t bfn, uint64_t gfn,
+                                   uint32_t nr, uint16_t flags);
+struct xen_iommu_op pviommu_op_unmap(uint16_t ctx, uint64_t bfn, uint32_t nr);
+struct xen_iommu_op pviommu_op_flush(uint16_t ctx, uint64_t bfn, uint32_t nr);
+struct xen_iommu_op pviommu_op_query_caps(void);
+struct xen_iommu_op pviommu_op_query_reserved(uint16_t ctx, uint32_t room,
+                                              uint64_t ranges);
+struct xen_iommu_op pviommu_op_lookup_bfn(uint16_t ctx, uint64_t bfn);
+struct xen_iommu_op pviommu_op_lookup_gfn(uint16_t ctx, uint64_t gfn,
+                                          uint64_t from_bfn);
+struct xen_iommu_op pviommu_op_alloc(void);
+struct xen_iommu_op pviommu_op_free(uint16_t ctx);
+struct xen_iommu_op pviommu_op_attach(uint32_t sbdf, uint16_t ctx);
+struct xen_iommu_op pviommu_op_enable(void);
+
+/* The same, run at once; they return the status. */
+int32_t pviommu_map(QXenPVIOMMU *iommu, uint16_t ctx, uint64_t bfn,
+                    uint64_t gfn, uint32_t nr, uint16_t flags);
+int32_t pviommu_unmap(QXenPVIOMMU *iommu, uint16_t ctx, uint64_t bfn,
+                      uint32_t nr);
+int32_t pviommu_flush(QXenPVIOMMU *iommu, uint16_t ctx, uint64_t bfn,
+                      uint32_t nr);
+int32_t pviommu_flush_all(QXenPVIOMMU *iommu, uint16_t ctx);
+int32_t pviommu_free_context(QXenPVIOMMU *iommu, uint16_t ctx);
+int32_t pviommu_attach(QXenPVIOMMU *iommu, uint32_t sbdf, uint16_t ctx);
+int32_t pviommu_enable(QXenPVIOMMU *iommu);
+/** pviommu_alloc_context: the context, which there has to be */
+uint16_t pviommu_alloc_context(QXenPVIOMMU *iommu);
+
+/** pviommu_assert_mapped: @bfn of @ctx starts a run of exactly this */
+void pviommu_assert_mapped(QXenPVIOMMU *iommu, uint16_t ctx, uint64_t bfn,
+                           uint64_t gfn, uint32_t nr, uint16_t flags);
+void pviommu_assert_unmapped(QXenPVIOMMU *iommu, uint16_t ctx, uint64_t bfn);
+/** pviommu_assert_frames: what the counters say is mapped, and pending */
+void pviommu_assert_frames(QXenPVIOMMU *iommu, uint64_t mapped,
+                           uint64_t pending);
+bool pviommu_identity(QXenPVIOMMU *iommu);
+
+/* Faults, with the ring at PVIOMMU_RING_ADDR. */
+void pviommu_fault_ring(QXenPVIOMMU *iommu, uint32_t size);
+/** pviommu_wait_faults: until TAIL is @tail; fails the test if it never is */
+void pviommu_wait_faults(QXenPVIOMMU *iommu, uint32_t tail);
+struct xen_iommu_fault pviommu_fault(QXenPVIOMMU *iommu, uint32_t entry);
+void pviommu_assert_fault(QXenPVIOMMU *iommu, uint32_t entry, uint32_t sbdf,
+                          uint16_t ctx, uint64_t addr, bool write,
+                          uint32_t reason);
+
+/**
+ * pviommu_add_for_machines: a test for pc and for q35
+ * @test: gets the machine's name
+ */
+void pviommu_add_for_machines(const char *path, void (*test)(const void *));
+
+#endif

@@ -1,0 +1,288 @@
+/*
+ * xen-pviommu: what the command line says, and is told
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "libqos/xen-pviommu.h"
+
+#define REGION_HINT     "A region is FIRST:LAST:TYPE"
+#define ROOT_HINT       "Leave out its bus= option"
+#define IOMMU_HINT      "Give only one of -device xen-pviommu, intel-iommu, " \
+                        "amd-iommu and virtio-iommu-pci."
+
+/* Run QEMU to its end, which has to be one of its own. */
+static int run_qemu(const char *args, char **out, char **err)
+{
+    g_autofree char *line = g_strdup_printf("timeout 60 %s -accel qtest "
+                                            "-display none %s",
+                                            getenv("QTEST_QEMU_BINARY"), args);
+    g_auto(GStrv) argv = NULL;
+    GError *error = NULL;
+    int status;
+
+    g_assert_true(g_shell_parse_argv(line, NULL, &argv, NULL));
+    g_spawn_sync(NULL, argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, out, err,
+                 &status, &error);
+    g_assert_no_error(error);
+    g_assert_true(WIFEXITED(status));
+    return WEXITSTATUS(status);
+}
+
+static void assert_contains(const char *text, const char *part)
+{
+    if (!strstr(text, part)) {
+        g_test_message("'%s' is not in '%s'", part, text);
+        g_assert_not_reached();
+    }
+}
+
+/* QEMU ends with an error that says @message, and @hint behind it. */
+static void assert_refused(const char *args, const char *message,
+                           const char *hint)
+{
+    g_autofree char *err = NULL;
+    int status = run_qemu(args, NULL, &err);
+
+    assert_contains(err, message);
+    if (hint) {
+        assert_contains(strstr(err, message), hint);
+    }
+    g_assert_cmpint(status, ==, 1);
+}
+
+static void assert_machine_refused(const char *machine, const char *before,
+                                   const char *props, const char *after,
+                                   const char *message, const char *hint)
+{
+    g_autofree char *base = pviommu_machine_args(machine);
+    g_autofree char *args = g_strdup_printf("%s %s -device xen-pviommu%s %s",
+                                            base, before, props, after);
+
+    assert_refused(args, message, hint);
+}
+
+static void test_help(void)
+{
+    static const char *const props[] = {
+        "device-id", "premap", "control", "bfn-bits", "max-mappings",
+        "max-contexts", "max-ops", "reserved-regions",
+        "device-reserved-regions",
+    };
+    g_autofree char *out = NULL;
+    g_auto(GStrv) lines = NULL;
+
+    g_assert_cmpint(run_qemu("-device xen-pviommu,help", &out, NULL), ==, 0);
+    lines = g_strsplit(out, "\n", -1);
+    for (unsigned i = 0; i < ARRAY_SIZE(props); i++) {
+        g_autofree char *name = g_strdup_printf("  %s=<", props[i]);
+        unsigned n = 0;
+
+        for (char **line = lines; *line; line++) {
+            if (g_str_has_prefix(*line, name)) {
+                char *text = strstr(*line, " - ");
+
+                g_assert_nonnull(text);
+                g_assert_cmpuint(strlen(text), >, 20);
+                n++;
+            }
+        }
+        g_assert_cmpuint(n, ==, 1);
+    }
+}
+
+static void test_listed(void)
+{
+    g_autofree char *out = NULL;
+    const char *line;
+
+    g_assert_cmpint(run_qemu("-device help", &out, NULL), ==, 0);
+    line = strstr(out, "name \"xen-pviommu\"");
+    g_assert_nonnull(line);
+    assert_contains(line, "desc \"Xen paravirtual IOMMU\"");
+}
+
+static void test_twice(const void *machine)
+{
+    assert_machine_refused(machine, "", "", "-device xen-pviommu",
+                           "the machine has an IOMMU already", IOMMU_HINT);
+}
+
+static void test_other_iommu(void)
+{
+    static const char *const others[] = {
+        "intel-iommu", "amd-iommu", "virtio-iommu-pci",
+    };
+
+    for (unsigned i = 0; i < ARRAY_SIZE(others); i++) {
+        g_autofree char *other = g_strdup_printf("-device %s", others[i]);
+
+        if (!qtest_has_device(others[i])) {
+            continue;
+        }
+        assert_machine_refused("q35", other, "", "",
+                               "the machine has an IOMMU already", IOMMU_HINT);
+        /* The later one complains in QEMU's own words. */
+        assert_machine_refused("q35", "", "", other, "IOMMU", NULL);
+    }
+    if (qtest_has_device("virtio-iommu-pci")) {
+        assert_machine_refused("pc", "-device virtio-iommu-pci", "", "",
+                               "the machine has an IOMMU already", IOMMU_HINT);
+    }
+}
+
+static void test_wrong_bus(void)
+{
+    assert_machine_refused("q35", "-device pcie-root-port,id=rp,chassis=1",
+                           ",bus=rp", "",
+                           "xen-pviommu must be on the machine's root bus",
+                           ROOT_HINT);
+    assert_machine_refused("pc", "-device pci-bridge,id=br,chassis_nr=1",
+                           ",bus=br,addr=1", "",
+                           "xen-pviommu must be on the machine's root bus",
+                           ROOT_HINT);
+    if (qtest_has_device("pxb")) {
+        assert_machine_refused("pc", "-device pxb,id=pxb,bus_nr=128",
+                               ",bus=pxb,addr=1", "",
+                               "xen-pviommu must be on the machine's root bus",
+                               ROOT_HINT);
+    }
+}
+
+static void test_wrong_values(void)
+{
+    static const struct {
+        const char *props, *message;
+    } cases[] = {
+        { "bfn-bits=11", "bfn-bits must be between 12 and 40" },
+        { "bfn-bits=41", "bfn-bits must be between 12 and 40" },
+        { "bfn-bits=4294967295", "bfn-bits must be between 12 and 40" },
+        { "max-mappings=0",
+          "max-mappings must be between 1 and 1099511627776" },
+        { "max-mappings=1099511627777",
+          "max-mappings must be between 1 and 1099511627776" },
+        { "max-mappings=18446744073709551615",
+          "max-mappings must be between 1 and 1099511627776" },
+        { "max-contexts=0", "max-contexts must be between 1 and 65535" },
+        { "max-contexts=65536", "max-contexts must be between 1 and 65535" },
+        { "max-ops=0", "max-ops must be between 1 and 65536" },
+        { "max-ops=65537", "max-ops must be between 1 and 65536" },
+        { "device-id=65536", "Parameter 'device-id' expects" },
+        { "premap=perhaps", "Parameter 'premap' expects 'on' or 'off'" },
+        { "control=2", "Parameter 'control' expects 'on' or 'off'" },
+        { "no-such=1", "Property 'xen-pviommu.no-such' not found" },
+    };
+
+    for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+        g_autofree char *props = g_strdup_printf(",%s", cases[i].props);
+
+        assert_machine_refused("q35", "", props, "", cases[i].message, NULL);
+    }
+}
+
+static void test_wrong_regions(void)
+{
+    static const struct {
+        const char *prop, *value, *message, *hint;
+    } cases[] = {
+        { "reserved-regions", "0x1000:0x1ffe:0",
+          "0x1000:0x1ffe:0 is no reserved region below bit 48", REGION_HINT },
+        { "reserved-regions", "0x1001:0x1fff:0",
+          "0x1001:0x1fff:0 is no reserved region below bit 48", REGION_HINT },
+        { "reserved-regions", "0x1000:0x1fff:2",
+          "0x1000:0x1fff:2 is no reserved region below bit 48", REGION_HINT },
+        { "reserved-regions", "0x1000000000000:0x1000000000fff:0",
+          "is no reserved region below bit 48", REGION_HINT },
+        { "reserved-regions", "0x0:0xffffffffffffffff:0",
+          "is no reserved region below bit 48", REGION_HINT },
+        { "reserved-regions", "0x1000:0x1fff",
+          "reserved region fields must be separated", NULL },
+        { "device-reserved-regions", "pcie.0/05.0=0x1000:0x1ffe:0",
+          "0x1000:0x1ffe:0 is no reserved region below bit 48", REGION_HINT },
+        { "device-reserved-regions", "pcie.0/05.0=0x2000:0x1fff:0",
+          "0x2000:0x1fff:0 is no reserved region below bit 48", REGION_HINT },
+        { "device-reserved-regions", "pcie.0/05.0",
+          "'pcie.0/05.0' is no device's reserved region",
+          "It is BUS/SLOT.FUNCTION=FIRST:LAST:TYPE" },
+        { "device-reserved-regions", "0x1000:0x1fff:0",
+          "'0x1000:0x1fff:0' is no device's reserved region",
+          "It is BUS/SLOT.FUNCTION=FIRST:LAST:TYPE" },
+        { "device-reserved-regions", "",
+          "'' is no device's reserved region",
+          "It is BUS/SLOT.FUNCTION=FIRST:LAST:TYPE" },
+    };
+
+    for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+        g_autofree char *props = g_strdup_printf("\"%s\":[\"%s\"]",
+                                                 cases[i].prop, cases[i].value);
+        g_autofree char *args = pviommu_args("q35", props, NULL);
+
+        assert_refused(args, cases[i].message, cases[i].hint);
+    }
+}
+
+static void test_wrong_machine(void)
+{
+    assert_refused("-machine none -device xen-pviommu", "xen-pviommu", NULL);
+    if (qtest_has_machine("microvm")) {
+        assert_machine_refused("microvm", "", "", "", "xen-pviommu", NULL);
+    }
+}
+
+/* The outermost values are good ones. */
+static void test_limits(void)
+{
+    static const char *const props[] = {
+        "bfn-bits=12,max-mappings=1,max-contexts=1,max-ops=1",
+        "bfn-bits=40,max-mappings=1099511627776,max-contexts=65535,"
+        "max-ops=65536",
+    };
+
+    for (unsigned i = 0; i < ARRAY_SIZE(props); i++) {
+        QXenPVIOMMU *iommu = pviommu_start("q35", props[i], NULL);
+        const uint32_t bits = i ? 40 : 12;
+        uint64_t last = (1ull << bits) - 1;
+
+        g_assert_cmpuint(pviommu_readl(iommu, XEN_PVIOMMU_REG_BFN_BITS), ==,
+                         bits);
+        g_assert_cmpuint(pviommu_readl(iommu, XEN_PVIOMMU_REG_MAX_OPS), ==,
+                         i ? 65536 : 1);
+        g_assert_cmpint(pviommu_map(iommu, 0, last, PVIOMMU_FREE_GFN, 0, 0), ==,
+                        0);
+        g_assert_cmpint(pviommu_map(iommu, 0, last + 1, PVIOMMU_FREE_GFN, 0, 0),
+                        ==, -XEN_IOMMU_EINVAL);
+        g_assert_cmpint(pviommu_map(iommu, 0, 0, PVIOMMU_FREE_GFN, 0, 0), ==,
+                        i ? 0 : -XEN_IOMMU_ENOSPC);
+        pviommu_quit(iommu);
+    }
+}
+
+/* With BFNs too short for the MSI window there is none to reserve. */
+static void test_short_bfns(void)
+{
+    QXenPVIOMMU *iommu = pviommu_start("q35", "bfn-bits=16", NULL);
+    struct xen_iommu_op op = pviommu_op_query_reserved(0, 0, 0);
+
+    g_assert_cmpint(pviommu_op(iommu, &op), ==, 0);
+    g_assert_cmpuint(op.u.query_reserved.nr_entries, ==, 0);
+    g_assert_cmpint(pviommu_map(iommu, 0, 0xfee00, PVIOMMU_FREE_GFN, 0, 0), ==,
+                    -XEN_IOMMU_EINVAL);
+    pviommu_quit(iommu);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    pviommu_add_for_machines("config/twice", test_twice);
+    qtest_add_func("/xen-pviommu/config/help", test_help);
+    qtest_add_func("/xen-pviommu/config/listed", test_listed);
+    qtest_add_func("/xen-pviommu/config/other-iommu", test_other_iommu);
+    qtest_add_func("/xen-pviommu/config/wrong-bus", test_wrong_bus);
+    qtest_add_func("/xen-pviommu/config/wrong-values", test_wrong_values);
+    qtest_add_func("/xen-pviommu/config/wrong-regions", test_wrong_regions);
+    qtest_add_func("/xen-pviommu/config/wrong-machine", test_wrong_machine);
+    qtest_add_func("/xen-pviommu/config/limits", test_limits);
+    qtest_add_func("/xen-pviommu/config/short-bfns", test_short_bfns);
+    return g_test_run();
+}

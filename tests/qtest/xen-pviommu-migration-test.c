@@ -1,0 +1,491 @@
+/*
+ * xen-pviommu: migration, of all that a guest can have set up, and of streams
+ * that are not what the device saved
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/bswap.h"
+#include "hw/pci/pci_regs.h"
+#include "qobject/qdict.h"
+#include "libqos/bridge.h"
+#include "libqos/edu.h"
+
+#define GFN             PVIOMMU_FREE_GFN
+#define BFN             0x4000000
+#define ADDR(frame)     ((uint64_t)(frame) * PVIOMMU_PAGE)
+#define RO              XEN_IOMMUOP_map_readonly
+#define UNMAPPED        XEN_IOMMU_FAULT_REASON_unmapped
+
+#define SBDF_A          (0x11 << 3)
+#define SBDF_B          0x0100
+#define DEVICES         EDU_DEVICE ",addr=11 " \
+                        "-device pcie-root-port,id=rp0,chassis=1,addr=5 " \
+                        EDU_DEVICE ",bus=rp0"
+
+#define RINGS           2       /* entries of the fault ring */
+#define FAULTS          5
+#define MSI_BFN         0x123
+#define MSI_GFN         (GFN + 0x800)
+#define MSI_DATA        0x1234
+
+/* What each context maps; the first of them is cut by a pending release. */
+#define NR_PAGES        100
+#define CUT_AT          40
+#define CUT_NR          10
+/* A run for itself, to be found in the stream. */
+#define LONE_BFN        (BFN + 0x123456)
+#define LONE_GFN        (GFN + 0x321)
+
+#define assert_status(expr, expected) \
+    g_assert_cmpint((expr), ==, -(int)(expected))
+
+static char *file;
+
+/* What the source hands over, and the destination is to have. */
+typedef struct Source {
+    uint16_t ctx_a, ctx_b;
+    uint64_t regs[0x100 / 8];
+    uint64_t blocks[0x1000 / 8];
+} Source;
+
+/* Until migration is over; true if it is "completed". */
+static bool wait_migration(QTestState *qts)
+{
+    for (;;) {
+        QDict *rsp = qtest_qmp_assert_success_ref(
+            qts, "{'execute': 'query-migrate'}");
+        g_autofree char *status = g_strdup(qdict_get_try_str(rsp, "status"));
+
+        qobject_unref(rsp);
+        if (!g_strcmp0(status, "completed")) {
+            return true;
+        }
+        if (!g_strcmp0(status, "failed")) {
+            return false;
+        }
+        g_usleep(2000);
+    }
+}
+
+static void save(QTestState *qts)
+{
+    g_autofree char *uri = g_strdup_printf("file:%s", file);
+
+    qtest_qmp_assert_success(qts, "{'execute': 'migrate-set-parameters', "
+                             "'arguments': {'max-bandwidth': 10000000000}}");
+    qtest_qmp_assert_success(qts, "{'execute': 'migrate', "
+                             "'arguments': {'uri': %s}}", uri);
+    g_assert_true(wait_migration(qts));
+}
+
+/* A machine of these properties, and whether it took what is in the file. */
+static QTestState *load(const char *machine, const char *props,
+                        const char *devices, bool *loaded)
+{
+    g_autofree char *uri = g_strdup_printf("file:%s", file);
+    g_autofree char *more = g_strdup_printf("%s -incoming defer", devices);
+    g_autofree char *args = pviommu_args(machine, props, more);
+    QTestState *qts = qtest_init(args);
+
+    qtest_qmp_assert_success(qts, "{'execute': 'migrate-incoming', "
+                             "'arguments': {'uri': %s, "
+                             "'exit-on-error': false}}", uri);
+    *loaded = wait_migration(qts);
+    return qts;
+}
+
+static void read_state(QXenPVIOMMU *iommu, Source *src)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(src->regs); i++) {
+        src->regs[i] = pviommu_readq(iommu, i * 8);
+    }
+    for (unsigned i = 0; i < ARRAY_SIZE(src->blocks); i++) {
+        src->blocks[i] = pviommu_readq(iommu, XEN_PVIOMMU_BLOCKS + i * 8);
+    }
+}
+
+/* Something of everything. */
+static void set_up(QXenPVIOMMU *iommu, Source *src)
+{
+    const uint64_t entry = XEN_PVIOMMU_MSIX_TABLE;
+    uint8_t msix = qpci_find_capability(&iommu->dev, PCI_CAP_ID_MSIX, 0);
+    QEdu a, b;
+
+    edu_init(&a, iommu, QPCI_DEVFN(0x11, 0));
+    bridge_init(iommu->pci, QPCI_DEVFN(5, 0), 0, 1, 1);
+    edu_init(&b, iommu, BRIDGE_DEVFN(1, 0, 0));
+    pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
+
+    src->ctx_a = pviommu_alloc_context(iommu);
+    assert_status(pviommu_free_context(iommu, src->ctx_a), 0);
+    pviommu_alloc_context(iommu);
+    src->ctx_a = pviommu_alloc_context(iommu);
+    src->ctx_b = pviommu_alloc_context(iommu);
+    assert_status(pviommu_attach(iommu, SBDF_A, src->ctx_a), 0);
+    assert_status(pviommu_attach(iommu, SBDF_B, src->ctx_b), 0);
+
+    assert_status(pviommu_map(iommu, 0, BFN, GFN, NR_PAGES, 0), 0);
+    assert_status(pviommu_map(iommu, 0, 0x40000, 0x2000, 0x4000, RO), 0);
+    assert_status(pviommu_map(iommu, 0, MSI_BFN, MSI_GFN, 1, 0), 0);
+    assert_status(pviommu_map(iommu, src->ctx_a, BFN, GFN + NR_PAGES,
+                              NR_PAGES, 0), 0);
+    assert_status(pviommu_map(iommu, src->ctx_a, LONE_BFN, LONE_GFN, 7, RO),
+                  0);
+    assert_status(pviommu_map(iommu, src->ctx_b, BFN, GFN + 2 * NR_PAGES,
+                              NR_PAGES, 0), 0);
+    assert_status(pviommu_unmap(iommu, src->ctx_a, BFN + CUT_AT, CUT_NR), 0);
+    assert_status(pviommu_unmap(iommu, 0, 0x40100, 0x100), 0);
+    /* Waiting, and used again. */
+    assert_status(pviommu_map(iommu, src->ctx_a, BFN + CUT_AT, GFN + 0x900, 1,
+                              0), 0);
+
+    pviommu_writel(iommu, entry + PCI_MSIX_ENTRY_LOWER_ADDR, ADDR(MSI_BFN));
+    pviommu_writel(iommu, entry + PCI_MSIX_ENTRY_UPPER_ADDR, 0);
+    pviommu_writel(iommu, entry + PCI_MSIX_ENTRY_DATA, MSI_DATA);
+    pviommu_writel(iommu, entry + PCI_MSIX_ENTRY_VECTOR_CTRL, 0);
+    qpci_config_writew(&iommu->dev, msix + PCI_MSIX_FLAGS,
+                       PCI_MSIX_FLAGS_ENABLE);
+
+    pviommu_fault_ring(iommu, RINGS);
+    for (unsigned i = 0; i < FAULTS; i++) {
+        edu_dma(i & 1 ? &b : &a, i & 1, ADDR(i + 1) + 8 * i, 8);
+    }
+    pviommu_wait_faults(iommu, RINGS);
+    pviommu_ring(iommu, 3, PVIOMMU_RAM + 0x1234, 5, NULL);
+    read_state(iommu, src);
+}
+
+static void check(QXenPVIOMMU *iommu, const Source *src)
+{
+    uint16_t ctx[] = { 0, src->ctx_a, src->ctx_b };
+    Source now;
+    QEdu a, b;
+
+    read_state(iommu, &now);
+    for (unsigned i = 0; i < ARRAY_SIZE(now.regs); i++) {
+        if (now.regs[i] != src->regs[i]) {
+            g_test_message("register 0x%x", i * 8);
+        }
+        g_assert_cmphex(now.regs[i], ==, src->regs[i]);
+    }
+    g_assert_cmpmem(now.blocks, sizeof(now.blocks), src->blocks,
+                    sizeof(src->blocks));
+    g_assert_false(pviommu_identity(iommu));
+
+    pviommu_assert_mapped(iommu, 0, BFN, GFN, NR_PAGES, 0);
+    pviommu_assert_mapped(iommu, 0, 0x40000, 0x2000, 0x100, RO);
+    pviommu_assert_unmapped(iommu, 0, 0x40100);
+    pviommu_assert_mapped(iommu, 0, 0x40200, 0x2200, 0x3e00, RO);
+    pviommu_assert_mapped(iommu, ctx[1], BFN, GFN + NR_PAGES, CUT_AT, 0);
+    pviommu_assert_mapped(iommu, ctx[1], BFN + CUT_AT, GFN + 0x900, 1, 0);
+    pviommu_assert_unmapped(iommu, ctx[1], BFN + CUT_AT + 1);
+    pviommu_assert_mapped(iommu, ctx[1], BFN + CUT_AT + CUT_NR,
+                          GFN + NR_PAGES + CUT_AT + CUT_NR,
+                          NR_PAGES - CUT_AT - CUT_NR, 0);
+    pviommu_assert_mapped(iommu, ctx[1], LONE_BFN, LONE_GFN, 7, RO);
+    pviommu_assert_mapped(iommu, ctx[2], BFN, GFN + 2 * NR_PAGES, NR_PAGES, 0);
+
+    /* The devices are where they were; edu itself does not migrate. */
+    edu_init(&a, iommu, QPCI_DEVFN(0x11, 0));
+    bridge_init(iommu->pci, QPCI_DEVFN(5, 0), 0, 1, 1);
+    edu_init(&b, iommu, BRIDGE_DEVFN(1, 0, 0));
+    edu_map_window(&a, iommu, ctx[1], 0);
+    edu_map_window(&b, iommu, ctx[2], 0);
+    edu_assert_access(&a, ADDR(BFN + 1), ADDR(GFN + NR_PAGES + 1), 64);
+    edu_assert_readonly(&a, ADDR(LONE_BFN + 6), ADDR(LONE_GFN + 6), 64);
+    edu_assert_access(&b, ADDR(BFN + 1), ADDR(GFN + 2 * NR_PAGES + 1), 64);
+    edu_assert_no_access(&b, ADDR(LONE_BFN), ADDR(LONE_GFN), 64);
+    assert_status(pviommu_free_context(iommu, ctx[1]), XEN_IOMMU_EBUSY);
+    assert_status(pviommu_free_context(iommu, ctx[2]), XEN_IOMMU_EBUSY);
+
+    /* Faults: those that were not read, those that waited, and new ones. */
+    for (unsigned i = 0; i < FAULTS; i++) {
+        pviommu_wait_faults(iommu, MIN(i + RINGS, FAULTS + 1 + 2));
+        pviommu_assert_fault(iommu, i, i & 1 ? SBDF_B : SBDF_A,
+                             ctx[1 + (i & 1)], ADDR(i + 1) + 8 * i, i & 1,
+                             UNMAPPED);
+        if (i < FAULTS - 1) {
+            qtest_writel(iommu->qts, ADDR(MSI_GFN), 0);
+        }
+        pviommu_writel(iommu, XEN_PVIOMMU_REG_FAULT_HEAD, i + 1);
+    }
+    pviommu_wait_faults(iommu, FAULTS + RINGS);
+    g_assert_cmphex(qtest_readl(iommu->qts, ADDR(MSI_GFN)), ==, MSI_DATA);
+
+    /* What was pending is let go of by a flush, as if nothing happened. */
+    pviommu_assert_frames(iommu, src->regs[XEN_PVIOMMU_REG_COUNTER(
+                              XEN_PVIOMMU_COUNTER_MAPPED) / 8] + 2,
+                          CUT_NR + 0x100);
+    assert_status(pviommu_flush(iommu, ctx[1], BFN + CUT_AT, CUT_NR), 0);
+    assert_status(pviommu_flush_all(iommu, 0), 0);
+    pviommu_assert_frames(iommu, src->regs[XEN_PVIOMMU_REG_COUNTER(
+                              XEN_PVIOMMU_COUNTER_MAPPED) / 8] + 2, 0);
+
+    assert_status(pviommu_attach(iommu, SBDF_A, 0), 0);
+    assert_status(pviommu_attach(iommu, SBDF_B, 0), 0);
+    assert_status(pviommu_free_context(iommu, ctx[1]), 0);
+    assert_status(pviommu_free_context(iommu, ctx[2]), 0);
+    pviommu_assert_frames(iommu, NR_PAGES + 0x4000 - 0x100 + 1, 0);
+}
+
+static QXenPVIOMMU *save_source(Source *src)
+{
+    QXenPVIOMMU *iommu = pviommu_start("q35", NULL, DEVICES);
+
+    set_up(iommu, src);
+    save(iommu->qts);
+    qtest_quit(iommu->qts);
+    return iommu;
+}
+
+static void test_live(void)
+{
+    Source src;
+    QXenPVIOMMU *iommu = save_source(&src);
+    bool loaded;
+
+    pviommu_moved(iommu, load("q35", NULL, DEVICES, &loaded));
+    g_assert_true(loaded);
+    check(iommu, &src);
+    pviommu_quit(iommu);
+}
+
+/* And on from there, with a reset on the way. */
+static void test_again(void)
+{
+    Source src;
+    QXenPVIOMMU *iommu = save_source(&src);
+    bool loaded;
+
+    for (unsigned i = 0; i < 2; i++) {
+        pviommu_moved(iommu, load("q35", NULL, DEVICES, &loaded));
+        g_assert_true(loaded);
+        if (!i) {
+            save(iommu->qts);
+            qtest_quit(iommu->qts);
+        }
+    }
+    check(iommu, &src);
+    pviommu_reset(iommu);
+    g_assert_true(pviommu_identity(iommu));
+    pviommu_assert_frames(iommu, 0, 0);
+    pviommu_quit(iommu);
+}
+
+/* Before the switch, on both machines; the switch is the guest's. */
+static void test_identity(const void *machine)
+{
+    static const char *const premap[] = { "premap=on", "premap=off" };
+
+    for (unsigned from = 0; from < 2; from++) {
+        for (unsigned to = 0; to < 2; to++) {
+            QXenPVIOMMU *iommu = pviommu_start(machine, premap[from],
+                                               EDU_DEVICE ",addr=11");
+            bool loaded;
+            QEdu edu;
+
+            save(iommu->qts);
+            qtest_quit(iommu->qts);
+            pviommu_moved(iommu, load(machine, premap[to],
+                                      EDU_DEVICE ",addr=11", &loaded));
+            g_assert_true(loaded);
+            edu_init(&edu, iommu, QPCI_DEVFN(0x11, 0));
+            if (!from) {
+                g_assert_true(pviommu_identity(iommu));
+                edu_assert_access(&edu, ADDR(GFN), ADDR(GFN), 64);
+                assert_status(pviommu_enable(iommu), 0);
+            }
+            g_assert_false(pviommu_identity(iommu));
+            edu_map_window(&edu, iommu, 0, 0);
+            edu_assert_no_access(&edu, ADDR(GFN), ADDR(GFN), 64);
+            pviommu_quit(iommu);
+        }
+    }
+}
+
+/* A destination that cannot have what the guest has says so, and lives. */
+static void test_does_not_fit(void)
+{
+    static const struct {
+        const char *props, *devices;
+    } cases[] = {
+        { "bfn-bits=20", DEVICES },
+        { "max-mappings=1000", DEVICES },
+        { "max-contexts=2", DEVICES },
+        { "\"reserved-regions\":[\"0x4000000000:0x4000000fff:0\"]", DEVICES },
+    };
+    Source src;
+    QXenPVIOMMU *iommu = save_source(&src);
+
+    for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+        bool loaded;
+        QTestState *qts = load("q35", cases[i].props, cases[i].devices,
+                               &loaded);
+
+        g_assert_false(loaded);
+        qtest_quit(qts);
+    }
+    pviommu_free(iommu);
+}
+
+/* One that is larger can. */
+static void test_fits_better(void)
+{
+    Source src;
+    QXenPVIOMMU *iommu = save_source(&src);
+    bool loaded;
+    QTestState *qts = load("q35", "bfn-bits=40,max-mappings=1000000000,"
+                           "max-contexts=5000,max-ops=7", DEVICES, &loaded);
+
+    g_assert_true(loaded);
+    pviommu_moved(iommu, qts);
+    g_assert_cmpuint(pviommu_readl(iommu, XEN_PVIOMMU_REG_MAX_OPS), ==, 7);
+    pviommu_assert_mapped(iommu, src.ctx_b, BFN, GFN + 2 * NR_PAGES, NR_PAGES,
+                          0);
+    pviommu_quit(iommu);
+}
+
+/* The saved stream, and where in it the device's section is. */
+typedef struct Stream {
+    uint8_t *data;
+    size_t len;
+    size_t start, end;
+} Stream;
+
+static size_t find(const Stream *s, const void *what, size_t len, size_t from,
+                   size_t to)
+{
+    const uint8_t *at = memmem(s->data + from, to - from, what, len);
+
+    g_assert_nonnull(at);
+    return at - s->data;
+}
+
+static Stream read_stream(void)
+{
+    const char *id = "/xen-pviommu";
+    Stream s;
+
+    g_assert_true(g_file_get_contents(file, (char **)&s.data, &s.len, NULL));
+    /* Section header: ... ID, instance, version; from behind them. */
+    s.start = find(&s, id, strlen(id), 0, s.len) + strlen(id) + 8;
+    /* It ends with a footer before the next full section. */
+    s.end = s.start;
+    do {
+        s.end = find(&s, "\x7e", 1, s.end + 1, s.len);
+    } while (s.data[s.end + 5] != 0x04);
+    return s;
+}
+
+/* Load a stream that was tampered with: refused or not, but QEMU lives. */
+static bool load_stream(const uint8_t *data, size_t len)
+{
+    bool loaded;
+    QTestState *qts;
+    QDict *rsp;
+
+    g_assert_true(g_file_set_contents(file, (const char *)data, len, NULL));
+    qts = load("q35", NULL, DEVICES, &loaded);
+    rsp = qtest_qmp_assert_success_ref(qts, "{'execute': 'query-status'}");
+    qobject_unref(rsp);
+    if (loaded) {
+        /* It is a device, whatever it was told. */
+        qtest_system_reset(qts);
+    }
+    qtest_quit(qts);
+    return loaded;
+}
+
+/* A run as the stream has it: where its flags are. */
+static size_t find_run(const Stream *s, uint64_t bfn, uint64_t gfn)
+{
+    uint64_t run[] = { cpu_to_be64(bfn), cpu_to_be64(gfn) };
+
+    return find(s, run, sizeof(run), s->start, s->end) - 1;
+}
+
+static void test_corrupted(void)
+{
+    enum { FLAGS, BFNS, GFNS, NR };
+    static const struct {
+        int field;
+        uint64_t value;
+    } cases[] = {
+        { FLAGS, 0x04 }, { FLAGS, 0x81 }, { FLAGS, 0xff },
+        { BFNS, UINT64_MAX }, { BFNS, 1ull << 36 }, { BFNS, BFN + 10 },
+        { BFNS, 0xfee00 },
+        { GFNS, UINT64_MAX }, { GFNS, PVIOMMU_RAM_GFNS }, { GFNS, 0xfee00 },
+        { NR, 0 }, { NR, UINT64_MAX }, { NR, 1ull << 36 }, { NR, 0x1000000 },
+    };
+    Source src;
+    QXenPVIOMMU *iommu = save_source(&src);
+    Stream s = read_stream();
+    size_t run = find_run(&s, LONE_BFN, LONE_GFN);
+    const size_t mid = s.start + (s.end - s.start) / 2;
+
+    g_assert_true(load_stream(s.data, s.len));
+    for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+        g_autofree uint8_t *bad = g_memdup2(s.data, s.len);
+
+        if (cases[i].field == FLAGS) {
+            bad[run] = cases[i].value;
+        } else {
+            stq_be_p(bad + run + 1 + 8 * (cases[i].field - BFNS),
+                     cases[i].value);
+        }
+        g_assert_false(load_stream(bad, s.len));
+    }
+
+    /* Cut off: in the middle, within the run, before the end. */
+    g_assert_false(load_stream(s.data, mid));
+    g_assert_false(load_stream(s.data, run + 5));
+    g_assert_false(load_stream(s.data, s.end - 1));
+    g_free(s.data);
+    pviommu_free(iommu);
+}
+
+/* Bits all over the section: no crash, whatever comes of it. */
+static void test_bit_flips(void)
+{
+    Source src;
+    QXenPVIOMMU *iommu = save_source(&src);
+    Stream s = read_stream();
+    unsigned refused = 0;
+
+    for (unsigned i = 0; i < 24; i++) {
+        g_autofree uint8_t *bad = g_memdup2(s.data, s.len);
+        /* Half of them among the contexts and functions, at the end. */
+        size_t len = i & 1 ? 260 : s.end - s.start;
+
+        bad[s.end - 1 - g_test_rand_int_range(0, len)] ^=
+            1u << g_test_rand_int_range(0, 8);
+        refused += !load_stream(bad, s.len);
+    }
+    g_test_message("%u refused", refused);
+    g_assert_cmpuint(refused, >, 0);
+    g_free(s.data);
+    pviommu_free(iommu);
+}
+
+int main(int argc, char **argv)
+{
+    int fd, ret;
+
+    g_test_init(&argc, &argv, NULL);
+    fd = g_file_open_tmp("pviommu-migration-XXXXXX", &file, NULL);
+    g_assert_cmpint(fd, >=, 0);
+    close(fd);
+    pviommu_add_for_machines("migration/identity", test_identity);
+    qtest_add_func("/xen-pviommu/migration/live", test_live);
+    qtest_add_func("/xen-pviommu/migration/again", test_again);
+    qtest_add_func("/xen-pviommu/migration/does-not-fit", test_does_not_fit);
+    qtest_add_func("/xen-pviommu/migration/fits-better", test_fits_better);
+    qtest_add_func("/xen-pviommu/migration/corrupted", test_corrupted);
+    qtest_add_func("/xen-pviommu/migration/bit-flips", test_bit_flips);
+    ret = g_test_run();
+    unlink(file);
+    g_free(file);
+    return ret;
+}

@@ -1,0 +1,669 @@
+/*
+ * xen-pviommu: what the monitor shows of it
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "qobject/qdict.h"
+#include "qobject/qjson.h"
+#include "qobject/qlist.h"
+#include "libqos/bridge.h"
+#include "libqos/edu.h"
+
+#define GFN             PVIOMMU_FREE_GFN
+#define BFN             0x4000000
+#define ADDR(frame)     ((uint64_t)(frame) * PVIOMMU_PAGE)
+#define READONLY        XEN_IOMMUOP_map_readonly
+#define EDU             EDU_DEVICE ",id=edu0,addr=11"
+#define SBDF            (0x11 << 3)
+
+#define assert_status(expr, expected) \
+    g_assert_cmpint((expr), ==, -(int)(expected))
+
+static const char * const commands[] = {
+    "{'execute': 'x-query-xen-pviommu'}",
+    "{'execute': 'x-query-xen-pviommu-mappings', 'arguments': {'context': 0}}",
+    "{'execute': 'x-query-xen-pviommu-gfn', 'arguments': {'gfn': 0}}",
+    "{'execute': 'x-query-xen-pviommu-faults'}",
+};
+
+static QXenPVIOMMU *start(const char *machine)
+{
+    QXenPVIOMMU *iommu = pviommu_start(machine, NULL, EDU);
+
+    pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
+    return iommu;
+}
+
+static QDict *query_state(QXenPVIOMMU *iommu)
+{
+    return qtest_qmp_assert_success_ref(iommu->qts,
+        "{'execute': 'x-query-xen-pviommu'}");
+}
+
+static QDict *query_mappings(QXenPVIOMMU *iommu, uint16_t ctx, uint64_t start,
+                             unsigned max)
+{
+    return qtest_qmp_assert_success_ref(iommu->qts,
+        "{'execute': 'x-query-xen-pviommu-mappings', 'arguments': "
+        "{'context': %u, 'start-bfn': %" PRIu64 ", 'max': %u}}",
+        ctx, start, max);
+}
+
+static void assert_error(QTestState *qts, const char *command,
+                         const char *message)
+{
+    QObject *obj = qobject_from_json(command, &error_abort);
+    QDict *error = qtest_qmp_assert_failure_ref(qts, "%p", obj);
+
+    g_assert_cmpstr(qdict_get_str(error, "class"), ==, "GenericError");
+    g_assert_cmpstr(qdict_get_str(error, "desc"), ==, message);
+    qobject_unref(error);
+}
+
+/* As BFN>GFN*FRAMES in hex, r for readonly, p for pending. */
+static char *runs_text(QDict *part)
+{
+    GString *text = g_string_new(NULL);
+    const QListEntry *e;
+
+    QLIST_FOREACH_ENTRY(qdict_get_qlist(part, "runs"), e) {
+        QDict *run = qobject_to(QDict, qlist_entry_obj(e));
+
+        g_string_append_printf(text, "%s%" PRIx64 ">%" PRIx64 "*%" PRIx64
+                               "%s%s", text->len ? " " : "",
+                               qdict_get_int(run, "bfn"),
+                               qdict_get_int(run, "gfn"),
+                               qdict_get_int(run, "frames"),
+                               qdict_get_bool(run, "readonly") ? "r" : "",
+                               qdict_get_bool(run, "pending") ? "p" : "");
+    }
+    return g_string_free(text, false);
+}
+
+/* @next and @omitted: 0 if there must be none. */
+static void assert_part(QXenPVIOMMU *iommu, uint16_t ctx, uint64_t start,
+                        unsigned max, const char *runs, int64_t next,
+                        int64_t omitted)
+{
+    QDict *part = query_mappings(iommu, ctx, start, max);
+    g_autofree char *text = runs_text(part);
+
+    g_assert_cmpstr(text, ==, runs);
+    g_assert_cmpint(qdict_get_try_int(part, "next-bfn", 0), ==, next);
+    g_assert_cmpint(qdict_get_try_int(part, "omitted", 0), ==, omitted);
+    qobject_unref(part);
+}
+
+/* As CONTEXT:BFN in hex, r and p as above. */
+static void assert_places(QXenPVIOMMU *iommu, uint64_t gfn, unsigned max,
+                          const char *places, int64_t total)
+{
+    QDict *found = qtest_qmp_assert_success_ref(iommu->qts,
+        "{'execute': 'x-query-xen-pviommu-gfn', 'arguments': "
+        "{'gfn': %" PRIu64 ", 'max': %u}}", gfn, max);
+    g_autoptr(GString) text = g_string_new(NULL);
+    const QListEntry *e;
+
+    QLIST_FOREACH_ENTRY(qdict_get_qlist(found, "places"), e) {
+        QDict *place = qobject_to(QDict, qlist_entry_obj(e));
+
+        g_string_append_printf(text, "%s%" PRId64 ":%" PRIx64 "%s%s",
+                               text->len ? " " : "",
+                               qdict_get_int(place, "context"),
+                               qdict_get_int(place, "bfn"),
+                               qdict_get_bool(place, "readonly") ? "r" : "",
+                               qdict_get_bool(place, "pending") ? "p" : "");
+    }
+    g_assert_cmpstr(text->str, ==, places);
+    g_assert_cmpint(qdict_get_int(found, "total"), ==, total);
+    qobject_unref(found);
+}
+
+static void assert_json(QObject *obj, const char *expected)
+{
+    QObject *want = qobject_from_json(expected, &error_abort);
+
+    if (!qobject_is_equal(obj, want)) {
+        g_autoptr(GString) got = qobject_to_json(obj);
+
+        g_test_message("got %s, expected %s", got->str, expected);
+        g_test_fail();
+    }
+    qobject_unref(want);
+}
+
+/* Context @n of those there are. */
+static QDict *nth_context(QDict *state, unsigned n)
+{
+    const QListEntry *e = qlist_first(qdict_get_qlist(state, "contexts"));
+
+    while (n--) {
+        g_assert_nonnull(e);
+        e = qlist_next(e);
+    }
+    return qobject_to(QDict, qlist_entry_obj(e));
+}
+
+static QDict *find_device(QDict *ctx, const char *sbdf)
+{
+    const QListEntry *e;
+
+    QLIST_FOREACH_ENTRY(qdict_get_qlist(ctx, "devices"), e) {
+        QDict *dev = qobject_to(QDict, qlist_entry_obj(e));
+
+        if (!strcmp(qdict_get_str(dev, "sbdf"), sbdf)) {
+            return dev;
+        }
+    }
+    return NULL;
+}
+
+/* The answer has all of the strings in it, up to NULL. */
+static void G_GNUC_NULL_TERMINATED
+assert_hmp(QTestState *qts, const char *command, ...)
+{
+    g_autofree char *text = qtest_hmp(qts, "%s", command);
+    const char *part;
+    va_list ap;
+
+    va_start(ap, command);
+    while ((part = va_arg(ap, const char *))) {
+        if (!strstr(text, part)) {
+            g_test_message("'%s' is not in '%s'", part, text);
+            g_test_fail();
+        }
+    }
+    va_end(ap);
+}
+
+static void test_no_device(void)
+{
+    QTestState *qts = qtest_init("-machine q35 -nodefaults");
+    const char *message = "Error: the machine has no xen-pviommu";
+    const char *hint = "Start it with -device xen-pviommu.";
+
+    for (unsigned i = 0; i < ARRAY_SIZE(commands); i++) {
+        assert_error(qts, commands[i], "the machine has no xen-pviommu");
+    }
+    assert_hmp(qts, "info xen-pviommu", message, hint, NULL);
+    assert_hmp(qts, "info xen-pviommu 0", message, hint, NULL);
+    assert_hmp(qts, "info xen-pviommu -g 0", message, hint, NULL);
+    qtest_quit(qts);
+}
+
+static void test_errors(void)
+{
+    QXenPVIOMMU *iommu = start("q35");
+
+    assert_error(iommu->qts, "{'execute': 'x-query-xen-pviommu-mappings', "
+                 "'arguments': {'context': 7}}",
+                 "xen-pviommu has no context 7");
+    assert_error(iommu->qts, "{'execute': 'x-query-xen-pviommu-mappings', "
+                 "'arguments': {'context': 65535}}",
+                 "xen-pviommu has no context 65535");
+    assert_error(iommu->qts, "{'execute': 'x-query-xen-pviommu-mappings', "
+                 "'arguments': {'context': 0, 'max': 0}}",
+                 "max must be between 1 and 4096");
+    assert_error(iommu->qts, "{'execute': 'x-query-xen-pviommu-mappings', "
+                 "'arguments': {'context': 0, 'max': 4097}}",
+                 "max must be between 1 and 4096");
+    assert_error(iommu->qts, "{'execute': 'x-query-xen-pviommu-gfn', "
+                 "'arguments': {'gfn': 0, 'max': 0}}",
+                 "max must be between 1 and 4096");
+    assert_error(iommu->qts, "{'execute': 'x-query-xen-pviommu-gfn', "
+                 "'arguments': {'gfn': 1099511627776}}",
+                 "gfn must be below 1 << 40");
+    assert_hmp(iommu->qts, "info xen-pviommu 7",
+               "Error: xen-pviommu has no context 7",
+               NULL);
+    assert_hmp(iommu->qts, "info xen-pviommu 65536",
+               "a context is between 0 and 65535",
+               NULL);
+    assert_hmp(iommu->qts, "info xen-pviommu -g",
+               "which GFN?",
+               NULL);
+    assert_part(iommu, 0, UINT64_MAX >> 1, 1, "", 0, 0);
+    assert_places(iommu, 0, 4096, "", 0);
+    pviommu_quit(iommu);
+}
+
+static void test_state(const void *machine)
+{
+    QXenPVIOMMU *iommu = pviommu_start(machine, "\"bfn-bits\":30,"
+                                       "\"max-mappings\":5000,"
+                                       "\"max-contexts\":9,\"max-ops\":77,"
+                                       "\"reserved-regions\":"
+                                       "[\"0x100000:0x1fffff:0\"]", EDU);
+    QDict *state = query_state(iommu);
+    QDict *ctx, *dev;
+    uint16_t id;
+
+    g_assert_cmpstr(qdict_get_str(state, "qom-path"), ==,
+                    "/machine/peripheral-anon/device[0]");
+    g_assert_cmpstr(qdict_get_str(state, "backend"), ==, "emulated");
+    g_assert_true(qdict_get_bool(state, "identity"));
+    g_assert_true(qdict_get_bool(state, "control"));
+    g_assert_cmpint(qdict_get_int(state, "bfn-bits"), ==, 30);
+    g_assert_cmpint(qdict_get_int(state, "max-mappings"), ==, 5000);
+    g_assert_cmpint(qdict_get_int(state, "max-contexts"), ==, 9);
+    g_assert_cmpint(qdict_get_int(state, "max-ops"), ==, 77);
+    assert_json(qdict_get(state, "accepted"), "[]");
+    assert_json(qdict_get(state, "reserved"),
+                "[{'bfn': 256, 'frames': 256, 'interrupts': false},"
+                " {'bfn': 1044992, 'frames': 256, 'interrupts': true}]");
+    assert_json(qdict_get(state, "fault-ring"),
+                "{'enabled': false, 'address': 0, 'size': 0, 'head': 0,"
+                " 'tail': 0, 'waiting': 0}");
+    assert_json(qdict_get(state, "counters"),
+                "{'doorbells': 0, 'operations': 0, 'errors': 0, 'maps': 0,"
+                " 'unmaps': 0, 'flushes': 0, 'faults': 0, 'faults-lost': 0,"
+                " 'invalidated-frames': 0}");
+    g_assert_cmpint(qlist_size(qdict_get_qlist(state, "contexts")), ==, 1);
+    ctx = nth_context(state, 0);
+    assert_json(QOBJECT(find_device(ctx, "0000:00:11.0")),
+                "{'sbdf': '0000:00:11.0', 'type': 'edu', 'id': 'edu0',"
+                " 'qom-path': '/machine/peripheral/edu0'}");
+    dev = find_device(ctx, "0000:00:10.0");
+    g_assert_cmpstr(qdict_get_str(dev, "type"), ==, "xen-pviommu");
+    g_assert_false(qdict_haskey(dev, "id"));
+    qobject_unref(state);
+
+    pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL & ~XEN_IOMMU_FEATURE_LOOKUP);
+    assert_status(pviommu_map(iommu, 0, BFN, GFN, 3, 0), 0);
+    id = pviommu_alloc_context(iommu);
+    assert_status(pviommu_attach(iommu, SBDF, id), 0);
+    assert_status(pviommu_map(iommu, id, BFN, GFN, 100, READONLY), 0);
+    assert_status(pviommu_map(iommu, id, BFN, GFN, 1, 0), XEN_IOMMU_EEXIST);
+    assert_status(pviommu_unmap(iommu, id, BFN + 10, 20), 0);
+    assert_status(pviommu_flush(iommu, id, BFN + 10, 5), 0);
+
+    state = query_state(iommu);
+    g_assert_false(qdict_get_bool(state, "identity"));
+    assert_json(qdict_get(state, "accepted"), "['ranges', 'contexts']");
+    g_assert_cmpint(qdict_get_int(state, "mapped-frames"), ==, 83);
+    g_assert_cmpint(qdict_get_int(state, "pending-frames"), ==, 15);
+    assert_json(qdict_get(state, "counters"),
+                "{'doorbells': 7, 'operations': 7, 'errors': 1, 'maps': 2,"
+                " 'unmaps': 1, 'flushes': 1, 'faults': 0, 'faults-lost': 0,"
+                " 'invalidated-frames': 0}");
+    g_assert_cmpint(qlist_size(qdict_get_qlist(state, "contexts")), ==, 2);
+    ctx = nth_context(state, 0);
+    g_assert_cmpint(qdict_get_int(ctx, "mapped-frames"), ==, 3);
+    g_assert_cmpint(qdict_get_int(ctx, "pending-frames"), ==, 0);
+    g_assert_null(find_device(ctx, "0000:00:11.0"));
+    g_assert_nonnull(find_device(ctx, "0000:00:10.0"));
+    assert_json(QOBJECT(nth_context(state, 1)),
+                "{'context': 1, 'mapped-frames': 80, 'pending-frames': 15,"
+                " 'reserved': [], 'devices': ["
+                "{'sbdf': '0000:00:11.0', 'type': 'edu', 'id': 'edu0',"
+                " 'qom-path': '/machine/peripheral/edu0'}]}");
+    qobject_unref(state);
+    pviommu_quit(iommu);
+}
+
+/* A bridge hides a device; one that went leaves its place behind. */
+static void test_bridged(void)
+{
+    QXenPVIOMMU *iommu = pviommu_start("q35",
+        "\"device-reserved-regions\":"
+        "[\"pcie.0/12.0=0x200000:0x200fff:1\"]",
+        "-device pcie-pci-bridge,id=br,addr=5 "
+        EDU_DEVICE ",id=edu1,bus=br,addr=3 "
+        EDU_DEVICE ",addr=12");
+    uint16_t ctx;
+    QDict *state;
+
+    bridge_init(iommu->pci, QPCI_DEVFN(5, 0), 0, 1, 1);
+    pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
+    ctx = pviommu_alloc_context(iommu);
+    assert_status(pviommu_attach(iommu, 0x100 | 3 << 3, ctx), 0);
+    assert_status(pviommu_attach(iommu, 0x12 << 3, ctx), 0);
+    state = query_state(iommu);
+    assert_json(QOBJECT(nth_context(state, 1)),
+                "{'context': 1, 'mapped-frames': 0, 'pending-frames': 0,"
+                " 'reserved': [{'bfn': 512, 'frames': 1, 'interrupts': true}],"
+                " 'devices': ["
+                "{'sbdf': '0000:00:12.0', 'type': 'edu',"
+                " 'qom-path': '/machine/peripheral-anon/device[1]'},"
+                "{'sbdf': '0000:01:03.0', 'requester': '0000:01:00.0',"
+                " 'type': 'edu', 'id': 'edu1',"
+                " 'qom-path': '/machine/peripheral/edu1'}]}");
+    qobject_unref(state);
+    pviommu_quit(iommu);
+}
+
+/* Pages that were mapped one by one are one run, where they follow. */
+static void test_runs(const void *machine)
+{
+    QXenPVIOMMU *iommu = start(machine);
+    uint16_t ctx = pviommu_alloc_context(iommu);
+
+    assert_part(iommu, 0, 0, 64, "", 0, 0);
+    for (unsigned i = 0; i < 10; i++) {
+        assert_status(pviommu_map(iommu, ctx, 0x1000 + i, GFN + i, 0, 0), 0);
+    }
+    assert_part(iommu, ctx, 0, 64, "1000>2000*a", 0, 0);
+    assert_part(iommu, 0, 0, 64, "", 0, 0);
+
+    /* Not what is the next in one of both alone, nor with other rights. */
+    assert_status(pviommu_map(iommu, ctx, 0x100a, GFN + 0x100, 0, 0), 0);
+    assert_status(pviommu_map(iommu, ctx, 0x100c, GFN + 0x101, 0, 0), 0);
+    assert_status(pviommu_map(iommu, ctx, 0x100d, GFN + 0x102, 0, READONLY), 0);
+    assert_part(iommu, ctx, 0, 64, "1000>2000*a 100a>2100*1 100c>2101*1 "
+                "100d>2102*1r", 0, 0);
+    assert_part(iommu, ctx, 0x1004, 64, "1004>2004*6 100a>2100*1 100c>2101*1 "
+                "100d>2102*1r", 0, 0);
+    assert_part(iommu, ctx, 0x100e, 64, "", 0, 0);
+
+    /* What is pending is merged as well, and where it was. */
+    for (unsigned i = 2; i < 6; i++) {
+        assert_status(pviommu_unmap(iommu, ctx, 0x1000 + i, 0), 0);
+    }
+    assert_status(pviommu_unmap(iommu, ctx, 0x100d, 0), 0);
+    assert_part(iommu, ctx, 0, 64, "1000>2000*2 1002>2002*4p 1006>2006*4 "
+                "100a>2100*1 100c>2101*1 100d>2102*1rp", 0, 0);
+    assert_status(pviommu_map(iommu, ctx, 0x1003, GFN + 0x200, 2, 0), 0);
+    assert_part(iommu, ctx, 0, 64, "1000>2000*2 1002>2002*4p 1003>2200*2 "
+                "1006>2006*4 100a>2100*1 100c>2101*1 100d>2102*1rp", 0, 0);
+    assert_part(iommu, ctx, 0x1004, 64, "1004>2201*1 1004>2004*2p "
+                "1006>2006*4 100a>2100*1 100c>2101*1 100d>2102*1rp", 0, 0);
+
+    /* Parts are cut where the next begins, and nothing is there twice. */
+    assert_part(iommu, ctx, 0, 1, "1000>2000*2", 0x1002, 0);
+    assert_part(iommu, ctx, 0, 2, "1000>2000*2 1002>2002*1p", 0x1003, 0);
+    assert_part(iommu, ctx, 0x1003, 2, "1003>2200*2 1003>2003*3p", 0x1006, 0);
+    assert_part(iommu, ctx, 0x1006, 3, "1006>2006*4 100a>2100*1 100c>2101*1",
+                0x100d, 0);
+    assert_part(iommu, ctx, 0x100d, 1, "100d>2102*1rp", 0, 0);
+
+    assert_status(pviommu_flush_all(iommu, ctx), 0);
+    assert_part(iommu, ctx, 0, 64, "1000>2000*2 1003>2200*2 1006>2006*4 "
+                "100a>2100*1 100c>2101*1", 0, 0);
+    pviommu_quit(iommu);
+}
+
+/* Any number of pages can be pending at one BFN. */
+static void test_one_bfn(void)
+{
+    QXenPVIOMMU *iommu = start("q35");
+
+    for (unsigned i = 0; i < 5; i++) {
+        assert_status(pviommu_map(iommu, 0, BFN, GFN + 0x10 * i, 2, 0), 0);
+        assert_status(pviommu_unmap(iommu, 0, BFN, 2), 0);
+    }
+    assert_status(pviommu_map(iommu, 0, BFN, GFN + 0x50, 2, 0), 0);
+    assert_status(pviommu_map(iommu, 0, BFN + 8, GFN + 0x60, 2, 0), 0);
+
+    assert_part(iommu, 0, 0, 1, "4000000>2050*1", BFN + 1, 5);
+    assert_part(iommu, 0, BFN + 1, 1, "4000001>2051*1", BFN + 2, 5);
+    assert_part(iommu, 0, BFN + 2, 1, "4000008>2060*2", 0, 0);
+    {
+        QDict *part = query_mappings(iommu, 0, 0, 6);
+
+        g_assert_cmpint(qlist_size(qdict_get_qlist(part, "runs")), ==, 6);
+        g_assert_cmpint(qdict_get_int(part, "next-bfn"), ==, BFN + 8);
+        g_assert_false(qdict_haskey(part, "omitted"));
+        qobject_unref(part);
+    }
+    pviommu_quit(iommu);
+}
+
+/* All parts together are the table. */
+static void test_parts(void)
+{
+    QXenPVIOMMU *iommu = start("q35");
+    static struct xen_iommu_op ops[200];
+    uint64_t next = 0;
+    unsigned seen = 0;
+
+    for (unsigned i = 0; i < ARRAY_SIZE(ops); i++) {
+        ops[i] = pviommu_op_map(0, 0x1000 + 3 * i, GFN + i, 2, 0);
+    }
+    pviommu_run(iommu, ops, ARRAY_SIZE(ops));
+    for (unsigned part_nr = 0; part_nr < 4; part_nr++) {
+        QDict *part = qtest_qmp_assert_success_ref(iommu->qts,
+            "{'execute': 'x-query-xen-pviommu-mappings', 'arguments': "
+            "{'context': 0, 'start-bfn': %" PRIu64 "}}", next);
+        const QListEntry *e;
+
+        QLIST_FOREACH_ENTRY(qdict_get_qlist(part, "runs"), e) {
+            QDict *run = qobject_to(QDict, qlist_entry_obj(e));
+
+            g_assert_cmpint(qdict_get_int(run, "bfn"), ==, 0x1000 + 3 * seen);
+            g_assert_cmpint(qdict_get_int(run, "gfn"), ==, GFN + seen);
+            g_assert_cmpint(qdict_get_int(run, "frames"), ==, 2);
+            seen++;
+        }
+        g_assert_cmpint(seen, ==, MIN(64 * (part_nr + 1), 200));
+        next = qdict_get_try_int(part, "next-bfn", 0);
+        g_assert_cmpint(next, ==, part_nr < 3 ? 0x1000 + 3 * seen : 0);
+        qobject_unref(part);
+    }
+    pviommu_quit(iommu);
+}
+
+static void test_gfn(const void *machine)
+{
+    QXenPVIOMMU *iommu = start(machine);
+    uint16_t ctx = pviommu_alloc_context(iommu);
+
+    assert_places(iommu, GFN, 64, "", 0);
+    assert_status(pviommu_map(iommu, 0, BFN, GFN - 4, 16, 0), 0);
+    assert_status(pviommu_map(iommu, 0, BFN + 16, GFN, 0, READONLY), 0);
+    assert_status(pviommu_map(iommu, ctx, BFN + 1, GFN, 0, 0), 0);
+    assert_places(iommu, GFN, 64, "0:4000004 0:4000010r 1:4000001", 3);
+    assert_places(iommu, GFN + 1, 64, "0:4000005", 1);
+    assert_status(pviommu_unmap(iommu, 0, BFN, 16), 0);
+    assert_places(iommu, GFN, 64, "0:4000010r 1:4000001 0:4000004p", 3);
+    assert_places(iommu, GFN, 2, "0:4000010r 1:4000001", 3);
+    assert_places(iommu, GFN, 1, "0:4000010r", 3);
+    assert_status(pviommu_flush_all(iommu, 0), 0);
+    assert_places(iommu, GFN, 64, "0:4000010r 1:4000001", 2);
+    pviommu_quit(iommu);
+}
+
+/*
+ * The faults as CONTEXT:ADDRESS in hex, w or r, the reason and the fate; as
+ * many as are told of, and no more than @nr of them.
+ */
+static char *faults_text(QXenPVIOMMU *iommu, unsigned nr, const char *sbdf)
+{
+    QDict *resp = qtest_qmp(iommu->qts,
+                            "{'execute': 'x-query-xen-pviommu-faults'}");
+    g_autoptr(GString) text = g_string_new(NULL);
+    int64_t last = g_get_real_time();
+    const QListEntry *e;
+
+    QLIST_FOREACH_ENTRY(qdict_get_qlist(resp, "return"), e) {
+        QDict *fault = qobject_to(QDict, qlist_entry_obj(e));
+        int64_t time = qdict_get_int(fault, "time");
+
+        g_assert_cmpstr(qdict_get_str(fault, "sbdf"), ==, sbdf);
+        g_assert_cmpint(time, <=, last);
+        g_assert_cmpint(time, >, last - 120 * G_USEC_PER_SEC);
+        last = time;
+        if (nr) {
+            nr--;
+            g_string_append_printf(text, "%s%" PRId64 ":%" PRIx64 "%s %s %s",
+                                   text->len ? ", " : "",
+                                   qdict_get_int(fault, "context"),
+                                   qdict_get_int(fault, "address"),
+                                   qdict_get_bool(fault, "write") ? "w" : "r",
+                                   qdict_get_str(fault, "reason"),
+                                   qdict_get_str(fault, "fate"));
+        }
+    }
+    qobject_unref(resp);
+    return g_strdup(text->str);
+}
+
+static void assert_faults(QXenPVIOMMU *iommu, unsigned nr, const char *faults)
+{
+    g_autofree char *text = faults_text(iommu, nr, "0000:00:11.0");
+
+    g_assert_cmpstr(text, ==, faults);
+}
+
+static int nr_faults(QXenPVIOMMU *iommu)
+{
+    QDict *resp = qtest_qmp(iommu->qts,
+                            "{'execute': 'x-query-xen-pviommu-faults'}");
+    int nr = qlist_size(qdict_get_qlist(resp, "return"));
+
+    qobject_unref(resp);
+    return nr;
+}
+
+static void test_faults(const void *machine)
+{
+    QXenPVIOMMU *iommu = start(machine);
+    uint16_t ctx = pviommu_alloc_context(iommu);
+    QEdu edu;
+
+    edu_init(&edu, iommu, QPCI_DEVFN(0x11, 0));
+    assert_status(pviommu_enable(iommu), 0);
+    g_assert_cmpint(nr_faults(iommu), ==, 0);
+    edu_dma(&edu, true, ADDR(BFN) + 8, 8);
+    assert_faults(iommu, 9, "0:4000000008w unmapped ring-off");
+
+    pviommu_fault_ring(iommu, 2);
+    assert_status(pviommu_map(iommu, 0, BFN, GFN, 0, READONLY), 0);
+    edu_dma(&edu, true, ADDR(BFN) + 16, 8);
+    assert_status(pviommu_attach(iommu, SBDF, ctx), 0);
+    edu_dma(&edu, false, ADDR(1ull << 36), 8);
+    pviommu_wait_faults(iommu, 2);
+    edu_dma(&edu, false, ADDR(BFN), 8);
+    assert_faults(iommu, 9, "1:4000000000r unmapped waiting, "
+                  "1:1000000000000r range delivered, "
+                  "0:4000000010w readonly delivered, "
+                  "0:4000000008w unmapped ring-off");
+    {
+        QDict *state = query_state(iommu);
+
+        assert_json(qdict_get(state, "fault-ring"),
+                    "{'enabled': true, 'address': 25165824, 'size': 2,"
+                    " 'head': 0, 'tail': 2, 'waiting': 1}");
+        g_assert_cmpint(qdict_get_int(qdict_get_qdict(state, "counters"),
+                                      "faults"), ==, 4);
+        qobject_unref(state);
+    }
+    pviommu_writel(iommu, XEN_PVIOMMU_REG_FAULT_HEAD, 1);
+    pviommu_wait_faults(iommu, 3);
+    assert_faults(iommu, 1, "1:4000000000r unmapped delivered");
+
+    /* They outlive a reset; what waits then, waits no more. */
+    edu_dma(&edu, false, ADDR(BFN + 1), 8);
+    assert_faults(iommu, 1, "1:4000001000r unmapped waiting");
+    pviommu_reset(iommu);
+    assert_faults(iommu, 3, "1:4000001000r unmapped lost, "
+                  "1:4000000000r unmapped delivered, "
+                  "1:1000000000000r range delivered");
+
+    /* The last 32, and of more than can wait those that are lost, too. */
+    edu_init(&edu, iommu, QPCI_DEVFN(0x11, 0));
+    assert_status(pviommu_enable(iommu), 0);
+    pviommu_fault_ring(iommu, 1);
+    for (unsigned i = 0; i < 258; i++) {
+        edu_dma(&edu, false, ADDR(BFN + i), 8);
+    }
+    assert_faults(iommu, 2, "0:4000101000r unmapped lost, "
+                  "0:4000100000r unmapped waiting");
+    g_assert_cmpint(nr_faults(iommu), ==, 32);
+    pviommu_quit(iommu);
+}
+
+/* A ring that is not in RAM: they are lost. */
+static void test_faults_lost(void)
+{
+    QXenPVIOMMU *iommu = start("q35");
+    QEdu edu;
+
+    edu_init(&edu, iommu, QPCI_DEVFN(0x11, 0));
+    assert_status(pviommu_enable(iommu), 0);
+    pviommu_writeq(iommu, XEN_PVIOMMU_REG_FAULT_RING, 0xfed00000);
+    pviommu_writel(iommu, XEN_PVIOMMU_REG_FAULT_SIZE, 4);
+    pviommu_writel(iommu, XEN_PVIOMMU_REG_FAULT_CTRL,
+                   XEN_PVIOMMU_FAULT_CTRL_ENABLE);
+    edu_dma(&edu, true, ADDR(BFN), 8);
+    assert_faults(iommu, 9, "0:4000000000w unmapped lost");
+    pviommu_quit(iommu);
+}
+
+static void test_hmp(const void *machine)
+{
+    QXenPVIOMMU *iommu = start(machine);
+    uint16_t ctx = pviommu_alloc_context(iommu);
+    static struct xen_iommu_op ops[70];
+    QEdu edu;
+
+    assert_hmp(iommu->qts, "info xen-pviommu",
+               "identity map on, guest control on\n",
+        "accepted features: ranges contexts lookup\n",
+        "bfn-bits 36, max-mappings 16777216, max-contexts 1024, max-ops 512\n",
+        "faults: 0, 0 lost, 0 waiting; ring off\n",
+        "reserved: BFN 0xfee00-0xfeeff, interrupts\n",
+        "context 0: 0 frames mapped, 0 pending\n",
+        "  0000:00:11.0 edu, edu0\n",
+               NULL);
+
+    edu_init(&edu, iommu, QPCI_DEVFN(0x11, 0));
+    assert_status(pviommu_attach(iommu, SBDF, ctx), 0);
+    for (unsigned i = 0; i < ARRAY_SIZE(ops); i++) {
+        ops[i] = pviommu_op_map(ctx, 0x1000 + 2 * i, GFN, 0, READONLY);
+    }
+    pviommu_run(iommu, ops, ARRAY_SIZE(ops));
+    assert_status(pviommu_map(iommu, ctx, 0x10, GFN + 1, 16, 0), 0);
+    assert_status(pviommu_unmap(iommu, ctx, 0x18, 8), 0);
+    pviommu_fault_ring(iommu, 4);
+    edu_dma(&edu, true, ADDR(BFN), 8);
+    pviommu_wait_faults(iommu, 1);
+
+    assert_hmp(iommu->qts, "info xen-pviommu",
+               "identity map off",
+        "frames: 78 mapped, 8 pending, 0 invalidated\n",
+        "faults: 1, 0 lost, 0 waiting; ring at 0x1800000, 4 entries, head 0, "
+        "tail 1\n",
+        "context 1: 78 frames mapped, 8 pending\r\n  0000:00:11.0 edu, edu0",
+        " 0000:00:11.0, context 1: write to 0x4000000000: unmapped; delivered",
+               NULL);
+    assert_hmp(iommu->qts, "info xen-pviommu 1",
+               "0x10         0x2001       0x8       ",
+        "0x18         0x2009       0x8        pending",
+        "0x107a       0x2000       0x1        readonly",
+        "More: info xen-pviommu 1 0x107c",
+               NULL);
+    assert_hmp(iommu->qts, "info xen-pviommu 1 0x107c",
+               "0x107c       0x2000       0x1        readonly",
+        "0x108a       0x2000       0x1        readonly",
+               NULL);
+    assert_hmp(iommu->qts, "info xen-pviommu -g 0x200a",
+               "GFN 0x200a is in 1 places",
+        "  context 1, BFN 0x19 pending",
+               NULL);
+    assert_hmp(iommu->qts, "info xen-pviommu -g 0x2000",
+               "GFN 0x2000 is in 70 places",
+        "  context 1, BFN 0x1000 readonly",
+        "and 6 more",
+               NULL);
+    pviommu_quit(iommu);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    qtest_add_func("/xen-pviommu/monitor/no-device", test_no_device);
+    qtest_add_func("/xen-pviommu/monitor/errors", test_errors);
+    pviommu_add_for_machines("monitor/state", test_state);
+    qtest_add_func("/xen-pviommu/monitor/bridged", test_bridged);
+    pviommu_add_for_machines("monitor/runs", test_runs);
+    qtest_add_func("/xen-pviommu/monitor/one-bfn", test_one_bfn);
+    qtest_add_func("/xen-pviommu/monitor/parts", test_parts);
+    pviommu_add_for_machines("monitor/gfn", test_gfn);
+    pviommu_add_for_machines("monitor/faults", test_faults);
+    qtest_add_func("/xen-pviommu/monitor/faults-lost", test_faults_lost);
+    pviommu_add_for_machines("monitor/hmp", test_hmp);
+    return g_test_run();
+}

@@ -1,0 +1,911 @@
+/*
+ * xen-pviommu: what each operation does, and how it fails
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/bswap.h"
+#include "libqos/xen-pviommu.h"
+
+#define GFN             PVIOMMU_FREE_GFN
+#define MSI_BFN         0xfee00
+#define MSI_FRAMES      0x100
+#define BIOS_GFN        (PVIOMMU_BIOS_ADDR / PVIOMMU_PAGE)
+/* A BFN that is no GFN of the machine: nothing is there 1:1 by accident. */
+#define BFN             0x4000000
+#define RANGES_ADDR     (PVIOMMU_OPS_ADDR + 0x10000)
+
+#define RO              XEN_IOMMUOP_map_readonly
+
+#define assert_status(expr, expected) \
+    g_assert_cmpint((expr), ==, -(int)(expected))
+
+static int32_t run(QXenPVIOMMU *iommu, struct xen_iommu_op op)
+{
+    return pviommu_op(iommu, &op);
+}
+
+static QXenPVIOMMU *start(const char *props)
+{
+    QXenPVIOMMU *iommu = pviommu_start("q35", props, NULL);
+
+    pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
+    return iommu;
+}
+
+static void test_map(const void *machine)
+{
+    QXenPVIOMMU *iommu = pviommu_start(machine, NULL, NULL);
+    struct xen_iommu_op op = pviommu_op_map(0, BFN, GFN, 0, 0);
+    struct xen_iommu_op old = op;
+
+    pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
+    assert_status(pviommu_op(iommu, &op), 0);
+    /* Nothing but the status is stored. */
+    old.status = 0;
+    g_assert_cmpmem(&op, sizeof(op), &old, sizeof(old));
+
+    pviommu_assert_mapped(iommu, 0, BFN, GFN, 1, 0);
+    assert_status(pviommu_map(iommu, 0, BFN + 1, GFN + 7, 1, RO), 0);
+    pviommu_assert_mapped(iommu, 0, BFN + 1, GFN + 7, 1, RO);
+    pviommu_assert_unmapped(iommu, 0, BFN + 2);
+
+    /* The ends of the BFN space and of RAM; a page twice. */
+    assert_status(pviommu_map(iommu, 0, (1ull << 36) - 1, GFN, 0, 0), 0);
+    pviommu_assert_mapped(iommu, 0, (1ull << 36) - 1, GFN, 1, 0);
+    assert_status(pviommu_map(iommu, 0, 0, PVIOMMU_RAM_GFNS - 1, 0, 0), 0);
+    pviommu_assert_mapped(iommu, 0, 0, PVIOMMU_RAM_GFNS - 1, 1, 0);
+    pviommu_assert_frames(iommu, 4, 0);
+    pviommu_quit(iommu);
+}
+
+static void test_unmap_flush(void)
+{
+    QXenPVIOMMU *iommu = start(NULL);
+
+    assert_status(pviommu_map(iommu, 0, BFN, GFN, 16, 0), 0);
+    assert_status(pviommu_unmap(iommu, 0, BFN + 4, 0), 0);
+    pviommu_assert_frames(iommu, 15, 1);
+    pviommu_assert_unmapped(iommu, 0, BFN + 4);
+    pviommu_assert_mapped(iommu, 0, BFN, GFN, 4, 0);
+    pviommu_assert_mapped(iommu, 0, BFN + 5, GFN + 5, 11, 0);
+
+    /* Once is once. */
+    assert_status(pviommu_unmap(iommu, 0, BFN + 4, 0), XEN_IOMMU_ENOENT);
+    pviommu_assert_frames(iommu, 15, 1);
+
+    /* A flush elsewhere lets go of nothing, one here of this page. */
+    assert_status(pviommu_flush(iommu, 0, BFN, 4), 0);
+    assert_status(pviommu_flush(iommu, 0, BFN + 5, 1000), 0);
+    pviommu_assert_frames(iommu, 15, 1);
+    assert_status(pviommu_flush(iommu, 0, BFN + 4, 0), 0);
+    pviommu_assert_frames(iommu, 15, 0);
+    /* Flushing nothing is no error. */
+    assert_status(pviommu_flush(iommu, 0, BFN + 4, 0), 0);
+    assert_status(pviommu_flush_all(iommu, 0), 0);
+
+    /* A part of what waits. */
+    assert_status(pviommu_unmap(iommu, 0, BFN + 5, 11), 0);
+    pviommu_assert_frames(iommu, 4, 11);
+    assert_status(pviommu_flush(iommu, 0, BFN + 8, 3), 0);
+    pviommu_assert_frames(iommu, 4, 8);
+    assert_status(pviommu_flush(iommu, 0, BFN + 7, 2), 0);
+    pviommu_assert_frames(iommu, 4, 7);
+    assert_status(pviommu_flush_all(iommu, 0), 0);
+    pviommu_assert_frames(iommu, 4, 0);
+
+    /* A BFN that waits for a flush may be mapped again. */
+    assert_status(pviommu_unmap(iommu, 0, BFN, 1), 0);
+    assert_status(pviommu_map(iommu, 0, BFN, GFN + 99, 1, 0), 0);
+    pviommu_assert_frames(iommu, 4, 1);
+    assert_status(pviommu_unmap(iommu, 0, BFN, 1), 0);
+    pviommu_assert_frames(iommu, 3, 2);
+    assert_status(pviommu_map(iommu, 0, BFN, GFN, 1, 0), 0);
+    assert_status(pviommu_flush(iommu, 0, BFN, 1), 0);
+    pviommu_assert_frames(iommu, 4, 0);
+    pviommu_assert_mapped(iommu, 0, BFN, GFN, 4, 0);
+    pviommu_quit(iommu);
+}
+
+/* An unmap takes what any number of maps brought, or nothing. */
+static void test_unmap_across_maps(void)
+{
+    QXenPVIOMMU *iommu = start(NULL);
+
+    assert_status(pviommu_map(iommu, 0, BFN, GFN, 3, 0), 0);
+    assert_status(pviommu_map(iommu, 0, BFN + 3, GFN + 50, 2, RO), 0);
+    assert_status(pviommu_map(iommu, 0, BFN + 6, GFN + 60, 2, 0), 0);
+
+    assert_status(pviommu_unmap(iommu, 0, BFN, 8), XEN_IOMMU_ENOENT);
+    assert_status(pviommu_unmap(iommu, 0, BFN + 4, 2), XEN_IOMMU_ENOENT);
+    assert_status(pviommu_unmap(iommu, 0, BFN + 5, 2), XEN_IOMMU_ENOENT);
+    pviommu_assert_frames(iommu, 7, 0);
+    pviommu_assert_mapped(iommu, 0, BFN, GFN, 3, 0);
+    pviommu_assert_mapped(iommu, 0, BFN + 3, GFN + 50, 2, RO);
+    pviommu_assert_mapped(iommu, 0, BFN + 6, GFN + 60, 2, 0);
+
+    assert_status(pviommu_unmap(iommu, 0, BFN + 1, 4), 0);
+    pviommu_assert_frames(iommu, 3, 4);
+    pviommu_assert_mapped(iommu, 0, BFN, GFN, 1, 0);
+    pviommu_assert_unmapped(iommu, 0, BFN + 1);
+    pviommu_assert_unmapped(iommu, 0, BFN + 4);
+    pviommu_assert_mapped(iommu, 0, BFN + 6, GFN + 60, 2, 0);
+    pviommu_quit(iommu);
+}
+
+/* Parts of 2 MiB and 1 GiB go, and the rest stays as it was. */
+static void test_unmap_large(void)
+{
+    g_autofree char *args = pviommu_args("q35", "x-check=off", "-m 3G");
+    QXenPVIOMMU *iommu = pviommu_new(qtest_init(args));
+    const uint32_t mid = 512, giant = 512 * 512;
+    const uint64_t at = BFN + giant, from = giant;
+
+    pviommu_probe(iommu);
+    pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
+
+    assert_status(pviommu_map(iommu, 0, BFN, mid, mid, 0), 0);
+    assert_status(pviommu_unmap(iommu, 0, BFN + 100, 10), 0);
+    pviommu_assert_mapped(iommu, 0, BFN, mid, 100, 0);
+    pviommu_assert_unmapped(iommu, 0, BFN + 100);
+    pviommu_assert_unmapped(iommu, 0, BFN + 109);
+    pviommu_assert_mapped(iommu, 0, BFN + 110, mid + 110, mid - 110, 0);
+    pviommu_assert_frames(iommu, mid - 10, 10);
+    assert_status(pviommu_flush_all(iommu, 0), 0);
+
+    assert_status(pviommu_map(iommu, 0, at, from, giant, RO), 0);
+    pviommu_assert_mapped(iommu, 0, at, from, giant, RO);
+    pviommu_assert_mapped(iommu, 0, at + 12345, from + 12345, giant - 12345,
+                          RO);
+    assert_status(pviommu_unmap(iommu, 0, at + 777, 1), 0);
+    assert_status(pviommu_unmap(iommu, 0, at + 3 * mid, 2 * mid), 0);
+    assert_status(pviommu_unmap(iommu, 0, at + giant - 1, 1), 0);
+    pviommu_assert_frames(iommu, mid - 10 + giant - 2 - 2 * mid, 2 + 2 * mid);
+    pviommu_assert_mapped(iommu, 0, at, from, 777, RO);
+    pviommu_assert_unmapped(iommu, 0, at + 777);
+    pviommu_assert_mapped(iommu, 0, at + 778, from + 778, 3 * mid - 778, RO);
+    pviommu_assert_unmapped(iommu, 0, at + 3 * mid);
+    pviommu_assert_unmapped(iommu, 0, at + 5 * mid - 1);
+    pviommu_assert_mapped(iommu, 0, at + 5 * mid, from + 5 * mid,
+                          giant - 1 - 5 * mid, RO);
+    pviommu_assert_unmapped(iommu, 0, at + giant - 1);
+
+    assert_status(pviommu_map(iommu, 0, at + 777, from + 777, 1, RO), 0);
+    pviommu_assert_mapped(iommu, 0, at, from, 3 * mid, RO);
+    pviommu_quit(iommu);
+}
+
+static void test_query_caps(const void *machine)
+{
+    QXenPVIOMMU *iommu = pviommu_start(machine, "bfn-bits=30,max-contexts=9,"
+                                       "max-mappings=12345", NULL);
+    struct xen_iommu_op op = pviommu_op_query_caps();
+
+    /* Without having accepted anything. */
+    assert_status(pviommu_op(iommu, &op), 0);
+    g_assert_cmphex(le64_to_cpu(op.u.query_caps.features), ==,
+                    XEN_IOMMU_FEATURES_ALL);
+    g_assert_cmphex(le32_to_cpu(op.u.query_caps.ops), ==, 0xffe);
+    g_assert_cmpuint(le16_to_cpu(op.u.query_caps.max_contexts), ==, 9);
+    g_assert_cmpuint(op.u.query_caps.bfn_bits, ==, 30);
+    g_assert_cmphex(op.u.query_caps.state, ==,
+                    XEN_IOMMU_STATE_identity | XEN_IOMMU_STATE_control);
+    g_assert_cmpuint(le64_to_cpu(op.u.query_caps.max_mappings), ==, 12345);
+
+    assert_status(pviommu_enable(iommu), 0);
+    op = pviommu_op_query_caps();
+    assert_status(pviommu_op(iommu, &op), 0);
+    g_assert_cmphex(op.u.query_caps.state, ==, XEN_IOMMU_STATE_control);
+    pviommu_quit(iommu);
+}
+
+static void assert_range(QXenPVIOMMU *iommu, unsigned i, uint64_t bfn,
+                         uint32_t nr, uint32_t flags)
+{
+    struct xen_iommu_reserved_range r;
+
+    qtest_bufread(iommu->qts, RANGES_ADDR + i * sizeof(r), &r, sizeof(r));
+    g_assert_cmphex(le64_to_cpu(r.start_bfn), ==, bfn);
+    g_assert_cmphex(le32_to_cpu(r.nr_frames), ==, nr);
+    g_assert_cmphex(le32_to_cpu(r.flags), ==, flags);
+}
+
+static void assert_no_range(QXenPVIOMMU *iommu, unsigned i)
+{
+    assert_range(iommu, i, 0xa5a5a5a5a5a5a5a5, 0xa5a5a5a5, 0xa5a5a5a5);
+}
+
+static void clear_ranges(QXenPVIOMMU *iommu)
+{
+    qtest_memset(iommu->qts, RANGES_ADDR, 0xa5, 0x2000);
+}
+
+static void test_query_reserved(const void *machine)
+{
+    QXenPVIOMMU *iommu = pviommu_start(machine, NULL, NULL);
+    struct xen_iommu_op op;
+
+    clear_ranges(iommu);
+
+    /* No room: how many there are. */
+    op = pviommu_op_query_reserved(0, 0, RANGES_ADDR);
+    assert_status(pviommu_op(iommu, &op), XEN_IOMMU_ENOBUFS);
+    g_assert_cmpuint(le32_to_cpu(op.u.query_reserved.nr_entries), ==, 1);
+    assert_no_range(iommu, 0);
+
+    op = pviommu_op_query_reserved(0, 1, RANGES_ADDR);
+    assert_status(pviommu_op(iommu, &op), 0);
+    g_assert_cmpuint(le32_to_cpu(op.u.query_reserved.nr_entries), ==, 1);
+    assert_range(iommu, 0, MSI_BFN, MSI_FRAMES, XEN_IOMMU_RESERVED_msi);
+    assert_no_range(iommu, 1);
+
+    /* More room than needed, at an odd address. */
+    op = pviommu_op_query_reserved(0, 100, RANGES_ADDR + 0x1003);
+    assert_status(pviommu_op(iommu, &op), 0);
+    g_assert_cmpuint(le32_to_cpu(op.u.query_reserved.nr_entries), ==, 1);
+    g_assert_cmphex(qtest_readq(iommu->qts, RANGES_ADDR + 0x1003), ==, MSI_BFN);
+
+    /* Of one device; and asking pulls no switch. */
+    pviommu_accept(iommu, XEN_IOMMU_FEATURE_CONTEXTS);
+    clear_ranges(iommu);
+    op = pviommu_op_query_reserved(0, 1, RANGES_ADDR);
+    op.flags = cpu_to_le16(XEN_IOMMUOP_query_reserved_device);
+    op.u.query_reserved.sbdf = cpu_to_le32(PVIOMMU_SLOT << 3);
+    assert_status(pviommu_op(iommu, &op), 0);
+    assert_range(iommu, 0, MSI_BFN, MSI_FRAMES, XEN_IOMMU_RESERVED_msi);
+    op.u.query_reserved.sbdf = cpu_to_le32(0x13 << 3);
+    assert_status(pviommu_op(iommu, &op), XEN_IOMMU_ENODEV);
+    op.u.query_reserved.sbdf = cpu_to_le32((1 << 16) | (PVIOMMU_SLOT << 3));
+    assert_status(pviommu_op(iommu, &op), XEN_IOMMU_ENODEV);
+    g_assert_true(pviommu_identity(iommu));
+
+    /* A context of its own respects them as well. */
+    clear_ranges(iommu);
+    op = pviommu_op_query_reserved(pviommu_alloc_context(iommu), 1,
+                                   RANGES_ADDR);
+    assert_status(pviommu_op(iommu, &op), 0);
+    assert_range(iommu, 0, MSI_BFN, MSI_FRAMES, XEN_IOMMU_RESERVED_msi);
+    pviommu_quit(iommu);
+}
+
+static void test_query_reserved_errors(void)
+{
+    QXenPVIOMMU *iommu = pviommu_start("q35", NULL, NULL);
+    struct xen_iommu_op op;
+    /* Where no RAM is: our own doorbells, ROM, nothing, beyond 2^64. */
+    const uint64_t bad[] = {
+        iommu->bar.addr + XEN_PVIOMMU_BLOCKS, PVIOMMU_BIOS_ADDR,
+        PVIOMMU_RAM, PVIOMMU_RAM - 8, UINT64_MAX - 7, UINT64_MAX - 15,
+    };
+
+    for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
+        op = pviommu_op_query_reserved(0, 1, bad[i]);
+        assert_status(pviommu_op(iommu, &op), XEN_IOMMU_EFAULT);
+    }
+    g_assert_cmpuint(pviommu_counter(iommu, XEN_PVIOMMU_COUNTER_DOORBELLS), ==,
+                     ARRAY_SIZE(bad));
+
+    op = pviommu_op_query_reserved(0, 1, RANGES_ADDR);
+    op.u.query_reserved.pad = 1;
+    assert_status(pviommu_op(iommu, &op), XEN_IOMMU_EINVAL);
+    op = pviommu_op_query_reserved(0, 1, RANGES_ADDR);
+    op.u.query_reserved.pad1 = 1;
+    assert_status(pviommu_op(iommu, &op), XEN_IOMMU_EINVAL);
+    op = pviommu_op_query_reserved(0, 1, RANGES_ADDR);
+    op.u.query_reserved.sbdf = 1;
+    assert_status(pviommu_op(iommu, &op), XEN_IOMMU_EINVAL);
+    op = pviommu_op_query_reserved(0, 1, RANGES_ADDR);
+    op.flags = cpu_to_le16(2);
+    assert_status(pviommu_op(iommu, &op), XEN_IOMMU_EINVAL);
+    /* ctx without the feature, and a context that is not there with it. */
+    assert_status(run(iommu, pviommu_op_query_reserved(5, 1, RANGES_ADDR)),
+                  XEN_IOMMU_EINVAL);
+    pviommu_accept(iommu, XEN_IOMMU_FEATURE_CONTEXTS);
+    assert_status(run(iommu, pviommu_op_query_reserved(5, 1, RANGES_ADDR)),
+                  XEN_IOMMU_ENOENT);
+    /* A device is in a context already. */
+    op = pviommu_op_query_reserved(5, 1, RANGES_ADDR);
+    op.flags = cpu_to_le16(XEN_IOMMUOP_query_reserved_device);
+    assert_status(pviommu_op(iommu, &op), XEN_IOMMU_EINVAL);
+    pviommu_quit(iommu);
+}
+
+/* Ranges of a property: in order, apart, and not to be mapped. */
+static void test_reserved_regions(void)
+{
+    QXenPVIOMMU *iommu = start("\"reserved-regions\":["
+                               "\"0x200000000:0x200000fff:0\","
+                               "\"0xfed00000:0xfef00fff:1\","
+                               "\"0x10000000:0x10001fff:0\"]");
+    struct xen_iommu_op op = pviommu_op_query_reserved(0, 8, RANGES_ADDR);
+    uint32_t nr;
+
+    clear_ranges(iommu);
+    assert_status(pviommu_op(iommu, &op), 0);
+    nr = le32_to_cpu(op.u.query_reserved.nr_entries);
+    /* The second one has the MSI window within it. */
+    g_assert_cmpuint(nr, ==, 5);
+    assert_range(iommu, 0, 0x10000, 2, 0);
+    assert_range(iommu, 1, 0xfed00, 0x100, XEN_IOMMU_RESERVED_msi);
+    assert_range(iommu, 2, MSI_BFN, MSI_FRAMES, XEN_IOMMU_RESERVED_msi);
+    assert_range(iommu, 3, 0xfef00, 1, XEN_IOMMU_RESERVED_msi);
+    assert_range(iommu, 4, 0x200000, 1, 0);
+    assert_no_range(iommu, 5);
+
+    op = pviommu_op_query_reserved(0, 4, RANGES_ADDR);
+    assert_status(pviommu_op(iommu, &op), XEN_IOMMU_ENOBUFS);
+    g_assert_cmpuint(le32_to_cpu(op.u.query_reserved.nr_entries), ==, 5);
+
+    assert_status(pviommu_map(iommu, 0, 0x10000, GFN, 1, 0),
+                  XEN_IOMMU_EADDRNOTAVAIL);
+    assert_status(pviommu_unmap(iommu, 0, 0x10001, 1),
+                  XEN_IOMMU_EADDRNOTAVAIL);
+    assert_status(pviommu_map(iommu, 0, 0x10002, GFN, 1, 0), 0);
+    assert_status(pviommu_map(iommu, 0, 0xffff, GFN, 1, 0), 0);
+    assert_status(pviommu_map(iommu, 0, 0x1fffff, GFN, 2, 0),
+                  XEN_IOMMU_EADDRNOTAVAIL);
+    assert_status(pviommu_map(iommu, 0, 0xfed00, GFN, 1, 0),
+                  XEN_IOMMU_EADDRNOTAVAIL);
+    assert_status(pviommu_map(iommu, pviommu_alloc_context(iommu), 0x200000,
+                              GFN, 1, 0), XEN_IOMMU_EADDRNOTAVAIL);
+    pviommu_assert_frames(iommu, 2, 0);
+    pviommu_quit(iommu);
+}
+
+/* More of them than fit in any small buffer on the way. */
+static void test_many_reserved_regions(void)
+{
+    g_autoptr(GString) props = g_string_new("\"reserved-regions\":[");
+    const unsigned nr = 100;
+    QXenPVIOMMU *iommu;
+    struct xen_iommu_op op;
+
+    for (unsigned i = 0; i < nr; i++) {
+        g_string_append_printf(props, "%s\"0x%x000:0x%xfff:0\"", i ? "," : "",
+                               0x10000 + 2 * i, 0x10000 + 2 * i);
+    }
+    g_string_append(props, "]");
+    iommu = start(props->str);
+    clear_ranges(iommu);
+    op = pviommu_op_query_reserved(0, nr + 1, RANGES_ADDR);
+    assert_status(pviommu_op(iommu, &op), 0);
+    g_assert_cmpuint(le32_to_cpu(op.u.query_reserved.nr_entries), ==, nr + 1);
+    for (unsigned i = 0; i < nr; i++) {
+        assert_range(iommu, i, 0x10000 + 2 * i, 1, 0);
+    }
+    assert_range(iommu, nr, MSI_BFN, MSI_FRAMES, XEN_IOMMU_RESERVED_msi);
+    assert_no_range(iommu, nr + 1);
+    pviommu_quit(iommu);
+}
+
+static void test_msi_window(const void *machine)
+{
+    QXenPVIOMMU *iommu = pviommu_start(machine, NULL, NULL);
+
+    pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
+    assert_status(pviommu_map(iommu, 0, MSI_BFN, GFN, 0, 0),
+                  XEN_IOMMU_EADDRNOTAVAIL);
+    assert_status(pviommu_map(iommu, 0, MSI_BFN + MSI_FRAMES - 1, GFN, 0, 0),
+                  XEN_IOMMU_EADDRNOTAVAIL);
+    assert_status(pviommu_map(iommu, 0, MSI_BFN - 1, GFN, 2, 0),
+                  XEN_IOMMU_EADDRNOTAVAIL);
+    assert_status(pviommu_map(iommu, 0, MSI_BFN - 1, GFN, 0x200, 0),
+                  XEN_IOMMU_EADDRNOTAVAIL);
+    pviommu_assert_frames(iommu, 0, 0);
+    assert_status(pviommu_map(iommu, 0, MSI_BFN - 1, GFN, 1, 0), 0);
+    assert_status(pviommu_map(iommu, 0, MSI_BFN + MSI_FRAMES, GFN, 1, 0), 0);
+    assert_status(pviommu_unmap(iommu, 0, MSI_BFN, 0),
+                  XEN_IOMMU_EADDRNOTAVAIL);
+    assert_status(pviommu_unmap(iommu, 0, MSI_BFN - 1, MSI_FRAMES + 2),
+                  XEN_IOMMU_EADDRNOTAVAIL);
+    pviommu_assert_frames(iommu, 2, 0);
+    pviommu_quit(iommu);
+}
+
+static void test_lookup(void)
+{
+    QXenPVIOMMU *iommu = start(NULL);
+    uint16_t ctx = pviommu_alloc_context(iommu);
+    struct xen_iommu_op op;
+
+    assert_status(pviommu_map(iommu, 0, BFN, GFN, 10, 0), 0);
+    assert_status(pviommu_map(iommu, 0, BFN + 100, GFN + 5, 10, RO), 0);
+    assert_status(pviommu_map(iommu, ctx, BFN - 100, GFN + 5, 10, 0), 0);
+
+    op = pviommu_op_lookup_bfn(0, BFN + 3);
+    assert_status(pviommu_op(iommu, &op), 0);
+    g_assert_cmphex(le64_to_cpu(op.u.lookup.gfn), ==, GFN + 3);
+    g_assert_cmphex(le32_to_cpu(op.u.lookup.nr_frames), ==, 7);
+    assert_status(run(iommu, pviommu_op_lookup_bfn(0, BFN + 10)),
+                  XEN_IOMMU_ENOENT);
+    assert_status(run(iommu, pviommu_op_lookup_bfn(ctx, BFN)),
+                  XEN_IOMMU_ENOENT);
+
+    /* The lowest BFN first, then the next one. */
+    op = pviommu_op_lookup_gfn(0, GFN + 7, 0);
+    assert_status(pviommu_op(iommu, &op), 0);
+    g_assert_cmphex(le64_to_cpu(op.u.lookup.bfn), ==, BFN + 7);
+    g_assert_cmphex(le64_to_cpu(op.u.lookup.gfn), ==, GFN + 7);
+    g_assert_cmphex(le32_to_cpu(op.u.lookup.nr_frames), ==, 3);
+    g_assert_cmphex(le16_to_cpu(op.flags), ==, 0);
+    op = pviommu_op_lookup_gfn(0, GFN + 7, BFN + 8);
+    assert_status(pviommu_op(iommu, &op), 0);
+    g_assert_cmphex(le64_to_cpu(op.u.lookup.bfn), ==, BFN + 102);
+    g_assert_cmphex(le32_to_cpu(op.u.lookup.nr_frames), ==, 8);
+    g_assert_cmphex(le16_to_cpu(op.flags), ==, RO);
+    assert_status(run(iommu, pviommu_op_lookup_gfn(0, GFN + 7, BFN + 103)),
+                  XEN_IOMMU_ENOENT);
+    assert_status(run(iommu, pviommu_op_lookup_gfn(0, GFN + 15, 0)),
+                  XEN_IOMMU_ENOENT);
+
+    op = pviommu_op_lookup_gfn(ctx, GFN + 7, 0);
+    assert_status(pviommu_op(iommu, &op), 0);
+    g_assert_cmphex(le64_to_cpu(op.u.lookup.bfn), ==, BFN - 98);
+    assert_status(run(iommu, pviommu_op_lookup_gfn(ctx, GFN, 0)),
+                  XEN_IOMMU_ENOENT);
+
+    /* What is unmapped is not found, flushed or not. */
+    assert_status(pviommu_unmap(iommu, 0, BFN + 7, 1), 0);
+    op = pviommu_op_lookup_gfn(0, GFN + 7, 0);
+    assert_status(pviommu_op(iommu, &op), 0);
+    g_assert_cmphex(le64_to_cpu(op.u.lookup.bfn), ==, BFN + 102);
+    pviommu_assert_unmapped(iommu, 0, BFN + 7);
+
+    assert_status(run(iommu, pviommu_op_lookup_bfn(77, BFN)),
+                  XEN_IOMMU_ENOENT);
+    assert_status(run(iommu, pviommu_op_lookup_gfn(77, GFN, 0)),
+                  XEN_IOMMU_ENOENT);
+    pviommu_quit(iommu);
+}
+
+static void test_unknown_op(void)
+{
+    static const uint16_t codes[] = { 0, 12, 31, 32, 33, 0x102, 0xffff };
+    QXenPVIOMMU *iommu = start(NULL);
+
+    for (unsigned i = 0; i < ARRAY_SIZE(codes); i++) {
+        struct xen_iommu_op op = pviommu_op_query_caps();
+
+        op.op = cpu_to_le16(codes[i]);
+        assert_status(pviommu_op(iommu, &op), XEN_IOMMU_EOPNOTSUPP);
+    }
+    pviommu_quit(iommu);
+}
+
+/* Bits that must be zero: all of them, in all operations. */
+static void test_pads(void)
+{
+    QXenPVIOMMU *iommu = start(NULL);
+    const uint16_t ctx = pviommu_alloc_context(iommu);
+    const struct {
+        struct xen_iommu_op op;
+        /* Where zeroes must be: offsets in the operation. */
+        struct {
+            uint8_t from, to;
+        } zero[2];
+    } cases[] = {
+        { pviommu_op_query_reserved(0, 1, RANGES_ADDR),
+          { { 12, 16 }, { 30, 32 } } },
+        { pviommu_op_unmap(0, BFN, 1), { { 16, 26 } } },
+        { pviommu_op_flush(0, BFN, 1), { { 16, 26 } } },
+        { pviommu_op_lookup_bfn(0, BFN), { { 16, 26 }, { 28, 32 } } },
+        { pviommu_op_lookup_gfn(0, GFN, 0), { { 24, 26 }, { 28, 32 } } },
+        { pviommu_op_alloc(), { { 8, 32 } } },
+        { pviommu_op_free(ctx), { { 10, 32 } } },
+        { pviommu_op_attach(PVIOMMU_SLOT << 3, ctx), { { 14, 32 } } },
+        { pviommu_op_enable(), { { 8, 32 } } },
+    };
+
+    for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+        for (unsigned z = 0; z < 2; z++) {
+            for (unsigned b = cases[i].zero[z].from; b < cases[i].zero[z].to;
+                 b++) {
+                struct xen_iommu_op op = cases[i].op;
+
+                ((uint8_t *)&op)[b] = 0x80;
+                assert_status(pviommu_op(iommu, &op), XEN_IOMMU_EINVAL);
+            }
+        }
+    }
+    /* None of it did anything. */
+    g_assert_true(pviommu_identity(iommu));
+    assert_status(pviommu_free_context(iommu, ctx), 0);
+    pviommu_quit(iommu);
+}
+
+static void test_flags(void)
+{
+    QXenPVIOMMU *iommu = start(NULL);
+    const struct {
+        struct xen_iommu_op op;
+        uint16_t valid;
+    } cases[] = {
+        { pviommu_op_query_reserved(0, 1, RANGES_ADDR),
+          XEN_IOMMUOP_query_reserved_device },
+        { pviommu_op_map(0, BFN, GFN, 1, 0), XEN_IOMMUOP_map_readonly },
+        { pviommu_op_unmap(0, BFN, 1), 0 },
+        { pviommu_op_flush(0, BFN, 1), 0 },
+        { pviommu_op_query_caps(), 0 },
+        { pviommu_op_lookup_bfn(0, BFN), 0 },
+        { pviommu_op_lookup_gfn(0, GFN, 0), 0 },
+        { pviommu_op_alloc(), 0 },
+        { pviommu_op_free(1), 0 },
+        { pviommu_op_attach(PVIOMMU_SLOT << 3, 0), 0 },
+        { pviommu_op_enable(), 0 },
+    };
+
+    for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+        for (unsigned bit = 0; bit < 16; bit++) {
+            struct xen_iommu_op op = cases[i].op;
+
+            if (cases[i].valid & (1u << bit)) {
+                continue;
+            }
+            op.flags = cpu_to_le16(cases[i].valid | (1u << bit));
+            assert_status(pviommu_op(iommu, &op), XEN_IOMMU_EINVAL);
+        }
+    }
+    g_assert_true(pviommu_identity(iommu));
+    pviommu_assert_frames(iommu, 0, 0);
+    pviommu_quit(iommu);
+}
+
+/* What was not accepted is the interface of 2018. */
+static void test_features(void)
+{
+    QXenPVIOMMU *iommu = pviommu_start("q35", NULL, NULL);
+    const struct {
+        struct xen_iommu_op op;
+        uint64_t feature;
+    } cases[] = {
+        { pviommu_op_map(0, BFN, GFN, 1, 0), XEN_IOMMU_FEATURE_RANGES },
+        { pviommu_op_map(1, BFN, GFN, 0, 0), XEN_IOMMU_FEATURE_CONTEXTS },
+        { pviommu_op_unmap(0, BFN, 1), XEN_IOMMU_FEATURE_RANGES },
+        { pviommu_op_unmap(1, BFN, 0), XEN_IOMMU_FEATURE_CONTEXTS },
+        { pviommu_op_flush(0, BFN, 1), XEN_IOMMU_FEATURE_RANGES },
+        { pviommu_op_flush(1, BFN, 0), XEN_IOMMU_FEATURE_CONTEXTS },
+        { pviommu_op_flush(1, XEN_IOMMU_FLUSH_ALL, 0),
+          XEN_IOMMU_FEATURE_CONTEXTS },
+        { pviommu_op_query_reserved(1, 1, RANGES_ADDR),
+          XEN_IOMMU_FEATURE_CONTEXTS },
+        { pviommu_op_lookup_bfn(0, BFN), XEN_IOMMU_FEATURE_LOOKUP },
+        { pviommu_op_lookup_gfn(0, GFN, 0), XEN_IOMMU_FEATURE_LOOKUP },
+        { pviommu_op_alloc(), XEN_IOMMU_FEATURE_CONTEXTS },
+        { pviommu_op_free(1), XEN_IOMMU_FEATURE_CONTEXTS },
+        { pviommu_op_attach(PVIOMMU_SLOT << 3, 0),
+          XEN_IOMMU_FEATURE_CONTEXTS },
+    };
+
+    for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+        struct xen_iommu_op op = cases[i].op;
+
+        pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL & ~cases[i].feature);
+        assert_status(pviommu_op(iommu, &op), XEN_IOMMU_EINVAL);
+    }
+    g_assert_true(pviommu_identity(iommu));
+
+    /* With it, it is another answer. */
+    for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+        struct xen_iommu_op op = cases[i].op;
+
+        pviommu_accept(iommu, cases[i].feature);
+        g_assert_cmpint(pviommu_op(iommu, &op), !=, -XEN_IOMMU_EINVAL);
+    }
+
+    /* And 2018 works without any. */
+    pviommu_reset(iommu);
+    assert_status(pviommu_map(iommu, 0, BFN, GFN, 0, RO), 0);
+    pviommu_assert_frames(iommu, 1, 0);
+    assert_status(pviommu_unmap(iommu, 0, BFN, 0), 0);
+    pviommu_assert_frames(iommu, 0, 1);
+    assert_status(pviommu_flush(iommu, 0, BFN, 0), 0);
+    pviommu_assert_frames(iommu, 0, 0);
+    assert_status(pviommu_flush_all(iommu, 0), 0);
+    assert_status(pviommu_enable(iommu), 0);
+    pviommu_quit(iommu);
+}
+
+static void test_out_of_range(void)
+{
+    QXenPVIOMMU *iommu = start("bfn-bits=30");
+    const uint64_t end = 1ull << 30;
+    const struct {
+        uint64_t start;
+        uint32_t nr;
+    } bfns[] = {
+        { end, 1 }, { end, 0 }, { end - 1, 2 }, { end - 5, 6 },
+        { 1ull << 52, 1 }, { UINT64_MAX, 1 }, { UINT64_MAX, 2 },
+        { UINT64_MAX - 1, 4 }, { 1ull << 63, 1 }, { 1, UINT32_MAX },
+    }, gfns[] = {
+        { 1ull << 52, 1 }, { (1ull << 52) - 1, 2 }, { UINT64_MAX, 1 },
+        { UINT64_MAX, 0 }, { UINT64_MAX, 2 }, { UINT64_MAX - 7, 16 },
+        { 1ull << 63, 1 },
+    };
+
+    for (unsigned i = 0; i < ARRAY_SIZE(bfns); i++) {
+        assert_status(pviommu_map(iommu, 0, bfns[i].start, GFN, bfns[i].nr, 0),
+                      XEN_IOMMU_EINVAL);
+        assert_status(pviommu_unmap(iommu, 0, bfns[i].start, bfns[i].nr),
+                      XEN_IOMMU_EINVAL);
+        /* This one is the whole context. */
+        if (bfns[i].start != XEN_IOMMU_FLUSH_ALL || bfns[i].nr) {
+            assert_status(pviommu_flush(iommu, 0, bfns[i].start, bfns[i].nr),
+                          XEN_IOMMU_EINVAL);
+        }
+        if (bfns[i].start >= end) {
+            assert_status(run(iommu, pviommu_op_lookup_bfn(0, bfns[i].start)),
+                          XEN_IOMMU_EINVAL);
+            assert_status(run(iommu, pviommu_op_lookup_gfn(0, GFN,
+                                                           bfns[i].start)),
+                          XEN_IOMMU_EINVAL);
+        }
+    }
+    for (unsigned i = 0; i < ARRAY_SIZE(gfns); i++) {
+        assert_status(pviommu_map(iommu, 0, BFN, gfns[i].start, gfns[i].nr, 0),
+                      XEN_IOMMU_EINVAL);
+    }
+    assert_status(run(iommu, pviommu_op_lookup_gfn(0, UINT64_MAX, 0)),
+                  XEN_IOMMU_EINVAL);
+    g_assert_true(pviommu_identity(iommu));
+    pviommu_assert_frames(iommu, 0, 0);
+
+    assert_status(pviommu_map(iommu, 0, end - 2, GFN, 2, 0), 0);
+    assert_status(pviommu_unmap(iommu, 0, end - 2, 2), 0);
+    assert_status(pviommu_flush(iommu, 0, end - 2, 2), 0);
+    pviommu_quit(iommu);
+}
+
+static void test_no_control(const void *machine)
+{
+    QXenPVIOMMU *iommu = pviommu_start(machine, "control=off", NULL);
+    struct xen_iommu_op ops[] = {
+        pviommu_op_query_reserved(0, 1, RANGES_ADDR),
+        pviommu_op_map(0, BFN, GFN, 0, 0),
+        pviommu_op_unmap(0, BFN, 0),
+        pviommu_op_flush(0, BFN, 0),
+        pviommu_op_lookup_bfn(0, BFN),
+        pviommu_op_lookup_gfn(0, GFN, 0),
+        pviommu_op_alloc(),
+        pviommu_op_free(1),
+        pviommu_op_attach(PVIOMMU_SLOT << 3, 0),
+        pviommu_op_enable(),
+    };
+    struct xen_iommu_op op = pviommu_op_query_caps();
+
+    pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
+    pviommu_run(iommu, ops, ARRAY_SIZE(ops));
+    for (unsigned i = 0; i < ARRAY_SIZE(ops); i++) {
+        assert_status(pviommu_status(&ops[i]), XEN_IOMMU_EACCES);
+    }
+    assert_status(pviommu_op(iommu, &op), 0);
+    g_assert_cmphex(op.u.query_caps.state, ==, XEN_IOMMU_STATE_identity);
+    g_assert_cmphex(pviommu_readl(iommu, XEN_PVIOMMU_REG_STATE), ==,
+                    XEN_IOMMU_STATE_identity);
+    pviommu_quit(iommu);
+}
+
+static void test_domid(void)
+{
+    static const uint16_t domids[] = { 0, 1, 0x7fef, 0x7ff1, 0x7ff4, 0xffff };
+    QXenPVIOMMU *iommu = start(NULL);
+
+    for (unsigned i = 0; i < ARRAY_SIZE(domids); i++) {
+        struct xen_iommu_op op = pviommu_op_map(0, BFN, GFN, 1, 0);
+
+        op.u.map.domid = cpu_to_le16(domids[i]);
+        assert_status(pviommu_op(iommu, &op), XEN_IOMMU_ESRCH);
+    }
+    pviommu_assert_frames(iommu, 0, 0);
+    pviommu_quit(iommu);
+}
+
+/* What is at a GFN: nothing, registers, ROM, RAM. */
+static void test_gfn_kinds(const void *machine)
+{
+    QXenPVIOMMU *iommu = pviommu_start(machine, NULL, NULL);
+    uint64_t bar_gfn = iommu->bar.addr / PVIOMMU_PAGE;
+
+    pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
+    assert_status(pviommu_map(iommu, 0, BFN, PVIOMMU_RAM_GFNS, 1, 0),
+                  XEN_IOMMU_ENOENT);
+    assert_status(pviommu_map(iommu, 0, BFN, PVIOMMU_RAM_GFNS, 1, RO),
+                  XEN_IOMMU_ENOENT);
+    assert_status(pviommu_map(iommu, 0, BFN, 0x1000000, 1, 0),
+                  XEN_IOMMU_ENOENT);
+    assert_status(pviommu_map(iommu, 0, BFN, PVIOMMU_RAM_GFNS - 3, 4, 0),
+                  XEN_IOMMU_ENOENT);
+
+    assert_status(pviommu_map(iommu, 0, BFN, bar_gfn, 1, 0), XEN_IOMMU_EPERM);
+    assert_status(pviommu_map(iommu, 0, BFN, bar_gfn + 2, 1, RO),
+                  XEN_IOMMU_EPERM);
+    /* The interrupt controllers. */
+    assert_status(pviommu_map(iommu, 0, BFN, 0xfec00, 1, 0), XEN_IOMMU_EPERM);
+    assert_status(pviommu_map(iommu, 0, BFN, MSI_BFN, 1, 0), XEN_IOMMU_EPERM);
+    assert_status(pviommu_map(iommu, 0, BFN, MSI_BFN, 1, RO), XEN_IOMMU_EPERM);
+
+    assert_status(pviommu_map(iommu, 0, BFN, BIOS_GFN, 1, 0), XEN_IOMMU_EPERM);
+    assert_status(pviommu_map(iommu, 0, BFN, 0xf0, 1, 0), XEN_IOMMU_EPERM);
+    pviommu_assert_frames(iommu, 0, 0);
+    assert_status(pviommu_map(iommu, 0, BFN, BIOS_GFN, 16, RO), 0);
+    assert_status(pviommu_map(iommu, 0, BFN + 16, 0xf0, 1, RO), 0);
+    pviommu_assert_mapped(iommu, 0, BFN, BIOS_GFN, 16, RO);
+    assert_status(pviommu_map(iommu, 0, BFN + 17, 0, 0xa0, 0), 0);
+    pviommu_assert_frames(iommu, 16 + 1 + 0xa0, 0);
+
+    /* A range of RAM with ROM at its end is not all RAM. */
+    assert_status(pviommu_map(iommu, 0, BFN + 0x1000, 0xe0, 0x30, 0),
+                  XEN_IOMMU_EPERM);
+    pviommu_quit(iommu);
+}
+
+static void test_exist(void)
+{
+    QXenPVIOMMU *iommu = start(NULL);
+
+    assert_status(pviommu_map(iommu, 0, BFN, GFN, 4, 0), 0);
+    assert_status(pviommu_map(iommu, 0, BFN, GFN, 1, 0), XEN_IOMMU_EEXIST);
+    assert_status(pviommu_map(iommu, 0, BFN + 3, GFN + 100, 1, RO),
+                  XEN_IOMMU_EEXIST);
+    assert_status(pviommu_map(iommu, 0, BFN + 3, GFN + 100, 100, 0),
+                  XEN_IOMMU_EEXIST);
+    assert_status(pviommu_map(iommu, 0, BFN - 100, GFN + 100, 101, 0),
+                  XEN_IOMMU_EEXIST);
+    assert_status(pviommu_map(iommu, 0, BFN - 100, GFN + 100, 1000, 0),
+                  XEN_IOMMU_EEXIST);
+    pviommu_assert_mapped(iommu, 0, BFN, GFN, 4, 0);
+    pviommu_assert_unmapped(iommu, 0, BFN + 4);
+    pviommu_assert_unmapped(iommu, 0, BFN - 1);
+    pviommu_assert_frames(iommu, 4, 0);
+    pviommu_quit(iommu);
+}
+
+/* All of a range, or nothing of it: whatever is in the way, and where. */
+static void test_range_undone(void)
+{
+    QXenPVIOMMU *iommu = start("max-mappings=4096");
+    const struct {
+        uint64_t bfn, gfn;
+        uint32_t nr;
+        int error;
+    } cases[] = {
+        { BFN, PVIOMMU_RAM_GFNS - 512, 513, XEN_IOMMU_ENOENT },
+        { BFN, 0, 0xc1, XEN_IOMMU_EPERM },
+        { BFN, 0x60, 0x100, XEN_IOMMU_EPERM },
+        { BFN, BIOS_GFN, 16, XEN_IOMMU_EPERM },
+        { MSI_BFN - 600, GFN, 601, XEN_IOMMU_EADDRNOTAVAIL },
+        { BFN, GFN, 4097, XEN_IOMMU_ENOSPC },
+    };
+
+    for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+        assert_status(pviommu_map(iommu, 0, cases[i].bfn, cases[i].gfn,
+                                  cases[i].nr, 0), cases[i].error);
+        pviommu_assert_frames(iommu, 0, 0);
+        pviommu_assert_unmapped(iommu, 0, cases[i].bfn);
+        assert_status(run(iommu, pviommu_op_lookup_gfn(0, cases[i].gfn, 0)),
+                      XEN_IOMMU_ENOENT);
+    }
+    /* Nothing of it is in the way of what can be done. */
+    assert_status(pviommu_map(iommu, 0, BFN, GFN, 4096, 0), 0);
+    pviommu_quit(iommu);
+}
+
+static void test_max_mappings(void)
+{
+    QXenPVIOMMU *iommu = start("max-mappings=4");
+    uint16_t ctx = pviommu_alloc_context(iommu);
+
+    assert_status(pviommu_map(iommu, 0, BFN, GFN, 5, 0), XEN_IOMMU_ENOSPC);
+    assert_status(pviommu_map(iommu, 0, BFN, GFN, 3, 0), 0);
+    assert_status(pviommu_map(iommu, 0, BFN + 3, GFN, 2, 0), XEN_IOMMU_ENOSPC);
+    assert_status(pviommu_map(iommu, ctx, BFN, GFN, 1, 0), 0);
+    assert_status(pviommu_map(iommu, 0, BFN + 3, GFN, 1, 0), XEN_IOMMU_ENOSPC);
+    pviommu_assert_frames(iommu, 4, 0);
+
+    /* What awaits a flush still counts. */
+    assert_status(pviommu_unmap(iommu, 0, BFN, 1), 0);
+    assert_status(pviommu_map(iommu, 0, BFN, GFN, 1, 0), XEN_IOMMU_ENOSPC);
+    pviommu_assert_frames(iommu, 3, 1);
+    pviommu_assert_unmapped(iommu, 0, BFN);
+    assert_status(pviommu_flush(iommu, 0, BFN, 1), 0);
+    assert_status(pviommu_map(iommu, 0, BFN, GFN, 1, 0), 0);
+    assert_status(pviommu_map(iommu, 0, BFN + 3, GFN, 1, 0), XEN_IOMMU_ENOSPC);
+
+    /* A context that goes gives back what it had. */
+    assert_status(pviommu_free_context(iommu, ctx), 0);
+    assert_status(pviommu_map(iommu, 0, BFN + 3, GFN, 1, 0), 0);
+    pviommu_assert_frames(iommu, 4, 0);
+    pviommu_quit(iommu);
+}
+
+/* Many maps and unmaps of one page: its references do not underflow. */
+static void test_references(void)
+{
+    QXenPVIOMMU *iommu = start(NULL);
+    struct xen_iommu_op ops[60];
+
+    for (unsigned i = 0; i < 20; i++) {
+        ops[i] = pviommu_op_map(0, BFN + i, GFN, 1, i & 1 ? RO : 0);
+        ops[20 + i] = pviommu_op_unmap(0, BFN + i, 1);
+        ops[40 + i] = pviommu_op_unmap(0, BFN + i, 1);
+    }
+    pviommu_run(iommu, ops, ARRAY_SIZE(ops));
+    for (unsigned i = 0; i < 20; i++) {
+        assert_status(pviommu_status(&ops[i]), 0);
+        assert_status(pviommu_status(&ops[20 + i]), 0);
+        assert_status(pviommu_status(&ops[40 + i]), XEN_IOMMU_ENOENT);
+    }
+    pviommu_assert_frames(iommu, 0, 20);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_status(pviommu_flush_all(iommu, 0), 0);
+        pviommu_assert_frames(iommu, 0, 0);
+    }
+    pviommu_quit(iommu);
+}
+
+/* A page that stops being RAM is unmapped, wherever it was mapped. */
+static void test_page_goes(const void *machine)
+{
+    bool q35 = !strcmp(machine, "q35");
+    QXenPVIOMMU *iommu = pviommu_start(machine, NULL, NULL);
+    QPCIDevice *host = qpci_device_find(iommu->pci, QPCI_DEVFN(0, 0));
+    uint8_t pam0 = q35 ? 0x90 : 0x59;
+    uint16_t ctx;
+
+    pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
+    ctx = pviommu_alloc_context(iommu);
+    g_assert_nonnull(host);
+    /* 0xf0000-0xfffff: RAM. */
+    qpci_config_writeb(host, pam0, 0x30);
+    assert_status(pviommu_map(iommu, 0, BFN, 0xf0, 16, 0), 0);
+    assert_status(pviommu_map(iommu, ctx, BFN, 0xf8, 1, RO), 0);
+    assert_status(pviommu_map(iommu, 0, BFN + 16, GFN, 1, 0), 0);
+    assert_status(pviommu_unmap(iommu, 0, BFN + 15, 1), 0);
+    pviommu_assert_frames(iommu, 17, 1);
+    pviommu_assert_mapped(iommu, 0, BFN, 0xf0, 15, 0);
+
+    /* ROM again. */
+    qpci_config_writeb(host, pam0, 0);
+    pviommu_assert_unmapped(iommu, 0, BFN);
+    pviommu_assert_unmapped(iommu, 0, BFN + 14);
+    pviommu_assert_unmapped(iommu, ctx, BFN);
+    pviommu_assert_mapped(iommu, 0, BFN + 16, GFN, 1, 0);
+    pviommu_assert_frames(iommu, 1, 0);
+    g_assert_cmpuint(pviommu_counter(iommu, XEN_PVIOMMU_COUNTER_INVALIDATED),
+                     ==, 16);
+    g_free(host);
+    pviommu_quit(iommu);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    pviommu_add_for_machines("op/map", test_map);
+    pviommu_add_for_machines("op/query-caps", test_query_caps);
+    pviommu_add_for_machines("op/query-reserved", test_query_reserved);
+    pviommu_add_for_machines("op/msi-window", test_msi_window);
+    pviommu_add_for_machines("op/no-control", test_no_control);
+    pviommu_add_for_machines("op/gfn-kinds", test_gfn_kinds);
+    pviommu_add_for_machines("op/page-goes", test_page_goes);
+    qtest_add_func("/xen-pviommu/op/unmap-flush", test_unmap_flush);
+    qtest_add_func("/xen-pviommu/op/unmap-across-maps",
+                   test_unmap_across_maps);
+    qtest_add_func("/xen-pviommu/op/unmap-large", test_unmap_large);
+    qtest_add_func("/xen-pviommu/op/query-reserved-errors",
+                   test_query_reserved_errors);
+    qtest_add_func("/xen-pviommu/op/reserved-regions", test_reserved_regions);
+    qtest_add_func("/xen-pviommu/op/many-reserved-regions",
+                   test_many_reserved_regions);
+    qtest_add_func("/xen-pviommu/op/lookup", test_lookup);
+    qtest_add_func("/xen-pviommu/op/unknown-op", test_unknown_op);
+    qtest_add_func("/xen-pviommu/op/pads", test_pads);
+    qtest_add_func("/xen-pviommu/op/flags", test_flags);
+    qtest_add_func("/xen-pviommu/op/features", test_features);
+    qtest_add_func("/xen-pviommu/op/out-of-range", test_out_of_range);
+    qtest_add_func("/xen-pviommu/op/domid", test_domid);
+    qtest_add_func("/xen-pviommu/op/exist", test_exist);
+    qtest_add_func("/xen-pviommu/op/range-undone", test_range_undone);
+    qtest_add_func("/xen-pviommu/op/max-mappings", test_max_mappings);
+    qtest_add_func("/xen-pviommu/op/references", test_references);
+    return g_test_run();
+}

@@ -1,0 +1,1378 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * iommu_op: each operation and each error, then all of them at random, against
+ * the model in pviommu-model.c
+ *
+ * XEN_PVIOMMU_TEST_OPS: how many operations the random test runs
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/bswap.h"
+#include "qemu/log.h"
+#include "pviommu-model.h"
+#include "test-rcu-barrier.h"
+
+#define RANDOM_OPS 200000
+
+#define RO XEN_IOMMUOP_map_readonly
+
+/* Without the RANGES feature, or for one page: 0 */
+static int do_map(Bench *b, uint16_t ctx, uint64_t bfn, uint64_t gfn,
+                  uint32_t nr, uint16_t flags)
+{
+    struct xen_iommu_op op = {
+        .op = cpu_to_le16(XEN_IOMMUOP_map),
+        .flags = cpu_to_le16(flags),
+        .u.map = {
+            .bfn = cpu_to_le64(bfn),
+            .gfn = cpu_to_le64(gfn),
+            .domid = cpu_to_le16(DOMID_SELF),
+            .ctx = cpu_to_le16(ctx),
+            .nr_frames = cpu_to_le32(nr),
+        },
+    };
+
+    return bench_op(b, &op);
+}
+
+static int do_unmap(Bench *b, uint16_t ctx, uint64_t bfn, uint32_t nr)
+{
+    struct xen_iommu_op op = {
+        .op = cpu_to_le16(XEN_IOMMUOP_unmap),
+        .u.unmap = {
+            .bfn = cpu_to_le64(bfn),
+            .ctx = cpu_to_le16(ctx),
+            .nr_frames = cpu_to_le32(nr),
+        },
+    };
+
+    return bench_op(b, &op);
+}
+
+static int do_flush(Bench *b, uint16_t ctx, uint64_t bfn, uint32_t nr)
+{
+    struct xen_iommu_op op = {
+        .op = cpu_to_le16(XEN_IOMMUOP_flush),
+        .u.flush = {
+            .bfn = cpu_to_le64(bfn),
+            .ctx = cpu_to_le16(ctx),
+            .nr_frames = cpu_to_le32(nr),
+        },
+    };
+
+    return bench_op(b, &op);
+}
+
+static int do_flush_all(Bench *b, uint16_t ctx)
+{
+    return do_flush(b, ctx, XEN_IOMMU_FLUSH_ALL, 0);
+}
+
+static int do_lookup(Bench *b, uint16_t code, uint16_t ctx, uint64_t bfn,
+                     uint64_t gfn, struct xen_iommu_op *op)
+{
+    *op = (struct xen_iommu_op) {
+        .op = cpu_to_le16(code),
+        .u.lookup = {
+            .bfn = cpu_to_le64(bfn),
+            .gfn = cpu_to_le64(gfn),
+            .ctx = cpu_to_le16(ctx),
+        },
+    };
+    return bench_op(b, op);
+}
+
+static int do_alloc(Bench *b, uint16_t *ctx)
+{
+    struct xen_iommu_op op = {
+        .op = cpu_to_le16(XEN_IOMMUOP_alloc_context),
+    };
+    int ret = bench_op(b, &op);
+
+    *ctx = le16_to_cpu(op.u.context.ctx);
+    return ret;
+}
+
+static int do_free(Bench *b, uint16_t ctx)
+{
+    struct xen_iommu_op op = {
+        .op = cpu_to_le16(XEN_IOMMUOP_free_context),
+        .u.context.ctx = cpu_to_le16(ctx),
+    };
+
+    return bench_op(b, &op);
+}
+
+static int do_attach(Bench *b, uint32_t sbdf, uint16_t ctx)
+{
+    struct xen_iommu_op op = {
+        .op = cpu_to_le16(XEN_IOMMUOP_attach_device),
+        .u.attach_device = {
+            .sbdf = cpu_to_le32(sbdf),
+            .ctx = cpu_to_le16(ctx),
+        },
+    };
+
+    return bench_op(b, &op);
+}
+
+static int do_enable(Bench *b)
+{
+    struct xen_iommu_op op = { .op = cpu_to_le16(XEN_IOMMUOP_enable) };
+
+    return bench_op(b, &op);
+}
+
+static int do_query_reserved(Bench *b, uint16_t flags, uint32_t sbdf,
+                             uint16_t ctx, uint64_t addr, uint32_t room,
+                             uint32_t *nr)
+{
+    struct xen_iommu_op op = {
+        .op = cpu_to_le16(XEN_IOMMUOP_query_reserved),
+        .flags = cpu_to_le16(flags),
+        .u.query_reserved = {
+            .nr_entries = cpu_to_le32(room),
+            .ranges = cpu_to_le64(addr),
+            .sbdf = cpu_to_le32(sbdf),
+            .ctx = cpu_to_le16(ctx),
+        },
+    };
+    int ret = bench_op(b, &op);
+
+    *nr = le32_to_cpu(op.u.query_reserved.nr_entries);
+    return ret;
+}
+
+static uint64_t refs(const Bench *b, uint64_t gfn)
+{
+    return b->backend.ro[gfn] + b->backend.rw[gfn];
+}
+
+static const BenchConfig small = {
+    .bfn_bits = 12,
+    .max_contexts = 4,
+    .max_mappings = 10000,
+    .premap = true,
+};
+
+static const BenchConfig large = {
+    .bfn_bits = 40,
+    .max_contexts = 4,
+    .max_mappings = 1ull << 40,
+};
+
+#define OK(call) g_assert_cmpint(call, ==, 0)
+#define FAILS(error, call) g_assert_cmpint(call, ==, -XEN_IOMMU_##error)
+
+static void test_unknown(void)
+{
+    static const uint16_t codes[] = { 0, 12, 31, 32, 33, 43, 255, 256, 0xffff };
+    BenchConfig config = small;
+    struct xen_iommu_op op;
+    Bench *b = bench_new(&config);
+
+    for (int i = 0; i < ARRAY_SIZE(codes); i++) {
+        op = (struct xen_iommu_op) { .op = cpu_to_le16(codes[i]) };
+        FAILS(EOPNOTSUPP, bench_op(b, &op));
+    }
+    bench_free(b);
+
+    /* What the backend cannot do, before anything else */
+    config.ops = ~(1u << XEN_IOMMUOP_map | 1u << XEN_IOMMUOP_alloc_context);
+    config.no_control = true;
+    b = bench_new(&config);
+    FAILS(EOPNOTSUPP, do_map(b, 9, 0, 0, 7, 0xffff));
+    op = (struct xen_iommu_op) {
+        .op = cpu_to_le16(XEN_IOMMUOP_alloc_context),
+    };
+    FAILS(EOPNOTSUPP, bench_op(b, &op));
+    op = (struct xen_iommu_op) { .op = cpu_to_le16(XEN_IOMMUOP_query_caps) };
+    OK(bench_op(b, &op));
+    g_assert_cmphex(le32_to_cpu(op.u.query_caps.ops), ==, 0xefa);
+    bench_free(b);
+}
+
+static void test_control(void)
+{
+    BenchConfig config = small;
+    Bench *b;
+
+    config.no_control = true;
+    b = bench_new(&config);
+    for (uint16_t code = 1; code <= XEN_IOMMUOP_enable; code++) {
+        struct xen_iommu_op op = { .op = cpu_to_le16(code) };
+
+        if (code == XEN_IOMMUOP_query_caps) {
+            /* Also with no feature, and with anything in it */
+            b->core.accepted = 0;
+            memset(&op.u, 0xff, sizeof(op.u));
+            OK(bench_op(b, &op));
+            g_assert_cmphex(op.u.query_caps.state, ==,
+                            XEN_IOMMU_STATE_identity);
+            b->core.accepted = XEN_IOMMU_FEATURES_ALL;
+        } else {
+            FAILS(EACCES, bench_op(b, &op));
+            op.flags = 0xffff;
+            FAILS(EACCES, bench_op(b, &op));
+        }
+    }
+    g_assert_true(b->core.identity);
+    bench_free(b);
+}
+
+/* Operations that succeed, into which one wrong bit is put */
+static struct xen_iommu_op good_op(unsigned code)
+{
+    struct xen_iommu_op op = { .op = cpu_to_le16(code) };
+
+    switch (code) {
+    case XEN_IOMMUOP_map:
+        op.u.map.bfn = cpu_to_le64(100);
+        op.u.map.gfn = cpu_to_le64(300);
+        op.u.map.domid = cpu_to_le16(DOMID_SELF);
+        break;
+    case XEN_IOMMUOP_unmap:
+    case XEN_IOMMUOP_lookup_bfn:
+        op.u.map.bfn = cpu_to_le64(10);
+        break;
+    case XEN_IOMMUOP_lookup_gfn:
+        op.u.lookup.gfn = cpu_to_le64(310);
+        break;
+    case XEN_IOMMUOP_free_context:
+        op.u.context.ctx = cpu_to_le16(1);
+        break;
+    }
+    return op;
+}
+
+static Bench *good_bench(void)
+{
+    Bench *b = bench_new(&small);
+    uint16_t ctx;
+
+    OK(do_map(b, 0, 10, 310, 4, 0));
+    OK(do_alloc(b, &ctx));
+    g_assert_cmpuint(ctx, ==, 1);
+    return b;
+}
+
+static void test_pads(void)
+{
+    static const struct {
+        uint8_t code;
+        uint8_t first, end;     /* bytes of u */
+    } pads[] = {
+        { XEN_IOMMUOP_query_reserved, 4, 8 },
+        { XEN_IOMMUOP_query_reserved, 16, 20 }, /* sbdf, without its flag */
+        { XEN_IOMMUOP_query_reserved, 22, 24 },
+        { XEN_IOMMUOP_unmap, 8, 18 },
+        { XEN_IOMMUOP_flush, 8, 18 },
+        { XEN_IOMMUOP_lookup_bfn, 8, 18 },
+        { XEN_IOMMUOP_lookup_bfn, 20, 24 },
+        { XEN_IOMMUOP_lookup_gfn, 16, 18 },
+        { XEN_IOMMUOP_lookup_gfn, 20, 24 },
+        { XEN_IOMMUOP_alloc_context, 0, 24 },
+        { XEN_IOMMUOP_free_context, 2, 24 },
+        { XEN_IOMMUOP_attach_device, 6, 24 },
+        { XEN_IOMMUOP_enable, 0, 24 },
+    };
+
+    for (int i = 0; i < ARRAY_SIZE(pads); i++) {
+        for (unsigned bit = pads[i].first * 8; bit < pads[i].end * 8; bit++) {
+            Bench *b = good_bench();
+            struct xen_iommu_op op = good_op(pads[i].code);
+
+            ((uint8_t *)&op.u)[bit / 8] |= 1 << (bit % 8);
+            FAILS(EINVAL, bench_op(b, &op));
+            bench_free(b);
+        }
+    }
+    for (unsigned code = 1; code <= XEN_IOMMUOP_enable; code++) {
+        Bench *b = good_bench();
+        struct xen_iommu_op op;
+
+        for (unsigned bit = 0; bit < 16; bit++) {
+            if (bit || (code != XEN_IOMMUOP_map &&
+                        code != XEN_IOMMUOP_query_reserved)) {
+                op = good_op(code);
+                op.flags = cpu_to_le16(1u << bit);
+                FAILS(EINVAL, bench_op(b, &op));
+            }
+        }
+        op = good_op(code);
+        /* What was in status before does not matter. */
+        op.status = -1;
+        OK(bench_op(b, &op));
+        bench_free(b);
+    }
+}
+
+static void test_features(void)
+{
+    Bench *b = bench_new(&small);
+    struct xen_iommu_op op;
+    uint16_t ctx;
+    uint32_t nr;
+
+    b->core.accepted = XEN_IOMMU_FEATURES_ALL & ~XEN_IOMMU_FEATURE_RANGES;
+    FAILS(EINVAL, do_map(b, 0, 1, 1, 1, 0));
+    FAILS(EINVAL, do_map(b, 0, 1, 1, 2, 0));
+    OK(do_map(b, 0, 1, 1, 0, 0));
+    FAILS(EINVAL, do_unmap(b, 0, 1, 1));
+    OK(do_unmap(b, 0, 1, 0));
+    FAILS(EINVAL, do_flush(b, 0, 1, 1));
+    OK(do_flush(b, 0, 1, 0));
+    g_assert_cmpuint(refs(b, 1), ==, 0);
+    OK(do_flush_all(b, 0));
+
+    b->core.accepted = XEN_IOMMU_FEATURES_ALL & ~XEN_IOMMU_FEATURE_CONTEXTS;
+    FAILS(EINVAL, do_map(b, 1, 1, 1, 1, 0));
+    FAILS(EINVAL, do_unmap(b, 1, 1, 1));
+    FAILS(EINVAL, do_flush(b, 1, 1, 1));
+    FAILS(EINVAL, do_flush_all(b, 1));
+    FAILS(EINVAL, do_lookup(b, XEN_IOMMUOP_lookup_bfn, 1, 1, 0, &op));
+    FAILS(EINVAL, do_lookup(b, XEN_IOMMUOP_lookup_gfn, 1, 1, 0, &op));
+    FAILS(EINVAL, do_alloc(b, &ctx));
+    FAILS(EINVAL, do_free(b, 1));
+    FAILS(EINVAL, do_attach(b, b->dev[0].sbdf, 0));
+    FAILS(EINVAL, do_query_reserved(b, 0, 0, 1, STORE_BASE, 10, &nr));
+    FAILS(EINVAL, do_query_reserved(b, 1, 0, 0, STORE_BASE, 10, &nr));
+    OK(do_query_reserved(b, 0, 0, 0, STORE_BASE, 10, &nr));
+
+    b->core.accepted = XEN_IOMMU_FEATURES_ALL & ~XEN_IOMMU_FEATURE_LOOKUP;
+    FAILS(EINVAL, do_lookup(b, XEN_IOMMUOP_lookup_bfn, 0, 1, 0, &op));
+    FAILS(EINVAL, do_lookup(b, XEN_IOMMUOP_lookup_gfn, 0, 1, 0, &op));
+    bench_free(b);
+}
+
+static void test_ranges(void)
+{
+    uint64_t limit = 1 << 12;
+    Bench *b = bench_new(&small);
+    struct xen_iommu_op op;
+
+    b->backend.huge = true;
+    FAILS(EINVAL, do_map(b, 0, limit, 1, 0, 0));
+    FAILS(EINVAL, do_map(b, 0, limit - 1, 1, 2, 0));
+    FAILS(EINVAL, do_map(b, 0, 1, 1, UINT32_MAX, 0));
+    FAILS(EINVAL, do_map(b, 0, UINT64_MAX, 1, 0, 0));
+    FAILS(EINVAL, do_map(b, 0, UINT64_MAX, 1, 2, 0));
+    FAILS(EINVAL, do_map(b, 0, UINT64_MAX - 1, 1, UINT32_MAX, 0));
+    FAILS(EINVAL, do_map(b, 0, 1ull << 52, 1, 0, 0));
+    FAILS(EINVAL, do_map(b, 0, 1, 1ull << 40, 0, 0));
+    FAILS(EINVAL, do_map(b, 0, 1, (1ull << 40) - 1, 2, 0));
+    FAILS(EINVAL, do_map(b, 0, 1, UINT64_MAX, 0, 0));
+    FAILS(EINVAL, do_map(b, 0, 1, UINT64_MAX, 2, 0));
+    FAILS(EINVAL, do_unmap(b, 0, limit, 0));
+    FAILS(EINVAL, do_unmap(b, 0, limit - 1, 2));
+    FAILS(EINVAL, do_unmap(b, 0, UINT64_MAX, 0));
+    FAILS(EINVAL, do_unmap(b, 0, UINT64_MAX, 2));
+    FAILS(EINVAL, do_flush(b, 0, limit, 0));
+    FAILS(EINVAL, do_flush(b, 0, limit - 1, 2));
+    FAILS(EINVAL, do_flush(b, 0, 0, limit + 1));
+    FAILS(EINVAL, do_flush(b, 0, UINT64_MAX, 1));
+    FAILS(EINVAL, do_flush(b, 0, UINT64_MAX - 1, 0));
+    FAILS(EINVAL, do_lookup(b, XEN_IOMMUOP_lookup_bfn, 0, limit, 0, &op));
+    FAILS(EINVAL, do_lookup(b, XEN_IOMMUOP_lookup_gfn, 0, limit, 0, &op));
+    FAILS(EINVAL, do_lookup(b, XEN_IOMMUOP_lookup_gfn, 0, 0, 1ull << 40, &op));
+    /* None of them was good enough to pull the big switch. */
+    g_assert_true(b->core.identity);
+
+    b->backend.huge = false;
+    OK(do_map(b, 0, limit - 1, 1, 0, 0));
+    OK(do_map(b, 0, limit - 2, 1, 1, 0));
+    OK(do_flush(b, 0, 0, limit));
+    OK(do_unmap(b, 0, limit - 2, 2));
+    OK(do_flush(b, 0, limit - 1, 0));
+    g_assert_cmpuint(b->core.pending_frames, ==, 1);
+    bench_free(b);
+}
+
+static void test_pages(void)
+{
+    Bench *b = bench_new(&small);
+    struct xen_iommu_op op = good_op(XEN_IOMMUOP_map);
+
+    op.u.map.domid = cpu_to_le16(DOMID_FOREIGN);
+    FAILS(EPERM, bench_op(b, &op));
+    op.u.map.domid = cpu_to_le16(DOMID_FOREIGN + 1);
+    FAILS(ESRCH, bench_op(b, &op));
+    op.u.map.domid = 0;
+    FAILS(ESRCH, bench_op(b, &op));
+
+    FAILS(ENOENT, do_map(b, 0, 1, 3000, 0, 0));
+    FAILS(ENOENT, do_map(b, 0, 1, (1ull << 40) - 1, 0, 0));
+    FAILS(ENOENT, do_map(b, 0, 1, 2999, 2, 0));
+    FAILS(EPERM, do_map(b, 0, 1, 160, 0, 0));
+    FAILS(EPERM, do_map(b, 0, 1, 160, 0, RO));
+    FAILS(EPERM, do_map(b, 0, 1, 150, 20, 0));
+    FAILS(EPERM, do_map(b, 0, 1, 200, 0, 0));
+    FAILS(EPERM, do_map(b, 0, 1, 250, 10, 0));
+    OK(do_map(b, 0, 1, 250, 10, RO));
+    g_assert_cmpuint(b->core.mapped_frames, ==, 10);
+
+    b->backend.kind[500] = KIND_PAGED;
+    b->backend.kind[505] = KIND_PAGED;
+    FAILS(EAGAIN, do_map(b, 0, 100, 495, 20, 0));
+    FAILS(EAGAIN, do_map(b, 0, 100, 495, 20, 0));
+    g_assert_cmpuint(refs(b, 495), ==, 0);
+    OK(do_map(b, 0, 100, 495, 20, 0));
+    g_assert_cmpuint(b->backend.rw[495], ==, 1);
+    g_assert_cmpuint(b->backend.ro[495], ==, 0);
+    g_assert_cmpuint(b->backend.ro[250], ==, 1);
+    g_assert_cmpuint(b->backend.rw[250], ==, 0);
+    bench_free(b);
+}
+
+static void test_map(void)
+{
+    Bench *b = bench_new(&small);
+
+    OK(do_map(b, 0, 10, 310, 10, 0));
+    /* All or nothing */
+    FAILS(EEXIST, do_map(b, 0, 10, 310, 0, 0));
+    FAILS(EEXIST, do_map(b, 0, 5, 305, 6, 0));
+    FAILS(EEXIST, do_map(b, 0, 19, 305, 600, 0));
+    FAILS(EEXIST, do_map(b, 0, 0, 305, 100, RO));
+    g_assert_cmpuint(b->backend.total, ==, 10);
+    /* The same page again, elsewhere */
+    OK(do_map(b, 0, 20, 310, 10, RO));
+    g_assert_cmpuint(refs(b, 310), ==, 2);
+
+    /* One map, several unmaps */
+    OK(do_unmap(b, 0, 12, 1));
+    FAILS(ENOENT, do_unmap(b, 0, 12, 1));
+    FAILS(ENOENT, do_unmap(b, 0, 10, 10));
+    FAILS(ENOENT, do_unmap(b, 0, 9, 2));
+    FAILS(ENOENT, do_unmap(b, 0, 29, 2));
+    FAILS(ENOENT, do_unmap(b, 0, 3000, 0));
+    g_assert_cmpuint(b->core.mapped_frames, ==, 19);
+    /* Several maps, one unmap */
+    OK(do_unmap(b, 0, 15, 10));
+    OK(do_unmap(b, 0, 10, 2));
+    g_assert_cmpuint(b->core.pending_frames, ==, 13);
+    bench_check(b);
+    OK(do_flush_all(b, 0));
+    g_assert_cmpuint(b->backend.total, ==, 7);
+    /* No reference is dropped twice. */
+    FAILS(ENOENT, do_unmap(b, 0, 12, 1));
+    OK(do_flush_all(b, 0));
+    g_assert_cmpuint(b->backend.total, ==, 7);
+    bench_free(b);
+}
+
+static void test_flush(void)
+{
+    Bench *b = bench_new(&small);
+    uint16_t ctx;
+
+    OK(do_alloc(b, &ctx));
+    OK(do_attach(b, b->dev[1].sbdf, ctx));
+    OK(do_map(b, 0, 100, 300, 50, 0));
+    OK(do_map(b, ctx, 100, 300, 50, 0));
+    OK(do_unmap(b, 0, 100, 50));
+    /* The device is not told, and the page stays. */
+    g_assert_cmpuint(b->unmap_calls, ==, 0);
+    g_assert_cmphex(b->dev[0].tlb[100], !=, 0);
+    g_assert_cmpuint(refs(b, 300), ==, 2);
+
+    /* Elsewhere */
+    OK(do_flush_all(b, ctx));
+    OK(do_flush(b, ctx, 100, 50));
+    OK(do_flush(b, 0, 0, 100));
+    OK(do_flush(b, 0, 150, 100));
+    g_assert_cmpuint(b->unmap_calls, ==, 0);
+    g_assert_cmpuint(b->core.pending_frames, ==, 50);
+
+    /* A part */
+    OK(do_flush(b, 0, 120, 10));
+    g_assert_cmpuint(b->core.pending_frames, ==, 40);
+    g_assert_cmphex(b->dev[0].tlb[120], ==, 0);
+    g_assert_cmphex(b->dev[1].tlb[120], !=, 0);
+    g_assert_cmpuint(refs(b, 300), ==, 2);
+    g_assert_cmpuint(refs(b, 319), ==, 2);
+    g_assert_cmpuint(refs(b, 320), ==, 1);
+    g_assert_cmpuint(refs(b, 329), ==, 1);
+    g_assert_cmpuint(refs(b, 330), ==, 2);
+
+    /* Mapped anew before the flush: the new one is not flushed away. */
+    OK(do_map(b, 0, 110, 1000, 5, RO));
+    g_assert_cmphex(b->dev[0].tlb[110], ==, frame_new(1000, true));
+    g_assert_cmpuint(refs(b, 310), ==, 2);
+    OK(do_unmap(b, 0, 110, 5));
+    OK(do_map(b, 0, 110, 1100, 5, 0));
+    g_assert_cmpuint(refs(b, 1000), ==, 1);
+    OK(do_flush_all(b, 0));
+    g_assert_cmphex(b->dev[0].tlb[110], ==, frame_new(1100, false));
+    g_assert_cmpuint(refs(b, 1000), ==, 0);
+    g_assert_cmpuint(refs(b, 310), ==, 1);
+    g_assert_cmpuint(b->core.pending_frames, ==, 0);
+    g_assert_cmpuint(b->core.mapped_frames, ==, 55);
+
+    FAILS(ENOENT, do_flush_all(b, 3));
+    FAILS(ENOENT, do_flush(b, 77, 0, 0));
+    bench_free(b);
+}
+
+static void test_limit(void)
+{
+    BenchConfig config = small;
+    Bench *b;
+
+    config.max_mappings = 100;
+    b = bench_new(&config);
+    FAILS(ENOSPC, do_map(b, 0, 0, 300, 101, 0));
+    OK(do_map(b, 0, 0, 300, 100, 0));
+    FAILS(ENOSPC, do_map(b, 0, 100, 300, 0, 0));
+    /* What waits for a flush counts. */
+    OK(do_unmap(b, 0, 50, 50));
+    FAILS(ENOSPC, do_map(b, 0, 100, 300, 0, 0));
+    OK(do_flush(b, 0, 50, 1));
+    FAILS(ENOSPC, do_map(b, 0, 100, 300, 2, 0));
+    OK(do_map(b, 0, 100, 300, 1, 0));
+    bench_free(b);
+
+    /* No room for the tables */
+    b = bench_new(&small);
+    OK(do_map(b, 0, 0, 300, 1, 0));
+    b->core.budget.max_nodes = b->core.budget.nodes + 1;
+    FAILS(ENOMEM, do_map(b, 0, 1000, 301, 10, 0));
+    g_assert_cmpuint(refs(b, 301), ==, 0);
+    g_assert_cmpuint(b->core.mapped_frames, ==, 1);
+    b->core.budget.max_nodes++;
+    OK(do_map(b, 0, 1000, 301, 10, 0));
+    bench_free(b);
+}
+
+/* Records of what waits for a flush are bounded, too. */
+static void test_pending_limit(void)
+{
+    BenchConfig config = small;
+    Bench *b;
+
+    config.bfn_bits = 14;
+    config.max_mappings = 20000;
+    b = bench_new(&config);
+    for (unsigned i = 0; i < 4100; i++) {
+        OK(do_map(b, 0, i, 300 + (i * 7) % 2000, 0, 0));
+    }
+    OK(do_map(b, 0, 8000, 300, 1000, 0));
+    for (unsigned i = 0; i < 4095; i++) {
+        OK(do_unmap(b, 0, i, 0));
+    }
+    FAILS(ENOSPC, do_unmap(b, 0, 4095, 2));
+    g_assert_cmpuint(b->core.mapped_frames, ==, 1005);
+    OK(do_unmap(b, 0, 8000, 1000));
+    FAILS(ENOSPC, do_unmap(b, 0, 4095, 1));
+    OK(do_flush(b, 0, 3, 1));
+    OK(do_unmap(b, 0, 4095, 1));
+    bench_free(b);
+}
+
+/* Parts of records are flushed: there are no more of them by that. */
+static void test_pending_split(void)
+{
+    BenchConfig config = large;
+    Bench *b;
+
+    config.max_mappings = 1 << 18;
+    b = bench_new(&config);
+    b->backend.huge = true;
+    for (unsigned i = 0; i < 4096; i++) {
+        OK(do_map(b, 0, i * 100, 10000 + i, 31, 0));
+        OK(do_unmap(b, 0, i * 100, 31));
+    }
+    g_assert_cmpuint(b->core.nr_pending_runs, ==, 4096);
+    OK(do_map(b, 0, 1 << 20, 300, 1, 0));
+    FAILS(ENOSPC, do_unmap(b, 0, 1 << 20, 0));
+    for (unsigned i = 0; i < 4096; i++) {
+        uint64_t total = b->backend.total;
+
+        OK(do_flush(b, 0, i * 100 + 15, 1));
+        g_assert_cmpuint(b->core.nr_pending_runs, <=, 4096);
+        g_assert_cmpuint(b->backend.total, <, total);
+        g_assert_cmpuint(b->backend.total, >=, total - 31);
+        g_assert_cmpuint(b->backend.total, ==,
+                         b->core.mapped_frames + b->core.pending_frames);
+    }
+    g_assert_cmpuint(b->core.mapped_frames, ==, 1);
+    OK(do_flush_all(b, 0));
+    g_assert_cmpuint(b->backend.total, ==, 1);
+    OK(do_unmap(b, 0, 1 << 20, 0));
+    bench_free(b);
+}
+
+/* A context with very much in it takes several attempts. */
+static void test_free_much(void)
+{
+    Bench *b = bench_new(&large);
+    unsigned nr = 150000, tries = 0;
+    uint64_t total;
+    uint16_t ctx;
+    int ret;
+
+    b->backend.huge = true;
+    OK(do_alloc(b, &ctx));
+    for (unsigned i = 0; i < nr; i++) {
+        OK(do_map(b, ctx, i * 2, 10000 + i % 5000, 0, 0));
+        OK(do_map(b, 0, i * 2, 20000, 0, 0));
+    }
+    OK(do_unmap(b, ctx, 0, 0));
+    do {
+        total = b->backend.total;
+        ret = do_free(b, ctx);
+        g_assert_cmpuint(b->backend.total, <, total);
+        g_assert_cmpuint(++tries, <, 100);
+    } while (ret == -XEN_IOMMU_EAGAIN);
+    g_assert_cmpint(ret, ==, 0);
+    g_assert_cmpuint(b->backend.total, ==, nr);
+    FAILS(ENOENT, do_free(b, ctx));
+    bench_invalidate(b, 20000, 1);
+    g_assert_cmpuint(b->backend.total, ==, 0);
+    bench_free(b);
+}
+
+static void test_reserved(void)
+{
+    static const XenPVIOMMUReserved reserved[] = {
+        { 1000, 100, XEN_IOMMU_RESERVED_msi },
+        { 2000, 1, 0 },
+        /* Overlaps with both, around and between them */
+        { 900, 1200, 2 },
+        { 1050, 10, 4 },
+    };
+    BenchConfig config = small;
+    uint16_t ctx;
+    uint32_t nr;
+    Bench *b;
+
+    config.reserved = reserved;
+    config.nr_reserved = ARRAY_SIZE(reserved);
+    b = bench_new(&config);
+    bench_reserve(b, 1, 10, 5, 8);
+    bench_reserve(b, 1, 2090, 20, 16);
+    bench_reserve(b, 2, 12, 5, 32);
+
+    FAILS(EADDRNOTAVAIL, do_map(b, 0, 1000, 300, 0, 0));
+    FAILS(EADDRNOTAVAIL, do_map(b, 0, 899, 300, 2, 0));
+    FAILS(EADDRNOTAVAIL, do_map(b, 0, 2099, 300, 2, 0));
+    FAILS(EADDRNOTAVAIL, do_map(b, 0, 0, 300, 2500, 0));
+    FAILS(EADDRNOTAVAIL, do_unmap(b, 0, 1000, 1));
+    FAILS(EADDRNOTAVAIL, do_unmap(b, 0, 2050, 100));
+    FAILS(EADDRNOTAVAIL, do_map(b, 0, 16, 300, 0, 0));
+    OK(do_map(b, 0, 899, 300, 1, 0));
+    OK(do_map(b, 0, 17, 300, 1, 0));
+    OK(do_map(b, 0, 2110, 300, 1, 0));
+
+    /* 900, 1000, 1100, 2000, 2001 ... 2100 */
+    OK(do_alloc(b, &ctx));
+    OK(do_query_reserved(b, 0, 0, ctx, STORE_BASE, 5, &nr));
+    g_assert_cmpuint(nr, ==, 5);
+    FAILS(ENOBUFS, do_query_reserved(b, 0, 0, ctx, STORE_BASE, 4, &nr));
+    g_assert_cmpuint(nr, ==, 5);
+    FAILS(ENOBUFS, do_query_reserved(b, 0, 0, ctx, 0, 0, &nr));
+    FAILS(EFAULT, do_query_reserved(b, 0, 0, ctx, 0, 5, &nr));
+    FAILS(EFAULT, do_query_reserved(b, 0, 0, ctx, UINT64_MAX - 7, 5, &nr));
+    FAILS(EFAULT, do_query_reserved(b, 0, 0, ctx,
+                                    STORE_BASE + STORE_SIZE - 64, 5, &nr));
+    FAILS(ENOENT, do_query_reserved(b, 0, 0, 3, STORE_BASE, 100, &nr));
+    OK(do_query_reserved(b, 0, 0, 0, STORE_BASE + 1, 100, &nr));
+    g_assert_cmpuint(nr, ==, 8);
+    OK(do_query_reserved(b, 1, b->dev[1].sbdf, 0, STORE_BASE, UINT32_MAX, &nr));
+    g_assert_cmpuint(nr, ==, 7);
+    OK(do_query_reserved(b, 1, b->dev[3].sbdf, 0, STORE_BASE, 100, &nr));
+    g_assert_cmpuint(nr, ==, 5);
+    FAILS(ENODEV, do_query_reserved(b, 1, 0x1234, 0, STORE_BASE, 100, &nr));
+
+    /* Other contexts' devices do not matter. */
+    OK(do_map(b, ctx, 10, 300, 10, 0));
+    FAILS(EADDRNOTAVAIL, do_attach(b, b->dev[1].sbdf, ctx));
+    FAILS(EADDRNOTAVAIL, do_attach(b, b->dev[2].sbdf, ctx));
+    OK(do_attach(b, b->dev[3].sbdf, ctx));
+    OK(do_unmap(b, ctx, 10, 7));
+    OK(do_attach(b, b->dev[1].sbdf, ctx));
+    FAILS(EADDRNOTAVAIL, do_map(b, ctx, 10, 300, 0, 0));
+    OK(do_map(b, 0, 10, 300, 2, 0));
+    bench_free(b);
+
+    /* None */
+    b = bench_new(&small);
+    OK(do_query_reserved(b, 0, 0, 0, 0, 0, &nr));
+    g_assert_cmpuint(nr, ==, 0);
+    bench_free(b);
+}
+
+/* A range longer than an entry can say */
+static void test_reserved_long(void)
+{
+    static const XenPVIOMMUReserved reserved[] = {
+        { 5, 2ull * UINT32_MAX + 7, 3 },
+    };
+    const struct xen_iommu_reserved_range expected[] = {
+        { cpu_to_le64(5), cpu_to_le32(UINT32_MAX), cpu_to_le32(3) },
+        { cpu_to_le64(5ull + UINT32_MAX), cpu_to_le32(UINT32_MAX),
+          cpu_to_le32(3) },
+        { cpu_to_le64(5 + 2ull * UINT32_MAX), cpu_to_le32(7), cpu_to_le32(3) },
+    };
+    BenchConfig config = large;
+    uint32_t nr;
+    Bench *b;
+
+    config.reserved = reserved;
+    config.nr_reserved = 1;
+    b = bench_new(&config);
+    OK(do_query_reserved(b, 0, 0, 0, STORE_BASE, 3, &nr));
+    g_assert_cmpuint(nr, ==, 3);
+    g_assert_cmpmem(b->stored, sizeof(expected), expected, sizeof(expected));
+    bench_free(b);
+}
+
+static void test_contexts(void)
+{
+    Bench *b = bench_new(&small);
+    uint16_t one, two, three, four;
+
+    OK(do_alloc(b, &one));
+    OK(do_alloc(b, &two));
+    OK(do_alloc(b, &three));
+    FAILS(ENOSPC, do_alloc(b, &four));
+    g_assert_true(b->core.identity);
+    FAILS(EINVAL, do_free(b, 0));
+    FAILS(ENOENT, do_free(b, 4));
+    FAILS(ENOENT, do_free(b, UINT16_MAX));
+
+    /* Independent of each other */
+    OK(do_map(b, one, 7, 300, 0, 0));
+    OK(do_map(b, two, 7, 301, 0, 0));
+    FAILS(ENOENT, do_unmap(b, three, 7, 0));
+    FAILS(ENOENT, do_map(b, 4, 7, 300, 0, 0));
+
+    /* A device sees what is mapped there, and nothing from before. */
+    OK(do_map(b, 0, 8, 302, 0, 0));
+    OK(do_map(b, 0, 9, 303, 0, 0));
+    OK(do_unmap(b, 0, 9, 0));
+    OK(do_attach(b, b->dev[0].sbdf, one));
+    g_assert_cmphex(b->dev[0].tlb[8], ==, 0);
+    g_assert_cmphex(b->dev[0].tlb[9], ==, 0);
+    g_assert_cmphex(b->dev[0].tlb[7], ==, frame_new(300, false));
+    /* It left: what waited there is let go. */
+    g_assert_cmpuint(refs(b, 303), ==, 0);
+    FAILS(ENODEV, do_attach(b, 0xffff, one));
+    FAILS(ENODEV, do_attach(b, b->dev[0].sbdf | 1u << 16, one));
+    FAILS(ENOENT, do_attach(b, b->dev[0].sbdf, 4));
+
+    FAILS(EBUSY, do_free(b, one));
+    OK(do_unmap(b, two, 7, 0));
+    OK(do_map(b, two, 70, 310, 10, RO));
+    OK(do_unmap(b, two, 72, 3));
+    g_assert_cmpuint(refs(b, 301), ==, 1);
+    /* Mapped or waiting: all of it goes. */
+    OK(do_free(b, two));
+    g_assert_cmpuint(refs(b, 301), ==, 0);
+    g_assert_cmpuint(refs(b, 312), ==, 0);
+    g_assert_cmpuint(refs(b, 319), ==, 0);
+    FAILS(ENOENT, do_free(b, two));
+    OK(do_alloc(b, &four));
+    OK(do_map(b, four, 7, 301, 0, 0));
+    OK(do_attach(b, b->dev[0].sbdf, four));
+    OK(do_free(b, one));
+    g_assert_cmpuint(refs(b, 300), ==, 0);
+
+    /* One that was unplugged does not hold a context. */
+    b->dev[0].gone = true;
+    FAILS(ENODEV, do_attach(b, b->dev[0].sbdf, 0));
+    OK(do_free(b, four));
+    OK(do_attach(b, b->dev[1].sbdf, 0));
+    bench_free(b);
+}
+
+static void test_switch(void)
+{
+    BenchConfig config = small;
+    struct xen_iommu_op op;
+    uint16_t ctx;
+    uint32_t nr;
+    Bench *b = bench_new(&config);
+
+    /* Those that change nothing leave it. */
+    OK(do_flush_all(b, 0));
+    OK(do_alloc(b, &ctx));
+    OK(do_free(b, ctx));
+    OK(do_query_reserved(b, 0, 0, 0, STORE_BASE, 1, &nr));
+    FAILS(ENOENT, do_lookup(b, XEN_IOMMUOP_lookup_bfn, 0, 0, 0, &op));
+    g_assert_true(b->core.identity);
+    OK(do_enable(b));
+    g_assert_false(b->core.identity);
+    OK(do_enable(b));
+    OK(do_map(b, 0, 0, 300, 0, 0));
+    g_assert_cmpuint(b->enabled, ==, 1);
+    OK(do_unmap(b, 0, 0, 0));
+    OK(do_alloc(b, &ctx));
+    OK(do_attach(b, b->dev[2].sbdf, ctx));
+
+    /* Back to the start */
+    bench_reset(b);
+    g_assert_true(b->core.identity);
+    b->core.accepted = XEN_IOMMU_FEATURES_ALL;
+    FAILS(ENOENT, do_lookup(b, XEN_IOMMUOP_lookup_bfn, 0, 0, 0, &op));
+    FAILS(ENOENT, do_map(b, ctx, 0, 300, 0, 0));
+    g_assert_false(b->core.identity);
+
+    /* It need not succeed. */
+    bench_reset(b);
+    FAILS(ENOENT, do_unmap(b, 0, 0, 0));
+    g_assert_false(b->core.identity);
+    bench_reset(b);
+    b->core.accepted = XEN_IOMMU_FEATURES_ALL;
+    FAILS(ENODEV, do_attach(b, 0xffff, 0));
+    g_assert_false(b->core.identity);
+    g_assert_cmpuint(b->enabled, ==, 4);
+    bench_free(b);
+
+    config.premap = false;
+    b = bench_new(&config);
+    g_assert_false(b->core.identity);
+    OK(do_enable(b));
+    g_assert_cmpuint(b->enabled, ==, 0);
+    bench_reset(b);
+    g_assert_false(b->core.identity);
+    bench_free(b);
+}
+
+static void test_lookup(void)
+{
+    Bench *b = bench_new(&small);
+    struct xen_iommu_op op;
+
+    OK(do_map(b, 0, 10, 310, 5, RO));
+    OK(do_map(b, 0, 15, 315, 5, RO));
+    OK(do_map(b, 0, 20, 320, 5, 0));
+    OK(do_map(b, 0, 25, 310, 5, 0));
+    OK(do_map(b, 0, 500, 312, 0, 0));
+    OK(do_lookup(b, XEN_IOMMUOP_lookup_bfn, 0, 12, 0, &op));
+    g_assert_cmphex(le64_to_cpu(op.u.lookup.gfn), ==, 312);
+    g_assert_cmpuint(le32_to_cpu(op.u.lookup.nr_frames), ==, 8);
+    g_assert_cmpuint(le16_to_cpu(op.flags), ==, RO);
+    FAILS(ENOENT, do_lookup(b, XEN_IOMMUOP_lookup_bfn, 0, 9, 0, &op));
+    FAILS(ENOENT, do_lookup(b, XEN_IOMMUOP_lookup_bfn, 2, 12, 0, &op));
+
+    /* One after the other */
+    OK(do_lookup(b, XEN_IOMMUOP_lookup_gfn, 0, 0, 312, &op));
+    g_assert_cmphex(le64_to_cpu(op.u.lookup.bfn), ==, 12);
+    OK(do_lookup(b, XEN_IOMMUOP_lookup_gfn, 0, 12, 312, &op));
+    g_assert_cmphex(le64_to_cpu(op.u.lookup.bfn), ==, 12);
+    OK(do_lookup(b, XEN_IOMMUOP_lookup_gfn, 0, 13, 312, &op));
+    g_assert_cmphex(le64_to_cpu(op.u.lookup.bfn), ==, 27);
+    g_assert_cmpuint(le32_to_cpu(op.u.lookup.nr_frames), ==, 3);
+    OK(do_lookup(b, XEN_IOMMUOP_lookup_gfn, 0, 28, 312, &op));
+    g_assert_cmphex(le64_to_cpu(op.u.lookup.bfn), ==, 500);
+    FAILS(ENOENT, do_lookup(b, XEN_IOMMUOP_lookup_gfn, 0, 501, 312, &op));
+    FAILS(ENOENT, do_lookup(b, XEN_IOMMUOP_lookup_gfn, 2, 0, 312, &op));
+    /* Waiting for a flush is not mapped. */
+    OK(do_unmap(b, 0, 12, 0));
+    FAILS(ENOENT, do_lookup(b, XEN_IOMMUOP_lookup_bfn, 0, 12, 0, &op));
+    OK(do_lookup(b, XEN_IOMMUOP_lookup_gfn, 0, 0, 312, &op));
+    g_assert_cmphex(le64_to_cpu(op.u.lookup.bfn), ==, 27);
+    bench_free(b);
+}
+
+/* The largest ranges there are */
+static void test_huge(void)
+{
+    Bench *b = bench_new(&large);
+    struct xen_iommu_op op;
+
+    b->backend.huge = true;
+    OK(do_map(b, 0, 5, 100000, UINT32_MAX, 0));
+    OK(do_map(b, 0, 5ull + UINT32_MAX, 100000ull + UINT32_MAX, UINT32_MAX, 0));
+    g_assert_cmpuint(b->core.mapped_frames, ==, 2ull * UINT32_MAX);
+    OK(do_lookup(b, XEN_IOMMUOP_lookup_bfn, 0, 5, 0, &op));
+    g_assert_cmpuint(le32_to_cpu(op.u.lookup.nr_frames), ==, UINT32_MAX);
+    OK(do_lookup(b, XEN_IOMMUOP_lookup_gfn, 0, 0, 100000 + 7, &op));
+    g_assert_cmphex(le64_to_cpu(op.u.lookup.bfn), ==, 12);
+    g_assert_cmpuint(le32_to_cpu(op.u.lookup.nr_frames), ==, UINT32_MAX);
+    OK(do_unmap(b, 0, 1000, UINT32_MAX));
+    OK(do_flush(b, 0, 2000, 1ull << 31));
+    g_assert_cmpuint(b->backend.total, ==, 2ull * UINT32_MAX - (1ull << 31));
+    bench_invalidate(b, 100000, UINT32_MAX);
+    bench_invalidate(b, 1, (1ull << 40) - 1);
+    g_assert_cmpuint(b->backend.total, ==, 0);
+    g_assert_cmpuint(b->core.counter[XEN_PVIOMMU_COUNTER_INVALIDATED], ==,
+                     UINT32_MAX);
+    /* The last frames on both sides */
+    OK(do_map(b, 0, (1ull << 40) - 8, (1ull << 40) - 8, 8, 0));
+    FAILS(EINVAL, do_map(b, 0, (1ull << 40) - 9, 100000, 10, 0));
+    OK(do_unmap(b, 0, (1ull << 40) - 1, 0));
+    OK(do_flush_all(b, 0));
+    g_assert_cmpuint(b->backend.total, ==, 7);
+    bench_free(b);
+}
+
+static void test_invalidate(void)
+{
+    Bench *b = bench_new(&small);
+    uint16_t ctx;
+
+    OK(do_alloc(b, &ctx));
+    OK(do_attach(b, b->dev[1].sbdf, ctx));
+    OK(do_map(b, 0, 10, 300, 20, 0));
+    OK(do_map(b, 0, 100, 305, 1, RO));
+    OK(do_map(b, 0, 1000, 290, 600, 0));
+    OK(do_map(b, ctx, 77, 305, 2, 0));
+    OK(do_unmap(b, 0, 18, 3));
+    OK(do_map(b, 0, 19, 305, 0, 0));
+    g_assert_cmpuint(refs(b, 305), ==, 5);
+
+    /* Nobody has it. */
+    bench_invalidate(b, 1, 100);
+    bench_invalidate(b, 3050, 100);
+    g_assert_cmpuint(b->core.counter[XEN_PVIOMMU_COUNTER_INVALIDATED], ==, 0);
+
+    bench_invalidate(b, 305, 1);
+    bench_check(b);
+    g_assert_cmpuint(b->core.counter[XEN_PVIOMMU_COUNTER_INVALIDATED], ==, 5);
+    g_assert_cmphex(b->dev[0].tlb[15], ==, 0);
+    g_assert_cmphex(b->dev[0].tlb[14], ==, frame_new(304, false));
+    g_assert_cmphex(b->dev[0].tlb[16], ==, frame_new(306, false));
+    g_assert_cmphex(b->dev[1].tlb[77], ==, 0);
+    g_assert_cmphex(b->dev[1].tlb[78], ==, frame_new(306, false));
+    FAILS(ENOENT, do_unmap(b, 0, 15, 0));
+
+    /* What waits for a flush goes as well. */
+    bench_invalidate(b, 309, 1);
+    bench_check(b);
+    g_assert_cmpuint(b->core.pending_frames, ==, 2);
+    bench_invalidate(b, 0, 1ull << 40);
+    g_assert_cmpuint(b->backend.total, ==, 0);
+    g_assert_cmpuint(b->core.pending_frames, ==, 0);
+    bench_free(b);
+}
+
+static void test_load_pending(void)
+{
+    Bench *b = bench_new(&large);
+    BfnRun run = { .bfn = 100, .gfn = 300, .nr = 10 };
+    BfnRun hole = { .bfn = 100, .gfn = 3000, .nr = 10 };
+
+    OK(xen_pviommu_context_load_pending(&b->core, b->core.contexts[0], &run));
+    g_assert_cmpuint(b->core.pending_frames, ==, 10);
+    g_assert_cmpuint(refs(b, 309), ==, 1);
+    FAILS(ENOENT, xen_pviommu_context_load_pending(&b->core,
+                                                   b->core.contexts[0], &hole));
+    OK(do_map(b, 0, 105, 305, 0, 0));
+    OK(do_flush(b, 0, 104, 3));
+    g_assert_cmpuint(b->core.pending_frames, ==, 7);
+    /* No device ever had it. */
+    g_assert_cmpuint(b->unmap_calls, ==, 0);
+    xen_pviommu_core_check(&b->core);
+    bench_free(b);
+}
+
+/* A guest cannot fill the disk. */
+static void test_log(void)
+{
+    g_autofree char *name = NULL;
+    g_autofree char *text = NULL;
+    Bench *b = bench_new(&small);
+    Error *err = NULL;
+    unsigned lines = 0;
+    int fd = g_file_open_tmp("xen-pviommu-log-XXXXXX", &name, NULL);
+
+    g_assert_cmpint(fd, >=, 0);
+    close(fd);
+    g_assert_true(qemu_set_log_filename_flags(name, LOG_GUEST_ERROR, &err));
+    for (int i = 0; i < 10000; i++) {
+        FAILS(ENOENT, do_unmap(b, 0, 5, 0));
+    }
+    g_assert_true(qemu_set_log_filename_flags(NULL, 0, &err));
+    g_assert_true(g_file_get_contents(name, &text, NULL, NULL));
+    for (const char *c = text; *c; c++) {
+        lines += *c == '\n';
+    }
+    g_assert_cmpuint(lines, >=, 1);
+    g_assert_cmpuint(lines, <, 200);
+    unlink(name);
+    bench_free(b);
+}
+
+/* Random operations */
+
+static uint64_t random_u64(void)
+{
+    return (uint64_t)g_random_int() << 32 | g_random_int();
+}
+
+static uint64_t random_below(uint64_t limit)
+{
+    return random_u64() % limit;
+}
+
+static bool chance(unsigned permille)
+{
+    return g_random_int_range(0, 1000) < permille;
+}
+
+static uint64_t odd_u64(void)
+{
+    static const uint64_t values[] = {
+        0, 1, UINT64_MAX, UINT64_MAX - 1, 1ull << 63, INT64_MAX, 1ull << 52,
+        1ull << 40, (1ull << 40) - 1, UINT32_MAX, 1ull << 32,
+    };
+
+    return chance(500) ? random_u64() >> g_random_int_range(0, 64)
+                       : values[g_random_int_range(0, ARRAY_SIZE(values))];
+}
+
+static uint16_t random_ctx(const Bench *b)
+{
+    if (!(b->core.accepted & XEN_IOMMU_FEATURE_CONTEXTS)) {
+        return chance(950) ? 0 : 1;
+    }
+    return chance(10) ? g_random_int()
+                      : g_random_int_range(0, b->core.limits.max_contexts + 1);
+}
+
+static uint32_t random_nr(const Bench *b)
+{
+    if (!(b->core.accepted & XEN_IOMMU_FEATURE_RANGES) && chance(900)) {
+        return 0;
+    }
+    switch (g_random_int_range(0, 20)) {
+    case 0 ... 7:
+        return g_random_int_range(0, 3);
+    case 8 ... 15:
+        return g_random_int_range(0, 70);
+    case 16 ... 18:
+        return g_random_int_range(0, 1100);
+    default:
+        return odd_u64();
+    }
+}
+
+static uint64_t random_bfn(const Bench *b)
+{
+    uint64_t limit = 1ull << b->core.limits.bfn_bits;
+
+    switch (g_random_int_range(0, 20)) {
+    case 0:
+        return chance(500) ? odd_u64() : limit - g_random_int_range(-2, 20);
+    case 1 ... 7:
+        return random_below(limit);
+    case 8 ... 12:
+        return random_below(200);
+    default:
+        return 500 + random_below(1000);
+    }
+}
+
+/* Where something is mapped in @ctx, if the search finds it */
+static uint64_t mapped_bfn(const Bench *b, uint16_t ctx)
+{
+    uint64_t limit = 1ull << b->core.limits.bfn_bits;
+    uint64_t start = random_bfn(b);
+
+    if (ctx < MAX_CONTEXTS && b->model.ctx[ctx].live) {
+        for (uint64_t i = 0; i < 300; i++) {
+            uint64_t bfn = (start + i) & (limit - 1);
+
+            if (b->model.ctx[ctx].map[bfn]) {
+                return bfn;
+            }
+        }
+    }
+    return start;
+}
+
+/* How many frames from @bfn on are mapped, a part of them, or a few more */
+static uint32_t mapped_nr(const Bench *b, uint16_t ctx, uint64_t bfn)
+{
+    uint64_t limit = 1ull << b->core.limits.bfn_bits;
+    uint32_t nr = 0;
+
+    if (!(b->core.accepted & XEN_IOMMU_FEATURE_RANGES) || chance(200) ||
+        ctx >= MAX_CONTEXTS || !b->model.ctx[ctx].live) {
+        return random_nr(b);
+    }
+    while (bfn + nr < limit && b->model.ctx[ctx].map[bfn + nr]) {
+        nr++;
+    }
+    if (chance(500) && nr) {
+        nr = 1 + random_below(nr);
+    }
+    return chance(20) ? nr + 1 : nr;
+}
+
+static uint64_t random_gfn(void)
+{
+    switch (g_random_int_range(0, 40)) {
+    case 0:
+        return odd_u64();
+    case 1:
+        return random_below(NR_GFNS);
+    case 2 ... 10:
+        return 256 + random_below(300);
+    default:
+        return 256 + random_below(2700);
+    }
+}
+
+static uint64_t mapped_gfn(const Bench *b, uint16_t ctx)
+{
+    uint64_t bfn = mapped_bfn(b, ctx);
+
+    return ctx < MAX_CONTEXTS && b->model.ctx[ctx].live &&
+           bfn < 1ull << b->core.limits.bfn_bits && b->model.ctx[ctx].map[bfn]
+           ? frame_gfn(b->model.ctx[ctx].map[bfn]) : random_gfn();
+}
+
+static uint32_t random_sbdf(const Bench *b)
+{
+    return chance(20) ? g_random_int()
+                      : b->dev[g_random_int_range(0, NR_DEVICES)].sbdf;
+}
+
+static void random_op(const Bench *b, struct xen_iommu_op *op)
+{
+    unsigned code = 0;
+    uint16_t ctx = random_ctx(b);
+    uint64_t bfn;
+
+    memset(op, 0, sizeof(*op));
+    switch (g_random_int_range(0, 100)) {
+    case 0:
+        for (int i = 0; i < sizeof(*op); i++) {
+            ((uint8_t *)op)[i] = g_random_int();
+        }
+        if (chance(800)) {
+            op->op = cpu_to_le16(g_random_int_range(0, 14));
+        }
+        return;
+    case 1 ... 42:
+        code = XEN_IOMMUOP_map;
+        op->flags = chance(300) ? cpu_to_le16(RO) : 0;
+        op->u.map = (struct xen_iommu_op_map) {
+            .bfn = cpu_to_le64(random_bfn(b)),
+            .gfn = cpu_to_le64(random_gfn()),
+            .domid = cpu_to_le16(chance(980) ? DOMID_SELF :
+                                 g_random_int_range(0, 5)),
+            .ctx = cpu_to_le16(ctx),
+            .nr_frames = cpu_to_le32(random_nr(b)),
+        };
+        break;
+    case 43 ... 66:
+        code = XEN_IOMMUOP_unmap;
+        bfn = chance(900) ? mapped_bfn(b, ctx) : random_bfn(b);
+        op->u.unmap = (struct xen_iommu_op_unmap) {
+            .bfn = cpu_to_le64(bfn),
+            .ctx = cpu_to_le16(ctx),
+            .nr_frames = cpu_to_le32(mapped_nr(b, ctx, bfn)),
+        };
+        break;
+    case 67 ... 77:
+        code = XEN_IOMMUOP_flush;
+        op->u.flush = (struct xen_iommu_op_flush) {
+            .bfn = cpu_to_le64(random_bfn(b)),
+            .ctx = cpu_to_le16(ctx),
+            .nr_frames = cpu_to_le32(random_nr(b)),
+        };
+        if (chance(250)) {
+            op->u.flush.bfn = UINT64_MAX;
+            op->u.flush.nr_frames = 0;
+        }
+        break;
+    case 78 ... 85:
+        code = chance(500) ? XEN_IOMMUOP_lookup_bfn : XEN_IOMMUOP_lookup_gfn;
+        op->u.lookup = (struct xen_iommu_op_lookup) {
+            .bfn = cpu_to_le64(chance(700) ? mapped_bfn(b, ctx)
+                                           : random_bfn(b)),
+            .ctx = cpu_to_le16(ctx),
+        };
+        if (code == XEN_IOMMUOP_lookup_gfn) {
+            op->u.lookup.gfn = cpu_to_le64(chance(600) ? mapped_gfn(b, ctx)
+                                                       : random_gfn());
+            op->u.lookup.bfn = cpu_to_le64(chance(500) ? 0 : random_bfn(b));
+        }
+        break;
+    case 86 ... 87:
+        code = XEN_IOMMUOP_alloc_context;
+        break;
+    case 88 ... 90:
+        code = XEN_IOMMUOP_free_context;
+        op->u.context.ctx = cpu_to_le16(ctx);
+        break;
+    case 91 ... 94:
+        code = XEN_IOMMUOP_attach_device;
+        op->u.attach_device.sbdf = cpu_to_le32(random_sbdf(b));
+        op->u.attach_device.ctx = cpu_to_le16(ctx);
+        break;
+    case 95 ... 97:
+        code = XEN_IOMMUOP_query_reserved;
+        op->u.query_reserved = (struct xen_iommu_op_query_reserved) {
+            .nr_entries = cpu_to_le32(chance(500) ? STORE_SIZE / 16
+                                                  : g_random_int_range(0, 9)),
+            .ranges = cpu_to_le64(chance(900) ? STORE_BASE + random_below(2048)
+                                              : odd_u64()),
+        };
+        if (chance(400)) {
+            op->flags = cpu_to_le16(XEN_IOMMUOP_query_reserved_device);
+            op->u.query_reserved.sbdf = cpu_to_le32(random_sbdf(b));
+        } else {
+            op->u.query_reserved.ctx = cpu_to_le16(ctx);
+        }
+        break;
+    case 98:
+        code = XEN_IOMMUOP_query_caps;
+        break;
+    default:
+        code = XEN_IOMMUOP_enable;
+        break;
+    }
+    op->op = cpu_to_le16(code);
+    op->status = g_random_int();
+    if (chance(15)) {
+        ((uint8_t *)op)[g_random_int_range(2, 32)] ^=
+            1 << g_random_int_range(0, 8);
+    }
+}
+
+static Bench *random_bench(void)
+{
+    BenchConfig config = {
+        .bfn_bits = g_random_int_range(12, MODEL_MAX_BITS + 1),
+        .max_contexts = g_random_int_range(1, MAX_CONTEXTS + 1),
+        .max_mappings = chance(500) ? 50000 : 1 + random_below(3000),
+        .premap = chance(500),
+        .no_control = chance(30),
+        .ops = chance(100) ? g_random_int() | 0xe : 0,
+    };
+    XenPVIOMMUReserved reserved[6];
+    uint64_t limit = 1ull << config.bfn_bits;
+    Bench *b;
+
+    config.reserved = reserved;
+    config.nr_reserved = g_random_int_range(0, ARRAY_SIZE(reserved));
+    for (unsigned i = 0; i < config.nr_reserved; i++) {
+        reserved[i].bfn = random_below(limit - 100);
+        reserved[i].nr = 1 + random_below(100);
+        reserved[i].flags = g_random_int();
+    }
+    b = bench_new(&config);
+    for (unsigned i = 0; i < NR_DEVICES && chance(500); i++) {
+        uint64_t bfn = random_below(limit - 100);
+
+        bench_reserve(b, i, bfn, 1 + random_below(60), i);
+        bench_reserve(b, i, bfn + 50, 1 + random_below(50), g_random_int());
+    }
+    if (chance(100)) {
+        /* Tables that are often full */
+        b->core.budget.max_nodes = b->core.budget.nodes +
+                                   g_random_int_range(0, 20);
+    }
+    return b;
+}
+
+/* What happens besides operations */
+static void random_event(Bench *b)
+{
+    uint64_t gfn = random_gfn() & (NR_GFNS - 1);
+    uint64_t nr = chance(700) ? 1 + random_below(4) : 1 + random_below(300);
+
+    nr = MIN(nr, NR_GFNS - gfn);
+    switch (g_random_int_range(0, 40)) {
+    case 0 ... 15:
+        bench_invalidate(b, gfn, nr);
+        if (chance(800)) {
+            /* Given back to the guest sooner or later */
+            memset(&b->backend.kind[gfn], chance(500) ? KIND_RAM : KIND_PAGED,
+                   nr);
+        } else {
+            memset(&b->backend.kind[gfn], KIND_HOLE, MIN(nr, 3));
+        }
+        break;
+    case 16 ... 35:
+        /* Pages that are not in use change as they please. */
+        for (uint64_t i = gfn; i < gfn + nr; i++) {
+            if (!refs(b, i)) {
+                b->backend.kind[i] = chance(900) ? KIND_RAM :
+                                     g_random_int_range(KIND_HOLE,
+                                                        KIND_PAGED + 1);
+            }
+        }
+        break;
+    case 36:
+        b->core.accepted = chance(700) ? XEN_IOMMU_FEATURES_ALL
+                                       : g_random_int_range(0, 8);
+        break;
+    case 37:
+        if (chance(50)) {
+            bench_reset(b);
+            b->core.accepted = chance(800) ? XEN_IOMMU_FEATURES_ALL : 0;
+        }
+        break;
+    default:
+        bench_check(b);
+        break;
+    }
+}
+
+static void test_random(void)
+{
+    const char *env = g_getenv("XEN_PVIOMMU_TEST_OPS");
+    uint64_t left = env ? g_ascii_strtoull(env, NULL, 0) : RANDOM_OPS;
+    uint64_t counts[XEN_IOMMUOP_enable + 1][2] = { 0 };
+
+    while (left) {
+        Bench *b = random_bench();
+
+        for (unsigned n = MIN(left, 5000); n; n--, left--) {
+            struct xen_iommu_op op;
+            unsigned code;
+            int ret;
+
+            random_op(b, &op);
+            ret = bench_op(b, &op);
+            code = le16_to_cpu(op.op);
+            if (code <= XEN_IOMMUOP_enable) {
+                counts[code][!!ret]++;
+            }
+            if (chance(60)) {
+                random_event(b);
+            }
+        }
+        bench_free(b);
+    }
+    for (unsigned code = 1; code <= XEN_IOMMUOP_enable; code++) {
+        g_test_message("op %u: %" PRIu64 " done, %" PRIu64 " refused", code,
+                       counts[code][0], counts[code][1]);
+    }
+    rcu_barrier();
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_random_set_seed(g_test_rand_int());
+    g_test_add_func("/iommu-op/unknown", test_unknown);
+    g_test_add_func("/iommu-op/control", test_control);
+    g_test_add_func("/iommu-op/pads", test_pads);
+    g_test_add_func("/iommu-op/features", test_features);
+    g_test_add_func("/iommu-op/ranges", test_ranges);
+    g_test_add_func("/iommu-op/pages", test_pages);
+    g_test_add_func("/iommu-op/map", test_map);
+    g_test_add_func("/iommu-op/flush", test_flush);
+    g_test_add_func("/iommu-op/limit", test_limit);
+    g_test_add_func("/iommu-op/pending-limit", test_pending_limit);
+    g_test_add_func("/iommu-op/pending-split", test_pending_split);
+    g_test_add_func("/iommu-op/free-much", test_free_much);
+    g_test_add_func("/iommu-op/reserved", test_reserved);
+    g_test_add_func("/iommu-op/reserved-long", test_reserved_long);
+    g_test_add_func("/iommu-op/contexts", test_contexts);
+    g_test_add_func("/iommu-op/switch", test_switch);
+    g_test_add_func("/iommu-op/lookup", test_lookup);
+    g_test_add_func("/iommu-op/huge", test_huge);
+    g_test_add_func("/iommu-op/invalidate", test_invalidate);
+    g_test_add_func("/iommu-op/load-pending", test_load_pending);
+    g_test_add_func("/iommu-op/log", test_log);
+    g_test_add_func("/iommu-op/random", test_random);
+    return g_test_run();
+}
