@@ -166,13 +166,15 @@ static void G_GNUC_NULL_TERMINATED
 assert_hmp(QTestState *qts, const char *command, ...)
 {
     g_autofree char *text = qtest_hmp(qts, "%s", command);
+    g_auto(GStrv) lines = g_strsplit(text, "\r", 0);
+    g_autofree char *plain = g_strjoinv(NULL, lines);
     const char *part;
     va_list ap;
 
     va_start(ap, command);
     while ((part = va_arg(ap, const char *))) {
-        if (!strstr(text, part)) {
-            g_test_message("'%s' is not in '%s'", part, text);
+        if (!strstr(plain, part)) {
+            g_test_message("'%s' is not in '%s'", part, plain);
             g_test_fail();
         }
     }
@@ -217,14 +219,10 @@ static void test_errors(void)
                  "'arguments': {'gfn': 1099511627776}}",
                  "gfn must be below 1 << 40");
     assert_hmp(iommu->qts, "info xen-pviommu 7",
-               "Error: xen-pviommu has no context 7",
-               NULL);
+               "Error: xen-pviommu has no context 7", NULL);
     assert_hmp(iommu->qts, "info xen-pviommu 65536",
-               "a context is between 0 and 65535",
-               NULL);
-    assert_hmp(iommu->qts, "info xen-pviommu -g",
-               "which GFN?",
-               NULL);
+               "a context is between 0 and 65535", NULL);
+    assert_hmp(iommu->qts, "info xen-pviommu -g", "which GFN?", NULL);
     assert_part(iommu, 0, UINT64_MAX >> 1, 1, "", 0, 0);
     assert_places(iommu, 0, 4096, "", 0);
     pviommu_quit(iommu);
@@ -253,7 +251,7 @@ static void test_state(const void *machine)
     assert_json(qdict_get(state, "accepted"), "[]");
     assert_json(qdict_get(state, "reserved"),
                 "[{'bfn': 256, 'frames': 256, 'interrupts': false},"
-                " {'bfn': 1044992, 'frames': 256, 'interrupts': true}]");
+                " {'bfn': 1043968, 'frames': 256, 'interrupts': true}]");
     assert_json(qdict_get(state, "fault-ring"),
                 "{'enabled': false, 'address': 0, 'size': 0, 'head': 0,"
                 " 'tail': 0, 'waiting': 0}");
@@ -304,7 +302,7 @@ static void test_state(const void *machine)
     pviommu_quit(iommu);
 }
 
-/* A bridge hides a device; one that went leaves its place behind. */
+/* A bridge hides a device. */
 static void test_bridged(void)
 {
     QXenPVIOMMU *iommu = pviommu_start("q35",
@@ -327,11 +325,48 @@ static void test_bridged(void)
                 " 'reserved': [{'bfn': 512, 'frames': 1, 'interrupts': true}],"
                 " 'devices': ["
                 "{'sbdf': '0000:00:12.0', 'type': 'edu',"
-                " 'qom-path': '/machine/peripheral-anon/device[1]'},"
+                " 'qom-path': '/machine/peripheral-anon/device[0]'},"
                 "{'sbdf': '0000:01:03.0', 'requester': '0000:01:00.0',"
                 " 'type': 'edu', 'id': 'edu1',"
                 " 'qom-path': '/machine/peripheral/edu1'}]}");
     qobject_unref(state);
+    pviommu_quit(iommu);
+}
+
+/* A device that went leaves its place behind. */
+static void test_unplugged(void)
+{
+    QXenPVIOMMU *iommu = pviommu_start("q35", NULL,
+        "-device pcie-root-port,id=rp0,chassis=1,addr=5");
+    const char *context = "{'context': 1, 'mapped-frames': 0,"
+                          " 'pending-frames': 0, 'reserved': [],"
+                          " 'devices': [%s]}";
+    const char *place = "{'sbdf': '0000:01:00.0'}";
+    const char *device = "{'sbdf': '0000:01:00.0', 'type': 'edu', 'id': 'hot',"
+                         " 'qom-path': '/machine/peripheral/hot'}";
+    g_autofree char *before = g_strdup_printf(context, device);
+    g_autofree char *after = g_strdup_printf(context, place);
+    QDict *state;
+
+    bridge_init(iommu->pci, QPCI_DEVFN(5, 0), 0, 1, 1);
+    pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
+    g_assert_cmpuint(pviommu_alloc_context(iommu), ==, 1);
+    qtest_qmp_device_add(iommu->qts, "edu", "hot", "{'bus': 'rp0'}");
+    assert_status(pviommu_attach(iommu, 0x100, 1), 0);
+    state = query_state(iommu);
+    assert_json(QOBJECT(nth_context(state, 1)), before);
+    qobject_unref(state);
+
+    /* Eject it by way of the machine's ACPI hot-plug controller. */
+    qtest_qmp_device_del_send(iommu->qts, "hot");
+    qtest_outl(iommu->qts, 0xcc0 + 0x10, 0);
+    qtest_outl(iommu->qts, 0xcc0 + 0x08, 1);
+    qtest_qmp_eventwait(iommu->qts, "DEVICE_DELETED");
+    state = query_state(iommu);
+    assert_json(QOBJECT(nth_context(state, 1)), after);
+    qobject_unref(state);
+    assert_hmp(iommu->qts, "info xen-pviommu",
+               "  0000:01:00.0 nothing is plugged there\n", NULL);
     pviommu_quit(iommu);
 }
 
@@ -601,12 +636,13 @@ static void test_hmp(const void *machine)
 
     assert_hmp(iommu->qts, "info xen-pviommu",
                "identity map on, guest control on\n",
-        "accepted features: ranges contexts lookup\n",
-        "bfn-bits 36, max-mappings 16777216, max-contexts 1024, max-ops 512\n",
-        "faults: 0, 0 lost, 0 waiting; ring off\n",
-        "reserved: BFN 0xfee00-0xfeeff, interrupts\n",
-        "context 0: 0 frames mapped, 0 pending\n",
-        "  0000:00:11.0 edu, edu0\n",
+               "accepted features: ranges contexts lookup\n",
+               "limits: bfn-bits 36, max-mappings 16777216, "
+               "max-contexts 1024, max-ops 512\n",
+               "faults: 0, 0 lost, 0 waiting; ring off\n",
+               "reserved: BFN 0xfee00-0xfeeff, interrupts\n",
+               "context 0: 0 frames mapped, 0 pending\n",
+               "  0000:00:11.0 edu, edu0\n",
                NULL);
 
     edu_init(&edu, iommu, QPCI_DEVFN(0x11, 0));
@@ -623,30 +659,32 @@ static void test_hmp(const void *machine)
 
     assert_hmp(iommu->qts, "info xen-pviommu",
                "identity map off",
-        "frames: 78 mapped, 8 pending, 0 invalidated\n",
-        "faults: 1, 0 lost, 0 waiting; ring at 0x1800000, 4 entries, head 0, "
-        "tail 1\n",
-        "context 1: 78 frames mapped, 8 pending\r\n  0000:00:11.0 edu, edu0",
-        " 0000:00:11.0, context 1: write to 0x4000000000: unmapped; delivered",
+               "frames: 78 mapped, 8 pending, 0 invalidated\n",
+               "faults: 1, 0 lost, 0 waiting; ring at 0x1800000, "
+               "4 entries, head 0, tail 1\n",
+               "context 1: 78 frames mapped, 8 pending\n"
+               "  0000:00:11.0 edu, edu0\n",
+               " 0000:00:11.0, context 1: write to 0x4000000000: unmapped; "
+               "delivered\n",
                NULL);
     assert_hmp(iommu->qts, "info xen-pviommu 1",
-               "0x10         0x2001       0x8       ",
-        "0x18         0x2009       0x8        pending",
-        "0x107a       0x2000       0x1        readonly",
-        "More: info xen-pviommu 1 0x107c",
+               "0x10         0x2001       0x8\n",
+               "0x18         0x2009       0x8 pending\n",
+               "0x107a       0x2000       0x1 readonly\n",
+               "More: info xen-pviommu 1 0x107c",
                NULL);
     assert_hmp(iommu->qts, "info xen-pviommu 1 0x107c",
-               "0x107c       0x2000       0x1        readonly",
-        "0x108a       0x2000       0x1        readonly",
+               "0x107c       0x2000       0x1 readonly\n",
+               "0x108a       0x2000       0x1 readonly\n",
                NULL);
     assert_hmp(iommu->qts, "info xen-pviommu -g 0x200a",
                "GFN 0x200a is in 1 places",
-        "  context 1, BFN 0x19 pending",
+               "  context 1, BFN 0x19 pending",
                NULL);
     assert_hmp(iommu->qts, "info xen-pviommu -g 0x2000",
                "GFN 0x2000 is in 70 places",
-        "  context 1, BFN 0x1000 readonly",
-        "and 6 more",
+               "  context 1, BFN 0x1000 readonly",
+               "and 6 more",
                NULL);
     pviommu_quit(iommu);
 }
@@ -658,6 +696,7 @@ int main(int argc, char **argv)
     qtest_add_func("/xen-pviommu/monitor/errors", test_errors);
     pviommu_add_for_machines("monitor/state", test_state);
     qtest_add_func("/xen-pviommu/monitor/bridged", test_bridged);
+    qtest_add_func("/xen-pviommu/monitor/unplugged", test_unplugged);
     pviommu_add_for_machines("monitor/runs", test_runs);
     qtest_add_func("/xen-pviommu/monitor/one-bfn", test_one_bfn);
     qtest_add_func("/xen-pviommu/monitor/parts", test_parts);

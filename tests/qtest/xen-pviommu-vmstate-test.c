@@ -1,20 +1,22 @@
 /*
  * xen-pviommu: what migration carries, and what it does not believe
  *
- * Most tests use the commands that Xen's toolstack saves and loads devices
- * with: they work on one machine, again and again, and leave out RAM.
+ * Most tests save the way Xen's toolstack does, which leaves out RAM, and load
+ * the section of our device alone.
  *
  * To record the stream of test_v1() anew - a released layout must not be -:
- *   XEN_PVIOMMU_RECORD=FILE xen-pviommu-vmstate-test -p /xen-pviommu/q35/vmstate/record
+ *   XEN_PVIOMMU_RECORD=FILE xen-pviommu-vmstate-test -p /x86_64/xen-pviommu/q35/vmstate/record
  * To measure (-m 8G or more, for as many pages of their own):
- *   XEN_PVIOMMU_RUNS=1000000 xen-pviommu-vmstate-test -p /xen-pviommu/q35/vmstate/many
+ *   XEN_PVIOMMU_RUNS=1000000 xen-pviommu-vmstate-test -p /x86_64/xen-pviommu/q35/vmstate/many
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #include "qemu/osdep.h"
 #include "qemu/bswap.h"
+#include "qemu/host-utils.h"
 #include "qobject/qdict.h"
+#include "qobject/qlist.h"
 #include "hw/pci/pci_regs.h"
 #include "libqos/edu.h"
 
@@ -30,18 +32,23 @@
 #define FAULT_RING_SIZE 4
 #define FAULTS          7
 
+/* A stream's magic and version. */
+#define HEADER          8
+
 /* What the state of fill() has. */
 #define RUNS            40
 #define GFN(i)          (PVIOMMU_FREE_GFN + (i))
 
-/* Xen's way needs a stream that begins with the devices. */
-#define XEN_ARGS        "-global migration.send-configuration=off "
-#define XEN_MACHINE(m)  m ",suppress-vmdesc=on"
+/* For a stream that begins with a device's section, and ends behind it. */
+#define SECTION_ARGS    "-global migration.send-configuration=off "
+#define SECTION_MACHINE(m) m ",suppress-vmdesc=on"
 #define TWO_EDUS        EDU_DEVICE ",addr=11 " \
-                        "-device pcie-root-port,id=port,addr=12,chassis=1 " \
-                        EDU_DEVICE ",bus=port,addr=0 "
+                        "-device pcie-root-port,id=rp0,addr=12,chassis=1 " \
+                        EDU_DEVICE ",bus=rp0,addr=0 "
 
 #define OFFSET_NONE     SIZE_MAX
+/* More than any stream here takes, however busy the host is. */
+#define WAIT_S          60
 
 static char *dir;
 
@@ -52,9 +59,9 @@ static char *tmp_file(const char *name)
 
 static QXenPVIOMMU *start(const char *props, const char *extra)
 {
-    g_autofree char *all = g_strconcat(XEN_ARGS TWO_EDUS, extra, NULL);
+    g_autofree char *all = g_strconcat(TWO_EDUS, extra, NULL);
 
-    return pviommu_start(XEN_MACHINE("q35"), props, all);
+    return pviommu_start("q35", props, all);
 }
 
 static void stop(QXenPVIOMMU *iommu)
@@ -67,30 +74,61 @@ static void cont(QXenPVIOMMU *iommu)
     qtest_qmp_assert_success(iommu->qts, "{'execute': 'cont'}");
 }
 
-static void save(QXenPVIOMMU *iommu, const char *path)
+static char *query_status(QTestState *qts, const char *command)
 {
-    qtest_qmp_assert_success(iommu->qts,
-                             "{'execute': 'xen-save-devices-state',"
-                             " 'arguments': {'filename': %s}}", path);
-}
-
-/* Into a machine that is stopped; false if it is refused. */
-static bool load(QXenPVIOMMU *iommu, const char *path)
-{
-    QDict *rsp = qtest_qmp(iommu->qts,
-                           "{'execute': 'xen-load-devices-state',"
-                           " 'arguments': {'filename': %s}}", path);
-    bool ok = qdict_haskey(rsp, "return");
+    QDict *rsp = qtest_qmp_assert_success_ref(qts, "{'execute': %s}", command);
+    char *status = g_strdup(qdict_get_try_str(rsp, "status") ?: "");
 
     qobject_unref(rsp);
-    return ok;
+    return status;
 }
 
-static void assert_load(QXenPVIOMMU *iommu, const char *path)
+/* True when a migration is "completed", false when it is "failed". */
+static bool wait_migration(QTestState *qts)
 {
-    stop(iommu);
+    gint64 end = g_get_monotonic_time() + WAIT_S * G_USEC_PER_SEC;
+
+    while (g_get_monotonic_time() < end) {
+        g_autofree char *status = query_status(qts, "query-migrate");
+
+        if (g_str_equal(status, "completed") ||
+            g_str_equal(status, "failed")) {
+            return g_str_equal(status, "completed");
+        }
+        g_usleep(500);
+    }
+    g_assert_not_reached();
+}
+
+/* The machine, before the migration into it. */
+static QXenPVIOMMU *start_incoming(const char *machine, const char *props,
+                                   const char *extra)
+{
+    g_autofree char *all = g_strconcat("-incoming defer ", extra, NULL);
+
+    return pviommu_start(machine, props, all);
+}
+
+/* Into a machine that waits for it; false if the stream is refused. */
+static bool load(QXenPVIOMMU *iommu, const char *path)
+{
+    g_autofree char *uri = g_strdup_printf("file:%s", path);
+
+    qtest_qmp_assert_success(iommu->qts,
+                             "{'execute': 'migrate-incoming', 'arguments':"
+                             " {'uri': %s, 'exit-on-error': false}}", uri);
+    return wait_migration(iommu->qts);
+}
+
+/* A machine like that of start(), with what @path has of our device. */
+static QXenPVIOMMU *start_loaded(const char *path, const char *props,
+                                 const char *extra)
+{
+    g_autofree char *all = g_strconcat(SECTION_ARGS TWO_EDUS, extra, NULL);
+    QXenPVIOMMU *iommu = start_incoming(SECTION_MACHINE("q35"), props, all);
+
     g_assert_true(load(iommu, path));
-    cont(iommu);
+    return iommu;
 }
 
 static size_t find(const uint8_t *data, size_t len, size_t from,
@@ -104,34 +142,61 @@ static size_t find(const uint8_t *data, size_t len, size_t from,
     return OFFSET_NONE;
 }
 
-/* Of a whole stream, its header and the section of our device alone. */
-static void own_section(const char *from, const char *to)
+/* What follows a section: the type and ID of the next, and its name. */
+static bool next_section(const uint8_t *data, size_t len)
+{
+    const unsigned name = 1 + 4 + 1;
+
+    return len > name + 4 && data[0] == 4 && data[name - 1] >= 4 &&
+           g_ascii_isgraph(data[name]) && g_ascii_isgraph(data[name + 1]) &&
+           g_ascii_isgraph(data[name + 2]) && g_ascii_isgraph(data[name + 3]);
+}
+
+/* Save: a stream's header and the section of our device alone. */
+static void save(QXenPVIOMMU *iommu, const char *path)
 {
     static const char name[] = "\x18" "0000:00:10.0/xen-pviommu";
-    g_autofree char *data = NULL;
+    g_autofree char *full = tmp_file("full");
+    g_autofree char *text = NULL;
     g_autofree char *own = NULL;
-    uint8_t footer[5] = { 0x7e }, next[5] = { 4 };
+    uint8_t footer[5] = { 0x7e };
     size_t len, start, end;
+    uint8_t *data;
 
-    g_assert_true(g_file_get_contents(from, &data, &len, NULL));
-    start = find((uint8_t *)data, len, 0, name, strlen(name));
+    qtest_qmp_assert_success(iommu->qts,
+                             "{'execute': 'xen-save-devices-state',"
+                             " 'arguments': {'filename': %s}}", full);
+    g_assert_true(g_file_get_contents(full, &text, &len, NULL));
+    data = (uint8_t *)text;
+    start = find(data, len, 0, name, strlen(name));
     g_assert_cmpuint(start, !=, OFFSET_NONE);
-    /* Type and ID; the footer has the ID again, and the next one is there. */
+    /* Before the name are type and ID; the footer has the ID again. */
     start -= 5;
     memcpy(footer + 1, data + start + 1, 4);
-    stl_be_p(next + 1, ldl_be_p(data + start + 1) + 1);
-    for (end = start; ; end++) {
-        end = find((uint8_t *)data, len, end, footer, sizeof(footer));
+    end = start;
+    do {
+        end = find(data, len, end, footer, sizeof(footer));
         g_assert_cmpuint(end, !=, OFFSET_NONE);
-        if (!memcmp(data + end + sizeof(footer), next, sizeof(next))) {
-            break;
-        }
-    }
-    end += sizeof(footer);
-    own = g_malloc0(8 + end - start + 1);
-    memcpy(own, data, 8);
-    memcpy(own + 8, data + start, end - start);
-    g_assert_true(g_file_set_contents(to, own, 8 + end - start + 1, NULL));
+        end += sizeof(footer);
+    } while (!next_section(data + end, len - end));
+
+    /* The zero behind it is the stream's end. */
+    own = g_malloc0(HEADER + end - start + 1);
+    memcpy(own, data, HEADER);
+    memcpy(own + HEADER, data + start, end - start);
+    g_assert_true(g_file_set_contents(path, own, HEADER + end - start + 1,
+                                      NULL));
+}
+
+static void assert_same_files(const char *a, const char *b)
+{
+    g_autofree char *data_a = NULL;
+    g_autofree char *data_b = NULL;
+    size_t len_a, len_b;
+
+    g_assert_true(g_file_get_contents(a, &data_a, &len_a, NULL));
+    g_assert_true(g_file_get_contents(b, &data_b, &len_b, NULL));
+    g_assert_cmpmem(data_a, len_a, data_b, len_b);
 }
 
 /* Give the root port's bus a number. */
@@ -139,11 +204,9 @@ static void number_bus(QXenPVIOMMU *iommu)
 {
     QPCIDevice *port = qpci_device_find(iommu->pci, QPCI_DEVFN(PORT_SLOT, 0));
 
-    qpci_device_enable(port);
     qpci_config_writeb(port, PCI_PRIMARY_BUS, 0);
     qpci_config_writeb(port, PCI_SECONDARY_BUS, PORT_BUS);
     qpci_config_writeb(port, PCI_SUBORDINATE_BUS, PORT_BUS);
-    qpci_config_writel(port, PCI_MEMORY_BASE, 0xfff0e000);
     g_free(port);
 }
 
@@ -270,23 +333,75 @@ static void check_dma(QXenPVIOMMU *iommu)
                         (uint64_t)GFN(5) * PVIOMMU_PAGE, 64);
 }
 
-/* Loaded where all is different, saved again: the same comes out. */
-static void test_same_machine(void)
+static void wait_job(QTestState *qts, const char *id)
+{
+    gint64 end = g_get_monotonic_time() + WAIT_S * G_USEC_PER_SEC;
+    bool done = false;
+
+    while (!done && g_get_monotonic_time() < end) {
+        QDict *rsp = qtest_qmp(qts, "{'execute': 'query-jobs'}");
+        QListEntry *e;
+
+        QLIST_FOREACH_ENTRY(qdict_get_qlist(rsp, "return"), e) {
+            QDict *job = qobject_to(QDict, qlist_entry_obj(e));
+
+            if (g_str_equal(qdict_get_str(job, "id"), id) &&
+                g_str_equal(qdict_get_str(job, "status"), "concluded")) {
+                g_assert_cmpstr(qdict_get_try_str(job, "error"), ==, NULL);
+                done = true;
+            }
+        }
+        qobject_unref(rsp);
+        g_usleep(500);
+    }
+    g_assert_true(done);
+    qtest_qmp_assert_success(qts, "{'execute': 'job-dismiss',"
+                             " 'arguments': {'id': %s}}", id);
+}
+
+static void snapshot(QTestState *qts, const char *command)
+{
+    qtest_qmp_assert_success(qts, "{'execute': %s, 'arguments': {"
+                             " 'job-id': 'snapshot', 'tag': 'one',"
+                             " 'vmstate': 'disk', 'devices': ['disk']}}",
+                             command);
+    wait_job(qts, "snapshot");
+}
+
+/* An image that snapshots can be put into. */
+static void add_image(QTestState *qts, const char *path)
+{
+    g_assert_true(g_file_set_contents(path, "", 0, NULL));
+    qtest_qmp_assert_success(qts, "{'execute': 'blockdev-add', 'arguments': {"
+                             " 'driver': 'file', 'node-name': 'file',"
+                             " 'filename': %s}}", path);
+    qtest_qmp_assert_success(qts, "{'execute': 'blockdev-create',"
+                             " 'arguments': {'job-id': 'create', 'options': {"
+                             " 'driver': 'qcow2', 'file': 'file',"
+                             " 'size': 1048576}}}");
+    wait_job(qts, "create");
+    qtest_qmp_assert_success(qts, "{'execute': 'blockdev-add', 'arguments': {"
+                             " 'driver': 'qcow2', 'node-name': 'disk',"
+                             " 'file': 'file'}}");
+}
+
+/* savevm and loadvm: all is different before the latter. */
+static void test_snapshot(void)
 {
     g_autofree char *first = tmp_file("first");
     g_autofree char *second = tmp_file("second");
-    g_autofree char *own1 = tmp_file("own1");
-    g_autofree char *own2 = tmp_file("own2");
-    g_autofree char *data1 = NULL;
-    g_autofree char *data2 = NULL;
+    g_autofree char *image = tmp_file("image");
     QXenPVIOMMU *iommu = start(NULL, "");
-    size_t len1, len2;
+    uint64_t tail;
 
+    add_image(iommu->qts, image);
     fill(iommu);
     stop(iommu);
     save(iommu, first);
+    snapshot(iommu->qts, "snapshot-save");
     cont(iommu);
 
+    tail = pviommu_readl(iommu, XEN_PVIOMMU_REG_FAULT_TAIL);
     g_assert_cmpint(pviommu_attach(iommu, EDU_SBDF, 0), ==, 0);
     g_assert_cmpint(pviommu_free_context(iommu, 1), ==, 0);
     g_assert_cmpuint(pviommu_alloc_context(iommu), ==, 1);
@@ -295,14 +410,13 @@ static void test_same_machine(void)
     pviommu_writel(iommu, XEN_PVIOMMU_REG_FAULT_CTRL, 0);
 
     stop(iommu);
-    g_assert_true(load(iommu, first));
+    snapshot(iommu->qts, "snapshot-load");
+    /* Nothing is delivered while it stands still. */
+    g_assert_cmpuint(pviommu_readl(iommu, XEN_PVIOMMU_REG_FAULT_TAIL), ==,
+                     tail);
     save(iommu, second);
+    assert_same_files(first, second);
     cont(iommu);
-    own_section(first, own1);
-    own_section(second, own2);
-    g_assert_true(g_file_get_contents(own1, &data1, &len1, NULL));
-    g_assert_true(g_file_get_contents(own2, &data2, &len2, NULL));
-    g_assert_cmpmem(data1, len1, data2, len2);
 
     check(iommu);
     check_faults(iommu);
@@ -316,26 +430,41 @@ static void test_same_machine(void)
     pviommu_quit(iommu);
 }
 
-/* The same state before the big switch: nothing but a context. */
+/* Before the big switch: nothing but a context. And back, by loadvm. */
 static void test_identity(void)
 {
+    g_autofree char *image = tmp_file("image");
     g_autofree char *path = tmp_file("identity");
     QXenPVIOMMU *iommu = start(NULL, "");
+    QEdu edu;
 
+    add_image(iommu->qts, image);
     pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
     g_assert_cmpuint(pviommu_alloc_context(iommu), ==, 1);
     stop(iommu);
     save(iommu, path);
+    snapshot(iommu->qts, "snapshot-save");
     cont(iommu);
     g_assert_cmpint(pviommu_map(iommu, 1, 1, GFN(0), 1, 0), ==, 0);
+    g_assert_cmpint(pviommu_attach(iommu, EDU_SBDF, 1), ==, 0);
     g_assert_false(pviommu_identity(iommu));
 
-    assert_load(iommu, path);
-    g_assert_true(pviommu_identity(iommu));
-    pviommu_assert_unmapped(iommu, 1, 1);
-    pviommu_assert_frames(iommu, 0, 0);
-    g_assert_cmpint(pviommu_free_context(iommu, 1), ==, 0);
-    pviommu_quit(iommu);
+    stop(iommu);
+    snapshot(iommu->qts, "snapshot-load");
+    cont(iommu);
+    for (unsigned i = 0; i < 2; i++) {
+        g_assert_true(pviommu_identity(iommu));
+        pviommu_assert_unmapped(iommu, 1, 1);
+        pviommu_assert_frames(iommu, 0, 0);
+        init_edu(&edu, iommu);
+        edu_assert_access(&edu, (uint64_t)GFN(0) * PVIOMMU_PAGE,
+                          (uint64_t)GFN(0) * PVIOMMU_PAGE, 64);
+        g_assert_cmpint(pviommu_free_context(iommu, 1), ==, 0);
+        pviommu_quit(iommu);
+        if (!i) {
+            iommu = start_loaded(path, NULL, "");
+        }
+    }
 }
 
 static char *v1_stream(void)
@@ -346,7 +475,6 @@ static char *v1_stream(void)
 static void test_record(void)
 {
     const char *to = getenv("XEN_PVIOMMU_RECORD");
-    g_autofree char *path = tmp_file("record");
     QXenPVIOMMU *iommu;
 
     if (!to) {
@@ -356,8 +484,7 @@ static void test_record(void)
     iommu = start(NULL, "");
     fill(iommu);
     stop(iommu);
-    save(iommu, path);
-    own_section(path, to);
+    save(iommu, to);
     pviommu_quit(iommu);
 }
 
@@ -365,10 +492,9 @@ static void test_record(void)
 static void test_v1(void)
 {
     g_autofree char *path = v1_stream();
-    QXenPVIOMMU *iommu = start(NULL, "");
+    QXenPVIOMMU *iommu = start_loaded(path, NULL, "");
 
     number_bus(iommu);
-    assert_load(iommu, path);
     check(iommu);
     check_faults(iommu);
     check_dma(iommu);
@@ -403,7 +529,7 @@ static void test_fit(void)
         { "q35", "\"device-reserved-regions\":"
           "[\"pcie.0/11.0=0x20000:0x20fff:0\"]", TWO_EDUS, false },
         { "q35", "\"device-reserved-regions\":"
-          "[\"port/00.0=0x20000:0x20fff:0\"]", TWO_EDUS, true },
+          "[\"rp0/00.0=0x20000:0x20fff:0\"]", TWO_EDUS, true },
         { "q35", "\"device-reserved-regions\":"
           "[\"pcie.0/11.0=0xfff000000000:0xfff000000fff:0\"]", TWO_EDUS, true },
         { "q35", "\"reserved-regions\":[\"0x20000:0x20fff:0\"]", TWO_EDUS,
@@ -412,25 +538,17 @@ static void test_fit(void)
     g_autofree char *path = v1_stream();
 
     for (size_t i = 0; i < ARRAY_SIZE(fits); i++) {
-        g_autofree char *machine = g_strconcat(fits[i].machine,
-                                               ",suppress-vmdesc=on", NULL);
-        g_autofree char *extra = g_strconcat(XEN_ARGS, fits[i].extra,
+        g_autofree char *full = g_strconcat(fits[i].machine, SECTION_MACHINE(""),
+                                            NULL);
+        g_autofree char *extra = g_strconcat(SECTION_ARGS, fits[i].extra,
                                              fits[i].fits ? "" :
                                              " 2>/dev/null", NULL);
-        QXenPVIOMMU *iommu = pviommu_start(machine, fits[i].props, extra);
+        QXenPVIOMMU *iommu = start_incoming(full, fits[i].props, extra);
 
-        stop(iommu);
         g_assert_cmpint(load(iommu, path), ==, fits[i].fits);
         if (fits[i].fits) {
-            cont(iommu);
             check(iommu);
         }
-        /* Whatever came of it, a reset is a new beginning. */
-        cont(iommu);
-        pviommu_reset(iommu);
-        pviommu_assert_frames(iommu, 0, 0);
-        g_assert_true(pviommu_identity(iommu));
-        g_assert_cmpint(pviommu_map(iommu, 0, 0x12, GFN(0), 0, 0), ==, 0);
         pviommu_quit(iommu);
     }
 }
@@ -440,35 +558,37 @@ static void test_gone(void)
 {
     g_autofree char *path = v1_stream();
     /* RAM ends within the large run of the default context. */
-    QXenPVIOMMU *iommu = start(NULL, "-m 40 2>/dev/null");
+    QXenPVIOMMU *iommu = start_loaded(path, NULL, "-m 40 2>/dev/null");
 
-    assert_load(iommu, path);
     pviommu_assert_unmapped(iommu, 0, 0xfff000000);
     pviommu_assert_mapped(iommu, 1, run_bfn(1), GFN(5), run_nr(1), 1);
     pviommu_quit(iommu);
 }
 
-/* ROM where the guest had RAM, and a BAR that was RAM, while it is loaded. */
-static void test_memory_map(const void *data)
+/*
+ * The guest has RAM where a new machine has ROM, and RAM in a BAR. Loaded,
+ * saved before it ever ran, and loaded again.
+ */
+static void test_memory_map(const void *machine)
 {
-    const char *machine = data;
-    bool q35 = g_str_equal(machine, "q35");
+    static const char vga_args[] = "-device bochs-display,addr=11,romfile= ";
     g_autofree char *path = tmp_file("memory-map");
-    g_autofree char *full = g_strconcat(machine, ",suppress-vmdesc=on", NULL);
-    QXenPVIOMMU *iommu = pviommu_start(full, NULL, XEN_ARGS
-                                       "-device bochs-display,addr=11");
+    g_autofree char *uri = g_strdup_printf("file:%s", path);
+    QXenPVIOMMU *iommu = pviommu_start(machine, NULL, vga_args);
     QPCIDevice *host = qpci_device_find(iommu->pci, QPCI_DEVFN(0, 0));
     QPCIDevice *vga = qpci_device_find(iommu->pci, QPCI_DEVFN(0x11, 0));
-    QPCIBar bar = qpci_iomap(vga, 0, NULL);
-    uint64_t vram = bar.addr / PVIOMMU_PAGE;
-    uint64_t invalidated;
+    uint64_t vram = qpci_iomap(vga, 0, NULL).addr / PVIOMMU_PAGE;
 
     qpci_device_enable(vga);
+    g_assert_cmpint(pviommu_map(iommu, 0, 0x10, 0xd0, 16, 0), ==,
+                    -XEN_IOMMU_EINVAL);
+    pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
+    g_assert_cmpint(pviommu_map(iommu, 0, 0x10, 0xd0, 16, 0), <, 0);
     /* All from 0xc0000 to 0xfffff is RAM. */
     for (unsigned i = 0; i < 7; i++) {
-        qpci_config_writeb(host, (q35 ? 0x90 : 0x59) + i, i ? 0x33 : 0x30);
+        qpci_config_writeb(host, (g_str_equal(machine, "q35") ? 0x90 : 0x59) +
+                           i, i ? 0x33 : 0x30);
     }
-    pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
     g_assert_cmpint(pviommu_map(iommu, 0, 0x10, 0xd0, 16, 0), ==, 0);
     g_assert_cmpint(pviommu_map(iommu, 0, 0x40, 0xf0, 16, 1), ==, 0);
     g_assert_cmpint(pviommu_map(iommu, 0, 0x100, vram, 64, 0), ==, 0);
@@ -476,38 +596,34 @@ static void test_memory_map(const void *data)
     g_assert_cmpint(pviommu_map(iommu, 0, 0x300, GFN(0), 64, 0), ==, 0);
     g_assert_cmpint(pviommu_unmap(iommu, 0, 0x200, 32), ==, 0);
     g_assert_cmpint(pviommu_unmap(iommu, 0, 0x4c, 4), ==, 0);
-    invalidated = pviommu_counter(iommu, XEN_PVIOMMU_COUNTER_INVALIDATED);
     stop(iommu);
-    save(iommu, path);
-    cont(iommu);
 
     for (unsigned i = 0; i < 2; i++) {
-        if (!i) {
-            pviommu_reset(iommu);
-            g_assert_cmpint(pviommu_map(iommu, 0, 0x10, 0xd0, 16, 0), ==,
-                            -XEN_IOMMU_EPERM);
-        }
-        stop(iommu);
-        g_assert_true(load(iommu, path));
-        if (i) {
-            /* Loaded, saved before it ever ran, and loaded again. */
-            save(iommu, path);
-            g_assert_true(load(iommu, path));
-        }
-        cont(iommu);
-        pviommu_assert_mapped(iommu, 0, 0x10, 0xd0, 16, 0);
-        pviommu_assert_mapped(iommu, 0, 0x40, 0xf0, 12, 1);
-        pviommu_assert_unmapped(iommu, 0, 0x4c);
-        pviommu_assert_mapped(iommu, 0, 0x100, vram, 64, 0);
-        pviommu_assert_unmapped(iommu, 0, 0x200);
-        pviommu_assert_mapped(iommu, 0, 0x220, vram + 32, 32, 0);
-        pviommu_assert_mapped(iommu, 0, 0x300, GFN(0), 64, 0);
-        pviommu_assert_frames(iommu, 16 + 12 + 64 + 32 + 64, 36);
-        g_assert_cmpuint(pviommu_counter(iommu,
-                                         XEN_PVIOMMU_COUNTER_INVALIDATED), ==,
-                         invalidated);
+        QXenPVIOMMU *next;
+
+        qtest_qmp_assert_success(iommu->qts, "{'execute': 'migrate',"
+                                 " 'arguments': {'uri': %s}}", uri);
+        g_assert_true(wait_migration(iommu->qts));
+        next = start_incoming(machine, NULL, vga_args);
+        g_assert_true(load(next, path));
+        pviommu_quit(iommu);
+        iommu = next;
     }
-    /* It is an ordinary mapping again: what goes away is gone. */
+    cont(iommu);
+    pviommu_assert_mapped(iommu, 0, 0x10, 0xd0, 16, 0);
+    pviommu_assert_mapped(iommu, 0, 0x40, 0xf0, 12, 1);
+    pviommu_assert_unmapped(iommu, 0, 0x4c);
+    pviommu_assert_mapped(iommu, 0, 0x100, vram, 64, 0);
+    pviommu_assert_unmapped(iommu, 0, 0x200);
+    pviommu_assert_mapped(iommu, 0, 0x220, vram + 32, 32, 0);
+    pviommu_assert_mapped(iommu, 0, 0x300, GFN(0), 64, 0);
+    pviommu_assert_frames(iommu, 16 + 12 + 64 + 32 + 64, 36);
+    /* That it came and went meanwhile is nothing the guest did. */
+    g_assert_cmpuint(pviommu_counter(iommu, XEN_PVIOMMU_COUNTER_INVALIDATED),
+                     ==, 0);
+
+    /* These are mappings like any others: what goes away is gone. */
+    vga->bus = iommu->pci;
     qpci_config_writew(vga, PCI_COMMAND, 0);
     pviommu_assert_unmapped(iommu, 0, 0x100);
     pviommu_assert_frames(iommu, 16 + 12 + 64, 4);
@@ -516,90 +632,85 @@ static void test_memory_map(const void *data)
     pviommu_quit(iommu);
 }
 
-/* Refused or taken, as the case may be, but it lives on with books in order. */
-static void try_damaged(QXenPVIOMMU *iommu, const char *path,
-                        const uint8_t *data, size_t len, unsigned *taken)
+/*
+ * What a machine makes of it that was given a good stream before: refused or
+ * taken, as the case may be, but it lives on, with its books in order.
+ */
+static bool try_damaged(const uint8_t *data, size_t len)
 {
+    g_autofree char *path = tmp_file("damaged");
+    QXenPVIOMMU *iommu = start_incoming(SECTION_MACHINE("q35"),
+                                        "max-mappings=100000",
+                                        SECTION_ARGS TWO_EDUS "2>/dev/null");
+    bool taken;
+
     g_assert_true(g_file_set_contents(path, (char *)data, len, NULL));
-    *taken += load(iommu, path);
+    taken = load(iommu, path);
+    /* A call checks all tables and references, whatever becomes of it. */
+    pviommu_ring(iommu, 0, PVIOMMU_OPS_ADDR, 1, NULL);
+    pviommu_quit(iommu);
+    return taken;
+}
+
+/* A good section, and it again behind it up to @cut, or all of it. */
+static uint8_t *twice(const char *data, size_t len, size_t cut, size_t *all)
+{
+    uint8_t *both = g_malloc(len - 1 + cut - HEADER);
+
+    memcpy(both, data, len - 1);
+    memcpy(both + len - 1, data + HEADER, cut - HEADER);
+    *all = len - 1 + cut - HEADER;
+    return both;
+}
+
+static void test_cut_short(void)
+{
+    g_autofree char *path = v1_stream();
+    g_autofree char *data = NULL;
+    g_autofree uint8_t *whole = NULL;
+    size_t len, all, tail = 400;
+
+    g_assert_true(g_file_get_contents(path, &data, &len, NULL));
+    whole = twice(data, len, len, &all);
+    g_assert_true(try_damaged(whole, all));
+
+    /* Most often in what is not QEMU's to check. */
+    for (size_t cut = 100; cut < len - 1; ) {
+        g_autofree uint8_t *bad = twice(data, len, cut, &all);
+
+        g_assert_false(try_damaged(bad, all));
+        cut += cut + 1500 < len - tail ? 1500 : cut < len - tail ? 300 : 17;
+    }
 }
 
 static void test_damaged(void)
 {
+    static const uint8_t values[] = { 0, 0xff, 0x80, 0x7f, 1, 0x1f };
+    const char *wanted = getenv("XEN_PVIOMMU_MUTATIONS");
+    unsigned nr = wanted ? atoi(wanted) : 100;
     g_autofree char *path = v1_stream();
-    g_autofree char *damaged = tmp_file("damaged");
     g_autofree char *data = NULL;
-    QXenPVIOMMU *iommu = start("max-mappings=100000", "2>/dev/null");
-    g_autoptr(GRand) rand = g_rand_new_with_seed(1);
-    unsigned taken = 0, tried = 0;
-    size_t len, rest;
+    g_autoptr(GRand) rand = g_rand_new_with_seed(nr);
+    unsigned taken = 0;
+    size_t len, all;
 
     g_assert_true(g_file_get_contents(path, &data, &len, NULL));
-    stop(iommu);
-    try_damaged(iommu, damaged, (uint8_t *)data, len, &taken);
-    g_assert_cmpuint(taken, ==, 1);
-    taken = 0;
-
-    /* Cut short: everywhere in what is ours alone, here and there before. */
-    rest = len - 512;
-    for (size_t cut = 8; cut + 1 < len; cut += cut < rest ? 61 : 1) {
-        try_damaged(iommu, damaged, (uint8_t *)data, cut, &taken);
-    }
-    g_assert_cmpuint(taken, ==, 0);
-
-    for (unsigned i = 0; i < 1500; i++) {
-        g_autofree uint8_t *bad = g_memdup2(data, len);
+    for (unsigned i = 0; i < nr; i++) {
+        g_autofree uint8_t *bad = twice(data, len, len, &all);
         unsigned bytes = g_rand_int_range(rand, 1, 4);
 
         while (bytes--) {
-            /* Most of them to where no field is fixed. */
-            size_t at = g_rand_int_range(rand, i % 8 ? rest : 8, len);
-            static const uint8_t values[] = { 0, 0xff, 0x80, 0x7f, 1, 0x1f };
+            /* Most of them in the contexts, functions and mappings. */
+            size_t at = g_rand_int_range(rand, i % 4 ? all - 400 : len, all);
 
             bad[at] = g_rand_boolean(rand)
                 ? values[g_rand_int_range(rand, 0, sizeof(values))]
                 : bad[at] ^ 1u << g_rand_int_range(rand, 0, 8);
         }
-        try_damaged(iommu, damaged, bad, len, &taken);
-        tried++;
-        if (i % 64 == 0) {
-            /* Whatever it holds now, a doorbell checks the books. */
-            cont(iommu);
-            pviommu_set_bus_master(iommu, true);
-            pviommu_ring(iommu, 0, PVIOMMU_OPS_ADDR, 1, NULL);
-            stop(iommu);
-        }
+        taken += try_damaged(bad, all);
     }
-    g_test_message("%u of %u were taken", taken, tried);
-    g_assert_cmpuint(taken, <, tried);
-
-    /* Nothing of that stays. */
-    try_damaged(iommu, damaged, (uint8_t *)data, len, &taken);
-    cont(iommu);
-    check(iommu);
-    pviommu_quit(iommu);
-}
-
-static char *query_status(QTestState *qts, const char *command)
-{
-    QDict *rsp = qtest_qmp_assert_success_ref(qts, "{'execute': %s}", command);
-    char *status = g_strdup(qdict_get_try_str(rsp, "status") ?: "");
-
-    qobject_unref(rsp);
-    return status;
-}
-
-static void wait_status(QTestState *qts, const char *command, const char *want)
-{
-    for (;;) {
-        g_autofree char *status = query_status(qts, command);
-
-        if (g_str_equal(status, want)) {
-            return;
-        }
-        g_assert_cmpstr(status, !=, "failed");
-        g_usleep(2000);
-    }
+    g_test_message("%u of %u were taken", taken, nr);
+    g_assert_cmpuint(taken, <, nr);
 }
 
 /* A page of its own for each run, and no two that follow each other. */
@@ -635,9 +746,8 @@ static void test_many(void)
         " 'state': true}]}}";
     QXenPVIOMMU *iommu = pviommu_start("q35", props, common);
     g_autofree struct xen_iommu_op *ops = g_new(struct xen_iommu_op, 4096);
-    g_autofree char *all = pviommu_args("q35", props, to_args);
-    QTestState *to;
-    GStatBuf st;
+    QXenPVIOMMU *to;
+    struct stat st;
 
     for (uint64_t i = 0; i < runs; ) {
         unsigned n = 0;
@@ -655,20 +765,18 @@ static void test_many(void)
     qtest_qmp_assert_success(iommu->qts, ignore_shared);
     qtest_qmp_assert_success(iommu->qts, "{'execute': 'migrate',"
                              " 'arguments': {'uri': %s}}", uri);
-    wait_status(iommu->qts, "query-migrate", "completed");
-    g_assert_cmpint(g_stat(stream, &st), ==, 0);
+    g_assert_true(wait_migration(iommu->qts));
+    g_assert_cmpint(stat(stream, &st), ==, 0);
     g_test_message("%" PRIu64 " runs, %zu bytes of stream", runs,
                    (size_t)st.st_size);
     /* No more than six bytes a run, and what else there is. */
     g_assert_cmpuint(st.st_size, <, 6 * runs + 400000);
 
-    to = qtest_init(all);
-    qtest_qmp_assert_success(to, ignore_shared);
-    qtest_qmp_assert_success(to, "{'execute': 'migrate-incoming',"
-                             " 'arguments': {'uri': %s}}", uri);
-    wait_status(to, "query-status", "running");
-    qtest_quit(iommu->qts);
-    pviommu_moved(iommu, to);
+    to = pviommu_start("q35", props, to_args);
+    qtest_qmp_assert_success(to->qts, ignore_shared);
+    g_assert_true(load(to, stream));
+    pviommu_quit(iommu);
+    iommu = to;
     pviommu_assert_frames(iommu, runs, 0);
     for (uint64_t i = 0; i < runs; i += runs / 100) {
         pviommu_assert_mapped(iommu, 0, i, many_gfn(first, pages, i), 1, 0);
@@ -701,13 +809,14 @@ int main(int argc, char **argv)
     dir = g_dir_make_tmp("pviommu-vmstate-XXXXXX", NULL);
     g_assert_nonnull(dir);
 
-    qtest_add_func("/xen-pviommu/q35/vmstate/same-machine", test_same_machine);
+    qtest_add_func("/xen-pviommu/q35/vmstate/snapshot", test_snapshot);
     qtest_add_func("/xen-pviommu/q35/vmstate/identity", test_identity);
     qtest_add_func("/xen-pviommu/q35/vmstate/record", test_record);
     qtest_add_func("/xen-pviommu/q35/vmstate/v1", test_v1);
     qtest_add_func("/xen-pviommu/q35/vmstate/fit", test_fit);
     qtest_add_func("/xen-pviommu/q35/vmstate/gone", test_gone);
     pviommu_add_for_machines("vmstate/memory-map", test_memory_map);
+    qtest_add_func("/xen-pviommu/q35/vmstate/cut-short", test_cut_short);
     qtest_add_func("/xen-pviommu/q35/vmstate/damaged", test_damaged);
     qtest_add_func("/xen-pviommu/q35/vmstate/many", test_many);
 

@@ -101,6 +101,7 @@ struct Bench {
     uint64_t unmap_calls;
     uint64_t map_calls;
     uint8_t stored[STORE_SIZE];
+    bool out_of_nodes;          /* what the core said of this operation */
     bool modelled;              /* small enough for tlb and model */
     Model model;
 };

@@ -17,7 +17,7 @@
 #define GIB512  27
 
 #define ORDER_MAX 31            /* of a block, as the table keeps it */
-#define IDLE_NODES_MAX 32
+#define IDLE_NODES_MAX 16
 
 typedef struct Model {
     BfnTable *t;

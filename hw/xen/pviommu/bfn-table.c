@@ -26,7 +26,7 @@
 #define ORDER_MAX       31
 
 /* A table keeps this many empty nodes, as the same BFNs come and go. */
-#define IDLE_NODES_MAX  32
+#define IDLE_NODES_MAX  16
 
 typedef struct BfnNode BfnNode;
 
@@ -147,9 +147,9 @@ static void node_check_idle(BfnTable *t, BfnNode *n)
  * Let go of the oldest empty nodes, and of parents that are empty without
  * them. Never while node_clear() is on its way down: a parent may be its.
  */
-static void table_trim_idle(BfnTable *t)
+static void table_trim_idle(BfnTable *t, unsigned keep)
 {
-    while (t->nr_idle > IDLE_NODES_MAX) {
+    while (t->nr_idle > keep) {
         BfnNode *old = QTAILQ_FIRST(&t->idle);
         BfnNode *parent = old->parent;
 
@@ -336,6 +336,9 @@ bool bfn_table_map(BfnTable *t, const BfnRun *run)
 
     /* A range has two edges, and each needs a node a level at the most. */
     if (t->budget->nodes + 2 * (t->levels - 1) > t->budget->max_nodes) {
+        table_trim_idle(t, 0);
+    }
+    if (t->budget->nodes + 2 * (t->levels - 1) > t->budget->max_nodes) {
         return false;
     }
     for (uint64_t bfn = run->bfn; bfn < end; ) {
@@ -460,5 +463,5 @@ void bfn_table_unmap(BfnTable *t, uint64_t bfn, uint64_t nr)
      */
     smp_wmb();
     node_clear(t, t->root, t->levels - 1, 0, bfn, end);
-    table_trim_idle(t);
+    table_trim_idle(t, IDLE_NODES_MAX);
 }

@@ -4,6 +4,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/interval-tree.h"
 #include "qemu/rcu.h"
 #include "hw/pci/pci_bus.h"
 #include "system/host_iommu_device.h"
@@ -18,9 +19,11 @@ struct XenPVIOMMUFunction {
     XenPVIOMMUState *s;
     PCIBus *bus;
     uint8_t devfn;
+    char *place;                /* BUS/SLOT.FUNCTION */
     char *name;
     XenPVIOMMUContext *ctx;     /* RCU */
     IOMMUNotifierFlag notifiers;
+    GHashTable *told;           /* of IntervalTreeRoot, by IOMMUNotifier */
 
     AddressSpace as;
     MemoryRegion root;
@@ -106,12 +109,62 @@ static IOMMUTLBEntry function_translate(IOMMUMemoryRegion *mr, hwaddr addr,
 }
 
 /*
+ * The blocks that a listener for maps was told of. VFIO, and the kernel behind
+ * it, can only unmap such a block as a whole.
+ */
+static void told_free(void *opaque)
+{
+    IntervalTreeRoot *told = opaque;
+    IntervalTreeNode *node;
+
+    while ((node = interval_tree_iter_first(told, 0, UINT64_MAX))) {
+        interval_tree_remove(node, told);
+        g_free(node);
+    }
+    g_free(told);
+}
+
+static void told_add(XenPVIOMMUFunction *f, IOMMUNotifier *n, uint64_t bfn,
+                     uint64_t nr)
+{
+    IntervalTreeRoot *told = g_hash_table_lookup(f->told, n);
+    IntervalTreeNode *node = g_new0(IntervalTreeNode, 1);
+
+    if (!told) {
+        told = g_new0(IntervalTreeRoot, 1);
+        g_hash_table_insert(f->told, n, told);
+    }
+    node->start = bfn;
+    node->last = bfn + nr - 1;
+    interval_tree_insert(node, told);
+}
+
+/* Forget the blocks that the range touches, and make it cover all of them. */
+static void told_remove(XenPVIOMMUFunction *f, IOMMUNotifier *n, uint64_t *bfn,
+                        uint64_t *nr)
+{
+    IntervalTreeRoot *told = g_hash_table_lookup(f->told, n);
+    uint64_t start = *bfn, last = *bfn + *nr - 1;
+    uint64_t first_told = start, last_told = last;
+    IntervalTreeNode *node;
+
+    while (told && (node = interval_tree_iter_first(told, start, last))) {
+        first_told = MIN(first_told, node->start);
+        last_told = MAX(last_told, node->last);
+        interval_tree_remove(node, told);
+        g_free(node);
+    }
+    *bfn = first_told;
+    *nr = last_told - first_told + 1;
+}
+
+/*
  * Tell @n of a range, in aligned blocks of a power of two: what listens may
  * have hardware behind it that knows no other. With @run it is mapped,
  * without it is unmapped.
  */
-static void notify_range(IOMMUNotifier *n, uint64_t bfn, uint64_t nr,
-                         const BfnRun *run)
+static void notify_range(XenPVIOMMUFunction *f, IOMMUNotifier *n,
+                         uint64_t bfn, uint64_t nr, const BfnRun *run)
 {
     while (nr) {
         uint64_t gfn = run ? run->gfn + (bfn - run->bfn) : 0;
@@ -129,7 +182,9 @@ static void notify_range(IOMMUNotifier *n, uint64_t bfn, uint64_t nr,
         };
 
         memory_region_notify_iommu_one(n, &event);
-        if (!run) {
+        if (run) {
+            told_add(f, n, bfn, 1ull << order);
+        } else {
             event.type = IOMMU_NOTIFIER_DEVIOTLB_UNMAP;
             memory_region_notify_iommu_one(n, &event);
         }
@@ -157,36 +212,57 @@ static void notifier_map(XenPVIOMMUFunction *f, IOMMUNotifier *n,
     if ((n->notifier_flags & IOMMU_NOTIFIER_MAP) &&
         notifier_clip(n, &bfn, &nr)) {
         trace_xen_pviommu_notify_map(f->name, bfn, run->gfn, nr);
-        notify_range(n, bfn, nr, run);
+        notify_range(f, n, bfn, nr, run);
+    }
+}
+
+/* Tell @n what of its context is mapped in a range. */
+static void notifier_map_range(XenPVIOMMUFunction *f, IOMMUNotifier *n,
+                               uint64_t bfn, uint64_t end)
+{
+    BfnRun run;
+
+    for (; bfn_table_next_run(f->ctx->table, bfn, end, &run);
+         bfn = run.bfn + run.nr) {
+        notifier_map(f, n, &run);
     }
 }
 
 static void notifier_unmap(XenPVIOMMUFunction *f, IOMMUNotifier *n,
                            uint64_t bfn, uint64_t nr)
 {
-    if (notifier_clip(n, &bfn, &nr)) {
-        trace_xen_pviommu_notify_unmap(f->name, bfn, nr);
-        notify_range(n, bfn, nr, NULL);
+    uint64_t start, end;
+
+    if (!notifier_clip(n, &bfn, &nr)) {
+        return;
+    }
+    start = bfn;
+    end = bfn + nr;
+    if (n->notifier_flags & IOMMU_NOTIFIER_MAP) {
+        told_remove(f, n, &bfn, &nr);
+        notifier_clip(n, &bfn, &nr);
+    }
+    trace_xen_pviommu_notify_unmap(f->name, bfn, nr);
+    notify_range(f, n, bfn, nr, NULL);
+    /* What went only because it was told in one block with the range */
+    if (n->notifier_flags & IOMMU_NOTIFIER_MAP) {
+        notifier_map_range(f, n, bfn, start);
+        notifier_map_range(f, n, end, bfn + nr);
     }
 }
 
 static void notifier_replay(XenPVIOMMUFunction *f, IOMMUNotifier *n)
 {
-    uint64_t limit = xen_pviommu_bfn_limit(&f->s->core);
-    BfnRun run;
-
     trace_xen_pviommu_replay(f->name, f->ctx->id);
-    for (uint64_t bfn = 0;
-         bfn_table_next_run(f->ctx->table, bfn, limit, &run);
-         bfn = run.bfn + run.nr) {
-        notifier_map(f, n, &run);
-    }
+    notifier_map_range(f, n, 0, xen_pviommu_bfn_limit(&f->s->core));
 }
 
 static void function_replay(IOMMUMemoryRegion *mr, IOMMUNotifier *n)
 {
     XenPVIOMMUFunction *f = container_of(mr, XenPVIOMMUFunction, translated);
 
+    /* It may be another one than was at the same address before. */
+    g_hash_table_remove(f->told, n);
     notifier_unmap(f, n, 0, xen_pviommu_bfn_limit(&f->s->core));
     notifier_replay(f, n);
 }
@@ -199,6 +275,9 @@ static int function_notifiers_changed(IOMMUMemoryRegion *mr,
 
     trace_xen_pviommu_notifiers(f->name, old, new);
     f->notifiers = new;
+    if (!(new & IOMMU_NOTIFIER_MAP)) {
+        g_hash_table_remove_all(f->told);
+    }
     return 0;
 }
 
@@ -394,6 +473,9 @@ static void client_reap(void *opaque, XenPVIOMMUContext *ctx)
     g_hash_table_iter_init(&iter, s->functions);
     while (g_hash_table_iter_next(&iter, (void **)&f, NULL)) {
         if (f->ctx == ctx && !g_hash_table_contains(buses, f->bus)) {
+            /* What is not there reserves nothing. */
+            g_array_set_size(f->reserved, 0);
+            context_update_reserved(s, ctx);
             function_attach(f, s->core.contexts[XEN_IOMMU_CTX_DEFAULT]);
         }
     }
@@ -413,7 +495,25 @@ static void client_attach_all(void *opaque, XenPVIOMMUContext *ctx)
 
 static void client_enabled(void *opaque)
 {
-    xen_pviommu_dma_update(opaque);
+    XenPVIOMMUState *s = opaque;
+    XenPVIOMMUFunction *f;
+    GHashTableIter iter;
+    IOMMUNotifier *n;
+
+    xen_pviommu_dma_update(s);
+    /*
+     * What listens for maps has been told by the memory map that the identity
+     * map is gone. A cache has to be told of each translation that it may
+     * have: wherever memory can be, which bfn-bits says nothing about.
+     */
+    g_hash_table_iter_init(&iter, s->functions);
+    while (g_hash_table_iter_next(&iter, (void **)&f, NULL)) {
+        IOMMU_NOTIFIER_FOREACH(n, &f->translated) {
+            if (!(n->notifier_flags & IOMMU_NOTIFIER_MAP)) {
+                notifier_unmap(f, n, 0, 1ull << GFN_INDEX_BITS);
+            }
+        }
+    }
 }
 
 static int client_store(void *opaque, uint64_t addr, const void *buf,
@@ -479,18 +579,19 @@ static XenPVIOMMUFunction *function_new(XenPVIOMMUState *s, PCIBus *bus,
                                         uint8_t devfn)
 {
     XenPVIOMMUFunction *f = g_new0(XenPVIOMMUFunction, 1);
-    g_autofree char *place = g_strdup_printf("%s/%02x.%x", BUS(bus)->name,
-                                             PCI_SLOT(devfn), PCI_FUNC(devfn));
 
     f->s = s;
     f->bus = bus;
     f->devfn = devfn;
-    f->name = g_strdup_printf("xen-pviommu-%s", place);
+    f->place = g_strdup_printf("%s/%02x.%x", BUS(bus)->name, PCI_SLOT(devfn),
+                               PCI_FUNC(devfn));
+    f->name = g_strdup_printf("xen-pviommu-%s", f->place);
     f->ctx = s->core.contexts[XEN_IOMMU_CTX_DEFAULT];
     f->ctx->nr_devices++;
     f->reserved = xen_pviommu_reserved_new();
     f->windows = g_ptr_array_new();
-    xen_pviommu_reserved_config_at(&s->reserved, place, f->reserved);
+    f->told = g_hash_table_new_full(NULL, NULL, NULL, told_free);
+    xen_pviommu_reserved_config_at(&s->reserved, f->place, f->reserved);
 
     memory_region_init(&f->root, OBJECT(s), f->name, UINT64_MAX);
     memory_region_init_alias(&f->identity, OBJECT(s), "identity",
@@ -567,9 +668,26 @@ static bool set_iommu_device(PCIBus *bus, void *opaque, int devfn,
     return true;
 }
 
+static void unset_iommu_device(PCIBus *bus, void *opaque, int devfn)
+{
+    XenPVIOMMUState *s = opaque;
+    PCIDevice *dev = bus->devices[devfn];
+    AddressSpace *as = dev ? pci_device_iommu_address_space(dev) : NULL;
+    XenPVIOMMUFunction *f;
+
+    if (as && as != &address_space_memory) {
+        f = container_of(as, XenPVIOMMUFunction, as);
+        /* What the user gave stays. */
+        g_array_set_size(f->reserved, 0);
+        xen_pviommu_reserved_config_at(&s->reserved, f->place, f->reserved);
+        context_update_reserved(s, f->ctx);
+    }
+}
+
 const PCIIOMMUOps xen_pviommu_pci_ops = {
     .get_address_space = get_address_space,
     .set_iommu_device = set_iommu_device,
+    .unset_iommu_device = unset_iommu_device,
 };
 
 void xen_pviommu_dma_init(XenPVIOMMUState *s)
@@ -583,6 +701,7 @@ static gboolean function_free(gpointer key, gpointer value, gpointer unused)
 
     f->ctx->nr_devices--;
     address_space_destroy(&f->as);
+    g_hash_table_remove_all(f->told);
     /* The regions, and f with them, stay: they are s's, and RCU looks on. */
     return true;
 }

@@ -32,18 +32,33 @@ static bool fault_repeats(const XenPVIOMMUFault *a, const XenPVIOMMUFault *b)
            a->addr >> XEN_IOMMU_PAGE_SHIFT == b->addr >> XEN_IOMMU_PAGE_SHIFT;
 }
 
+static XenPVIOMMUFaultRecord *newest_record(XenPVIOMMUFaults *f)
+{
+    return &f->record[f->nr_recorded % ARRAY_SIZE(f->record)];
+}
+
 /* Locked. Its fate is to wait, until fault_end(). */
 static XenPVIOMMUFaultRecord *fault_record(XenPVIOMMUFaults *f,
                                            const XenPVIOMMUFault *fault)
 {
-    uint64_t serial = ++f->nr_recorded;
-    XenPVIOMMUFaultRecord *r = &f->record[serial % ARRAY_SIZE(f->record)];
+    XenPVIOMMUFaultRecord *r;
 
+    f->nr_recorded++;
+    r = newest_record(f);
     r->fault = *fault;
-    r->fault.serial = serial;
+    r->fault.serial = f->nr_recorded;
     r->time = g_get_real_time();
     r->fate = XEN_PVIOMMU_FAULT_FATE_WAITING;
     return r;
+}
+
+/* Locked. Those that repeat the last one must not drive out all others. */
+static void fault_record_lost(XenPVIOMMUFaults *f,
+                              const XenPVIOMMUFault *fault)
+{
+    if (!fault_repeats(fault, &newest_record(f)->fault)) {
+        fault_record(f, fault)->fate = XEN_PVIOMMU_FAULT_FATE_LOST;
+    }
 }
 
 /* Locked. */
@@ -76,7 +91,6 @@ xen_pviommu_faults_recorded(XenPVIOMMUState *s, XenPVIOMMUFaultRecord
 void xen_pviommu_fault_note(XenPVIOMMUState *s, const XenPVIOMMUFault *fault)
 {
     XenPVIOMMUFaults *f = &s->faults;
-    XenPVIOMMUFaultRecord *record;
 
     WITH_QEMU_LOCK_GUARD(&f->lock) {
         uint32_t next = (f->first + f->nr_waiting) % XEN_PVIOMMU_FAULTS_WAITING;
@@ -87,14 +101,13 @@ void xen_pviommu_fault_note(XenPVIOMMUState *s, const XenPVIOMMUFault *fault)
             return;
         }
         f->count++;
-        record = fault_record(f, fault);
         if (f->nr_waiting == XEN_PVIOMMU_FAULTS_WAITING) {
             f->lost++;
-            record->fate = XEN_PVIOMMU_FAULT_FATE_LOST;
+            fault_record_lost(f, fault);
             trace_xen_pviommu_fault_lost(f->lost);
             return;
         }
-        f->waiting[next] = record->fault;
+        f->waiting[next] = fault_record(f, fault)->fault;
         f->nr_waiting++;
     }
     trace_xen_pviommu_fault(fault->sbdf, fault->ctx, fault->addr,

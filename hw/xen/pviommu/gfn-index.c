@@ -308,3 +308,52 @@ void gfn_index_foreach(GfnIndex *index, uint64_t gfn, uint64_t nr,
 
     node_visit(index->root, TOP_LEVEL, 0, gfn, gfn + nr, &visit);
 }
+
+typedef struct PlaceSearch {
+    uint64_t key;               /* the lowest that will do */
+    uint64_t found;             /* the lowest so far that does */
+} PlaceSearch;
+
+static gint search_place(gconstpointer key, gconstpointer opaque)
+{
+    PlaceSearch *search = (PlaceSearch *)opaque;
+    uint64_t k = *(const uint64_t *)key;
+
+    if (k < search->key) {
+        return 1;
+    }
+    /* It would do; there may be a lower one. */
+    search->found = k;
+    return -1;
+}
+
+bool gfn_index_find(GfnIndex *index, uint64_t gfn, uint16_t ctx, uint64_t from,
+                    uint64_t *bfn)
+{
+    GfnNode *n = index->root;
+
+    *bfn = UINT64_MAX;
+    for (unsigned level = TOP_LEVEL; ; level--) {
+        unsigned i = (gfn >> (level * LEVEL_BITS)) & (LEVEL_SLOTS - 1);
+        uint64_t offset = gfn & (level_span(level) - 1);
+        PlaceSearch search = {
+            .key = place_key(ctx, from > offset ? from - offset : 0),
+            .found = UINT64_MAX,
+        };
+
+        if (set_is_single(n->set[i])) {
+            if (n->set[i] >> 1 >= search.key) {
+                search.found = n->set[i] >> 1;
+            }
+        } else if (n->set[i]) {
+            g_tree_search(set_tree(n->set[i]), search_place, &search);
+        }
+        if (search.found != UINT64_MAX && place_ctx(search.found) == ctx) {
+            *bfn = MIN(*bfn, place_bfn(search.found) + offset);
+        }
+        if (!level || !n->child[i]) {
+            return *bfn != UINT64_MAX;
+        }
+        n = n->child[i];
+    }
+}

@@ -46,6 +46,14 @@ void gfn_index_remove(GfnIndex *index, uint64_t gfn, uint64_t nr,
                       uint16_t ctx, uint64_t bfn);
 
 /**
+ * gfn_index_find: the lowest BFN, not below @from, at which @ctx maps @gfn
+ *
+ * Returns: false if there is none.
+ */
+bool gfn_index_find(GfnIndex *index, uint64_t gfn, uint16_t ctx, uint64_t from,
+                    uint64_t *bfn);
+
+/**
  * gfn_index_foreach: visit all that maps a part of [@gfn, @gfn + @nr)
  *
  * @func must not change the index. A run may be visited in pieces.

@@ -254,51 +254,24 @@ static int op_lookup_bfn(XenPVIOMMUCore *core, struct xen_iommu_op *op,
     return 0;
 }
 
-typedef struct GfnLookup {
-    XenPVIOMMUCore *core;
-    uint16_t ctx;
-    uint64_t from;
-    uint64_t found;
-} GfnLookup;
-
-static void lookup_place(void *opaque, uint16_t ctx, uint64_t bfn,
-                         uint64_t gfn, uint64_t nr)
-{
-    GfnLookup *l = opaque;
-
-    l->core->work++;
-    if (ctx == l->ctx && bfn >= l->from) {
-        l->found = MIN(l->found, bfn);
-    }
-}
-
 static int op_lookup_gfn(XenPVIOMMUCore *core, struct xen_iommu_op *op,
                          uint16_t flags)
 {
     const struct xen_iommu_op_lookup *u = &op->u.lookup;
     uint64_t gfn = le64_to_cpu(u->gfn);
-    GfnLookup lookup = {
-        .core = core,
-        .from = le64_to_cpu(u->bfn),
-        .found = UINT64_MAX,
-    };
+    uint64_t from = le64_to_cpu(u->bfn), bfn;
     XenPVIOMMUContext *ctx;
     uint32_t id;
     BfnRun run;
 
     if (u->pad || u->nr_frames || !decode_ctx(core, u->ctx, &id) ||
-        !range_within(lookup.from, 1, xen_pviommu_bfn_limit(core)) ||
+        !range_within(from, 1, xen_pviommu_bfn_limit(core)) ||
         !range_within(gfn, 1, 1ull << GFN_INDEX_BITS)) {
         return -XEN_IOMMU_EINVAL;
     }
     ctx = xen_pviommu_context_find(core, id);
-    if (!ctx) {
-        return -XEN_IOMMU_ENOENT;
-    }
-    lookup.ctx = id;
-    gfn_index_foreach(core->gfn_index, gfn, 1, lookup_place, &lookup);
-    if (lookup.found == UINT64_MAX ||
-        !lookup_run(core, ctx, lookup.found, &run)) {
+    if (!ctx || !gfn_index_find(core->gfn_index, gfn, id, from, &bfn) ||
+        !lookup_run(core, ctx, bfn, &run)) {
         return -XEN_IOMMU_ENOENT;
     }
     lookup_result(op, &run);
@@ -318,6 +291,10 @@ static int op_alloc_context(XenPVIOMMUCore *core, struct xen_iommu_op *op,
 
     if (u->ctx || !context_pads_zero(u)) {
         return -XEN_IOMMU_EINVAL;
+    }
+    /* A context takes a node as it is. */
+    if (core->budget.nodes >= core->budget.max_nodes) {
+        return -XEN_IOMMU_ENOMEM;
     }
     ctx = xen_pviommu_context_alloc(core);
     if (!ctx) {

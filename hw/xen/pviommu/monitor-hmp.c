@@ -139,11 +139,11 @@ static void info_mappings(Monitor *mon, int64_t context, uint64_t bfn,
     if (!part) {
         return;
     }
-    monitor_printf(mon, "%-12s %-12s %-12s\n", "BFN", "GFN", "frames");
+    monitor_printf(mon, "%-12s %-12s frames\n", "BFN", "GFN");
     for (XenPVIOMMURunList *l = part->runs; l; l = l->next) {
         const XenPVIOMMURun *run = l->value;
 
-        monitor_printf(mon, "0x%-10" PRIx64 " 0x%-10" PRIx64 " 0x%-10" PRIx64
+        monitor_printf(mon, "0x%-10" PRIx64 " 0x%-10" PRIx64 " 0x%" PRIx64
                        "%s%s\n", run->bfn, run->gfn, run->frames,
                        run->readonly ? " readonly" : "",
                        run->pending ? " pending" : "");

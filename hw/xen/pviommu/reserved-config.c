@@ -14,7 +14,7 @@
 #include "reserved-config.h"
 
 /* Where x86 devices write their interrupts. */
-#define MSI_WINDOW_BFN  0xfee00
+#define MSI_WINDOW_BFN  0xfee00ull
 #define MSI_WINDOW_NR   0x100
 
 #define REGION_HINT \
