@@ -8,8 +8,8 @@
 #include "libqos/pci.h"
 #include "libqos/pviommu-mirror.h"
 
-#define GFN             0x4000          /* aligned to 2 MiB */
-#define BFN             0x4000000
+#define GFN             0x4000ull          /* aligned to 2 MiB */
+#define BFN             0x4000000ull
 #define BLOCK           512
 #define SLOT            0x11
 #define RO              1
@@ -25,9 +25,8 @@ static Bench *bench_new(const char *machine, const char *props,
                         const char *cache)
 {
     g_autofree char *extra =
-        g_strdup_printf("-device pviommu-mirror,addr=%x "
-                        "-device pviommu-mirror,addr=%x "
-                        "-device pviommu-mirror,addr=%x,notifier=%s",
+        g_strdup_printf(MIRROR_DEVICE("map") MIRROR_DEVICE("map")
+                        MIRROR_DEVICE("%s"),
                         SLOT, SLOT + 1, SLOT + 2, cache);
     Bench *b = g_new0(Bench, 1);
 

@@ -165,7 +165,8 @@ static void save(QXenPVIOMMU *iommu, const char *path)
 
     qtest_qmp_assert_success(iommu->qts,
                              "{'execute': 'xen-save-devices-state',"
-                             " 'arguments': {'filename': %s}}", full);
+                             " 'arguments': {'filename': %s, 'live': false}}",
+                             full);
     g_assert_true(g_file_get_contents(full, &text, &len, NULL));
     data = (uint8_t *)text;
     start = find(data, len, 0, name, strlen(name));
@@ -713,6 +714,9 @@ static void test_damaged(void)
     g_assert_cmpuint(taken, <, nr);
 }
 
+/* Above the reserved range. */
+#define MANY_BFN        0x100000ull
+
 /* A page of its own for each run, and no two that follow each other. */
 static uint64_t many_gfn(uint64_t first, uint64_t pages, uint64_t i)
 {
@@ -753,7 +757,8 @@ static void test_many(void)
         unsigned n = 0;
 
         for (; n < 4096 && i < runs; n++, i++) {
-            ops[n] = pviommu_op_map(0, i, many_gfn(first, pages, i), 0, 0);
+            ops[n] = pviommu_op_map(0, MANY_BFN + i,
+                                    many_gfn(first, pages, i), 0, 0);
         }
         pviommu_run(iommu, ops, n);
         while (n--) {
@@ -779,7 +784,8 @@ static void test_many(void)
     iommu = to;
     pviommu_assert_frames(iommu, runs, 0);
     for (uint64_t i = 0; i < runs; i += runs / 100) {
-        pviommu_assert_mapped(iommu, 0, i, many_gfn(first, pages, i), 1, 0);
+        pviommu_assert_mapped(iommu, 0, MANY_BFN + i,
+                              many_gfn(first, pages, i), 1, 0);
     }
     pviommu_quit(iommu);
     unlink(stream);

@@ -71,10 +71,12 @@ void xen_pviommu_vmstate_finalize(XenPVIOMMUState *s);
 /**
  * xen_pviommu_vmstate_lost: pages are going away
  *
- * While a machine is being loaded they may come back: what maps them is then
- * mapped again before it runs. Call it before the invalidation.
+ * Call it before the invalidation.
+ *
+ * Returns: true while the machine is being loaded. They may come back; then
+ * what maps them is mapped again before it runs.
  */
-void xen_pviommu_vmstate_lost(XenPVIOMMUState *s, uint64_t gfn, uint64_t nr);
+bool xen_pviommu_vmstate_lost(XenPVIOMMUState *s, uint64_t gfn, uint64_t nr);
 
 /** xen_pviommu_vmstate_forget: what was loaded does not matter any more */
 void xen_pviommu_vmstate_forget(XenPVIOMMUState *s);

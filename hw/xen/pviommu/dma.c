@@ -462,7 +462,22 @@ static int client_reserved(void *opaque, uint32_t sbdf, GArray *list)
     return 0;
 }
 
-/* A bridge that was unplugged took its bus, and functions on it, away. */
+/*
+ * The ID of @f can only be that of a device in its slot, not one that a
+ * bridge puts on the requests of those behind it.
+ */
+static bool function_is_slot(const XenPVIOMMUFunction *f)
+{
+    return pci_bus_is_express(f->bus) || pci_bus_is_root(f->bus);
+}
+
+/* Its device was unplugged, or a bridge was and took the bus along. */
+static bool function_is_gone(const XenPVIOMMUFunction *f, GHashTable *buses)
+{
+    return !g_hash_table_contains(buses, f->bus) ||
+           (function_is_slot(f) && !f->bus->devices[f->devfn]);
+}
+
 static void client_reap(void *opaque, XenPVIOMMUContext *ctx)
 {
     XenPVIOMMUState *s = opaque;
@@ -472,7 +487,7 @@ static void client_reap(void *opaque, XenPVIOMMUContext *ctx)
 
     g_hash_table_iter_init(&iter, s->functions);
     while (g_hash_table_iter_next(&iter, (void **)&f, NULL)) {
-        if (f->ctx == ctx && !g_hash_table_contains(buses, f->bus)) {
+        if (f->ctx == ctx && function_is_gone(f, buses)) {
             /* What is not there reserves nothing. */
             g_array_set_size(f->reserved, 0);
             context_update_reserved(s, ctx);
@@ -618,6 +633,9 @@ static AddressSpace *get_address_space(PCIBus *bus, void *opaque, int devfn)
 
     if (!f) {
         f = function_new(s, bus, devfn);
+    } else if (function_is_slot(f) && !bus->devices[devfn]) {
+        /* A new device, on its way in, starts like any other. */
+        function_attach(f, s->core.contexts[XEN_IOMMU_CTX_DEFAULT]);
     }
     return &f->as;
 }

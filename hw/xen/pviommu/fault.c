@@ -94,12 +94,11 @@ void xen_pviommu_fault_note(XenPVIOMMUState *s, const XenPVIOMMUFault *fault)
 
     WITH_QEMU_LOCK_GUARD(&f->lock) {
         uint32_t next = (f->first + f->nr_waiting) % XEN_PVIOMMU_FAULTS_WAITING;
-        uint32_t last = (next + XEN_PVIOMMU_FAULTS_WAITING - 1) %
-                        XEN_PVIOMMU_FAULTS_WAITING;
 
-        if (f->nr_waiting && fault_repeats(fault, &f->waiting[last])) {
+        if (f->nr_waiting && fault_repeats(fault, &f->last)) {
             return;
         }
+        f->last = *fault;
         f->count++;
         if (f->nr_waiting == XEN_PVIOMMU_FAULTS_WAITING) {
             f->lost++;
@@ -189,7 +188,7 @@ static void faults_bh(void *opaque)
            fault_take(f, &fault)) {
         fault_deliver(s, &fault);
     }
-    if (f->tail != tail) {
+    if (f->tail != tail && msix_enabled(PCI_DEVICE(s))) {
         msix_notify(PCI_DEVICE(s), XEN_PVIOMMU_MSIX_VECTOR_FAULT);
     }
 }

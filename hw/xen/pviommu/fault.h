@@ -42,6 +42,7 @@ typedef struct XenPVIOMMUFaults {
     XenPVIOMMUFault waiting[XEN_PVIOMMU_FAULTS_WAITING];
     uint32_t first;
     uint32_t nr_waiting;
+    XenPVIOMMUFault last;       /* that was noted, if any waits */
     uint32_t lost;
     uint64_t count;             /* all that were noted, since reset */
     /* By serial; these neither migrate nor go with a reset. */

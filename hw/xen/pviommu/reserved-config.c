@@ -120,10 +120,15 @@ bool xen_pviommu_reserved_config_init(XenPVIOMMUReservedConfig *c,
                                  XEN_IOMMU_RESERVED_msi);
     }
     for (uint32_t i = 0; i < c->nr_common; i++) {
-        ReservedRegion *r = &c->common[i];
+        uint64_t low, high;
+        unsigned type;
 
-        if (!add_region(common, bfn_bits, range_lob(&r->range),
-                        range_upb(&r->range), r->type, errp)) {
+        if (!parse_region(c->common[i], &low, &high, &type)) {
+            error_setg(errp, "'%s' is no reserved region", c->common[i]);
+            error_append_hint(errp, REGION_HINT);
+            goto fail;
+        }
+        if (!add_region(common, bfn_bits, low, high, type, errp)) {
             goto fail;
         }
     }

@@ -11,7 +11,7 @@
 
 typedef struct XenPVIOMMUReservedConfig {
     /* properties */
-    ReservedRegion *common;
+    char **common;              /* FIRST:LAST:TYPE */
     uint32_t nr_common;
     char **devices;             /* BUS/SLOT.FUNCTION=FIRST:LAST:TYPE */
     uint32_t nr_devices;

@@ -429,13 +429,13 @@ static void note_lost(void *opaque, uint16_t id, uint64_t bfn, uint64_t gfn,
     s->unsettled_frames += nr;
 }
 
-void xen_pviommu_vmstate_lost(XenPVIOMMUState *s, uint64_t gfn, uint64_t nr)
+bool xen_pviommu_vmstate_lost(XenPVIOMMUState *s, uint64_t gfn, uint64_t nr)
 {
     uint64_t last = gfn + nr - 1;
     IntervalTreeNode *node;
 
     if (!s->unsettled) {
-        return;
+        return false;
     }
     gfn_index_foreach(s->core.gfn_index, gfn, nr, note_lost, s);
     for (node = interval_tree_iter_first(&s->core.pending_gfns, gfn, last);
@@ -457,6 +457,7 @@ void xen_pviommu_vmstate_lost(XenPVIOMMUState *s, uint64_t gfn, uint64_t nr)
         g_array_append_val(s->unsettled, u);
         s->unsettled_frames += u.run.nr;
     }
+    return true;
 }
 
 void xen_pviommu_vmstate_forget(XenPVIOMMUState *s)

@@ -337,9 +337,15 @@ static const MemoryRegionOps blocks_ops = {
 static void pages_lost(void *opaque, uint64_t gfn, uint64_t nr)
 {
     XenPVIOMMUState *s = opaque;
+    uint64_t *invalidated = &s->core.counter[XEN_PVIOMMU_COUNTER_INVALIDATED];
+    uint64_t before = *invalidated;
+    bool loading = xen_pviommu_vmstate_lost(s, gfn, nr);
 
-    xen_pviommu_vmstate_lost(s, gfn, nr);
     xen_pviommu_core_invalidate(&s->core, gfn, nr);
+    if (loading) {
+        /* The guest did not do this. */
+        *invalidated = before;
+    }
 }
 
 /* What the machine must be like, and have no other of. */
@@ -491,8 +497,7 @@ static const Property xen_pviommu_properties[] = {
     DEFINE_PROP_UINT32("max-ops", XenPVIOMMUState, max_ops, 512),
     DEFINE_PROP_BOOL("x-check", XenPVIOMMUState, check, false),
     DEFINE_PROP_ARRAY("reserved-regions", XenPVIOMMUState, reserved.nr_common,
-                      reserved.common, qdev_prop_reserved_region,
-                      ReservedRegion),
+                      reserved.common, qdev_prop_string, char *),
     DEFINE_PROP_ARRAY("device-reserved-regions", XenPVIOMMUState,
                       reserved.nr_devices, reserved.devices, qdev_prop_string,
                       char *),

@@ -14,6 +14,14 @@
 #define MIRROR_DUMP_ADDR        0x0e000000
 #define MIRROR_DUMP_MAX         8192
 
+/*
+ * On a command line: one in the slot that a "%x" says. In JSON, so that it
+ * comes behind the IOMMU however that is written: it would not see it else.
+ */
+#define MIRROR_DEVICE(notifier) \
+    "-device '{\"driver\":\"pviommu-mirror\",\"addr\":\"%x\"," \
+    "\"notifier\":\"" notifier "\"}' "
+
 typedef struct QMirror {
     QXenPVIOMMU *iommu;
     QPCIDevice dev;
