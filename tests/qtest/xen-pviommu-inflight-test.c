@@ -490,7 +490,8 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     pviommu_add_for_machines("inflight/unmap", test_unmap);
-    pviommu_add_for_machines("inflight/end-before-flush", test_end_before_flush);
+    pviommu_add_for_machines("inflight/end-before-flush",
+                             test_end_before_flush);
     pviommu_add_for_machines("inflight/detach", test_detach);
     pviommu_add_for_machines("inflight/reset", test_reset);
     pviommu_add_for_machines("inflight/switch", test_switch);

@@ -7,6 +7,7 @@
 #include "qemu/osdep.h"
 #include "libqos/bridge.h"
 #include "libqos/edu.h"
+#include "standard-headers/linux/pci_regs.h"
 
 #define GFN             PVIOMMU_FREE_GFN
 #define BFN             0x4000000
@@ -228,6 +229,65 @@ static void test_pcie_pci_bridge(void)
     pviommu_quit(iommu);
 }
 
+/* A root bus of its own, that is no child of a bridge. */
+static void test_expander(void)
+{
+    QXenPVIOMMU *iommu = start("q35",
+        "-device pxb-pcie,id=pxb0,bus_nr=128,addr=5 "
+        "-device pcie-root-port,id=rp0,bus=pxb0,chassis=1,addr=0 "
+        "-device pcie-root-port,id=rp1,bus=pxb0,chassis=2,addr=1 "
+        EDU_DEVICE ",bus=rp1 " EDU_DEVICE ",bus=pcie.0,addr=11");
+    QEdu root, behind;
+
+    edu_init(&root, iommu, QPCI_DEVFN(0x11, 0));
+    bridge_set_buses(iommu->pci, BRIDGE_DEVFN(128, 0, 0), 128, 129, 129);
+    bridge_init(iommu->pci, BRIDGE_DEVFN(128, 1, 0), 128, 130, 130);
+    edu_init(&behind, iommu, BRIDGE_DEVFN(130, 0, 0));
+    setup(iommu);
+    check_device(iommu, &root, SBDF(0, 0x11, 0), SBDF(0, 0x11, 0));
+    check_device(iommu, &behind, SBDF(130, 0, 0), SBDF(130, 0, 0));
+    check_apart(iommu, &root, SBDF(0, 0x11, 0), &behind, SBDF(130, 0, 0));
+    pviommu_quit(iommu);
+}
+
+/* A function that is reset is where it was; the IOMMU is another function. */
+static void test_function_reset(void)
+{
+    QXenPVIOMMU *iommu = start("q35",
+        "-device pcie-root-port,id=rp0,chassis=1,addr=5 "
+        "-device virtio-rng-pci,bus=rp0,disable-legacy=on");
+    struct xen_iommu_op op;
+    QPCIDevice *dev;
+    uint16_t ctx, control;
+    uint8_t cap;
+
+    bridge_init(iommu->pci, QPCI_DEVFN(5, 0), 0, 1, 1);
+    dev = qpci_device_find(iommu->pci, BRIDGE_DEVFN(1, 0, 0));
+    g_assert_nonnull(dev);
+    qpci_device_enable(dev);
+    setup(iommu);
+    ctx = pviommu_alloc_context(iommu);
+    assert_status(pviommu_attach(iommu, SBDF(1, 0, 0), ctx), 0);
+    assert_status(pviommu_map(iommu, ctx, BFN, GFN, 0, 0), 0);
+
+    cap = qpci_find_capability(dev, PCI_CAP_ID_EXP, 0);
+    g_assert_cmpuint(cap, !=, 0);
+    control = qpci_config_readw(dev, cap + PCI_EXP_DEVCTL);
+    qpci_config_writew(dev, cap + PCI_EXP_DEVCTL,
+                       control | PCI_EXP_DEVCTL_BCR_FLR);
+    /* It was reset indeed. */
+    g_assert_false(qpci_config_readw(dev, PCI_COMMAND) & PCI_COMMAND_MASTER);
+
+    op = pviommu_op_lookup_bfn(ctx, BFN);
+    assert_status(pviommu_op(iommu, &op), 0);
+    g_assert_cmphex(op.u.lookup.gfn, ==, GFN);
+    assert_status(pviommu_free_context(iommu, ctx), XEN_IOMMU_EBUSY);
+    assert_status(pviommu_attach(iommu, SBDF(1, 0, 0), 0), 0);
+    assert_status(pviommu_free_context(iommu, ctx), 0);
+    g_free(dev);
+    pviommu_quit(iommu);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -239,5 +299,10 @@ int main(int argc, char **argv)
     qtest_add_func("/xen-pviommu/topology/pci-bridge", test_pci_bridge);
     qtest_add_func("/xen-pviommu/topology/pcie-pci-bridge",
                    test_pcie_pci_bridge);
+    if (qtest_has_device("pxb-pcie")) {
+        qtest_add_func("/xen-pviommu/topology/expander", test_expander);
+    }
+    qtest_add_func("/xen-pviommu/topology/function-reset",
+                   test_function_reset);
     return g_test_run();
 }

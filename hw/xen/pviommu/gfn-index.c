@@ -255,6 +255,18 @@ void gfn_index_remove(GfnIndex *index, uint64_t gfn, uint64_t nr,
     node_remove(index->root, TOP_LEVEL, 0, &run);
 }
 
+void gfn_index_prefetch(const GfnIndex *index, uint64_t gfn)
+{
+    const GfnNode *n = index->root;
+
+    for (unsigned level = TOP_LEVEL; level && n; level--) {
+        n = n->child[(gfn >> (level * LEVEL_BITS)) & (LEVEL_SLOTS - 1)];
+    }
+    if (n) {
+        __builtin_prefetch(&n->set[gfn & (LEVEL_SLOTS - 1)], 1);
+    }
+}
+
 typedef struct GfnVisit {
     GfnIndexFunc *func;
     void *opaque;

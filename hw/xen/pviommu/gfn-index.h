@@ -53,6 +53,9 @@ void gfn_index_remove(GfnIndex *index, uint64_t gfn, uint64_t nr,
 bool gfn_index_find(GfnIndex *index, uint64_t gfn, uint16_t ctx, uint64_t from,
                     uint64_t *bfn);
 
+/** gfn_index_prefetch: @gfn will be added or removed soon */
+void gfn_index_prefetch(const GfnIndex *index, uint64_t gfn);
+
 /**
  * gfn_index_foreach: visit all that maps a part of [@gfn, @gfn + @nr)
  *

@@ -43,6 +43,14 @@
 #define VARINT_MAX      10
 #define PATH_END        0
 
+/* Runs that are read before they are loaded. */
+#define RUN_WINDOW      32
+
+typedef struct StreamRun {
+    BfnRun run;
+    uint8_t flags;
+} StreamRun;
+
 /* A run that waits for its pages to be there. */
 typedef struct Unsettled {
     XenPVIOMMUContext *ctx;
@@ -217,49 +225,90 @@ static bool wait_for_pages(XenPVIOMMUState *s, XenPVIOMMUContext *ctx,
     return true;
 }
 
+static int get_run_checked(QEMUFile *f, XenPVIOMMUCore *core,
+                           XenPVIOMMUContext *ctx, StreamRun *r, BfnRun *last)
+{
+    int ret;
+
+    get_run(f, &r->run, last, r->flags);
+    /* Bytes behind the end of the stream are read as zeros. */
+    ret = qemu_file_get_error(f);
+    if (ret) {
+        return ret;
+    }
+    if (r->flags & ~RUN_FLAGS || !run_valid(core, &r->run)) {
+        error_report("xen-pviommu: context %u: bad run in the stream: bfn "
+                     "0x%" PRIx64 " gfn 0x%" PRIx64 " nr 0x%" PRIx64
+                     " flags 0x%x", ctx->id, r->run.bfn, r->run.gfn,
+                     r->run.nr, r->flags);
+        return -EINVAL;
+    }
+    if (core->identity) {
+        error_report("xen-pviommu: context %u: mappings in the stream, "
+                     "but devices see all memory", ctx->id);
+        return -EINVAL;
+    }
+    *last = r->run;
+    return 0;
+}
+
+static int load_run_or_wait(XenPVIOMMUState *s, XenPVIOMMUContext *ctx,
+                            const StreamRun *r)
+{
+    bool pending = r->flags & RUN_PENDING;
+    int ret = load_run(&s->core, ctx, &r->run, pending);
+
+    if (ret && !wait_for_pages(s, ctx, &r->run, pending, ret)) {
+        error_report("xen-pviommu: context %u: bfn 0x%" PRIx64 " gfn 0x%"
+                     PRIx64 " nr 0x%" PRIx64 " does not fit this machine "
+                     "(error %d); use the source's memory layout and "
+                     "xen-pviommu properties", ctx->id, r->run.bfn, r->run.gfn,
+                     r->run.nr, ret);
+        return -EINVAL;
+    }
+    return 0;
+}
+
+/*
+ * Neighbours in BFN are not in GFN, and a miss in the index is most of what
+ * a run costs: a window of runs is read, and their places in it fetched, before
+ * they are loaded.
+ */
 static int get_runs(QEMUFile *f, XenPVIOMMUState *s, XenPVIOMMUContext *ctx,
                     uint64_t *runs)
 {
-    XenPVIOMMUCore *core = &s->core;
+    StreamRun window[RUN_WINDOW];
     BfnRun last = { 0 };
+    bool end = false;
 
-    for (;; ++*runs) {
-        uint8_t flags = qemu_get_byte(f);
-        BfnRun run;
-        int ret;
+    while (!end) {
+        unsigned nr;
 
-        if (flags == RUN_END) {
-            return 0;
+        for (nr = 0; nr < RUN_WINDOW; nr++) {
+            StreamRun *r = &window[nr];
+            int ret;
+
+            r->flags = qemu_get_byte(f);
+            end = r->flags == RUN_END;
+            if (end) {
+                break;
+            }
+            ret = get_run_checked(f, &s->core, ctx, r, &last);
+            if (ret) {
+                return ret;
+            }
+            gfn_index_prefetch(s->core.gfn_index, r->run.gfn);
         }
-        get_run(f, &run, &last, flags);
-        /* Bytes behind the end of the stream are read as zeros. */
-        ret = qemu_file_get_error(f);
-        if (ret) {
-            return ret;
+        for (unsigned i = 0; i < nr; i++) {
+            int ret = load_run_or_wait(s, ctx, &window[i]);
+
+            if (ret) {
+                return ret;
+            }
         }
-        if (flags & ~RUN_FLAGS || !run_valid(core, &run)) {
-            error_report("xen-pviommu: context %u: bad run in the stream: bfn "
-                         "0x%" PRIx64 " gfn 0x%" PRIx64 " nr 0x%" PRIx64
-                         " flags 0x%x", ctx->id, run.bfn, run.gfn, run.nr,
-                         flags);
-            return -EINVAL;
-        }
-        if (core->identity) {
-            error_report("xen-pviommu: context %u: mappings in the stream, "
-                         "but devices see all memory", ctx->id);
-            return -EINVAL;
-        }
-        ret = load_run(core, ctx, &run, flags & RUN_PENDING);
-        if (ret && !wait_for_pages(s, ctx, &run, flags & RUN_PENDING, ret)) {
-            error_report("xen-pviommu: context %u: bfn 0x%" PRIx64 " gfn 0x%"
-                         PRIx64 " nr 0x%" PRIx64 " does not fit this machine "
-                         "(error %d); use the source's memory layout and "
-                         "xen-pviommu properties", ctx->id, run.bfn, run.gfn,
-                         run.nr, ret);
-            return -EINVAL;
-        }
-        last = run;
+        *runs += nr;
     }
+    return 0;
 }
 
 static int get_mappings(QEMUFile *f, void *pv, size_t size,

@@ -77,8 +77,9 @@ bool mirror_fill(QMirror *m, uint64_t iova, bool write)
 
 uint64_t mirror_translate(QMirror *m, uint64_t iova, bool write)
 {
-    return translate(m, CMD(TRANSLATE), iova, write) ? mirror_read(m, REG(MASK)) + 1
-                                                     : 0;
+    bool done = translate(m, CMD(TRANSLATE), iova, write);
+
+    return done ? mirror_read(m, REG(MASK)) + 1 : 0;
 }
 
 bool mirror_dma_read(QMirror *m, uint64_t iova, uint64_t *data)
