@@ -417,15 +417,22 @@ static void test_msix_unmapped(void)
     set_vector(iommu, ADDR(MSI_BFN), false);
     set_msix(iommu, PCI_MSIX_FLAGS_ENABLE);
     edu_dma(&edu, true, ADDR(BFN), 8);
-    pviommu_wait_faults(iommu, 8);
+    pviommu_wait_faults(iommu, 2);
     pviommu_assert_fault(iommu, 0, SBDF, 0, ADDR(BFN), true, UNMAPPED);
     pviommu_assert_fault(iommu, 1, SBDF_IOMMU, 0, ADDR(MSI_BFN), true,
                          UNMAPPED);
 
-    /* Mapped, it comes to an end. */
+    /* The interrupt's own fault raised none: those are all. */
+    edu_dma(&edu, true, ADDR(BFN + 1), 8);
+    pviommu_wait_faults(iommu, 4);
+    pviommu_assert_fault(iommu, 2, SBDF, 0, ADDR(BFN + 1), true, UNMAPPED);
+    pviommu_assert_fault(iommu, 3, SBDF_IOMMU, 0, ADDR(MSI_BFN), true,
+                         UNMAPPED);
+    g_assert_cmpuint(tail(iommu), ==, 4);
+
     g_assert_cmpint(pviommu_map(iommu, 0, MSI_BFN, MSI_GFN, 0, 0), ==, 0);
     qtest_writel(iommu->qts, ADDR(MSI_GFN), 0);
-    set_head(iommu, 8);
+    edu_dma(&edu, true, ADDR(BFN + 2), 8);
     wait_msi(iommu);
     pviommu_quit(iommu);
 }

@@ -4,10 +4,11 @@
  * Most tests save the way Xen's toolstack does, which leaves out RAM, and load
  * the section of our device alone.
  *
- * To record the stream of test_v1() anew - a released layout must not be -:
- *   XEN_PVIOMMU_RECORD=FILE xen-pviommu-vmstate-test -p /x86_64/xen-pviommu/q35/vmstate/record
- * To measure (-m 8G or more, for as many pages of their own):
- *   XEN_PVIOMMU_RUNS=1000000 xen-pviommu-vmstate-test -p /x86_64/xen-pviommu/q35/vmstate/many
+ * By hand, with -p /x86_64/xen-pviommu/q35/vmstate/ and the test's name:
+ *   XEN_PVIOMMU_RECORD=FILE     record: the stream of test_v1(); never again
+ *                               once a release wrote it
+ *   XEN_PVIOMMU_RUNS=1000000    many: measure the pause
+ *   XEN_PVIOMMU_MUTATIONS=1000  damaged: more of them
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -539,8 +540,8 @@ static void test_fit(void)
     g_autofree char *path = v1_stream();
 
     for (size_t i = 0; i < ARRAY_SIZE(fits); i++) {
-        g_autofree char *full = g_strconcat(fits[i].machine, SECTION_MACHINE(""),
-                                            NULL);
+        g_autofree char *full = g_strconcat(fits[i].machine,
+                                            SECTION_MACHINE(""), NULL);
         g_autofree char *extra = g_strconcat(SECTION_ARGS, fits[i].extra,
                                              fits[i].fits ? "" :
                                              " 2>/dev/null", NULL);
@@ -726,7 +727,7 @@ static uint64_t many_gfn(uint64_t first, uint64_t pages, uint64_t i)
 static void test_many(void)
 {
     const char *wanted = getenv("XEN_PVIOMMU_RUNS");
-    uint64_t runs = wanted ? strtoull(wanted, NULL, 0) : 50000;
+    uint64_t runs = wanted ? g_ascii_strtoull(wanted, NULL, 0) : 50000;
     /* Above 4 GiB, if there is more than the other tests have. */
     uint64_t first = wanted ? 1 << 20 : PVIOMMU_FREE_GFN;
     uint64_t pages = wanted ? pow2ceil(runs) :
@@ -736,8 +737,9 @@ static void test_many(void)
     g_autofree char *uri = g_strdup_printf("file:%s", stream);
     /* RAM that stays where it is: what is left is the devices' pause. */
     g_autofree char *common = g_strdup_printf(
-        "-m %" PRIu64 " -machine memory-backend=ram -object memory-backend-file,"
-        "id=ram,share=on,mem-path=%s,size=%" PRIu64 "M,reserve=off %s",
+        "-m %" PRIu64 " -machine memory-backend=ram "
+        "-object memory-backend-file,id=ram,share=on,reserve=off,mem-path=%s,"
+        "size=%" PRIu64 "M %s",
         wanted ? 4096 + pages / 256 : PVIOMMU_RAM >> 20, ram,
         wanted ? 4096 + pages / 256 : PVIOMMU_RAM >> 20,
         wanted ? "-trace vmstate_downtime_save -trace vmstate_downtime_load "

@@ -653,6 +653,10 @@ static int model_lookup(Bench *b, struct xen_iommu_op *op, bool by_gfn)
         }
     }
     if (bfn == limit || !c->map[bfn]) {
+        for (nr = 0; !by_gfn && bfn + nr < limit && !c->map[bfn + nr]; nr++) {
+            /* go on */
+        }
+        u->nr_frames = cpu_to_le32(nr);
         return -XEN_IOMMU_ENOENT;
     }
     for (nr = 1; bfn + nr < limit && c->map[bfn + nr] == c->map[bfn] + nr;

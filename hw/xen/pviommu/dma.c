@@ -617,6 +617,10 @@ static XenPVIOMMUFunction *function_new(XenPVIOMMUState *s, PCIBus *bus,
     memory_region_add_subregion(&f->root, 0, &f->identity);
     memory_region_add_subregion(&f->root, 0, MEMORY_REGION(&f->translated));
     function_add_windows(f, s->core.reserved);
+    if (!xen_pviommu_reserved_hit(s->core.reserved, XEN_PVIOMMU_MSI_BFN, 1)) {
+        /* Beyond what a guest can map; interrupts still go there. */
+        function_add_window(f, XEN_PVIOMMU_MSI_BFN, XEN_PVIOMMU_MSI_NR);
+    }
     function_add_windows(f, f->reserved);
     function_update(f);
     address_space_init(&f->as, &f->root, f->name);

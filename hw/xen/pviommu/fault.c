@@ -165,7 +165,7 @@ static void faults_bh(void *opaque)
 {
     XenPVIOMMUState *s = opaque;
     XenPVIOMMUFaults *f = &s->faults;
-    uint32_t tail = f->tail;
+    bool notify = false;
     XenPVIOMMUFault fault;
 
     /*
@@ -187,8 +187,10 @@ static void faults_bh(void *opaque)
     while (xen_pviommu_may_dma(s) && ring_has_room(f) &&
            fault_take(f, &fault)) {
         fault_deliver(s, &fault);
+        /* An interrupt that faults must not raise the next one. */
+        notify |= fault.sbdf != pci_requester_id(PCI_DEVICE(s));
     }
-    if (f->tail != tail && msix_enabled(PCI_DEVICE(s))) {
+    if (notify && msix_enabled(PCI_DEVICE(s))) {
         msix_notify(PCI_DEVICE(s), XEN_PVIOMMU_MSIX_VECTOR_FAULT);
     }
 }

@@ -236,8 +236,8 @@ static bool lookup_run(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
 static int op_lookup_bfn(XenPVIOMMUCore *core, struct xen_iommu_op *op,
                          uint16_t flags)
 {
-    const struct xen_iommu_op_lookup *u = &op->u.lookup;
-    uint64_t bfn = le64_to_cpu(u->bfn);
+    struct xen_iommu_op_lookup *u = &op->u.lookup;
+    uint64_t bfn = le64_to_cpu(u->bfn), end;
     XenPVIOMMUContext *ctx;
     uint32_t id;
     BfnRun run;
@@ -247,7 +247,14 @@ static int op_lookup_bfn(XenPVIOMMUCore *core, struct xen_iommu_op *op,
         return -XEN_IOMMU_EINVAL;
     }
     ctx = xen_pviommu_context_find(core, id);
-    if (!ctx || !lookup_run(core, ctx, bfn, &run)) {
+    if (!ctx) {
+        return -XEN_IOMMU_ENOENT;
+    }
+    core->work++;
+    end = MIN(bfn + UINT32_MAX, xen_pviommu_bfn_limit(core));
+    if (!bfn_table_next_run(ctx->table, bfn, end, &run) || run.bfn != bfn) {
+        /* Who looks for what is mapped can go on behind the hole. */
+        u->nr_frames = cpu_to_le32((run.nr ? run.bfn : end) - bfn);
         return -XEN_IOMMU_ENOENT;
     }
     lookup_result(op, &run);

@@ -13,10 +13,6 @@
 #include "reserved.h"
 #include "reserved-config.h"
 
-/* Where x86 devices write their interrupts. */
-#define MSI_WINDOW_BFN  0xfee00ull
-#define MSI_WINDOW_NR   0x100
-
 #define REGION_HINT \
     "A region is FIRST:LAST:TYPE: byte addresses in hexadecimal, made of " \
     "whole 4 KiB pages, and 0 for memory or 1 for interrupts.\n"
@@ -115,8 +111,8 @@ bool xen_pviommu_reserved_config_init(XenPVIOMMUReservedConfig *c,
     c->root = root;
     c->by_place = g_hash_table_new_full(g_str_hash, g_str_equal, g_free,
                                         (GDestroyNotify)g_array_unref);
-    if (!(MSI_WINDOW_BFN >> bfn_bits)) {
-        xen_pviommu_reserved_add(common, MSI_WINDOW_BFN, MSI_WINDOW_NR,
+    if (!(XEN_PVIOMMU_MSI_BFN >> bfn_bits)) {
+        xen_pviommu_reserved_add(common, XEN_PVIOMMU_MSI_BFN, XEN_PVIOMMU_MSI_NR,
                                  XEN_IOMMU_RESERVED_msi);
     }
     for (uint32_t i = 0; i < c->nr_common; i++) {

@@ -9,6 +9,10 @@
 #include "hw/pci/pci_device.h"
 #include "compat.h"
 
+/* Where x86 devices write their interrupts, in frames. */
+#define XEN_PVIOMMU_MSI_BFN 0xfee00ull
+#define XEN_PVIOMMU_MSI_NR  0x100
+
 typedef struct XenPVIOMMUReservedConfig {
     /* properties */
     char **common;              /* FIRST:LAST:TYPE */

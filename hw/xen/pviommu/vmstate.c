@@ -37,7 +37,8 @@
 #define RUN_BFN         (1u << 2)
 #define RUN_GFN         (1u << 3)
 #define RUN_NR          (1u << 4)
-#define RUN_FLAGS       (RUN_READONLY | RUN_PENDING | RUN_BFN | RUN_GFN | RUN_NR)
+#define RUN_FLAGS       (RUN_READONLY | RUN_PENDING | RUN_BFN | RUN_GFN | \
+                         RUN_NR)
 #define RUN_END         (1u << 7)
 
 #define VARINT_MAX      10

@@ -151,7 +151,8 @@ struct xen_iommu_op_query_caps {
  * how many frames from bfn on continue the same way.
  * lookup_gfn: the lowest BFN not below bfn at which ctx maps gfn. OUT: bfn,
  * flags, and nr_frames as above.
- * -ENOENT when there is none.
+ * -ENOENT when there is none; lookup_bfn's nr_frames is then how many frames
+ * from bfn on are not mapped.
  */
 struct xen_iommu_op_lookup {
     uint64_t bfn;
