@@ -438,7 +438,7 @@ static void test_attach(const void *machine)
     bench_free(b);
 }
 
-/* Reserved ranges cut what is translated in pieces: there is RAM, or nothing. */
+/* Reserved ranges cut what is translated: in them is RAM, or nothing. */
 static void test_reserved(const void *machine)
 {
     Bench *b = bench_new(machine,

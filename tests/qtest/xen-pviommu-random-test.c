@@ -236,7 +236,20 @@ static int model_lookup_bfn(Model *m, struct xen_iommu_op *op, unsigned id,
     if (bfn >= BFN_LIMIT) {
         return -XEN_IOMMU_EINVAL;
     }
-    if (!c || i == NR_FRAMES || !c->map[i]) {
+    if (!c) {
+        return -XEN_IOMMU_ENOENT;
+    }
+    if (!c->map[i]) {
+        /* The hole, as long as 32 bits can say. */
+        uint64_t end = MIN(bfn + UINT32_MAX, BFN_LIMIT);
+
+        for (; i < NR_FRAMES; i++) {
+            if (c->map[i]) {
+                end = MIN(end, index_bfn(i));
+                break;
+            }
+        }
+        op->u.lookup.nr_frames = cpu_to_le32(end - bfn);
         return -XEN_IOMMU_ENOENT;
     }
     return lookup_result(op, c, i);
