@@ -42,13 +42,18 @@ static void unplug(QXenPVIOMMU *iommu, unsigned port, unsigned bus,
     qtest_qmp_eventwait(iommu->qts, "DEVICE_DELETED");
 }
 
-static QXenPVIOMMU *start_root_port(void)
+static QXenPVIOMMU *start_root_port_with(const char *props)
 {
-    QXenPVIOMMU *iommu = pviommu_start("q35", NULL, ROOT_PORT);
+    QXenPVIOMMU *iommu = pviommu_start("q35", props, ROOT_PORT);
 
     bridge_init(iommu->pci, QPCI_DEVFN(5, 0), 0, 1, 1);
     pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
     return iommu;
+}
+
+static QXenPVIOMMU *start_root_port(void)
+{
+    return start_root_port_with(NULL);
 }
 
 /* A device that comes is in the default context, as it is by then. */
@@ -166,6 +171,70 @@ static void test_replaced(void)
     pviommu_quit(iommu);
 }
 
+/* The same behind a bridge that puts its ID on their requests. */
+static void test_replaced_bridged(void)
+{
+    QXenPVIOMMU *iommu = pviommu_start("q35", NULL,
+        ROOT_PORT " -device pcie-pci-bridge,id=br0,bus=rp0");
+    uint16_t ctx;
+    QEdu edu;
+
+    bridge_init(iommu->pci, QPCI_DEVFN(5, 0), 0, 1, 2);
+    bridge_init(iommu->pci, BRIDGE_DEVFN(1, 0, 0), 1, 2, 2);
+    pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
+    pviommu_fault_ring(iommu, 16);
+    /* The big switch */
+    assert_status(pviommu_unmap(iommu, 0, BFN, 1), XEN_IOMMU_ENOENT);
+    for (unsigned round = 0; round < 2; round++) {
+        qtest_qmp_device_add(iommu->qts, "edu", "hot",
+                             "{'bus': 'br0', 'addr': '3', "
+                             "'dma_mask': 18446744073709551615}");
+        edu_init(&edu, iommu, BRIDGE_DEVFN(2, 3, 0));
+        edu_dma(&edu, false, ADDR(BFN + round), 8);
+        pviommu_wait_faults(iommu, round + 1);
+        pviommu_assert_fault(iommu, round, 0x200, 0, ADDR(BFN + round), false,
+                             UNMAPPED);
+        ctx = pviommu_alloc_context(iommu);
+        assert_status(pviommu_attach(iommu, 0x200, ctx), 0);
+        assert_status(pviommu_free_context(iommu, ctx), XEN_IOMMU_EBUSY);
+        unplug(iommu, PCIHP_ICH9, 1, 3);
+    }
+    /* Nobody is left in either. */
+    assert_status(pviommu_free_context(iommu, ctx), 0);
+    assert_status(pviommu_free_context(iommu, ctx - 1), 0);
+    pviommu_quit(iommu);
+}
+
+/* What a place reserves, it does while there is a device. */
+static void test_reserved(void)
+{
+    g_autofree char *props = g_strdup_printf(
+        "\"device-reserved-regions\":[\"rp0/00.0=0x%x000:0x%xfff:0\"]",
+        GFN, GFN + 1);
+    QXenPVIOMMU *iommu = start_root_port_with(props);
+    struct xen_iommu_op op;
+    uint16_t ctx;
+    QEdu edu;
+
+    for (unsigned round = 0; round < 2; round++) {
+        assert_status(pviommu_map(iommu, 0, GFN, GFN + 16, 0, 0), 0);
+        plug(iommu, "rp0", "0");
+        op = pviommu_op_lookup_bfn(0, GFN);
+        assert_status(pviommu_op(iommu, &op), XEN_IOMMU_ENOENT);
+        assert_status(pviommu_map(iommu, 0, GFN + 1, GFN + 16, 0, 0),
+                      XEN_IOMMU_EADDRNOTAVAIL);
+        edu_init(&edu, iommu, BRIDGE_DEVFN(1, 0, 0));
+        edu_map_window(&edu, iommu, 0, 0);
+        edu_assert_access(&edu, ADDR(GFN), ADDR(GFN), 64);
+        assert_status(pviommu_unmap(iommu, 0, edu.window / PVIOMMU_PAGE, 1), 0);
+        ctx = pviommu_alloc_context(iommu);
+        assert_status(pviommu_attach(iommu, SBDF, ctx), 0);
+        unplug(iommu, PCIHP_ICH9, 0, 0);
+        assert_status(pviommu_free_context(iommu, ctx), 0);
+    }
+    pviommu_quit(iommu);
+}
+
 /* On the root bus of pc as well. */
 static void test_plug_pc(void)
 {
@@ -213,6 +282,9 @@ int main(int argc, char **argv)
     qtest_add_func("/xen-pviommu/hotplug/unplug", test_unplug);
     qtest_add_func("/xen-pviommu/hotplug/surprise", test_surprise);
     qtest_add_func("/xen-pviommu/hotplug/replaced", test_replaced);
+    qtest_add_func("/xen-pviommu/hotplug/replaced-bridged",
+                   test_replaced_bridged);
+    qtest_add_func("/xen-pviommu/hotplug/reserved", test_reserved);
     qtest_add_func("/xen-pviommu/hotplug/plug-pc", test_plug_pc);
     pviommu_add_for_machines("hotplug/itself", test_itself);
     return g_test_run();

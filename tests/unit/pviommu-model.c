@@ -687,7 +687,7 @@ static int model_alloc_context(Bench *b, struct xen_iommu_op *op)
             return b->out_of_nodes ? -XEN_IOMMU_ENOMEM : 0;
         }
     }
-    return b->out_of_nodes ? -XEN_IOMMU_ENOMEM : -XEN_IOMMU_ENOSPC;
+    return -XEN_IOMMU_ENOSPC;
 }
 
 static int model_free_context(Bench *b, struct xen_iommu_op *op)

@@ -632,6 +632,35 @@ static void test_free_much(void)
     bench_free(b);
 }
 
+/* What an operation costs is counted, whether it succeeds or not. */
+static void test_work(void)
+{
+    Bench *b = bench_new(&large);
+    struct xen_iommu_op op;
+    uint64_t before;
+
+    b->backend.huge = true;
+    for (unsigned i = 0; i < 20000; i++) {
+        OK(do_map(b, 0, i, 10000 + i * 2 % 5000, 0, 0));
+    }
+    before = xen_pviommu_core_work(&b->core);
+    FAILS(ENOENT, do_unmap(b, 0, 0, 20001));
+    g_assert_cmpuint(xen_pviommu_core_work(&b->core) - before, >=, 20000);
+
+    /* One run, but of as many leaves */
+    for (unsigned i = 0; i < 20000; i++) {
+        OK(do_map(b, 0, 100000 + i, 100000 + i, 0, 0));
+    }
+    before = xen_pviommu_core_work(&b->core);
+    OK(do_lookup(b, XEN_IOMMUOP_lookup_bfn, 0, 100000, 0, &op));
+    g_assert_cmpuint(le32_to_cpu(op.u.lookup.nr_frames), ==, 20000);
+    g_assert_cmpuint(xen_pviommu_core_work(&b->core) - before, >=, 20000);
+    before = xen_pviommu_core_work(&b->core);
+    OK(do_unmap(b, 0, 100000, 20000));
+    g_assert_cmpuint(xen_pviommu_core_work(&b->core) - before, >=, 20000);
+    bench_free(b);
+}
+
 static void test_reserved(void)
 {
     static const XenPVIOMMUReserved reserved[] = {
@@ -1364,6 +1393,7 @@ int main(int argc, char **argv)
     g_test_add_func("/iommu-op/pending-limit", test_pending_limit);
     g_test_add_func("/iommu-op/pending-split", test_pending_split);
     g_test_add_func("/iommu-op/free-much", test_free_much);
+    g_test_add_func("/iommu-op/work", test_work);
     g_test_add_func("/iommu-op/reserved", test_reserved);
     g_test_add_func("/iommu-op/reserved-long", test_reserved_long);
     g_test_add_func("/iommu-op/contexts", test_contexts);

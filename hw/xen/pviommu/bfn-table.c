@@ -125,6 +125,8 @@ static void node_reclaim(BfnNode *n)
 static void node_retire(BfnTable *t, BfnNode *n)
 {
     t->budget->nodes--;
+    /* It is not gone yet: few of them should wait for RCU at a time. */
+    t->budget->work += LEVEL_SLOTS;
     call_rcu(n, node_reclaim, rcu);
 }
 
@@ -292,6 +294,7 @@ bool bfn_table_range_empty(const BfnTable *t, uint64_t bfn, uint64_t nr)
     while (bfn < end) {
         unsigned level;
 
+        t->budget->work++;
         if (table_find(t, bfn, &level)) {
             return false;
         }
@@ -310,6 +313,7 @@ bool bfn_table_next_run(const BfnTable *t, uint64_t bfn, uint64_t end,
         uint64_t offset = bfn & ((1ull << level_shift(level)) - 1);
         uint64_t nr = MIN((1ull << level_shift(level)) - offset, end - bfn);
 
+        t->budget->work++;
         if (slot) {
             uint64_t gfn = slot_gfn(slot) + offset;
             bool readonly = slot & LEAF_READONLY;
@@ -351,6 +355,7 @@ bool bfn_table_map(BfnTable *t, const BfnRun *run)
             uint64_t *slot = &n->slot[slot_index(bfn, level)];
             uint64_t old = *slot;
 
+            t->budget->work++;
             if (!old) {
                 node_take_slot(t, n);
             }
@@ -389,6 +394,7 @@ static void table_split(BfnTable *t, uint64_t bfn)
                 child->slot[j] = slot + j * step;
             }
             child->used = LEVEL_SLOTS;
+            t->budget->work += LEVEL_SLOTS;
             slot_publish(&n->slot[i], (uintptr_t)child);
             slot = n->slot[i];
         }
@@ -416,6 +422,7 @@ static void table_reblock(BfnTable *t, uint64_t bfn, uint64_t end)
                 qatomic_set_u64(&n->slot[i],
                                 slot_with_order(n->slot[i], order));
                 bfn += 1ull << level_shift(l);
+                t->budget->work++;
             }
         }
     }
@@ -431,6 +438,7 @@ static void node_clear(BfnTable *t, BfnNode *n, unsigned level, uint64_t base,
     for (unsigned i = first; i < LEVEL_SLOTS && base + i * step < end; i++) {
         uint64_t slot = n->slot[i];
 
+        t->budget->work++;
         if (slot_is_leaf(slot)) {
             qatomic_set_u64(&n->slot[i], 0);
             n->used--;

@@ -28,6 +28,7 @@ typedef struct BfnTable BfnTable;
 typedef struct BfnTableBudget {
     size_t nodes;
     size_t max_nodes;
+    uint64_t work;              /* slots the writer looked at and changed */
 } BfnTableBudget;
 
 /* Frames that follow each other on both sides. */

@@ -13,12 +13,21 @@
 #define LOG_LINES_PER_SECOND 20
 
 /* What freeing a context does before it asks the guest to come again. */
-#define FREE_RUNS_AT_ONCE 65536
+#define FREE_WORK_AT_ONCE (1u << 20)
+
+/* What a run costs beside a slot: allocations, trees, callbacks. */
+#define RUN_WORK 16
 
 /* A record of a pending run is large beside a mapping: bounded on its own. */
 static uint64_t max_pending_runs(const XenPVIOMMUCore *core)
 {
     return MAX(core->limits.max_mappings / 64, 4096);
+}
+
+uint64_t xen_pviommu_core_work(const XenPVIOMMUCore *core)
+{
+    return core->work * RUN_WORK + core->budget.work +
+           gfn_index_work(core->gfn_index);
 }
 
 static uint64_t pending_room(const XenPVIOMMUCore *core)
@@ -171,19 +180,20 @@ XenPVIOMMUContext *xen_pviommu_context_alloc(XenPVIOMMUCore *core)
 }
 
 /*
- * Let go of the pages of @ctx, @max_runs of them at the most; no device sees
- * it any more. True if nothing is left.
+ * Let go of the pages of @ctx, until that was @max_work; no device sees it any
+ * more. True if nothing is left.
  */
 static bool context_empty(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
-                          uint64_t max_runs)
+                          uint64_t max_work)
 {
+    uint64_t start = xen_pviommu_core_work(core);
     uint64_t limit = xen_pviommu_bfn_limit(core);
     BfnRun run;
 
     xen_pviommu_context_flush_all(core, ctx);
     for (uint64_t bfn = 0; bfn_table_next_run(ctx->table, bfn, limit, &run);
          bfn = run.bfn + run.nr) {
-        if (!max_runs--) {
+        if (xen_pviommu_core_work(core) - start >= max_work) {
             return false;
         }
         gfn_index_remove(core->gfn_index, run.gfn, run.nr, ctx->id, run.bfn);
@@ -214,7 +224,7 @@ int xen_pviommu_context_free(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx)
     if (ctx->nr_devices) {
         return -XEN_IOMMU_EBUSY;
     }
-    if (!context_empty(core, ctx, FREE_RUNS_AT_ONCE)) {
+    if (!context_empty(core, ctx, FREE_WORK_AT_ONCE)) {
         return -XEN_IOMMU_EAGAIN;
     }
     core->contexts[ctx->id] = NULL;
@@ -291,13 +301,11 @@ int xen_pviommu_context_unmap(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
     uint64_t runs;
     BfnRun run;
 
-    if (xen_pviommu_context_reserved(core, ctx, bfn, nr)) {
-        return -XEN_IOMMU_EADDRNOTAVAIL;
-    }
     runs = mapped_runs(ctx, bfn, nr, room);
     core->work += runs;
     if (!runs) {
-        return -XEN_IOMMU_ENOENT;
+        return xen_pviommu_context_reserved(core, ctx, bfn, nr)
+            ? -XEN_IOMMU_EADDRNOTAVAIL : -XEN_IOMMU_ENOENT;
     }
     if (runs > room) {
         return -XEN_IOMMU_ENOSPC;

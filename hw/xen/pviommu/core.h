@@ -108,7 +108,7 @@ struct XenPVIOMMUCore {
     GArray *reserved;           /* in every context */
 
     uint64_t counter[XEN_PVIOMMU_NR_EVENT_COUNTERS];    /* since reset */
-    /* Runs handled; the front bounds what it lets one doorbell do by it. */
+    /* Runs and notifications handled; see xen_pviommu_core_work(). */
     uint64_t work;
     int64_t log_window_start;   /* ns; see xen_pviommu_guest_error() */
     unsigned log_window_lines;
@@ -137,6 +137,13 @@ void xen_pviommu_core_reset(XenPVIOMMUCore *core);
  * backend's references, and the tables with the GFN index. Slow: for tests.
  */
 void xen_pviommu_core_check(XenPVIOMMUCore *core);
+
+/**
+ * xen_pviommu_core_work: what was done so far, to bound what is done at a time
+ *
+ * One is about a slot of a table: some nanoseconds.
+ */
+uint64_t xen_pviommu_core_work(const XenPVIOMMUCore *core);
 
 /** xen_pviommu_core_enable: pull the big switch, if it is not pulled */
 void xen_pviommu_core_enable(XenPVIOMMUCore *core);

@@ -167,6 +167,7 @@ static void notify_range(XenPVIOMMUFunction *f, IOMMUNotifier *n,
                          uint64_t bfn, uint64_t nr, const BfnRun *run)
 {
     while (nr) {
+        f->s->core.work++;
         uint64_t gfn = run ? run->gfn + (bfn - run->bfn) : 0;
         uint64_t align = run ? bfn | gfn : bfn;
         unsigned order = MIN(63 - clz64(nr), align ? ctz64(align) : 63);
@@ -365,7 +366,9 @@ static void function_attach(XenPVIOMMUFunction *f, XenPVIOMMUContext *ctx)
     qatomic_rcu_set(&f->ctx, ctx);
     IOMMU_NOTIFIER_FOREACH(n, &f->translated) {
         notifier_unmap(f, n, 0, xen_pviommu_bfn_limit(&f->s->core));
-        notifier_replay(f, n);
+        if (n->notifier_flags & IOMMU_NOTIFIER_MAP) {
+            notifier_replay(f, n);
+        }
     }
     xen_pviommu_context_flush_all(&f->s->core, old);
     if (f->reserved->len) {
@@ -462,22 +465,46 @@ static int client_reserved(void *opaque, uint32_t sbdf, GArray *list)
     return 0;
 }
 
-/*
- * The ID of @f can only be that of a device in its slot, not one that a
- * bridge puts on the requests of those behind it.
- */
-static bool function_is_slot(const XenPVIOMMUFunction *f)
+/* There is a device whose requests could carry the ID of @f. */
+static bool function_has_device(const XenPVIOMMUFunction *f)
 {
-    return pci_bus_is_express(f->bus) || pci_bus_is_root(f->bus);
+    if (pci_bus_is_express(f->bus) || pci_bus_is_root(f->bus)) {
+        return f->bus->devices[f->devfn];
+    }
+    /* A bridge puts its ID on the requests of all that are behind it. */
+    for (int devfn = 0; devfn < PCI_DEVFN_MAX; devfn++) {
+        if (f->bus->devices[devfn]) {
+            return true;
+        }
+    }
+    return false;
 }
 
-/* Its device was unplugged, or a bridge was and took the bus along. */
-static bool function_is_gone(const XenPVIOMMUFunction *f, GHashTable *buses)
+/* What the user reserved for the place of @f, and nothing else. */
+static void function_reset_reserved(XenPVIOMMUFunction *f)
 {
-    return !g_hash_table_contains(buses, f->bus) ||
-           (function_is_slot(f) && !f->bus->devices[f->devfn]);
+    g_array_set_size(f->reserved, 0);
+    xen_pviommu_reserved_config_at(&f->s->reserved, f->place, f->reserved);
 }
 
+/* Nothing may be mapped where a device that comes in sees memory 1:1. */
+static void function_evict(XenPVIOMMUFunction *f)
+{
+    XenPVIOMMUCore *core = &f->s->core;
+
+    for (guint i = 0; i < f->reserved->len; i++) {
+        const XenPVIOMMUReserved *r = xen_pviommu_reserved_at(f->reserved, i);
+        BfnRun run;
+
+        while (bfn_table_next_run(f->ctx->table, r->bfn, r->bfn + r->nr,
+                                  &run) &&
+               !xen_pviommu_context_unmap(core, f->ctx, run.bfn, run.nr)) {
+            xen_pviommu_context_flush(core, f->ctx, run.bfn, run.nr);
+        }
+    }
+}
+
+/* Devices that were unplugged, or bridges that took their bus along. */
 static void client_reap(void *opaque, XenPVIOMMUContext *ctx)
 {
     XenPVIOMMUState *s = opaque;
@@ -487,7 +514,8 @@ static void client_reap(void *opaque, XenPVIOMMUContext *ctx)
 
     g_hash_table_iter_init(&iter, s->functions);
     while (g_hash_table_iter_next(&iter, (void **)&f, NULL)) {
-        if (f->ctx == ctx && function_is_gone(f, buses)) {
+        if (f->ctx == ctx && (!g_hash_table_contains(buses, f->bus) ||
+                              !function_has_device(f))) {
             /* What is not there reserves nothing. */
             g_array_set_size(f->reserved, 0);
             context_update_reserved(s, ctx);
@@ -625,6 +653,7 @@ static XenPVIOMMUFunction *function_new(XenPVIOMMUState *s, PCIBus *bus,
     function_update(f);
     address_space_init(&f->as, &f->root, f->name);
     g_hash_table_add(s->functions, f);
+    function_evict(f);
     context_update_reserved(s, f->ctx);
     trace_xen_pviommu_function_new(pci_bus_num(bus), devfn, f->name);
     return f;
@@ -637,9 +666,12 @@ static AddressSpace *get_address_space(PCIBus *bus, void *opaque, int devfn)
 
     if (!f) {
         f = function_new(s, bus, devfn);
-    } else if (function_is_slot(f) && !bus->devices[devfn]) {
+    } else if (!function_has_device(f)) {
         /* A new device, on its way in, starts like any other. */
         function_attach(f, s->core.contexts[XEN_IOMMU_CTX_DEFAULT]);
+        function_reset_reserved(f);
+        function_evict(f);
+        context_update_reserved(s, f->ctx);
     }
     return &f->as;
 }
@@ -684,6 +716,7 @@ static bool set_iommu_device(PCIBus *bus, void *opaque, int devfn,
                    "reserves for it", hiod->name);
         error_append_hint(errp, "Plug it before the guest maps anything, or "
                           "detach its slot first.\n");
+        function_reset_reserved(f);
         return false;
     }
     context_update_reserved(s, f->ctx);
@@ -699,9 +732,7 @@ static void unset_iommu_device(PCIBus *bus, void *opaque, int devfn)
 
     if (as && as != &address_space_memory) {
         f = container_of(as, XenPVIOMMUFunction, as);
-        /* What the user gave stays. */
-        g_array_set_size(f->reserved, 0);
-        xen_pviommu_reserved_config_at(&s->reserved, f->place, f->reserved);
+        function_reset_reserved(f);
         context_update_reserved(s, f->ctx);
     }
 }

@@ -21,13 +21,19 @@ typedef struct GfnNode GfnNode;
 
 /* Level 0 has sets only; its nodes end before child[]. */
 struct GfnNode {
+    unsigned used;              /* sets and children that are there */
     PlaceSet set[LEVEL_SLOTS];
     GfnNode *child[LEVEL_SLOTS];
 };
 
 struct GfnIndex {
     GfnNode *root;
+    GfnNode *spare;             /* of level 0, empty: they come and go */
+    uint64_t work;
 };
+
+/* What a GTree costs beside a slot. */
+#define TREE_WORK 16
 
 /* A run, by which the recursions below go. */
 typedef struct GfnRun {
@@ -77,12 +83,17 @@ static void tree_add(GTree *tree, uint64_t key)
     g_tree_insert(tree, k, k);
 }
 
-static void set_add(PlaceSet *set, uint64_t key)
+static void node_set_add(GfnIndex *index, GfnNode *n, unsigned i, uint64_t key)
 {
+    PlaceSet *set = &n->set[i];
+
+    index->work++;
     if (!*set) {
         *set = key << 1 | 1;
+        n->used++;
         return;
     }
+    index->work += TREE_WORK;
     if (set_is_single(*set)) {
         GTree *tree = g_tree_new_full(place_compare, NULL, g_free, NULL);
 
@@ -98,10 +109,13 @@ static gboolean tree_first(gpointer key, gpointer value, gpointer first)
     return true;
 }
 
-static bool set_remove(PlaceSet *set, uint64_t key)
+static bool node_set_remove(GfnIndex *index, GfnNode *n, unsigned i,
+                            uint64_t key)
 {
+    PlaceSet *set = &n->set[i];
     GTree *tree;
 
+    index->work++;
     if (!*set) {
         return false;
     }
@@ -110,8 +124,10 @@ static bool set_remove(PlaceSet *set, uint64_t key)
             return false;
         }
         *set = 0;
+        n->used--;
         return true;
     }
+    index->work += TREE_WORK;
     tree = set_tree(*set);
     if (!g_tree_remove(tree, &key)) {
         return false;
@@ -126,8 +142,11 @@ static bool set_remove(PlaceSet *set, uint64_t key)
     return true;
 }
 
-static GfnNode *node_new(unsigned level)
+static GfnNode *node_new(GfnIndex *index, unsigned level)
 {
+    if (!level && index->spare) {
+        return g_steal_pointer(&index->spare);
+    }
     return g_malloc0(level ? sizeof(GfnNode) : offsetof(GfnNode, child));
 }
 
@@ -146,22 +165,23 @@ static void node_free(GfnNode *n, unsigned level)
 
 GfnIndex *gfn_index_new(void)
 {
-    GfnIndex *index = g_new(GfnIndex, 1);
+    GfnIndex *index = g_new0(GfnIndex, 1);
 
-    index->root = node_new(TOP_LEVEL);
+    index->root = node_new(index, TOP_LEVEL);
     return index;
 }
 
 void gfn_index_free(GfnIndex *index)
 {
     node_free(index->root, TOP_LEVEL);
+    g_free(index->spare);
     g_free(index);
 }
 
 void gfn_index_clear(GfnIndex *index)
 {
     node_free(index->root, TOP_LEVEL);
-    index->root = node_new(TOP_LEVEL);
+    index->root = node_new(index, TOP_LEVEL);
 }
 
 static uint64_t level_span(unsigned level)
@@ -179,16 +199,36 @@ static void node_slots(unsigned level, uint64_t base, uint64_t gfn,
     *last = MIN((end - 1 - base) / span, LEVEL_SLOTS - 1);
 }
 
-static GfnNode *node_child(GfnNode *n, unsigned level, unsigned i)
+static GfnNode *node_child(GfnIndex *index, GfnNode *n, unsigned level,
+                           unsigned i)
 {
     if (!n->child[i]) {
-        n->child[i] = node_new(level - 1);
+        n->child[i] = node_new(index, level - 1);
+        n->used++;
     }
     return n->child[i];
 }
 
-static void node_add(GfnNode *n, unsigned level, uint64_t base,
-                     const GfnRun *run)
+/* The child at @i, of which something was removed, may be empty now. */
+static void node_trim_child(GfnIndex *index, GfnNode *n, unsigned level,
+                            unsigned i)
+{
+    GfnNode *child = n->child[i];
+
+    if (child->used) {
+        return;
+    }
+    n->child[i] = NULL;
+    n->used--;
+    if (level == 1 && !index->spare) {
+        index->spare = child;
+    } else {
+        g_free(child);
+    }
+}
+
+static void node_add(GfnIndex *index, GfnNode *n, unsigned level,
+                     uint64_t base, const GfnRun *run)
 {
     uint64_t span = level_span(level);
     unsigned first, last;
@@ -198,16 +238,17 @@ static void node_add(GfnNode *n, unsigned level, uint64_t base,
         uint64_t start = base + i * span;
 
         if (run->gfn <= start && start + span <= run->end) {
-            set_add(&n->set[i], place_key(run->ctx,
-                                          run->bfn + (start - run->gfn)));
+            node_set_add(index, n, i,
+                         place_key(run->ctx, run->bfn + (start - run->gfn)));
         } else {
-            node_add(node_child(n, level, i), level - 1, start, run);
+            node_add(index, node_child(index, n, level, i), level - 1, start,
+                     run);
         }
     }
 }
 
-static void node_remove(GfnNode *n, unsigned level, uint64_t base,
-                        const GfnRun *run)
+static void node_remove(GfnIndex *index, GfnNode *n, unsigned level,
+                        uint64_t base, const GfnRun *run)
 {
     uint64_t span = level_span(level);
     unsigned first, last;
@@ -219,22 +260,25 @@ static void node_remove(GfnNode *n, unsigned level, uint64_t base,
         uint64_t bfn = run->bfn + start - run->gfn;
 
         if ((start >= run->gfn || run->bfn >= run->gfn - start) &&
-            set_remove(&n->set[i], place_key(run->ctx, bfn))) {
+            node_set_remove(index, n, i, place_key(run->ctx, bfn))) {
             /* What stays of it goes one level down. */
             if (start < run->gfn) {
                 GfnRun head = { start, run->gfn, bfn, run->ctx };
 
-                node_add(node_child(n, level, i), level - 1, start, &head);
+                node_add(index, node_child(index, n, level, i), level - 1,
+                         start, &head);
             }
             if (run->end < start + span) {
                 GfnRun tail = { run->end, start + span,
                                 run->bfn + (run->end - run->gfn), run->ctx };
 
-                node_add(node_child(n, level, i), level - 1, start, &tail);
+                node_add(index, node_child(index, n, level, i), level - 1,
+                         start, &tail);
             }
         } else {
             assert(level && n->child[i]);
-            node_remove(n->child[i], level - 1, start, run);
+            node_remove(index, n->child[i], level - 1, start, run);
+            node_trim_child(index, n, level, i);
         }
     }
 }
@@ -244,7 +288,7 @@ void gfn_index_add(GfnIndex *index, uint64_t gfn, uint64_t nr,
 {
     GfnRun run = { gfn, gfn + nr, bfn, ctx };
 
-    node_add(index->root, TOP_LEVEL, 0, &run);
+    node_add(index, index->root, TOP_LEVEL, 0, &run);
 }
 
 void gfn_index_remove(GfnIndex *index, uint64_t gfn, uint64_t nr,
@@ -252,7 +296,7 @@ void gfn_index_remove(GfnIndex *index, uint64_t gfn, uint64_t nr,
 {
     GfnRun run = { gfn, gfn + nr, bfn, ctx };
 
-    node_remove(index->root, TOP_LEVEL, 0, &run);
+    node_remove(index, index->root, TOP_LEVEL, 0, &run);
 }
 
 void gfn_index_prefetch(const GfnIndex *index, uint64_t gfn)
@@ -265,6 +309,11 @@ void gfn_index_prefetch(const GfnIndex *index, uint64_t gfn)
     if (n) {
         __builtin_prefetch(&n->set[gfn & (LEVEL_SLOTS - 1)], 1);
     }
+}
+
+uint64_t gfn_index_work(const GfnIndex *index)
+{
+    return index->work;
 }
 
 typedef struct GfnVisit {

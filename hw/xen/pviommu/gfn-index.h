@@ -8,8 +8,8 @@
  *
  * Locking: none inside; the writer of the BFN tables is its only user.
  *
- * Memory: 8 bytes a guest page where single pages are mapped, kept until
- * gfn_index_clear(), and one tree node for each further BFN of a page.
+ * Memory: 8 bytes a guest page where single pages are mapped, in nodes of 512,
+ * and one tree node for each further BFN of a page.
  */
 
 #ifndef HW_XEN_PVIOMMU_GFN_INDEX_H
@@ -52,6 +52,9 @@ void gfn_index_remove(GfnIndex *index, uint64_t gfn, uint64_t nr,
  */
 bool gfn_index_find(GfnIndex *index, uint64_t gfn, uint16_t ctx, uint64_t from,
                     uint64_t *bfn);
+
+/** gfn_index_work: slots looked at and changed so far, to bound it by */
+uint64_t gfn_index_work(const GfnIndex *index);
 
 /** gfn_index_prefetch: @gfn will be added or removed soon */
 void gfn_index_prefetch(const GfnIndex *index, uint64_t gfn);

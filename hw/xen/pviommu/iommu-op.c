@@ -299,13 +299,14 @@ static int op_alloc_context(XenPVIOMMUCore *core, struct xen_iommu_op *op,
     if (u->ctx || !context_pads_zero(u)) {
         return -XEN_IOMMU_EINVAL;
     }
-    /* A context takes a node as it is. */
-    if (core->budget.nodes >= core->budget.max_nodes) {
-        return -XEN_IOMMU_ENOMEM;
-    }
     ctx = xen_pviommu_context_alloc(core);
     if (!ctx) {
         return -XEN_IOMMU_ENOSPC;
+    }
+    /* A context takes a node as it is. */
+    if (core->budget.nodes > core->budget.max_nodes) {
+        xen_pviommu_context_free(core, ctx);
+        return -XEN_IOMMU_ENOMEM;
     }
     u->ctx = cpu_to_le16(ctx->id);
     return 0;

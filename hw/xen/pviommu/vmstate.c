@@ -217,8 +217,9 @@ static bool wait_for_pages(XenPVIOMMUState *s, XenPVIOMMUContext *ctx,
 
     if ((ret != -XEN_IOMMU_ENOENT && ret != -XEN_IOMMU_EPERM &&
          ret != -XEN_IOMMU_EAGAIN) ||
-        run->nr > core->limits.max_mappings - core->mapped_frames -
-                  core->pending_frames - s->unsettled_frames) {
+        run->nr > core->limits.max_mappings ||
+        core->mapped_frames + core->pending_frames + s->unsettled_frames >
+        core->limits.max_mappings - run->nr) {
         return false;
     }
     s->unsettled_frames += run->nr;
@@ -657,8 +658,15 @@ static int xen_pviommu_post_load(void *opaque, int version_id)
     }
     if (!faults_valid(s)) {
         error_report("xen-pviommu: bad fault ring in the stream");
+        /* After a loadvm that fails the machine may go on. */
+        xen_pviommu_faults_reset(s);
         return -EINVAL;
     }
+    /* The newest of those that wait is the one that may be repeated. */
+    s->faults.last = s->faults.waiting[(s->faults.first +
+                                        s->faults.nr_waiting +
+                                        XEN_PVIOMMU_FAULTS_WAITING - 1) %
+                                       XEN_PVIOMMU_FAULTS_WAITING];
     xen_pviommu_dma_update(s);
     return 0;
 }

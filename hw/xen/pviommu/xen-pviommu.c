@@ -20,8 +20,8 @@
 
 /* Operations copied at a time. */
 #define OP_CHUNK        64
-/* Runs that one doorbell may touch; a few milliseconds of work. */
-#define DOORBELL_WORK   16384
+/* See xen_pviommu_core_work(): a few milliseconds. */
+#define DOORBELL_WORK   (1u << 18)
 
 bool xen_pviommu_may_dma(const XenPVIOMMUState *s)
 {
@@ -68,20 +68,20 @@ static void ring_doorbell(XenPVIOMMUState *s, unsigned i, uint32_t count)
     XenPVIOMMUBlock *block = &s->blocks[i];
     uint32_t limit = MIN(count, s->max_ops);
     struct xen_iommu_op ops[OP_CHUNK];
+    uint64_t end = xen_pviommu_core_work(&s->core) + DOORBELL_WORK;
 
     trace_xen_pviommu_doorbell(i, block->array, count);
     s->core.counter[XEN_PVIOMMU_COUNTER_DOORBELLS]++;
-    s->core.work = 0;
     block->done = 0;
     block->result = xen_pviommu_may_dma(s) ? 0 : -XEN_IOMMU_EIO;
 
     while (!block->result && block->done < limit &&
-           s->core.work < DOORBELL_WORK) {
+           xen_pviommu_core_work(&s->core) < end) {
         uint64_t addr = block->array + (uint64_t)block->done * sizeof(ops[0]);
         unsigned nr = fetch_ops(addr, ops, MIN(limit - block->done, OP_CHUNK));
         unsigned n;
 
-        for (n = 0; n < nr && s->core.work < DOORBELL_WORK; n++) {
+        for (n = 0; n < nr && xen_pviommu_core_work(&s->core) < end; n++) {
             xen_pviommu_op_execute(&s->core, &ops[n]);
         }
         block->done += n;

@@ -36,7 +36,6 @@
 #define XEN_IOMMU_ENOENT                2
 #define XEN_IOMMU_ESRCH                 3
 #define XEN_IOMMU_EIO                   5
-#define XEN_IOMMU_E2BIG                 7
 #define XEN_IOMMU_EAGAIN                11
 #define XEN_IOMMU_ENOMEM                12
 #define XEN_IOMMU_EACCES                13
