@@ -1181,3 +1181,8 @@ void bench_check(Bench *b)
                       check_indexed, &seen);
     g_assert_cmpuint(seen.frames, ==, b->model.mapped);
 }
+
+uint64_t bench_page_refs(const Bench *b, uint64_t gfn)
+{
+    return b->backend.ro[gfn] + b->backend.rw[gfn];
+}

@@ -133,4 +133,7 @@ void bench_reset(Bench *b);
 /** bench_check: all there is against the model; slow */
 void bench_check(Bench *b);
 
+/** bench_page_refs: the backend's references on a page */
+uint64_t bench_page_refs(const Bench *b, uint64_t gfn);
+
 #endif /* TESTS_UNIT_PVIOMMU_MODEL_H */

@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * iommu_op: each operation and each error, then all of them at random, against
- * the model in pviommu-model.c
- *
- * XEN_PVIOMMU_TEST_OPS: how many operations the random test runs
+ * iommu_op: each operation and each error, against the model in
+ * pviommu-model.c
  */
 
 #include "qemu/osdep.h"
@@ -11,8 +9,6 @@
 #include "qemu/log.h"
 #include "pviommu-model.h"
 #include "test-rcu-barrier.h"
-
-#define RANDOM_OPS 200000
 
 #define RO XEN_IOMMUOP_map_readonly
 
@@ -141,11 +137,6 @@ static int do_query_reserved(Bench *b, uint16_t flags, uint32_t sbdf,
 
     *nr = le32_to_cpu(op.u.query_reserved.nr_entries);
     return ret;
-}
-
-static uint64_t refs(const Bench *b, uint64_t gfn)
-{
-    return b->backend.ro[gfn] + b->backend.rw[gfn];
 }
 
 static const BenchConfig small = {
@@ -322,7 +313,7 @@ static void test_features(void)
     OK(do_unmap(b, 0, 1, 0));
     FAILS(EINVAL, do_flush(b, 0, 1, 1));
     OK(do_flush(b, 0, 1, 0));
-    g_assert_cmpuint(refs(b, 1), ==, 0);
+    g_assert_cmpuint(bench_page_refs(b, 1), ==, 0);
     OK(do_flush_all(b, 0));
 
     b->core.accepted = XEN_IOMMU_FEATURES_ALL & ~XEN_IOMMU_FEATURE_CONTEXTS;
@@ -415,7 +406,7 @@ static void test_pages(void)
     b->backend.kind[505] = KIND_PAGED;
     FAILS(EAGAIN, do_map(b, 0, 100, 495, 20, 0));
     FAILS(EAGAIN, do_map(b, 0, 100, 495, 20, 0));
-    g_assert_cmpuint(refs(b, 495), ==, 0);
+    g_assert_cmpuint(bench_page_refs(b, 495), ==, 0);
     OK(do_map(b, 0, 100, 495, 20, 0));
     g_assert_cmpuint(b->backend.rw[495], ==, 1);
     g_assert_cmpuint(b->backend.ro[495], ==, 0);
@@ -437,7 +428,7 @@ static void test_map(void)
     g_assert_cmpuint(b->backend.total, ==, 10);
     /* The same page again, elsewhere */
     OK(do_map(b, 0, 20, 310, 10, RO));
-    g_assert_cmpuint(refs(b, 310), ==, 2);
+    g_assert_cmpuint(bench_page_refs(b, 310), ==, 2);
 
     /* One map, several unmaps */
     OK(do_unmap(b, 0, 12, 1));
@@ -474,7 +465,7 @@ static void test_flush(void)
     /* The device is not told, and the page stays. */
     g_assert_cmpuint(b->unmap_calls, ==, 0);
     g_assert_cmphex(b->dev[0].tlb[100], !=, 0);
-    g_assert_cmpuint(refs(b, 300), ==, 2);
+    g_assert_cmpuint(bench_page_refs(b, 300), ==, 2);
 
     /* Elsewhere */
     OK(do_flush_all(b, ctx));
@@ -489,23 +480,23 @@ static void test_flush(void)
     g_assert_cmpuint(b->core.pending_frames, ==, 40);
     g_assert_cmphex(b->dev[0].tlb[120], ==, 0);
     g_assert_cmphex(b->dev[1].tlb[120], !=, 0);
-    g_assert_cmpuint(refs(b, 300), ==, 2);
-    g_assert_cmpuint(refs(b, 319), ==, 2);
-    g_assert_cmpuint(refs(b, 320), ==, 1);
-    g_assert_cmpuint(refs(b, 329), ==, 1);
-    g_assert_cmpuint(refs(b, 330), ==, 2);
+    g_assert_cmpuint(bench_page_refs(b, 300), ==, 2);
+    g_assert_cmpuint(bench_page_refs(b, 319), ==, 2);
+    g_assert_cmpuint(bench_page_refs(b, 320), ==, 1);
+    g_assert_cmpuint(bench_page_refs(b, 329), ==, 1);
+    g_assert_cmpuint(bench_page_refs(b, 330), ==, 2);
 
     /* Mapped anew before the flush: the new one is not flushed away. */
     OK(do_map(b, 0, 110, 1000, 5, RO));
     g_assert_cmphex(b->dev[0].tlb[110], ==, frame_new(1000, true));
-    g_assert_cmpuint(refs(b, 310), ==, 2);
+    g_assert_cmpuint(bench_page_refs(b, 310), ==, 2);
     OK(do_unmap(b, 0, 110, 5));
     OK(do_map(b, 0, 110, 1100, 5, 0));
-    g_assert_cmpuint(refs(b, 1000), ==, 1);
+    g_assert_cmpuint(bench_page_refs(b, 1000), ==, 1);
     OK(do_flush_all(b, 0));
     g_assert_cmphex(b->dev[0].tlb[110], ==, frame_new(1100, false));
-    g_assert_cmpuint(refs(b, 1000), ==, 0);
-    g_assert_cmpuint(refs(b, 310), ==, 1);
+    g_assert_cmpuint(bench_page_refs(b, 1000), ==, 0);
+    g_assert_cmpuint(bench_page_refs(b, 310), ==, 1);
     g_assert_cmpuint(b->core.pending_frames, ==, 0);
     g_assert_cmpuint(b->core.mapped_frames, ==, 55);
 
@@ -537,7 +528,7 @@ static void test_limit(void)
     OK(do_map(b, 0, 0, 300, 1, 0));
     b->core.budget.max_nodes = b->core.budget.nodes + 1;
     FAILS(ENOMEM, do_map(b, 0, 1000, 301, 10, 0));
-    g_assert_cmpuint(refs(b, 301), ==, 0);
+    g_assert_cmpuint(bench_page_refs(b, 301), ==, 0);
     g_assert_cmpuint(b->core.mapped_frames, ==, 1);
     b->core.budget.max_nodes++;
     OK(do_map(b, 0, 1000, 301, 10, 0));
@@ -785,7 +776,7 @@ static void test_contexts(void)
     g_assert_cmphex(b->dev[0].tlb[9], ==, 0);
     g_assert_cmphex(b->dev[0].tlb[7], ==, frame_new(300, false));
     /* It left: what waited there is let go. */
-    g_assert_cmpuint(refs(b, 303), ==, 0);
+    g_assert_cmpuint(bench_page_refs(b, 303), ==, 0);
     FAILS(ENODEV, do_attach(b, 0xffff, one));
     FAILS(ENODEV, do_attach(b, b->dev[0].sbdf | 1u << 16, one));
     FAILS(ENOENT, do_attach(b, b->dev[0].sbdf, 4));
@@ -794,18 +785,18 @@ static void test_contexts(void)
     OK(do_unmap(b, two, 7, 0));
     OK(do_map(b, two, 70, 310, 10, RO));
     OK(do_unmap(b, two, 72, 3));
-    g_assert_cmpuint(refs(b, 301), ==, 1);
+    g_assert_cmpuint(bench_page_refs(b, 301), ==, 1);
     /* Mapped or waiting: all of it goes. */
     OK(do_free(b, two));
-    g_assert_cmpuint(refs(b, 301), ==, 0);
-    g_assert_cmpuint(refs(b, 312), ==, 0);
-    g_assert_cmpuint(refs(b, 319), ==, 0);
+    g_assert_cmpuint(bench_page_refs(b, 301), ==, 0);
+    g_assert_cmpuint(bench_page_refs(b, 312), ==, 0);
+    g_assert_cmpuint(bench_page_refs(b, 319), ==, 0);
     FAILS(ENOENT, do_free(b, two));
     OK(do_alloc(b, &four));
     OK(do_map(b, four, 7, 301, 0, 0));
     OK(do_attach(b, b->dev[0].sbdf, four));
     OK(do_free(b, one));
-    g_assert_cmpuint(refs(b, 300), ==, 0);
+    g_assert_cmpuint(bench_page_refs(b, 300), ==, 0);
 
     /* One that was unplugged does not hold a context. */
     b->dev[0].gone = true;
@@ -950,7 +941,7 @@ static void test_invalidate(void)
     OK(do_map(b, ctx, 77, 305, 2, 0));
     OK(do_unmap(b, 0, 18, 3));
     OK(do_map(b, 0, 19, 305, 0, 0));
-    g_assert_cmpuint(refs(b, 305), ==, 5);
+    g_assert_cmpuint(bench_page_refs(b, 305), ==, 5);
 
     /* Nobody has it. */
     bench_invalidate(b, 1, 100);
@@ -985,7 +976,7 @@ static void test_load_pending(void)
 
     OK(xen_pviommu_context_load_pending(&b->core, b->core.contexts[0], &run));
     g_assert_cmpuint(b->core.pending_frames, ==, 10);
-    g_assert_cmpuint(refs(b, 309), ==, 1);
+    g_assert_cmpuint(bench_page_refs(b, 309), ==, 1);
     FAILS(ENOENT, xen_pviommu_context_load_pending(&b->core,
                                                    b->core.contexts[0], &hole));
     OK(do_map(b, 0, 105, 305, 0, 0));
@@ -1024,359 +1015,6 @@ static void test_log(void)
     bench_free(b);
 }
 
-/* Random operations */
-
-static uint64_t random_u64(void)
-{
-    return (uint64_t)g_random_int() << 32 | g_random_int();
-}
-
-static uint64_t random_below(uint64_t limit)
-{
-    return random_u64() % limit;
-}
-
-static bool chance(unsigned permille)
-{
-    return g_random_int_range(0, 1000) < permille;
-}
-
-static uint64_t odd_u64(void)
-{
-    static const uint64_t values[] = {
-        0, 1, UINT64_MAX, UINT64_MAX - 1, 1ull << 63, INT64_MAX, 1ull << 52,
-        1ull << 40, (1ull << 40) - 1, UINT32_MAX, 1ull << 32,
-    };
-
-    return chance(500) ? random_u64() >> g_random_int_range(0, 64)
-                       : values[g_random_int_range(0, ARRAY_SIZE(values))];
-}
-
-static uint16_t random_ctx(const Bench *b)
-{
-    if (!(b->core.accepted & XEN_IOMMU_FEATURE_CONTEXTS)) {
-        return chance(950) ? 0 : 1;
-    }
-    return chance(10) ? g_random_int()
-                      : g_random_int_range(0, b->core.limits.max_contexts + 1);
-}
-
-static uint32_t random_nr(const Bench *b)
-{
-    if (!(b->core.accepted & XEN_IOMMU_FEATURE_RANGES) && chance(900)) {
-        return 0;
-    }
-    switch (g_random_int_range(0, 20)) {
-    case 0 ... 7:
-        return g_random_int_range(0, 3);
-    case 8 ... 15:
-        return g_random_int_range(0, 70);
-    case 16 ... 18:
-        return g_random_int_range(0, 1100);
-    default:
-        return odd_u64();
-    }
-}
-
-static uint64_t random_bfn(const Bench *b)
-{
-    uint64_t limit = 1ull << b->core.limits.bfn_bits;
-
-    switch (g_random_int_range(0, 20)) {
-    case 0:
-        return chance(500) ? odd_u64() : limit - g_random_int_range(-2, 20);
-    case 1 ... 7:
-        return random_below(limit);
-    case 8 ... 12:
-        return random_below(200);
-    default:
-        return 500 + random_below(1000);
-    }
-}
-
-/* Where something is mapped in @ctx, if the search finds it */
-static uint64_t mapped_bfn(const Bench *b, uint16_t ctx)
-{
-    uint64_t limit = 1ull << b->core.limits.bfn_bits;
-    uint64_t start = random_bfn(b);
-
-    if (ctx < MAX_CONTEXTS && b->model.ctx[ctx].live) {
-        for (uint64_t i = 0; i < 300; i++) {
-            uint64_t bfn = (start + i) & (limit - 1);
-
-            if (b->model.ctx[ctx].map[bfn]) {
-                return bfn;
-            }
-        }
-    }
-    return start;
-}
-
-/* How many frames from @bfn on are mapped, a part of them, or a few more */
-static uint32_t mapped_nr(const Bench *b, uint16_t ctx, uint64_t bfn)
-{
-    uint64_t limit = 1ull << b->core.limits.bfn_bits;
-    uint32_t nr = 0;
-
-    if (!(b->core.accepted & XEN_IOMMU_FEATURE_RANGES) || chance(200) ||
-        ctx >= MAX_CONTEXTS || !b->model.ctx[ctx].live) {
-        return random_nr(b);
-    }
-    while (bfn + nr < limit && b->model.ctx[ctx].map[bfn + nr]) {
-        nr++;
-    }
-    if (chance(500) && nr) {
-        nr = 1 + random_below(nr);
-    }
-    return chance(20) ? nr + 1 : nr;
-}
-
-static uint64_t random_gfn(void)
-{
-    switch (g_random_int_range(0, 40)) {
-    case 0:
-        return odd_u64();
-    case 1:
-        return random_below(NR_GFNS);
-    case 2 ... 10:
-        return 256 + random_below(300);
-    default:
-        return 256 + random_below(2700);
-    }
-}
-
-static uint64_t mapped_gfn(const Bench *b, uint16_t ctx)
-{
-    uint64_t bfn = mapped_bfn(b, ctx);
-
-    return ctx < MAX_CONTEXTS && b->model.ctx[ctx].live &&
-           bfn < 1ull << b->core.limits.bfn_bits && b->model.ctx[ctx].map[bfn]
-           ? frame_gfn(b->model.ctx[ctx].map[bfn]) : random_gfn();
-}
-
-static uint32_t random_sbdf(const Bench *b)
-{
-    return chance(20) ? g_random_int()
-                      : b->dev[g_random_int_range(0, NR_DEVICES)].sbdf;
-}
-
-static void random_op(const Bench *b, struct xen_iommu_op *op)
-{
-    unsigned code = 0;
-    uint16_t ctx = random_ctx(b);
-    uint64_t bfn;
-
-    memset(op, 0, sizeof(*op));
-    switch (g_random_int_range(0, 100)) {
-    case 0:
-        for (int i = 0; i < sizeof(*op); i++) {
-            ((uint8_t *)op)[i] = g_random_int();
-        }
-        if (chance(800)) {
-            op->op = cpu_to_le16(g_random_int_range(0, 14));
-        }
-        return;
-    case 1 ... 42:
-        code = XEN_IOMMUOP_map;
-        op->flags = chance(300) ? cpu_to_le16(RO) : 0;
-        op->u.map = (struct xen_iommu_op_map) {
-            .bfn = cpu_to_le64(random_bfn(b)),
-            .gfn = cpu_to_le64(random_gfn()),
-            .domid = cpu_to_le16(chance(980) ? DOMID_SELF :
-                                 g_random_int_range(0, 5)),
-            .ctx = cpu_to_le16(ctx),
-            .nr_frames = cpu_to_le32(random_nr(b)),
-        };
-        break;
-    case 43 ... 66:
-        code = XEN_IOMMUOP_unmap;
-        bfn = chance(900) ? mapped_bfn(b, ctx) : random_bfn(b);
-        op->u.unmap = (struct xen_iommu_op_unmap) {
-            .bfn = cpu_to_le64(bfn),
-            .ctx = cpu_to_le16(ctx),
-            .nr_frames = cpu_to_le32(mapped_nr(b, ctx, bfn)),
-        };
-        break;
-    case 67 ... 77:
-        code = XEN_IOMMUOP_flush;
-        op->u.flush = (struct xen_iommu_op_flush) {
-            .bfn = cpu_to_le64(random_bfn(b)),
-            .ctx = cpu_to_le16(ctx),
-            .nr_frames = cpu_to_le32(random_nr(b)),
-        };
-        if (chance(250)) {
-            op->u.flush.bfn = UINT64_MAX;
-            op->u.flush.nr_frames = 0;
-        }
-        break;
-    case 78 ... 85:
-        code = chance(500) ? XEN_IOMMUOP_lookup_bfn : XEN_IOMMUOP_lookup_gfn;
-        op->u.lookup = (struct xen_iommu_op_lookup) {
-            .bfn = cpu_to_le64(chance(700) ? mapped_bfn(b, ctx)
-                                           : random_bfn(b)),
-            .ctx = cpu_to_le16(ctx),
-        };
-        if (code == XEN_IOMMUOP_lookup_gfn) {
-            op->u.lookup.gfn = cpu_to_le64(chance(600) ? mapped_gfn(b, ctx)
-                                                       : random_gfn());
-            op->u.lookup.bfn = cpu_to_le64(chance(500) ? 0 : random_bfn(b));
-        }
-        break;
-    case 86 ... 87:
-        code = XEN_IOMMUOP_alloc_context;
-        break;
-    case 88 ... 90:
-        code = XEN_IOMMUOP_free_context;
-        op->u.context.ctx = cpu_to_le16(ctx);
-        break;
-    case 91 ... 94:
-        code = XEN_IOMMUOP_attach_device;
-        op->u.attach_device.sbdf = cpu_to_le32(random_sbdf(b));
-        op->u.attach_device.ctx = cpu_to_le16(ctx);
-        break;
-    case 95 ... 97:
-        code = XEN_IOMMUOP_query_reserved;
-        op->u.query_reserved = (struct xen_iommu_op_query_reserved) {
-            .nr_entries = cpu_to_le32(chance(500) ? STORE_SIZE / 16
-                                                  : g_random_int_range(0, 9)),
-            .ranges = cpu_to_le64(chance(900) ? STORE_BASE + random_below(2048)
-                                              : odd_u64()),
-        };
-        if (chance(400)) {
-            op->flags = cpu_to_le16(XEN_IOMMUOP_query_reserved_device);
-            op->u.query_reserved.sbdf = cpu_to_le32(random_sbdf(b));
-        } else {
-            op->u.query_reserved.ctx = cpu_to_le16(ctx);
-        }
-        break;
-    case 98:
-        code = XEN_IOMMUOP_query_caps;
-        break;
-    default:
-        code = XEN_IOMMUOP_enable;
-        break;
-    }
-    op->op = cpu_to_le16(code);
-    op->status = g_random_int();
-    if (chance(15)) {
-        ((uint8_t *)op)[g_random_int_range(2, 32)] ^=
-            1 << g_random_int_range(0, 8);
-    }
-}
-
-static Bench *random_bench(void)
-{
-    BenchConfig config = {
-        .bfn_bits = g_random_int_range(12, MODEL_MAX_BITS + 1),
-        .max_contexts = g_random_int_range(1, MAX_CONTEXTS + 1),
-        .max_mappings = chance(500) ? 50000 : 1 + random_below(3000),
-        .premap = chance(500),
-        .no_control = chance(30),
-        .ops = chance(100) ? g_random_int() | 0xe : 0,
-    };
-    XenPVIOMMUReserved reserved[6];
-    uint64_t limit = 1ull << config.bfn_bits;
-    Bench *b;
-
-    config.reserved = reserved;
-    config.nr_reserved = g_random_int_range(0, ARRAY_SIZE(reserved));
-    for (unsigned i = 0; i < config.nr_reserved; i++) {
-        reserved[i].bfn = random_below(limit - 100);
-        reserved[i].nr = 1 + random_below(100);
-        reserved[i].flags = g_random_int();
-    }
-    b = bench_new(&config);
-    for (unsigned i = 0; i < NR_DEVICES && chance(500); i++) {
-        uint64_t bfn = random_below(limit - 100);
-
-        bench_reserve(b, i, bfn, 1 + random_below(60), i);
-        bench_reserve(b, i, bfn + 50, 1 + random_below(50), g_random_int());
-    }
-    if (chance(100)) {
-        /* Tables that are often full */
-        b->core.budget.max_nodes = b->core.budget.nodes +
-                                   g_random_int_range(0, 20);
-    }
-    return b;
-}
-
-/* What happens besides operations */
-static void random_event(Bench *b)
-{
-    uint64_t gfn = random_gfn() & (NR_GFNS - 1);
-    uint64_t nr = chance(700) ? 1 + random_below(4) : 1 + random_below(300);
-
-    nr = MIN(nr, NR_GFNS - gfn);
-    switch (g_random_int_range(0, 40)) {
-    case 0 ... 15:
-        bench_invalidate(b, gfn, nr);
-        if (chance(800)) {
-            /* Given back to the guest sooner or later */
-            memset(&b->backend.kind[gfn], chance(500) ? KIND_RAM : KIND_PAGED,
-                   nr);
-        } else {
-            memset(&b->backend.kind[gfn], KIND_HOLE, MIN(nr, 3));
-        }
-        break;
-    case 16 ... 35:
-        /* Pages that are not in use change as they please. */
-        for (uint64_t i = gfn; i < gfn + nr; i++) {
-            if (!refs(b, i)) {
-                b->backend.kind[i] = chance(900) ? KIND_RAM :
-                                     g_random_int_range(KIND_HOLE,
-                                                        KIND_PAGED + 1);
-            }
-        }
-        break;
-    case 36:
-        b->core.accepted = chance(700) ? XEN_IOMMU_FEATURES_ALL
-                                       : g_random_int_range(0, 8);
-        break;
-    case 37:
-        if (chance(50)) {
-            bench_reset(b);
-            b->core.accepted = chance(800) ? XEN_IOMMU_FEATURES_ALL : 0;
-        }
-        break;
-    default:
-        bench_check(b);
-        break;
-    }
-}
-
-static void test_random(void)
-{
-    const char *env = g_getenv("XEN_PVIOMMU_TEST_OPS");
-    uint64_t left = env ? g_ascii_strtoull(env, NULL, 0) : RANDOM_OPS;
-    uint64_t counts[XEN_IOMMUOP_enable + 1][2] = { 0 };
-
-    while (left) {
-        Bench *b = random_bench();
-
-        for (unsigned n = MIN(left, 5000); n; n--, left--) {
-            struct xen_iommu_op op;
-            unsigned code;
-            int ret;
-
-            random_op(b, &op);
-            ret = bench_op(b, &op);
-            code = le16_to_cpu(op.op);
-            if (code <= XEN_IOMMUOP_enable) {
-                counts[code][!!ret]++;
-            }
-            if (chance(60)) {
-                random_event(b);
-            }
-        }
-        bench_free(b);
-    }
-    for (unsigned code = 1; code <= XEN_IOMMUOP_enable; code++) {
-        g_test_message("op %u: %" PRIu64 " done, %" PRIu64 " refused", code,
-                       counts[code][0], counts[code][1]);
-    }
-    rcu_barrier();
-}
-
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -1403,6 +1041,5 @@ int main(int argc, char **argv)
     g_test_add_func("/iommu-op/invalidate", test_invalidate);
     g_test_add_func("/iommu-op/load-pending", test_load_pending);
     g_test_add_func("/iommu-op/log", test_log);
-    g_test_add_func("/iommu-op/random", test_random);
     return g_test_run();
 }
