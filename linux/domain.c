@@ -25,6 +25,7 @@
 #include <linux/delay.h>
 #include <linux/errno.h>
 #include <linux/gfp.h>
+#include <linux/io-64-nonatomic-lo-hi.h>
 #include <linux/slab.h>
 
 #include "pviommu.h"
@@ -41,7 +42,10 @@
 /* The longest range one operation is asked for. */
 #define RANGE_MAX	BIT_ULL(31)
 
-/* How often, and how long apart, a map is tried again whose page is not here. */
+/*
+ * How often in a batch, and how long apart, maps are tried again whose page is
+ * not here.
+ */
 #define MAP_TRIES	100
 #define MAP_WAIT_US	20
 
@@ -113,6 +117,16 @@ struct pviommu_domain {
 	struct pviommu_failure failures[NR_FAILURES];
 	struct xen_iommu_op complaint;
 	struct pviommu_xlate *xlate;
+};
+
+/**
+ * struct pviommu_repair - what the repair of a batch did so far
+ * @waits: how often it waited for a page
+ * @flushed: what nothing was unmapped in since: 1 the context, 2 everything
+ */
+struct pviommu_repair {
+	unsigned int waits;
+	unsigned int flushed;
 };
 
 static struct pviommu_domain *to_pviommu_domain(struct iommu_domain *domain)
@@ -228,14 +242,24 @@ static int failure_take(struct pviommu_domain *d, u64 bfn, u64 nr)
 
 	for (i = d->nr_failures; i--; ) {
 		struct pviommu_failure f = d->failures[i];
+		u64 before, behind;
 
 		if (f.end <= bfn || f.bfn >= bfn + nr)
 			continue;
 		error = f.error;
 		d->failures[i] = d->failures[--d->nr_failures];
-		if (f.bfn < bfn)
+		before = f.bfn < bfn ? bfn - f.bfn : 0;
+		behind = f.end > bfn + nr ? f.end - (bfn + nr) : 0;
+		/* To merge them would bring back what lies between. */
+		if (before && behind && d->nr_failures + 2 > NR_FAILURES) {
+			if (before < behind)
+				before = 0;
+			else
+				behind = 0;
+		}
+		if (before)
 			failure_add(d, f.bfn, bfn, f.error);
-		if (f.end > bfn + nr)
+		if (behind)
 			failure_add(d, bfn + nr, f.end, f.error);
 	}
 	return error;
@@ -320,29 +344,35 @@ static void domain_flush_everywhere(struct pviommu_domain *d)
  * Try a map or unmap again that found no room, or no page yet: without more
  * ado, as an operation before it may have been helped already; then with more
  * room in this context, then with more everywhere; and until the page is here.
+ * What an operation before it did in vain is not done again.
  */
-static void domain_try_again(struct pviommu_domain *d, struct xen_iommu_op *op)
+static void domain_try_again(struct pviommu_domain *d, struct xen_iommu_op *op,
+			     struct pviommu_repair *repair)
 {
-	unsigned int full = 0, waits = 0;
 	struct xen_iommu_op flush;
+	bool again = false;
 
 	for (;;) {
-		if (op->status == -EAGAIN && waits < MAP_TRIES) {
-			waits++;
+		if (op->status == -EAGAIN && repair->waits < MAP_TRIES) {
+			repair->waits++;
 			udelay(MAP_WAIT_US);
-		} else if (op->status == -ENOSPC && full < 3) {
-			if (full == 1) {
-				op_init_flush_all(d, &flush);
-				domain_run_one(d, &flush);
-			} else if (full == 2) {
-				domain_flush_everywhere(d);
-			}
-			full++;
+		} else if (op->status == -ENOSPC && !again) {
+			again = true;
+		} else if (op->status == -ENOSPC && !repair->flushed) {
+			op_init_flush_all(d, &flush);
+			domain_run_one(d, &flush);
+			repair->flushed = 1;
+		} else if (op->status == -ENOSPC && repair->flushed == 1) {
+			domain_flush_everywhere(d);
+			repair->flushed = 2;
 		} else {
-			return;
+			break;
 		}
 		domain_run_one(d, op);
 	}
+	/* Now there is something to flush again. */
+	if (op->op == XEN_IOMMUOP_unmap && !op->status)
+		repair->flushed = 0;
 }
 
 /* Says that there was nothing to unmap; in a reserved range there never is. */
@@ -353,11 +383,13 @@ static bool not_mapped(int status)
 
 /*
  * Unmap a range of which some frames were not mapped: their maps failed, or
- * the hypervisor took the pages back. Nothing of it was unmapped yet, and what
- * is there must go, run by run.
+ * the hypervisor took the pages back. Or it is of more runs than can wait for
+ * a flush. Nothing of it was unmapped yet, and what is there must go, run by
+ * run.
  */
 static void domain_unmap_runs(struct pviommu_domain *d,
-			      const struct xen_iommu_op *op)
+			      const struct xen_iommu_op *op,
+			      struct pviommu_repair *repair)
 {
 	u64 end = op->u.unmap.bfn + op->u.unmap.nr_frames;
 	struct xen_iommu_op lookup, unmap = *op;
@@ -366,6 +398,12 @@ static void domain_unmap_runs(struct pviommu_domain *d,
 	for (bfn = op->u.unmap.bfn; bfn < end; bfn += nr) {
 		op_init_lookup(d, &lookup, bfn);
 		domain_run_one(d, &lookup);
+		/* Without the length of the hole this could take forever. */
+		if (lookup.status &&
+		    (lookup.status != -ENOENT || !lookup.u.lookup.nr_frames)) {
+			domain_complain(d, &lookup);
+			break;
+		}
 		/* Where nothing is mapped, this can be the length of the hole. */
 		nr = clamp_t(u64, lookup.u.lookup.nr_frames, 1, end - bfn);
 		if (lookup.status)
@@ -374,7 +412,7 @@ static void domain_unmap_runs(struct pviommu_domain *d,
 		unmap.u.unmap.bfn = bfn;
 		unmap.u.unmap.nr_frames = nr;
 		domain_run_one(d, &unmap);
-		domain_try_again(d, &unmap);
+		domain_try_again(d, &unmap, repair);
 		if (!unmap.status)
 			frames_remove(d, nr);
 		else if (!not_mapped(unmap.status))
@@ -382,14 +420,15 @@ static void domain_unmap_runs(struct pviommu_domain *d,
 	}
 }
 
-static void domain_op_failed(struct pviommu_domain *d, struct xen_iommu_op *op)
+static void domain_op_failed(struct pviommu_domain *d, struct xen_iommu_op *op,
+			     struct pviommu_repair *repair)
 {
 	u64 bfn = op->u.map.bfn;
 	u32 nr = op->u.map.nr_frames;
 
 	switch (op->op) {
 	case XEN_IOMMUOP_map:
-		domain_try_again(d, op);
+		domain_try_again(d, op, repair);
 		if (!op->status)
 			break;
 		failure_add(d, bfn, bfn + nr, op->status);
@@ -397,13 +436,14 @@ static void domain_op_failed(struct pviommu_domain *d, struct xen_iommu_op *op)
 		xlate_remove(d, bfn, nr);
 		break;
 	case XEN_IOMMUOP_unmap:
-		domain_try_again(d, op);
+		domain_try_again(d, op, repair);
 		if (!op->status)
 			frames_remove(d, nr);
+		else if (nr > 1 &&
+			 (not_mapped(op->status) || op->status == -ENOSPC))
+			domain_unmap_runs(d, op, repair);
 		else if (!not_mapped(op->status))
 			domain_complain(d, op);
-		else if (nr > 1)
-			domain_unmap_runs(d, op);
 		break;
 	case XEN_IOMMUOP_flush:
 		domain_complain(d, op);
@@ -415,6 +455,7 @@ static void domain_op_failed(struct pviommu_domain *d, struct xen_iommu_op *op)
 static void domain_send(struct pviommu_domain *d)
 {
 	unsigned int i, nr = d->nr_queued;
+	struct pviommu_repair repair = {};
 	struct xen_iommu_op *last;
 	bool repaired = false;
 
@@ -427,19 +468,26 @@ static void domain_send(struct pviommu_domain *d)
 	pviommu_run(d->v, d->ops, nr);
 	for (i = 0; i < nr; i++) {
 		if (unlikely(d->ops[i].status)) {
-			domain_op_failed(d, &d->ops[i]);
-			repaired = true;
+			domain_op_failed(d, &d->ops[i], &repair);
+			if (d->ops[i].op != XEN_IOMMUOP_lookup_bfn)
+				repaired = true;
 		} else if (d->ops[i].op == XEN_IOMMUOP_unmap) {
 			frames_remove(d, d->ops[i].u.unmap.nr_frames);
 		}
 	}
 
-	/* A flush has to come after the unmaps it is for. */
+	if (likely(!repaired))
+		return;
+
+	/* A flush, or a lookup, has to come after the operations it is for. */
 	last = &d->ops[nr - 1];
-	if (unlikely(repaired) && last->op == XEN_IOMMUOP_flush) {
+	if (last->op == XEN_IOMMUOP_flush) {
 		domain_run_one(d, last);
 		if (last->status)
 			domain_complain(d, last);
+	} else if (last->op == XEN_IOMMUOP_lookup_bfn) {
+		op_init_lookup(d, last, last->u.lookup.bfn);
+		domain_run_one(d, last);
 	}
 }
 
@@ -542,6 +590,7 @@ static int pviommu_map_pages(struct iommu_domain *domain, unsigned long iova,
 
 	flags = domain_lock(d);
 	failure_take(d, bfn, nr);
+	xlate_remove(d, bfn, nr);
 	xlate_add(d, bfn, gfn, 1);
 	room = frames_add(d, nr);
 	for (done = 0; done < nr; ) {
@@ -694,19 +743,41 @@ static void domain_free(struct pviommu_domain *d)
 	kfree(d);
 }
 
+/**
+ * pviommu_free_context() - have the device free a context
+ * @v: the device
+ * @ctx: the context
+ *
+ * One with very much in it takes many turns: as many as get something done.
+ */
+int pviommu_free_context(struct pviommu *v, u16 ctx)
+{
+	struct xen_iommu_op op = {
+		.op = XEN_IOMMUOP_free_context,
+		.u.context.ctx = ctx,
+	};
+	void __iomem *counter =
+		v->regs + XEN_PVIOMMU_REG_COUNTER(XEN_PVIOMMU_COUNTER_MAPPED);
+	u64 left, before = U64_MAX;
+
+	while (pviommu_call(v, &op) == -EAGAIN) {
+		left = readq(counter);
+		if (left >= before)
+			break;
+		before = left;
+	}
+	return op.status;
+}
+
 static void pviommu_domain_free(struct iommu_domain *domain)
 {
 	struct pviommu_domain *d = to_pviommu_domain(domain);
-	struct xen_iommu_op op = {
-		.op = XEN_IOMMUOP_free_context,
-		.u.context.ctx = d->ctx,
-	};
 	int error;
 
 	/* Takes all mappings along, and with them what is queued. */
 	clear_bit(d->ctx, d->v->contexts);
 	frames_remove(d, d->frames);
-	error = pviommu_call(d->v, &op);
+	error = pviommu_free_context(d->v, d->ctx);
 	if (error)
 		dev_err(&d->v->pdev->dev, "context %u cannot be freed: error %d\n",
 			d->ctx, error);

@@ -22,11 +22,13 @@
  * struct pviommu_endpoint - a PCI function behind the IOMMU
  * @v: the IOMMU
  * @nr_rids: requester IDs its DMA can carry, at least 1
+ * @nr_own: the first of those, which are not of bridges
  * @rids: those, as SBDF; its own first if the device knows it
  */
 struct pviommu_endpoint {
 	struct pviommu *v;
 	unsigned int nr_rids;
+	unsigned int nr_own;
 	u32 rids[];
 };
 
@@ -53,6 +55,20 @@ static unsigned int rid_add(u32 *rids, unsigned int nr, struct pci_bus *bus,
 	return nr + 1;
 }
 
+/* The first part of collect_rids(): all but the bridges'. */
+static unsigned int collect_own_rids(struct pci_dev *pdev, u32 *rids)
+{
+	unsigned int devfn, nr = 0;
+
+	nr = rid_add(rids, nr, pdev->bus, pci_dev_id(pdev));
+
+	if (pdev->dma_alias_mask)
+		for_each_set_bit(devfn, pdev->dma_alias_mask, BUS_DEVFNS)
+			nr = rid_add(rids, nr, pdev->bus,
+				     PCI_DEVID(pdev->bus->number, devfn));
+	return nr;
+}
+
 /*
  * The requester IDs that DMA of @pdev can arrive with: its own, those of a
  * quirk, and those of the bridges above that put their own in its place. (The
@@ -61,15 +77,8 @@ static unsigned int rid_add(u32 *rids, unsigned int nr, struct pci_bus *bus,
  */
 static unsigned int collect_rids(struct pci_dev *pdev, u32 *rids)
 {
-	unsigned int devfn, nr = 0;
+	unsigned int nr = collect_own_rids(pdev, rids);
 	struct pci_bus *bus;
-
-	nr = rid_add(rids, nr, pdev->bus, pci_dev_id(pdev));
-
-	if (pdev->dma_alias_mask)
-		for_each_set_bit(devfn, pdev->dma_alias_mask, BUS_DEVFNS)
-			nr = rid_add(rids, nr, pdev->bus,
-				     PCI_DEVID(pdev->bus->number, devfn));
 
 	for (bus = pdev->bus; !pci_is_root_bus(bus); bus = bus->parent) {
 		struct pci_dev *bridge = bus->self;
@@ -104,8 +113,66 @@ static int rid_attach(struct pviommu *v, u32 sbdf, u16 ctx)
 	return pviommu_call(v, &op);
 }
 
+/*
+ * The reserved ranges of a device, into @ranges, allocated. Returns how many,
+ * or an error.
+ */
+static int query_reserved(struct pviommu *v, u32 sbdf,
+			  struct xen_iommu_reserved_range **ranges)
+{
+	struct xen_iommu_op op;
+	u32 room = 16;
+	int error;
+
+	for (;;) {
+		*ranges = kcalloc(room, sizeof(**ranges), GFP_KERNEL);
+		if (!*ranges)
+			return -ENOMEM;
+
+		op = (struct xen_iommu_op) {
+			.op = XEN_IOMMUOP_query_reserved,
+			.flags = XEN_IOMMUOP_query_reserved_device,
+			.u.query_reserved = {
+				.nr_entries = room,
+				.ranges = virt_to_phys(*ranges),
+				.sbdf = sbdf,
+			},
+		};
+		error = pviommu_call(v, &op);
+		if (!error && op.u.query_reserved.nr_entries <= room)
+			return op.u.query_reserved.nr_entries;
+
+		kfree(*ranges);
+		if (error != -ENOBUFS || op.u.query_reserved.nr_entries <= room)
+			return error ?: -EIO;
+		room = op.u.query_reserved.nr_entries;
+	}
+}
+
+/*
+ * Behind a bridge that speaks for them, all functions are one to the device,
+ * and to attach one attaches all. So an entry that is for such a bridge, @via,
+ * says where a function behind it is already: to attach that one would take
+ * the others along. All there is to learn is whether the device knows it.
+ */
+static int rid_first_use(struct pviommu *v, u32 sbdf,
+			 const struct pviommu_rid *via)
+{
+	struct xen_iommu_reserved_range *ranges;
+	int nr;
+
+	if (!via)
+		return rid_attach(v, sbdf, XEN_IOMMU_CTX_DEFAULT);
+
+	nr = query_reserved(v, sbdf, &ranges);
+	if (nr < 0)
+		return nr;
+	kfree(ranges);
+	return 0;
+}
+
 /* Start to use a requester ID; -ENODEV if the device knows none such. */
-static int rid_get(struct pviommu *v, u32 sbdf)
+static int rid_get(struct pviommu *v, u32 sbdf, const struct pviommu_rid *via)
 {
 	struct pviommu_rid *rid;
 	int error;
@@ -118,24 +185,25 @@ static int rid_get(struct pviommu *v, u32 sbdf)
 		return 0;
 	}
 
-	error = rid_attach(v, sbdf, XEN_IOMMU_CTX_DEFAULT);
+	error = rid_first_use(v, sbdf, via);
 	if (error)
 		return error;
 	rid = kzalloc(sizeof(*rid), GFP_KERNEL);
 	if (!rid)
 		return -ENOMEM;
 	rid->users = 1;
-	rid->ctx = XEN_IOMMU_CTX_DEFAULT;
+	rid->ctx = via ? via->ctx : XEN_IOMMU_CTX_DEFAULT;
 	error = xa_err(xa_store(&v->rids, sbdf, rid, GFP_KERNEL));
 	if (error)
 		kfree(rid);
 	return error;
 }
 
-static void rid_put(struct pviommu *v, u32 sbdf)
+/* Stop to use a requester ID; @stay: others behind its bridge go on. */
+static void rid_put(struct pviommu *v, u32 sbdf, bool stay)
 {
 	struct pviommu_rid *rid = xa_load(&v->rids, sbdf);
-	int error;
+	int error = 0;
 
 	lockdep_assert_held(&v->rids_lock);
 
@@ -143,12 +211,31 @@ static void rid_put(struct pviommu *v, u32 sbdf)
 		return;
 
 	/* -ENODEV: it was unplugged, and is in no context any more. */
-	error = rid_attach(v, sbdf, XEN_IOMMU_CTX_DEFAULT);
+	if (!stay)
+		error = rid_attach(v, sbdf, XEN_IOMMU_CTX_DEFAULT);
 	if (error && error != -ENODEV)
 		dev_err(&v->pdev->dev, "cannot detach %#x: error %d\n",
 			sbdf, error);
 	xa_erase(&v->rids, sbdf);
 	kfree(rid);
+}
+
+/* @shared: others behind the same bridge are known to go on. */
+static void endpoint_put_rids(struct pviommu_endpoint *ep, bool shared)
+{
+	struct pviommu *v = ep->v;
+	struct pviommu_rid *rid;
+	unsigned int i;
+
+	lockdep_assert_held(&v->rids_lock);
+
+	for (i = ep->nr_own; i < ep->nr_rids; i++) {
+		rid = xa_load(&v->rids, ep->rids[i]);
+		if (rid && rid->users > 1)
+			shared = true;
+	}
+	while (ep->nr_rids)
+		rid_put(v, ep->rids[--ep->nr_rids], shared);
 }
 
 /**
@@ -190,7 +277,7 @@ void pviommu_detach_everything(struct pviommu *v)
 		/* One that takes more than its turn. */
 		for (i = 0; i < nr; i++)
 			if (ops[i].status == -EAGAIN)
-				pviommu_call(v, &ops[i]);
+				pviommu_free_context(v, ctx + i);
 	}
 	kfree(ops);
 }
@@ -222,53 +309,24 @@ int pviommu_attach(struct iommu_domain *domain, struct device *dev)
 			if (error) {
 				dev_err(dev, PVIOMMU_NAME ": cannot attach %#x to context %u: error %d\n",
 					ep->rids[i], ctx, error);
+				if (error == -ENODEV)
+					rid->ctx = XEN_IOMMU_CTX_DEFAULT;
 				break;
 			}
 			rid->ctx = ctx;
 		}
 		rid->domain = ctx == XEN_IOMMU_CTX_DEFAULT ? NULL : domain;
 	}
+	/* Either domain may be freed now: no fault is to be reported to it. */
+	for (i = 0; error && i < ep->nr_rids; i++) {
+		rid = xa_load(&v->rids, ep->rids[i]);
+		rid->domain = NULL;
+	}
 	mutex_unlock(&v->rids_lock);
 	return error;
 }
 
 /* Reserved regions */
-
-/*
- * The reserved ranges of a device, into @ranges, allocated. Returns how many,
- * or an error.
- */
-static int query_reserved(struct pviommu *v, u32 sbdf,
-			  struct xen_iommu_reserved_range **ranges)
-{
-	struct xen_iommu_op op;
-	u32 room = 16;
-	int error;
-
-	for (;;) {
-		*ranges = kcalloc(room, sizeof(**ranges), GFP_KERNEL);
-		if (!*ranges)
-			return -ENOMEM;
-
-		op = (struct xen_iommu_op) {
-			.op = XEN_IOMMUOP_query_reserved,
-			.flags = XEN_IOMMUOP_query_reserved_device,
-			.u.query_reserved = {
-				.nr_entries = room,
-				.ranges = virt_to_phys(*ranges),
-				.sbdf = sbdf,
-			},
-		};
-		error = pviommu_call(v, &op);
-		if (!error && op.u.query_reserved.nr_entries <= room)
-			return op.u.query_reserved.nr_entries;
-
-		kfree(*ranges);
-		if (error != -ENOBUFS || op.u.query_reserved.nr_entries <= room)
-			return error ?: -EIO;
-		room = op.u.query_reserved.nr_entries;
-	}
-}
 
 static void add_region(struct list_head *head, u64 start, u64 size, bool msi)
 {
@@ -328,9 +386,10 @@ static int pviommu_def_domain_type(struct device *dev)
 static struct iommu_device *pviommu_probe_device(struct device *dev)
 {
 	struct pviommu *v = pviommu_instance;
+	struct pviommu_rid *via = NULL;
 	struct pviommu_endpoint *ep;
+	unsigned int i, nr, nr_own;
 	struct pci_dev *pdev;
-	unsigned int i, nr;
 	int error = 0;
 
 	if (!v || !dev_is_pci(dev))
@@ -348,19 +407,24 @@ static struct iommu_device *pviommu_probe_device(struct device *dev)
 	ep->v = v;
 
 	mutex_lock(&v->rids_lock);
+	nr_own = collect_own_rids(pdev, ep->rids);
 	nr = collect_rids(pdev, ep->rids);
+	for (i = nr_own; i < nr && !via; i++)
+		via = xa_load(&v->rids, ep->rids[i]);
 	for (i = 0; i < nr; i++) {
 		/* A bridge's alias may be nothing that the device has. */
-		error = rid_get(v, ep->rids[i]);
+		error = rid_get(v, ep->rids[i], via);
 		if (error == -ENODEV)
 			continue;
 		if (error)
 			break;
+		if (i < nr_own)
+			ep->nr_own++;
 		ep->rids[ep->nr_rids++] = ep->rids[i];
 	}
 	if (i < nr || !ep->nr_rids) {
-		while (ep->nr_rids)
-			rid_put(v, ep->rids[--ep->nr_rids]);
+		/* What it did not get to is in use by others, if @via is. */
+		endpoint_put_rids(ep, via);
 		mutex_unlock(&v->rids_lock);
 		kfree(ep);
 		/* Any other error would undo the registration for all. */
@@ -387,8 +451,7 @@ static void pviommu_release_device(struct device *dev)
 	struct pviommu *v = ep->v;
 
 	mutex_lock(&v->rids_lock);
-	while (ep->nr_rids)
-		rid_put(v, ep->rids[--ep->nr_rids]);
+	endpoint_put_rids(ep, false);
 	mutex_unlock(&v->rids_lock);
 	kfree(ep);
 }

@@ -249,17 +249,17 @@ static int pviommu_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	error = pviommu_faults_start(v);
 	if (error)
 		goto err_transport;
+	/* What can fail comes first: from the next operation on there is no way back. */
+	error = iommu_device_sysfs_add(&v->iommu, dev, NULL, PVIOMMU_NAME);
+	if (error)
+		goto err_faults;
 	if (used_before) {
 		dev_info(dev, "taking over from an earlier kernel: all devices are detached\n");
 		pviommu_detach_everything(v);
 	}
 	error = pviommu_enable(v);
 	if (error)
-		goto err_faults;
-
-	error = iommu_device_sysfs_add(&v->iommu, dev, NULL, PVIOMMU_NAME);
-	if (error)
-		goto err_faults;
+		goto err_sysfs;
 
 	if (iommu_default_passthrough())
 		dev_info(dev, "there is no passthrough: devices get translated DMA domains\n");
@@ -274,14 +274,15 @@ static int pviommu_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	if (error) {
 		dev_err(dev, "cannot be registered, and devices cannot do DMA until the machine is reset: error %d\n",
 			error);
-		goto err_sysfs;
+		goto err_instance;
 	}
 	pviommu_debugfs_init(v);
 	return 0;
 
-err_sysfs:
+err_instance:
 	pviommu_unregister_compat(&pviommu_ops);
 	pviommu_instance = NULL;
+err_sysfs:
 	iommu_device_sysfs_remove(&v->iommu);
 err_faults:
 	pviommu_faults_stop(v);
@@ -310,6 +311,8 @@ static void pviommu_remove(struct pci_dev *pdev)
 		dev_err(&pdev->dev, "removed while devices need it: it stays in service, without fault reports, until a rescan moves it\n");
 		pviommu_faults_stop(v);
 		pci_dev_get(pdev);
+		/* Nothing would undo the registration any more. */
+		__module_get(THIS_MODULE);
 		return;
 	}
 

@@ -142,6 +142,7 @@ int pviommu_call(struct pviommu *v, struct xen_iommu_op *op);
 
 struct iommu_domain *pviommu_domain_alloc(struct device *dev);
 u16 pviommu_domain_ctx(struct iommu_domain *domain);
+int pviommu_free_context(struct pviommu *v, u16 ctx);
 int pviommu_domain_sync_map(struct iommu_domain *domain, unsigned long iova,
 			    size_t size);
 extern const struct iommu_domain_ops pviommu_domain_ops;
