@@ -9,6 +9,7 @@
 
 #include "qemu/osdep.h"
 #include "qemu/interval-tree.h"
+#include "system/xen.h"
 #include "compat.h"
 #include "backend.h"
 #include "hw/xen/interface/iommu_op.h"
@@ -155,6 +156,24 @@ static void books_count(XenPVIOMMUBackend *b, uint64_t gfn, uint64_t nr,
     }
 }
 
+/*
+ * Under Xen, RAM can have holes that only the hypervisor knows: the mapcache
+ * tells them.
+ */
+static bool section_populated(const Section *s, uint64_t start, uint64_t end)
+{
+    if (!xen_enabled() || !s->mr->ram_block) {
+        return true;
+    }
+    for (; start < end; start += PAGE_SIZE_BYTES) {
+        if (!qemu_map_ram_ptr(s->mr->ram_block,
+                              s->offset + (start - s->node.start))) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static int emulated_get(XenPVIOMMUBackend *b, uint16_t domid,
                         uint64_t gfn, uint64_t nr, bool readonly)
 {
@@ -167,6 +186,7 @@ static int emulated_get(XenPVIOMMUBackend *b, uint16_t domid,
     }
     while (pos < end) {
         const Section *s = section_find(b, pos, pos + PAGE_SIZE_BYTES - 1);
+        uint64_t next;
 
         if (!s) {
             return -XEN_IOMMU_ENOENT;
@@ -176,7 +196,11 @@ static int emulated_get(XenPVIOMMUBackend *b, uint16_t domid,
             s->node.start > pos || s->node.last < pos + PAGE_SIZE_BYTES - 1) {
             return -XEN_IOMMU_EPERM;
         }
-        pos = QEMU_ALIGN_DOWN(s->node.last + 1, PAGE_SIZE_BYTES);
+        next = QEMU_ALIGN_DOWN(s->node.last + 1, PAGE_SIZE_BYTES);
+        if (!section_populated(s, pos, MIN(next, end))) {
+            return -XEN_IOMMU_ENOENT;
+        }
+        pos = next;
     }
     b->held += nr;
     books_count(b, gfn, nr, 1);

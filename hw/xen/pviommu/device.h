@@ -11,6 +11,7 @@
 #include "compat.h"
 #include "core.h"
 #include "fault.h"
+#include "hw/xen/xen-pviommu.h"
 #include "reserved-config.h"
 
 /* The most that max-ops can be. */
@@ -34,6 +35,7 @@ struct XenPVIOMMUState {
     XenPVIOMMUCore core;
     GHashTable *functions;      /* of XenPVIOMMUFunction, by bus and devfn */
     XenPVIOMMUFaults faults;
+    XenInvalidateClient invalidate;
     XenPVIOMMUBlock blocks[XEN_PVIOMMU_MAX_BLOCKS];
 
     /* Migration: runs whose pages are not there yet; NULL if none can be. */

@@ -348,6 +348,12 @@ static void pages_lost(void *opaque, uint64_t gfn, uint64_t nr)
     }
 }
 
+static void invalidate_pages(XenInvalidateClient *client,
+                             uint64_t gfn, uint64_t nr)
+{
+    pages_lost(container_of(client, XenPVIOMMUState, invalidate), gfn, nr);
+}
+
 /* What the machine must be like, and have no other of. */
 static bool check_machine(XenPVIOMMUState *s, Error **errp)
 {
@@ -442,6 +448,8 @@ static void xen_pviommu_realize(PCIDevice *dev, Error **errp)
     xen_pviommu_vmstate_init(s);
     xen_pviommu_dma_init(s);
     s->core.backend = xen_pviommu_emulated_new(s->check, pages_lost, s);
+    s->invalidate.invalidate = invalidate_pages;
+    xen_invalidate_register(&s->invalidate);
 
     /* From here on the machine has its IOMMU. */
     pci_setup_iommu(pci_get_bus(dev), &xen_pviommu_pci_ops, s);
@@ -462,6 +470,7 @@ static void xen_pviommu_exit(PCIDevice *dev)
     PC_MACHINE(qdev_get_machine())->iommu = NULL;
     bus->iommu_ops = NULL;
     bus->iommu_opaque = NULL;
+    xen_invalidate_unregister(&s->invalidate);
     xen_pviommu_dma_finalize(s);
     xen_pviommu_core_finalize(&s->core);
     xen_pviommu_emulated_free(s->core.backend);

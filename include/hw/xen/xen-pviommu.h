@@ -6,16 +6,84 @@
 #ifndef HW_XEN_XEN_PVIOMMU_H
 #define HW_XEN_XEN_PVIOMMU_H
 
+#include "qemu/queue.h"
+
+struct buf_ioreq;
+struct ioreq;
+
+/* Who holds guest pages, and lets go of those that leave the guest. */
+typedef struct XenInvalidateClient {
+    /*
+     * [@gfn, @gfn + @nr) goes away; @nr is not 0, and the end is within
+     * XEN_INVALIDATE_GFN_BITS. BQL held.
+     */
+    void (*invalidate)(struct XenInvalidateClient *client,
+                       uint64_t gfn, uint64_t nr);
+    QLIST_ENTRY(XenInvalidateClient) next;
+} XenInvalidateClient;
+
+/* GFNs are below 1 << this: physical addresses have 52 bits at most. */
+#define XEN_INVALIDATE_GFN_BITS 40
+
+/**
+ * xen_invalidate_register: ask to be told of pages that go away
+ *
+ * The client that came last is told first: a device, before the mapcache,
+ * which was there before any device and which others may use until they let
+ * go. BQL held.
+ */
+void xen_invalidate_register(XenInvalidateClient *client);
+void xen_invalidate_unregister(XenInvalidateClient *client);
+
 /**
  * xen_invalidate_pages: pages of the guest go away
  * @gfn: the first, a guest frame number (4 KiB)
- * @nr: how many, not 0; the range may hold frames that are no RAM
+ * @nr: how many; the range may hold frames that are no RAM
  *
  * Unmaps them from every context of every xen-pviommu, tells the devices
- * (IOMMU notifiers), drops them from Xen's mapcache, and drops the references
- * the backends hold: in this order. When it returns, only DMA in flight holds
- * any of them, until it ends. BQL held.
+ * (IOMMU notifiers), drops the references that backends hold, and drops them
+ * from Xen's mapcache. When it returns, only DMA in flight holds any of them,
+ * until it ends. BQL held.
  */
 void xen_invalidate_pages(uint64_t gfn, uint64_t nr);
+
+/* What came from the hypervisor, and what Xen's mapcache did about it. */
+typedef struct XenInvalidateStats {
+    bool per_page;              /* the hypervisor agreed to tell page by page */
+    uint64_t requests;          /* synchronous ones that name pages */
+    uint64_t entries;           /* in the buffered ring, since the start */
+    uint64_t barriers;
+    uint64_t pages;             /* named by requests and entries */
+    uint64_t malformed;
+    uint64_t everything;        /* global invalidations of the mapcache */
+    uint64_t mapcache_pages;    /* dropped one by one */
+    uint64_t mapcache_buckets;  /* dropped whole */
+    uint64_t mapcache_deferred; /* left to DMA in flight */
+    uint64_t mapcache_released; /* those of them whose DMA ended */
+} XenInvalidateStats;
+
+extern XenInvalidateStats xen_invalidate_stats;
+
+/**
+ * xen_invalidate_create_server: an ioreq server that is told page by page
+ *
+ * As xen_create_ioreq_server().
+ *
+ * Returns: 0, or -1 if the hypervisor does not know how; there is no server
+ * then.
+ */
+int xen_invalidate_create_server(uint16_t domid, int handle_bufioreq,
+                                 uint16_t *id);
+
+/** xen_invalidate_ioreq: handle an IOREQ_TYPE_INVALIDATE_PAGE. BQL held. */
+void xen_invalidate_ioreq(const struct ioreq *req);
+
+/**
+ * xen_invalidate_buffered: handle an entry of the buffered ring, if it is ours
+ * @entry: in memory that the hypervisor shares with us
+ *
+ * Returns: false if it is something else. BQL held.
+ */
+bool xen_invalidate_buffered(const struct buf_ioreq *entry);
 
 #endif /* HW_XEN_XEN_PVIOMMU_H */

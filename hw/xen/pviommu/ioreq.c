@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The ioreqs by which Xen announces pages that leave the guest
+ *
+ * include/hw/xen/interface/invalidate_page.h has the protocol. Entries of the
+ * buffered ring are collected, and handled at the barrier behind them (until
+ * then the hypervisor keeps the pages): a balloon's pages come scattered, and
+ * many a run of them in any order but the right one.
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/main-loop.h"
+#include "hw/xen/xen_native.h"
+#include "hw/xen/xen-pviommu.h"
+#include "hw/xen/interface/invalidate_page.h"
+#include "system/xen-mapcache.h"
+#include <xen/hvm/ioreq.h>
+#include "trace.h"
+
+#define PAGE_SHIFT_BITS 12
+
+/* Collected ranges at a time: what a ring holds, and some. */
+#define MAX_COLLECTED   1024
+
+typedef struct PageRange {
+    uint64_t gfn;
+    uint64_t nr;
+} PageRange;
+
+static GArray *collected;       /* of PageRange, since the last barrier */
+
+int xen_invalidate_create_server(uint16_t domid, int handle_bufioreq,
+                                 uint16_t *id)
+{
+    int rc = xendevicemodel_create_ioreq_server(
+        xen_dmod, domid, handle_bufioreq | HVM_IOREQSRV_INVALIDATE_PAGE, id);
+
+    trace_xen_invalidate_create_server(domid, rc ? errno : 0);
+    xen_invalidate_stats.per_page = !rc;
+    return rc ? -1 : 0;
+}
+
+static bool range_valid(uint64_t gfn, uint64_t nr)
+{
+    const uint64_t limit = 1ull << XEN_INVALIDATE_GFN_BITS;
+
+    return nr && gfn < limit && nr <= limit - gfn;
+}
+
+static gint compare_ranges(gconstpointer a, gconstpointer b)
+{
+    const PageRange *x = a, *y = b;
+
+    return (x->gfn > y->gfn) - (x->gfn < y->gfn);
+}
+
+static void handle_collected(void)
+{
+    PageRange run = { };
+
+    if (!collected) {
+        return;
+    }
+    g_array_sort(collected, compare_ranges);
+    for (guint i = 0; i < collected->len; i++) {
+        const PageRange *r = &g_array_index(collected, PageRange, i);
+
+        if (run.nr && r->gfn <= run.gfn + run.nr) {
+            run.nr = MAX(run.nr, r->gfn + r->nr - run.gfn);
+            continue;
+        }
+        xen_invalidate_pages(run.gfn, run.nr);
+        run = *r;
+    }
+    xen_invalidate_pages(run.gfn, run.nr);
+    g_array_set_size(collected, 0);
+}
+
+bool xen_invalidate_buffered(const struct buf_ioreq *entry)
+{
+    XenInvalidateStats *stats = &xen_invalidate_stats;
+    const struct buf_ioreq e = *entry;
+    PageRange r = { .gfn = XEN_INVALIDATE_PAGE_GFN(e.addr, e.data) };
+
+    if (e.type != IOREQ_TYPE_INVALIDATE_PAGE) {
+        return false;
+    }
+    trace_xen_invalidate_entry(r.gfn, e.size);
+    stats->entries++;
+    r.nr = 1ull << XEN_INVALIDATE_PAGE_ORDER(e.size);
+    if (e.size > XEN_INVALIDATE_PAGE_1G || e.dir != IOREQ_WRITE ||
+        !QEMU_IS_ALIGNED(r.gfn, r.nr) || !range_valid(r.gfn, r.nr)) {
+        trace_xen_invalidate_malformed("entry", r.gfn, e.size, e.dir);
+        stats->malformed++;
+        return true;
+    }
+    stats->pages += r.nr;
+    if (!collected) {
+        collected = g_array_new(false, false, sizeof(PageRange));
+    }
+    g_array_append_val(collected, r);
+    if (collected->len == MAX_COLLECTED) {
+        /* No barrier yet: nothing is lost by being early. */
+        handle_collected();
+    }
+    return true;
+}
+
+static void handle_barrier(const struct ioreq *req)
+{
+    XenInvalidateStats *stats = &xen_invalidate_stats;
+    int64_t ahead = stats->entries - req->data;
+
+    trace_xen_invalidate_barrier(req->data, stats->entries);
+    handle_collected();
+    if (!req->data || req->addr || ahead < 0) {
+        /*
+         * Pages may have been named that never came here. They must not stay
+         * mapped; what devices have mapped cannot all go for that.
+         */
+        trace_xen_invalidate_malformed("barrier", req->addr, req->data,
+                                       stats->entries);
+        stats->malformed++;
+        xen_invalidate_map_cache();
+        return;
+    }
+    stats->barriers++;
+}
+
+void xen_invalidate_ioreq(const struct ioreq *req)
+{
+    XenInvalidateStats *stats = &xen_invalidate_stats;
+    uint64_t gfn = req->addr >> PAGE_SHIFT_BITS;
+
+    if (req->dir != IOREQ_WRITE || req->data_is_ptr || req->df) {
+        goto malformed;
+    }
+    if (!req->count) {
+        handle_barrier(req);
+        return;
+    }
+    if (req->data || !QEMU_IS_ALIGNED(req->addr, 1ull << PAGE_SHIFT_BITS) ||
+        !range_valid(gfn, req->count)) {
+        goto malformed;
+    }
+    trace_xen_invalidate_request(gfn, req->count);
+    stats->requests++;
+    stats->pages += req->count;
+    xen_invalidate_pages(gfn, req->count);
+    return;
+
+malformed:
+    trace_xen_invalidate_malformed("request", req->addr, req->count, req->dir);
+    stats->malformed++;
+}
