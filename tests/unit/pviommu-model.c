@@ -826,7 +826,6 @@ Bench *bench_new(const BenchConfig *config)
 
     b->modelled = config->bfn_bits <= MODEL_MAX_BITS;
     b->ops = (XenPVIOMMUBackendOps) {
-        .name = "bench",
         .ops = config->ops ? config->ops : UINT32_MAX,
         .get = bench_get,
         .put = bench_put,

@@ -226,7 +226,6 @@ static uint64_t emulated_refs(XenPVIOMMUBackend *b, uint64_t gfn)
 }
 
 const XenPVIOMMUBackendOps xen_pviommu_emulated_ops = {
-    .name = "emulated",
     .ops = UINT32_MAX,
     .get = emulated_get,
     .put = emulated_put,

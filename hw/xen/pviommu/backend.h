@@ -6,11 +6,10 @@
 #ifndef HW_XEN_PVIOMMU_BACKEND_H
 #define HW_XEN_PVIOMMU_BACKEND_H
 
-/* Each backend begins its own state with nothing in common: only a name. */
+/* Each backend has a state of its own, with nothing in common. */
 typedef struct XenPVIOMMUBackend XenPVIOMMUBackend;
 
 typedef struct XenPVIOMMUBackendOps {
-    const char *name;
     /* Bit n: XEN_IOMMUOP_n can succeed. */
     uint32_t ops;
     /**

@@ -12,6 +12,7 @@
 #include "core.h"
 #include "fault.h"
 #include "hw/xen/xen-pviommu.h"
+#include "qapi/qapi-types-xen-pviommu.h"
 #include "reserved-config.h"
 
 /* The most that max-ops can be. */
@@ -44,6 +45,7 @@ struct XenPVIOMMUState {
     VMChangeStateEntry *vm_state;
 
     /* properties */
+    XenPVIOMMUBackendKind backend;  /* not auto once it is realized */
     uint16_t device_id;
     uint32_t max_ops;
     bool check;

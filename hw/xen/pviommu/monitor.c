@@ -184,7 +184,7 @@ XenPVIOMMUInfo *qmp_x_query_xen_pviommu(Error **errp)
     core = &s->core;
     info = g_new0(XenPVIOMMUInfo, 1);
     info->qom_path = object_get_canonical_path(OBJECT(s));
-    info->backend = g_strdup(core->backend_ops->name);
+    info->backend = s->backend;
     info->identity = core->identity;
     info->control = core->control;
     info->accepted = feature_list(core->accepted);

@@ -10,8 +10,10 @@
 #include "hw/pci/msix.h"
 #include "hw/pci/pci_bus.h"
 #include "migration/vmstate.h"
+#include "system/xen.h"
 #include "device.h"
 #include "dma.h"
+#include "host-iommu.h"
 #include "iommu-op.h"
 #include "trace.h"
 
@@ -408,6 +410,32 @@ static bool check_properties(XenPVIOMMUState *s, Error **errp)
     return true;
 }
 
+/* What the user asked for, or the most that works here. */
+static bool choose_backend(XenPVIOMMUState *s, Error **errp)
+{
+    Error *err = NULL;
+
+    if (s->backend == XEN_PVIOMMU_BACKEND_KIND_EMULATED) {
+        return true;
+    }
+    if (s->backend == XEN_PVIOMMU_BACKEND_KIND_AUTO && !xen_enabled()) {
+        s->backend = XEN_PVIOMMU_BACKEND_KIND_EMULATED;
+        return true;
+    }
+    if (xen_pviommu_host_init(&err)) {
+        s->backend = XEN_PVIOMMU_BACKEND_KIND_XEN;
+        return true;
+    }
+    if (s->backend == XEN_PVIOMMU_BACKEND_KIND_XEN) {
+        error_propagate(errp, err);
+        return false;
+    }
+    trace_xen_pviommu_backend_emulated(error_get_pretty(err));
+    error_free(err);
+    s->backend = XEN_PVIOMMU_BACKEND_KIND_EMULATED;
+    return true;
+}
+
 static void xen_pviommu_realize(PCIDevice *dev, Error **errp)
 {
     XenPVIOMMUState *s = XEN_PVIOMMU(dev);
@@ -425,6 +453,9 @@ static void xen_pviommu_realize(PCIDevice *dev, Error **errp)
                                           s->core.reserved, errp)) {
         goto fail_core;
     }
+    if (!choose_backend(s, errp)) {
+        goto fail_reserved;
+    }
 
     pci_config_set_device_id(dev->config, s->device_id);
     memory_region_init(&s->bar, OBJECT(s), "xen-pviommu",
@@ -438,7 +469,7 @@ static void xen_pviommu_realize(PCIDevice *dev, Error **errp)
     if (msix_init(dev, XEN_PVIOMMU_NR_MSIX_VECTORS,
                   &s->bar, XEN_PVIOMMU_BAR, XEN_PVIOMMU_MSIX_TABLE,
                   &s->bar, XEN_PVIOMMU_BAR, XEN_PVIOMMU_MSIX_PBA, 0, errp)) {
-        goto fail_reserved;
+        goto fail_backend;
     }
     msix_vector_use(dev, XEN_PVIOMMU_MSIX_VECTOR_FAULT);
     pci_register_bar(dev, XEN_PVIOMMU_BAR, PCI_BASE_ADDRESS_SPACE_MEMORY,
@@ -456,6 +487,8 @@ static void xen_pviommu_realize(PCIDevice *dev, Error **errp)
     PC_MACHINE(qdev_get_machine())->iommu = DEVICE(s);
     return;
 
+fail_backend:
+    xen_pviommu_host_finalize();
 fail_reserved:
     xen_pviommu_reserved_config_finalize(&s->reserved);
 fail_core:
@@ -474,6 +507,7 @@ static void xen_pviommu_exit(PCIDevice *dev)
     xen_pviommu_dma_finalize(s);
     xen_pviommu_core_finalize(&s->core);
     xen_pviommu_emulated_free(s->core.backend);
+    xen_pviommu_host_finalize();
     xen_pviommu_reserved_config_finalize(&s->reserved);
     xen_pviommu_vmstate_finalize(s);
     xen_pviommu_faults_finalize(s);
@@ -516,6 +550,8 @@ static const struct {
     const char *name;
     const char *description;
 } property_descriptions[] = {
+    { "backend", "what holds guest pages: emulated; xen, so that physical "
+                 "devices can reach them; auto: xen where it works" },
     { "device-id", "PCI device ID (vendor 0x5853)" },
     { "premap", "on: devices see guest memory 1:1 until the guest's driver "
                 "takes over; off: nothing is mapped from the start" },
@@ -532,6 +568,20 @@ static const struct {
     { "device-reserved-regions", "the same for one device each, as "
                                  "BUS/SLOT.FUNCTION=FIRST:LAST:TYPE" },
 };
+
+static int get_backend(Object *obj, Error **errp)
+{
+    return XEN_PVIOMMU(obj)->backend;
+}
+
+static void set_backend(Object *obj, int value, Error **errp)
+{
+    if (DEVICE(obj)->realized) {
+        error_setg(errp, "the backend cannot change any more");
+        return;
+    }
+    XEN_PVIOMMU(obj)->backend = value;
+}
 
 static void xen_pviommu_class_init(ObjectClass *klass,
                                    XEN_PVIOMMU_CONST void *data)
@@ -552,6 +602,9 @@ static void xen_pviommu_class_init(ObjectClass *klass,
     dc->hotpluggable = false;
     set_bit(DEVICE_CATEGORY_MISC, dc->categories);
     device_class_set_props(dc, xen_pviommu_properties);
+    object_class_property_add_enum(klass, "backend", "XenPVIOMMUBackendKind",
+                                   &XenPVIOMMUBackendKind_lookup,
+                                   get_backend, set_backend);
     for (size_t i = 0; i < ARRAY_SIZE(property_descriptions); i++) {
         object_class_property_set_description(
             klass, property_descriptions[i].name,

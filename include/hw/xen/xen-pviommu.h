@@ -86,4 +86,29 @@ void xen_invalidate_ioreq(const struct ioreq *req);
  */
 bool xen_invalidate_buffered(const struct buf_ioreq *entry);
 
+/**
+ * xen_pviommu_host_map: let physical devices of this host reach guest pages
+ * @gfn: the first, a guest frame number (4 KiB)
+ * @nr: how many, at most UINT32_MAX
+ * @readonly: devices may only read
+ * @bfn: OUT: the bus frame number at which our domain's devices find the first;
+ *       the others follow it
+ *
+ * Works with backend=xen only. A page that leaves the guest leaves the
+ * mapping, too: devices get faults there. BQL held.
+ *
+ * Returns: false, with @errp and nothing mapped.
+ */
+bool xen_pviommu_host_map(uint64_t gfn, uint64_t nr, bool readonly,
+                          uint64_t *bfn, Error **errp);
+
+/**
+ * xen_pviommu_host_unmap: take pages away from physical devices
+ * @bfn: as xen_pviommu_host_map() said, or within
+ * @nr: how many; what is not mapped is passed over
+ *
+ * When it returns no device reaches them. BQL held.
+ */
+void xen_pviommu_host_unmap(uint64_t bfn, uint64_t nr);
+
 #endif /* HW_XEN_XEN_PVIOMMU_H */
