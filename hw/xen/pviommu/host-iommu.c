@@ -24,7 +24,7 @@
 #include "trace.h"
 #include <xencall.h>
 
-/* The next free number after those of Xen 4.17 (xen/README.rst). */
+/* The next free number after those of Xen 4.17 (docs/xen.rst). */
 #define HYPERVISOR_IOMMU_OP 43
 
 /* How often a page that is on its way back is asked for. */
