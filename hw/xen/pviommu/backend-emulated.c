@@ -157,11 +157,21 @@ static void books_count(XenPVIOMMUBackend *b, uint64_t gfn, uint64_t nr,
 }
 
 /*
- * Under Xen, RAM can have holes that only the hypervisor knows: the mapcache
- * tells them.
+ * RAM can have holes: what virtio-mem has unplugged, or under Xen those that
+ * only the hypervisor knows, and the mapcache tells.
  */
 static bool section_populated(const Section *s, uint64_t start, uint64_t end)
 {
+    if (memory_region_has_ram_discard_manager(s->mr)) {
+        const MemoryRegionSection part = {
+            .mr = s->mr,
+            .offset_within_region = s->offset + (start - s->node.start),
+            .size = int128_make64(end - start),
+        };
+
+        return ram_discard_manager_is_populated(
+            memory_region_get_ram_discard_manager(s->mr), &part);
+    }
     if (!xen_enabled() || !s->mr->ram_block) {
         return true;
     }

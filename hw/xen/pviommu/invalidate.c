@@ -41,6 +41,23 @@ void xen_invalidate_pages(uint64_t gfn, uint64_t nr)
     }
 }
 
+bool xen_invalidate_wanted(void)
+{
+    return !QLIST_EMPTY(&clients);
+}
+
+bool xen_invalidate_covers(const AddressSpace *as)
+{
+    XenInvalidateClient *client;
+
+    QLIST_FOREACH(client, &clients, next) {
+        if (client->covers && client->covers(client, as)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 XenInvalidateInfo *qmp_x_query_xen_invalidate(Error **errp)
 {
     const XenInvalidateStats *s = &xen_invalidate_stats;

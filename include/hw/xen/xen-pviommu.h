@@ -8,6 +8,8 @@
 
 #include "qemu/queue.h"
 
+struct AddressSpace;
+struct RAMBlock;
 struct buf_ioreq;
 struct ioreq;
 
@@ -19,6 +21,9 @@ typedef struct XenInvalidateClient {
      */
     void (*invalidate)(struct XenInvalidateClient *client,
                        uint64_t gfn, uint64_t nr);
+    /* See xen_invalidate_covers(); NULL: no. */
+    bool (*covers)(struct XenInvalidateClient *client,
+                   const struct AddressSpace *as);
     QLIST_ENTRY(XenInvalidateClient) next;
 } XenInvalidateClient;
 
@@ -46,6 +51,30 @@ void xen_invalidate_unregister(XenInvalidateClient *client);
  * until it ends. BQL held.
  */
 void xen_invalidate_pages(uint64_t gfn, uint64_t nr);
+
+/** xen_invalidate_wanted: somebody is told of pages that go away. BQL held. */
+bool xen_invalidate_wanted(void);
+
+/**
+ * xen_invalidate_ram: a part of a RAMBlock is about to be discarded
+ * @start: in the block, in bytes
+ * @len: bytes
+ *
+ * As xen_invalidate_pages(), for each place that the guest has it at. Does
+ * nothing in a thread without the BQL: there, no page leaves the guest.
+ */
+void xen_invalidate_ram(const struct RAMBlock *rb, uint64_t start,
+                        uint64_t len);
+
+/**
+ * xen_invalidate_covers: RAM may be discarded, whoever has @as pinned
+ *
+ * True if the notifiers of the IOMMU regions of @as run before what they map
+ * is discarded, and if at times when there is RAM in @as itself discarding it
+ * is forbidden - as long as the device is announced by
+ * pci_device_set_iommu_device(). So VFIO need not forbid it. BQL held.
+ */
+bool xen_invalidate_covers(const struct AddressSpace *as);
 
 /* What came from the hypervisor, and what Xen's mapcache did about it. */
 typedef struct XenInvalidateStats {

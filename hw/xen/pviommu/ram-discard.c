@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * RAM that is given back to the host, by virtio-balloon, virtio-mem and others
+ *
+ * Without Xen this is what a page that leaves the guest comes down to. It is
+ * told by its place in a RAMBlock; where the guest has that, and it can be in
+ * several places, the memory map says.
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/main-loop.h"
+#include "qemu/rcu.h"
+#include "hw/xen/xen-pviommu.h"
+#include "compat.h"
+#include "trace.h"
+
+#define PAGE_SHIFT_BITS 12
+
+/* A part of a RAMBlock, and the next place it is found at. */
+typedef struct Search {
+    const RAMBlock *rb;
+    uint64_t start;             /* in the block, in bytes */
+    uint64_t end;
+    uint64_t from;              /* guest-physical: where to look from */
+    uint64_t addr;              /* guest-physical: what was found */
+    uint64_t size;
+} Search;
+
+static bool match_range(Int128 start, Int128 len, const MemoryRegion *mr,
+                        hwaddr offset, void *opaque)
+{
+    Search *s = opaque;
+    uint64_t first, end;
+
+    if (mr->ram_block != s->rb) {
+        return false;
+    }
+    first = MAX(s->start, offset);
+    end = MIN(s->end, offset + int128_get64(len));
+    if (first >= end || int128_get64(start) + (first - offset) < s->from) {
+        return false;
+    }
+    s->addr = int128_get64(start) + (first - offset);
+    s->size = end - first;
+    return true;
+}
+
+static bool find_next(Search *s)
+{
+    RCU_READ_LOCK_GUARD();
+    s->size = 0;
+    flatview_for_each_range(address_space_to_flatview(&address_space_memory),
+                            match_range, s);
+    return s->size;
+}
+
+void xen_invalidate_ram(const RAMBlock *rb, uint64_t start, uint64_t len)
+{
+    Search s = { .rb = rb, .start = start, .end = start + len };
+
+    /*
+     * Without the BQL it is migration, releasing what has gone to the
+     * destination, or a confidential guest that makes a page private. Neither
+     * is a page that leaves the guest.
+     */
+    if (!xen_invalidate_wanted() || !bql_locked()) {
+        return;
+    }
+    for (; find_next(&s); s.from = s.addr + s.size) {
+        uint64_t gfn = s.addr >> PAGE_SHIFT_BITS;
+        uint64_t nr = DIV_ROUND_UP(s.addr + s.size, 1ull << PAGE_SHIFT_BITS) -
+                      gfn;
+
+        trace_xen_invalidate_ram(gfn, nr);
+        xen_invalidate_pages(gfn, nr);
+    }
+}
