@@ -35,6 +35,8 @@ struct XenPVIOMMUState {
     MemoryRegion blocks_mr;
     XenPVIOMMUCore core;
     GHashTable *functions;      /* of XenPVIOMMUFunction, by bus and devfn */
+    unsigned nr_assigned;       /* devices of the host */
+    bool pinned;                /* they see all memory: discard none */
     XenPVIOMMUFaults faults;
     XenInvalidateClient invalidate;
     XenPVIOMMUBlock blocks[XEN_PVIOMMU_MAX_BLOCKS];

@@ -4,6 +4,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/error-report.h"
 #include "qemu/interval-tree.h"
 #include "qemu/rcu.h"
 #include "hw/pci/pci_bus.h"
@@ -583,17 +584,40 @@ static void function_update(XenPVIOMMUFunction *f)
                               !f->s->core.identity);
 }
 
+/*
+ * What devices of the host see untranslated, nobody may discard. Call it
+ * before they see it, and when they do not any more, which always succeeds.
+ */
+static bool update_pinned(XenPVIOMMUState *s)
+{
+    bool pinned = s->core.identity && s->nr_assigned;
+
+    if (pinned != s->pinned) {
+        if (ram_block_uncoordinated_discard_disable(pinned)) {
+            return false;
+        }
+        s->pinned = pinned;
+    }
+    return true;
+}
+
 void xen_pviommu_dma_update(XenPVIOMMUState *s)
 {
     XenPVIOMMUFunction *f;
     GHashTableIter iter;
 
+    if (s->core.identity && !update_pinned(s)) {
+        error_report("xen-pviommu: RAM must be discarded, and assigned devices "
+                     "would have it pinned: devices see none of it");
+        s->core.identity = false;
+    }
     memory_region_transaction_begin();
     g_hash_table_iter_init(&iter, s->functions);
     while (g_hash_table_iter_next(&iter, (void **)&f, NULL)) {
         function_update(f);
     }
     memory_region_transaction_commit();
+    update_pinned(s);
 }
 
 /* A window to the system's memory, where a reserved range is. */
@@ -616,6 +640,40 @@ static void function_add_windows(XenPVIOMMUFunction *f, const GArray *reserved)
 
         function_add_window(f, r->bfn, r->nr);
     }
+}
+
+/*
+ * Interrupts go to the only window that is always there; where that is no
+ * machine has RAM.
+ */
+static bool function_has_ram_windows(const XenPVIOMMUFunction *f)
+{
+    const hwaddr start = XEN_PVIOMMU_MSI_BFN << XEN_IOMMU_PAGE_SHIFT;
+    const hwaddr size = XEN_PVIOMMU_MSI_NR << XEN_IOMMU_PAGE_SHIFT;
+
+    for (guint i = 0; i < f->windows->len; i++) {
+        MemoryRegion *mr = g_ptr_array_index(f->windows, i);
+
+        if (mr->addr < start ||
+            mr->addr + memory_region_size(mr) > start + size) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool xen_pviommu_dma_covers(XenPVIOMMUState *s, const AddressSpace *as)
+{
+    XenPVIOMMUFunction *f;
+    GHashTableIter iter;
+
+    g_hash_table_iter_init(&iter, s->functions);
+    while (g_hash_table_iter_next(&iter, (void **)&f, NULL)) {
+        if (&f->as == as) {
+            return !function_has_ram_windows(f);
+        }
+    }
+    return false;
 }
 
 static XenPVIOMMUFunction *function_new(XenPVIOMMUState *s, PCIBus *bus,
@@ -680,10 +738,9 @@ static AddressSpace *get_address_space(PCIBus *bus, void *opaque, int devfn)
  * What the host's IOMMU cannot map for an assigned device, the guest must
  * not map either. Unlike other reserved ranges these are no memory.
  */
-static bool set_iommu_device(PCIBus *bus, void *opaque, int devfn,
-                             HostIOMMUDevice *hiod, Error **errp)
+static bool reserve_host_ranges(XenPVIOMMUState *s, HostIOMMUDevice *hiod,
+                                Error **errp)
 {
-    XenPVIOMMUState *s = opaque;
     HostIOMMUDeviceClass *hiodc = HOST_IOMMU_DEVICE_GET_CLASS(hiod);
     XenPVIOMMUFunction *f = function_find(s, hiod->aliased_bus,
                                           hiod->aliased_devfn);
@@ -735,6 +792,26 @@ static void unset_iommu_device(PCIBus *bus, void *opaque, int devfn)
         function_reset_reserved(f);
         context_update_reserved(s, f->ctx);
     }
+    s->nr_assigned--;
+    update_pinned(s);
+}
+
+static bool set_iommu_device(PCIBus *bus, void *opaque, int devfn,
+                             HostIOMMUDevice *hiod, Error **errp)
+{
+    XenPVIOMMUState *s = opaque;
+
+    if (!reserve_host_ranges(s, hiod, errp)) {
+        return false;
+    }
+    s->nr_assigned++;
+    if (!update_pinned(s)) {
+        error_setg(errp, "%s: RAM must be discarded, and the device would have "
+                   "it pinned", hiod->name);
+        unset_iommu_device(bus, opaque, devfn);
+        return false;
+    }
+    return true;
 }
 
 const PCIIOMMUOps xen_pviommu_pci_ops = {

@@ -28,6 +28,9 @@ void xen_pviommu_dma_finalize(XenPVIOMMUState *s);
 /** xen_pviommu_dma_update: show functions what core.identity says */
 void xen_pviommu_dma_update(XenPVIOMMUState *s);
 
+/** xen_pviommu_dma_covers: see xen_invalidate_covers() */
+bool xen_pviommu_dma_covers(XenPVIOMMUState *s, const AddressSpace *as);
+
 /**
  * XenPVIOMMUFunctionFunc: a function that is attached
  * @path: devfns of the bridges on the way from the root bus, and its own;

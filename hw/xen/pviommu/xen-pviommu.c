@@ -356,6 +356,12 @@ static void invalidate_pages(XenInvalidateClient *client,
     pages_lost(container_of(client, XenPVIOMMUState, invalidate), gfn, nr);
 }
 
+static bool covers(XenInvalidateClient *client, const AddressSpace *as)
+{
+    return xen_pviommu_dma_covers(container_of(client, XenPVIOMMUState,
+                                               invalidate), as);
+}
+
 /* What the machine must be like, and have no other of. */
 static bool check_machine(XenPVIOMMUState *s, Error **errp)
 {
@@ -480,6 +486,7 @@ static void xen_pviommu_realize(PCIDevice *dev, Error **errp)
     xen_pviommu_dma_init(s);
     s->core.backend = xen_pviommu_emulated_new(s->check, pages_lost, s);
     s->invalidate.invalidate = invalidate_pages;
+    s->invalidate.covers = covers;
     xen_invalidate_register(&s->invalidate);
 
     /* From here on the machine has its IOMMU. */
