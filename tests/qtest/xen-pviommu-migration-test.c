@@ -11,6 +11,8 @@
 #include "qobject/qdict.h"
 #include "libqos/bridge.h"
 #include "libqos/edu.h"
+#include "libqos/virtio-ram.h"
+#include "standard-headers/linux/virtio_mem.h"
 
 #define GFN             PVIOMMU_FREE_GFN
 #define BFN             0x4000000
@@ -347,6 +349,46 @@ static void test_fits_better(void)
     pviommu_quit(iommu);
 }
 
+/* What is plugged of a virtio-mem may be known only after the IOMMU's state. */
+static void test_virtio_mem(void)
+{
+    static const char *const early[] = { "on", "off" };
+
+    for (unsigned i = 0; i < ARRAY_SIZE(early); i++) {
+        g_autofree char *devices = g_strdup_printf(
+            EDU_DEVICE ",addr=11 -m maxmem=1G -object memory-backend-ram,"
+            "id=mem,size=128M -device virtio-mem-pci,addr=14,memdev=mem,"
+            "requested-size=128M,x-early-migration=%s", early[i]);
+        QXenPVIOMMU *iommu = pviommu_start("q35", NULL, devices);
+        QVirtioRam ram;
+        uint64_t gfn, nr;
+        bool loaded;
+        QEdu edu;
+
+        virtio_ram_init(&ram, iommu, QPCI_DEVFN(0x14, 0), 1);
+        pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
+        gfn = virtio_mem_addr(&ram) / PVIOMMU_PAGE;
+        nr = virtio_mem_block_size(&ram) / PVIOMMU_PAGE;
+        g_assert_cmpint(virtio_mem_request(&ram, VIRTIO_MEM_REQ_PLUG, ADDR(gfn),
+                                           2), ==, VIRTIO_MEM_RESP_ACK);
+        assert_status(pviommu_map(iommu, 0, BFN, gfn, 2 * nr, 0), 0);
+        assert_status(pviommu_unmap(iommu, 0, BFN, 1), 0);
+        virtio_ram_finalize(&ram);
+        save(iommu->qts);
+        qtest_quit(iommu->qts);
+        pviommu_moved(iommu, load("q35", NULL, devices, &loaded));
+        g_assert_true(loaded);
+        pviommu_assert_mapped(iommu, 0, BFN + 1, gfn + 1, 2 * nr - 1, 0);
+        pviommu_assert_frames(iommu, 2 * nr - 1, 1);
+        assert_status(pviommu_map(iommu, 0, BFN + 2 * nr, gfn + 2 * nr, 1, 0),
+                      XEN_IOMMU_ENOENT);
+        edu_init(&edu, iommu, QPCI_DEVFN(0x11, 0));
+        edu_map_window(&edu, iommu, 0, 0);
+        edu_assert_access(&edu, ADDR(BFN + 1), ADDR(gfn + 1), 64);
+        pviommu_quit(iommu);
+    }
+}
+
 /* The saved stream, and where in it the device's section is. */
 typedef struct Stream {
     uint8_t *data;
@@ -451,6 +493,7 @@ int main(int argc, char **argv)
     qtest_add_func("/xen-pviommu/migration/again", test_again);
     qtest_add_func("/xen-pviommu/migration/does-not-fit", test_does_not_fit);
     qtest_add_func("/xen-pviommu/migration/fits-better", test_fits_better);
+    qtest_add_func("/xen-pviommu/migration/virtio-mem", test_virtio_mem);
     qtest_add_func("/xen-pviommu/migration/truncated", test_truncated);
     qtest_add_func("/xen-pviommu/migration/bit-flips", test_bit_flips);
     ret = g_test_run();

@@ -15,11 +15,16 @@
 #include "qemu/module.h"
 #include "qapi/error.h"
 #include "hw/pci/pci_device.h"
+#include "hw/xen/xen-pviommu.h"
+#include "system/host_iommu_device.h"
 #include "../../../hw/xen/pviommu/compat.h"
 #include "pviommu-mirror.h"
 
 #define TYPE_PVIOMMU_MIRROR "pviommu-mirror"
 OBJECT_DECLARE_SIMPLE_TYPE(PVIOMMUMirror, PVIOMMU_MIRROR)
+
+/* What VFIO would know of the host's IOMMU: nothing. */
+#define TYPE_PVIOMMU_MIRROR_HOST "pviommu-mirror-host"
 
 #define PAGE_BITS       12
 #define PAGE_SIZE_BYTES (1ull << PAGE_BITS)
@@ -51,6 +56,7 @@ struct PVIOMMUMirror {
     PCIDevice parent_obj;
 
     MemoryRegion bar;
+    MemoryRegion alias_bar;
     AddressSpace *as;
     MemoryListener listener;
     IOMMUNotifierFlag flags;
@@ -70,9 +76,15 @@ struct PVIOMMUMirror {
     uint64_t slot;
     uint64_t poke;
     uint64_t poked;
+    uint64_t watch;
+    uint64_t seen;
+    bool forbids;               /* that RAM is discarded */
+    HostIOMMUDevice *host;
 
     /* properties */
     char *notifier;
+    bool pins;
+    uint64_t alias;
 };
 
 /* As VFIO: a mirror. Else as vhost: a cache. */
@@ -193,6 +205,10 @@ static void notified_unmap(PVIOMMUMirror *m, uint64_t iova,
     count_size(m, PVIOMMU_MIRROR_LARGEST_UNMAP, entry->addr_mask);
     if (remove_range(m, iova, iova + entry->addr_mask)) {
         m->counter[PVIOMMU_MIRROR_USEFUL_UNMAPS]++;
+        if (m->watch && !m->seen) {
+            m->seen = address_space_ldq_le(&address_space_memory, m->watch,
+                                           MEMTXATTRS_UNSPECIFIED, NULL);
+        }
     }
 }
 
@@ -390,6 +406,7 @@ static void cmd_clear(PVIOMMUMirror *m)
         m->counter[n] = 0;
     }
     m->poked = 0;
+    m->seen = 0;
 }
 
 static void store_entry(uint64_t gpa, const struct pviommu_mirror_entry *e)
@@ -579,6 +596,8 @@ static uint64_t *operand(PVIOMMUMirror *m, hwaddr addr)
         return &m->slot;
     case PVIOMMU_MIRROR_POKE:
         return &m->poke;
+    case PVIOMMU_MIRROR_WATCH:
+        return &m->watch;
     default:
         return NULL;
     }
@@ -605,6 +624,8 @@ static uint64_t bar_read(void *opaque, hwaddr addr, unsigned size)
         return m->mask;
     case PVIOMMU_MIRROR_POKED:
         return m->poked;
+    case PVIOMMU_MIRROR_SEEN:
+        return m->seen;
     default:
         return 0;
     }
@@ -630,6 +651,58 @@ static const MemoryRegionOps bar_ops = {
     .impl = { .min_access_size = 8, .max_access_size = 8 },
 };
 
+/* RAM in a second place of the machine's memory map. */
+static bool add_alias(PVIOMMUMirror *m, Error **errp)
+{
+    MemoryRegionSection ram = memory_region_find(get_system_memory(), m->alias,
+                                                 PVIOMMU_MIRROR_ALIAS_SIZE);
+
+    if (!ram.mr || !memory_region_is_ram(ram.mr) ||
+        int128_get64(ram.size) != PVIOMMU_MIRROR_ALIAS_SIZE) {
+        error_setg(errp, "alias must be the address of 1 MiB of RAM");
+        memory_region_unref(ram.mr);
+        return false;
+    }
+    memory_region_init_alias(&m->alias_bar, OBJECT(m), "pviommu-mirror-alias",
+                             ram.mr, ram.offset_within_region,
+                             PVIOMMU_MIRROR_ALIAS_SIZE);
+    memory_region_unref(ram.mr);
+    pci_register_bar(PCI_DEVICE(m), PVIOMMU_MIRROR_ALIAS_BAR,
+                     PCI_BASE_ADDRESS_SPACE_MEMORY, &m->alias_bar);
+    return true;
+}
+
+/* In VFIO's order: what it forbids, what it maps, what it tells the IOMMU. */
+static bool pin(PVIOMMUMirror *m, Error **errp)
+{
+    m->forbids = !xen_invalidate_covers(m->as);
+    if (m->forbids && ram_block_uncoordinated_discard_disable(true)) {
+        error_setg(errp, "RAM must be discarded, and pins=on forbids it");
+        return false;
+    }
+    memory_listener_register(&m->listener, m->as);
+    m->host = HOST_IOMMU_DEVICE(object_new(TYPE_PVIOMMU_MIRROR_HOST));
+    m->host->name = g_strdup(TYPE_PVIOMMU_MIRROR);
+    if (!pci_device_set_iommu_device(PCI_DEVICE(m), m->host, errp)) {
+        g_clear_pointer(&m->host, object_unref);
+        memory_listener_unregister(&m->listener);
+        if (m->forbids) {
+            ram_block_uncoordinated_discard_disable(false);
+        }
+        return false;
+    }
+    return true;
+}
+
+static void unpin(PVIOMMUMirror *m)
+{
+    pci_device_unset_iommu_device(PCI_DEVICE(m));
+    g_clear_pointer(&m->host, object_unref);
+    if (m->forbids) {
+        ram_block_uncoordinated_discard_disable(false);
+    }
+}
+
 static void pviommu_mirror_realize(PCIDevice *dev, Error **errp)
 {
     PVIOMMUMirror *m = PVIOMMU_MIRROR(dev);
@@ -648,6 +721,9 @@ static void pviommu_mirror_realize(PCIDevice *dev, Error **errp)
                           PVIOMMU_MIRROR_BAR_SIZE);
     pci_register_bar(dev, PVIOMMU_MIRROR_BAR, PCI_BASE_ADDRESS_SPACE_MEMORY,
                      &m->bar);
+    if (m->alias && !add_alias(m, errp)) {
+        return;
+    }
     QLIST_INIT(&m->sections);
     m->as = pci_device_iommu_address_space(dev);
     m->listener = (MemoryListener) {
@@ -655,7 +731,11 @@ static void pviommu_mirror_realize(PCIDevice *dev, Error **errp)
         .region_add = region_add,
         .region_del = region_del,
     };
-    memory_listener_register(&m->listener, m->as);
+    if (!m->pins) {
+        memory_listener_register(&m->listener, m->as);
+    } else {
+        pin(m, errp);
+    }
 }
 
 static void pviommu_mirror_exit(PCIDevice *dev)
@@ -668,6 +748,9 @@ static void pviommu_mirror_exit(PCIDevice *dev)
     }
     /* Takes all sections away. */
     memory_listener_unregister(&m->listener);
+    if (m->pins) {
+        unpin(m);
+    }
     while ((e = entry_first(m, 0, UINT64_MAX))) {
         entry_remove(m, e);
     }
@@ -675,6 +758,8 @@ static void pviommu_mirror_exit(PCIDevice *dev)
 
 static const Property pviommu_mirror_properties[] = {
     DEFINE_PROP_STRING("notifier", PVIOMMUMirror, notifier),
+    DEFINE_PROP_BOOL("pins", PVIOMMUMirror, pins, false),
+    DEFINE_PROP_UINT64("alias", PVIOMMUMirror, alias, 0),
 };
 
 static void pviommu_mirror_class_init(ObjectClass *klass,
@@ -694,6 +779,10 @@ static void pviommu_mirror_class_init(ObjectClass *klass,
     object_class_property_set_description(
         klass, "notifier", "map: mirror as VFIO does; deviotlb or unmap: "
                            "cache as vhost does");
+    object_class_property_set_description(
+        klass, "pins", "RAM must not be discarded from under it, as for VFIO");
+    object_class_property_set_description(
+        klass, "alias", "guest-physical address of RAM to show in BAR 2");
 }
 
 static const TypeInfo pviommu_mirror_info = {
@@ -707,9 +796,15 @@ static const TypeInfo pviommu_mirror_info = {
     },
 };
 
+static const TypeInfo pviommu_mirror_host_info = {
+    .name = TYPE_PVIOMMU_MIRROR_HOST,
+    .parent = TYPE_HOST_IOMMU_DEVICE,
+};
+
 static void pviommu_mirror_register(void)
 {
     type_register_static(&pviommu_mirror_info);
+    type_register_static(&pviommu_mirror_host_info);
 }
 
 type_init(pviommu_mirror_register)

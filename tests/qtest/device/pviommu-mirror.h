@@ -11,6 +11,11 @@
  * With notifier=deviotlb or notifier=unmap it behaves as vhost: what it asked
  * to be translated stays in a cache until a notification takes it out.
  *
+ * With pins=on it announces itself as a device of the host, and forbids, as
+ * VFIO does, that RAM is discarded (by a balloon, say), unless xen-pviommu
+ * covers that. With alias=ADDR, BAR 2 is the 1 MiB of
+ * guest RAM at that guest-physical address.
+ *
  * Shared by the device and its tests.
  */
 
@@ -21,6 +26,8 @@
 #define PVIOMMU_MIRROR_DEVICE_ID        0x11ea
 #define PVIOMMU_MIRROR_BAR              0
 #define PVIOMMU_MIRROR_BAR_SIZE         0x1000
+#define PVIOMMU_MIRROR_ALIAS_BAR        2
+#define PVIOMMU_MIRROR_ALIAS_SIZE       0x100000
 
 /* Operands of commands, and what they answer with. */
 #define PVIOMMU_MIRROR_CMD              0x00 /* WO: _CMD_*, and it runs */
@@ -36,6 +43,9 @@
 /* While not 0: each notification makes it store DATA there, 32 bits. */
 #define PVIOMMU_MIRROR_POKE             0x50 /* RW: a guest-physical address */
 #define PVIOMMU_MIRROR_POKED            0x58 /* RO: stores that arrived */
+/* While not 0: what the first useful UNMAP finds there, 64 bits, is SEEN. */
+#define PVIOMMU_MIRROR_WATCH            0x60 /* RW: a guest-physical address */
+#define PVIOMMU_MIRROR_SEEN             0x68 /* RO: 0 again by _CMD_CLEAR */
 
 /* What there is, and what happened since the last _CMD_CLEAR. */
 #define PVIOMMU_MIRROR_COUNTER(n)       (0x80 + 8 * (n))
