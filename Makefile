@@ -75,7 +75,7 @@ help:
 	@echo "make check-unit       the parts without QEMU"
 	@echo "make check-qtest      the device, through its registers"
 	@echo "make check-qemu       QEMU's own tests that the device could break"
-	@echo "make check-functional the demo on both kernels"
+	@echo "make check-functional the demo, and a balloon, on both kernels"
 	@echo "make check-asan       unit and qtest, in a build with sanitizers"
 	@echo "make check-hooks      the hooks against a newer QEMU"
 	@echo "make clean            remove what was built; distclean: and unpacked"
