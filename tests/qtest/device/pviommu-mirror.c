@@ -160,16 +160,17 @@ static bool remove_range(PVIOMMUMirror *m, uint64_t start, uint64_t last)
     return found;
 }
 
-/* What VFIO does to find what it has to map: all of it must be RAM. */
-static bool is_guest_ram(uint64_t gpa, uint64_t len, bool write)
+/* What VFIO maps: all of it must be RAM. */
+static bool is_guest_ram(uint64_t gpa, uint64_t len)
 {
-    hwaddr xlat, plen = len;
-    MemoryRegion *mr;
+    MemoryRegionSection section = memory_region_find(get_system_memory(), gpa,
+                                                     len);
+    bool ram = section.mr && memory_region_is_ram(section.mr) &&
+               section.offset_within_address_space == gpa &&
+               int128_eq(section.size, int128_make64(len));
 
-    RCU_READ_LOCK_GUARD();
-    mr = address_space_translate(&address_space_memory, gpa, &xlat, &plen,
-                                 write, MEMTXATTRS_UNSPECIFIED);
-    return memory_region_is_ram(mr) && plen >= len;
+    memory_region_unref(section.mr);
+    return ram;
 }
 
 static void count_size(PVIOMMUMirror *m, unsigned n, uint64_t mask)
@@ -187,7 +188,7 @@ static void notified_map(PVIOMMUMirror *m, uint64_t iova,
     count_size(m, PVIOMMU_MIRROR_LARGEST_MAP, entry->addr_mask);
     if (!is_mirror(m) || (gpa & entry->addr_mask) ||
         entry->target_as != &address_space_memory ||
-        !is_guest_ram(gpa, entry->addr_mask + 1, entry->perm & IOMMU_WO) ||
+        !is_guest_ram(gpa, entry->addr_mask + 1) ||
         entry_first(m, iova, last)) {
         m->counter[PVIOMMU_MIRROR_VIOLATIONS]++;
         return;
