@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * As much of a machine as backend-emulated.c looks at: the memory map of a PC
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/units.h"
+#include "system/xen.h"
+#include "exec/memory.h"
+
+typedef struct Part {
+    uint64_t start;
+    uint64_t size;
+    bool ram;
+    bool readonly;
+} Part;
+
+static const Part parts[] = {
+    { 0, 640 * KiB, .ram = true },
+    { 0xa0000, 128 * KiB },                             /* VGA */
+    { 0xc0000, 128 * KiB, .ram = true, .readonly = true },
+    { 0xe0000, 64 * KiB, .ram = true },
+    { 0xf0000, 64 * KiB, .ram = true, .readonly = true },
+    { 1 * MiB, 3 * GiB - 1 * MiB, .ram = true },
+    { 0xfd000000, 16 * MiB },                           /* BARs */
+    { 0xfec00000, 4 * KiB },                            /* IO-APIC */
+    { 0xfed00000, 1 * KiB },                            /* HPET */
+    { 0xfee00000, 1 * MiB },                            /* APIC */
+    { 0xfffc0000, 256 * KiB, .ram = true, .readonly = true },
+    { 4 * GiB, 4 * TiB, .ram = true },
+};
+
+static MemoryRegion regions[ARRAY_SIZE(parts)];
+AddressSpace address_space_memory;
+bool xen_allowed;
+
+static void for_each_part(MemoryListener *listener,
+                          void (*func)(MemoryListener *listener,
+                                       MemoryRegionSection *section))
+{
+    for (int i = 0; i < ARRAY_SIZE(parts); i++) {
+        MemoryRegionSection section = {
+            .mr = &regions[i],
+            .size = int128_make64(parts[i].size),
+            .offset_within_address_space = parts[i].start,
+            .readonly = parts[i].readonly,
+        };
+
+        regions[i].ram = parts[i].ram;
+        regions[i].readonly = parts[i].readonly;
+        func(listener, &section);
+    }
+    listener->commit(listener);
+}
+
+void memory_listener_register(MemoryListener *listener, AddressSpace *filter)
+{
+    g_assert(filter == &address_space_memory);
+    for_each_part(listener, listener->region_add);
+}
+
+void memory_listener_unregister(MemoryListener *listener)
+{
+    for_each_part(listener, listener->region_del);
+}
+
+bool memory_region_is_ram_device(MemoryRegion *mr)
+{
+    return mr->ram_device;
+}
+
+void *qemu_map_ram_ptr(RAMBlock *ram_block, ram_addr_t addr)
+{
+    /* For Xen only */
+    g_assert_not_reached();
+}
