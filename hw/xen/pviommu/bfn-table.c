@@ -18,9 +18,10 @@
  * A slot: 0, the address of a child (even), or a leaf: the GFN of the first
  * frame above bit 12, the order of the block it belongs to, and two flags.
  */
-#define LEAF            1ull
-#define LEAF_READONLY   2ull
-#define LEAF_ORDER_SHIFT 2
+#define CHILD           1ull
+#define LEAF            2ull
+#define LEAF_READONLY   4ull
+#define LEAF_ORDER_SHIFT 3
 #define LEAF_ORDER_MASK 0x1full
 #define LEAF_GFN_SHIFT  12
 #define ORDER_MAX       31
@@ -43,6 +44,7 @@ struct BfnTable {
     struct rcu_head rcu;
     BfnNode *root;
     unsigned levels;
+    unsigned root_shift;
     unsigned nr_idle;
     QTAILQ_HEAD(, BfnNode) idle;    /* oldest first; never the root */
     BfnTableBudget *budget;
@@ -50,7 +52,12 @@ struct BfnTable {
 
 static BfnNode *slot_node(uint64_t slot)
 {
-    return (BfnNode *)(uintptr_t)slot;
+    return (BfnNode *)(uintptr_t)(slot - CHILD);
+}
+
+static uint64_t slot_child(BfnNode *n)
+{
+    return (uintptr_t)n + CHILD;
 }
 
 static bool slot_is_leaf(uint64_t slot)
@@ -95,6 +102,12 @@ static unsigned level_shift(unsigned level)
 static unsigned slot_index(uint64_t bfn, unsigned level)
 {
     return (bfn >> level_shift(level)) & (LEVEL_SLOTS - 1);
+}
+
+static inline uint64_t slot_read(const BfnNode *n, uint64_t bfn,
+                                 unsigned shift)
+{
+    return qatomic_read_u64(&n->slot[(bfn >> shift) & (LEVEL_SLOTS - 1)]);
 }
 
 /* The largest aligned block that starts at @pos and ends by @end. */
@@ -201,7 +214,7 @@ static BfnNode *table_node(BfnTable *t, uint64_t bfn, unsigned level)
             /* Empty, as all nodes that are not in use: see node_take_slot() */
             QTAILQ_INSERT_TAIL(&t->idle, child, idle);
             t->nr_idle++;
-            slot_publish(&n->slot[i], (uintptr_t)child);
+            slot_publish(&n->slot[i], slot_child(child));
         }
         assert(!slot_is_leaf(n->slot[i]));
         n = slot_node(n->slot[i]);
@@ -238,6 +251,7 @@ BfnTable *bfn_table_new(unsigned bfn_bits, BfnTableBudget *budget)
 
     assert(bfn_bits >= BFN_TABLE_MIN_BITS && bfn_bits <= BFN_TABLE_MAX_BITS);
     t->levels = DIV_ROUND_UP(bfn_bits, LEVEL_BITS);
+    t->root_shift = level_shift(t->levels - 1);
     t->budget = budget;
     t->root = node_new(t, NULL, 0);
     QTAILQ_INIT(&t->idle);
@@ -265,26 +279,18 @@ void bfn_table_free(BfnTable *t)
 
 bool bfn_table_translate(const BfnTable *t, uint64_t bfn, BfnTranslation *out)
 {
-    const BfnNode *n = t->root;
-    unsigned shift = level_shift(t->levels - 1);
+    unsigned shift = t->root_shift;
+    uint64_t slot = slot_read(t->root, bfn, shift), gfn;
 
-    for (;; shift -= LEVEL_BITS) {
-        uint64_t slot = qatomic_read_u64(&n->slot[(bfn >> shift) &
-                                                  (LEVEL_SLOTS - 1)]);
-
-        if (slot_is_leaf(slot)) {
-            uint64_t gfn = slot_gfn(slot) + (bfn & ((1ull << shift) - 1));
-
-            out->gfn = gfn;
-            out->order = MIN(slot_order(slot), ctz64(gfn ^ bfn));
-            out->readonly = slot & LEAF_READONLY;
-            return true;
-        }
-        if (!slot) {
-            return false;
-        }
-        n = slot_node(slot);
+    while (slot & CHILD) {
+        shift -= LEVEL_BITS;
+        slot = slot_read(slot_node(slot), bfn, shift);
     }
+    gfn = slot_gfn(slot) + (bfn & ((1ull << shift) - 1));
+    out->gfn = gfn;
+    out->order = ctz64((gfn ^ bfn) | 1ull << slot_order(slot));
+    out->readonly = slot & LEAF_READONLY;
+    return slot;
 }
 
 bool bfn_table_range_empty(const BfnTable *t, uint64_t bfn, uint64_t nr)
@@ -395,7 +401,7 @@ static void table_split(BfnTable *t, uint64_t bfn)
             }
             child->used = LEVEL_SLOTS;
             t->budget->work += LEVEL_SLOTS;
-            slot_publish(&n->slot[i], (uintptr_t)child);
+            slot_publish(&n->slot[i], slot_child(child));
             slot = n->slot[i];
         }
         n = slot_node(slot);
