@@ -456,12 +456,50 @@ static void node_clear(BfnTable *t, BfnNode *n, unsigned level, uint64_t base,
     node_check_idle(t, n);
 }
 
+/*
+ * Unmap what is whole blocks in one node of level 0: most of what drivers do.
+ * False, and nothing done, if it is something else.
+ */
+static bool table_unmap_blocks(BfnTable *t, uint64_t bfn, uint64_t nr)
+{
+    unsigned first = slot_index(bfn, 0), last = first + nr - 1;
+    unsigned level = t->levels - 1;
+    BfnNode *n = t->root;
+
+    if (nr > LEVEL_SLOTS - first) {
+        return false;
+    }
+    for (; level; level--) {
+        uint64_t slot = n->slot[slot_index(bfn, level)];
+
+        if (slot_is_leaf(slot)) {
+            return false;
+        }
+        n = slot_node(slot);
+    }
+    if ((first & ((1u << slot_order(n->slot[first])) - 1)) ||
+        (~last & ((1u << slot_order(n->slot[last])) - 1))) {
+        return false;
+    }
+    for (unsigned i = first; i <= last; i++) {
+        qatomic_set_u64(&n->slot[i], 0);
+    }
+    n->used -= nr;
+    t->budget->work += nr;
+    node_check_idle(t, n);
+    return true;
+}
+
 void bfn_table_unmap(BfnTable *t, uint64_t bfn, uint64_t nr)
 {
     uint64_t end = bfn + nr;
     uint64_t block_start, block_end;
     unsigned level;
 
+    if (table_unmap_blocks(t, bfn, nr)) {
+        table_trim_idle(t, IDLE_NODES_MAX);
+        return;
+    }
     block_start = bfn &
                   ~((1ull << slot_order(table_find(t, bfn, &level))) - 1);
     block_end = ((end - 1) |

@@ -55,7 +55,7 @@ static uint64_t pending_nr(const XenPVIOMMUPending *p)
 static void pending_add(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
                         const BfnRun *run, bool notified)
 {
-    XenPVIOMMUPending *p = g_new0(XenPVIOMMUPending, 1);
+    XenPVIOMMUPending *p = g_new(XenPVIOMMUPending, 1);
 
     p->by_bfn.start = run->bfn;
     p->by_bfn.last = run->bfn + run->nr - 1;
@@ -275,11 +275,11 @@ int xen_pviommu_context_map(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
 }
 
 /*
- * How many runs the range is mapped in, if all of it is; else 0. No more
- * than @max + 1 are looked at.
+ * How many runs the range is mapped in, if all of it is, and which is the
+ * @first; else 0. No more than @max + 1 are looked at.
  */
 static uint64_t mapped_runs(const XenPVIOMMUContext *ctx, uint64_t bfn,
-                            uint64_t nr, uint64_t max)
+                            uint64_t nr, uint64_t max, BfnRun *first)
 {
     uint64_t end = bfn + nr;
     uint64_t runs = 0;
@@ -288,6 +288,9 @@ static uint64_t mapped_runs(const XenPVIOMMUContext *ctx, uint64_t bfn,
     for (; bfn < end && runs <= max; bfn += run.nr, runs++) {
         if (!bfn_table_next_run(ctx->table, bfn, end, &run) || run.bfn != bfn) {
             return 0;
+        }
+        if (!runs) {
+            *first = run;
         }
     }
     return runs;
@@ -301,7 +304,7 @@ int xen_pviommu_context_unmap(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
     uint64_t runs;
     BfnRun run;
 
-    runs = mapped_runs(ctx, bfn, nr, room);
+    runs = mapped_runs(ctx, bfn, nr, room, &run);
     core->work += runs;
     if (!runs) {
         return xen_pviommu_context_reserved(core, ctx, bfn, nr)
@@ -310,11 +313,10 @@ int xen_pviommu_context_unmap(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
     if (runs > room) {
         return -XEN_IOMMU_ENOSPC;
     }
-    for (uint64_t pos = bfn; pos < end; pos += run.nr) {
-        bfn_table_next_run(ctx->table, pos, end, &run);
+    do {
         gfn_index_remove(core->gfn_index, run.gfn, run.nr, ctx->id, run.bfn);
         pending_add(core, ctx, &run, false);
-    }
+    } while (bfn_table_next_run(ctx->table, run.bfn + run.nr, end, &run));
     bfn_table_unmap(ctx->table, bfn, nr);
     ctx->mapped_frames -= nr;
     core->mapped_frames -= nr;

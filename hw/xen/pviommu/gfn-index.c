@@ -4,6 +4,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/host-utils.h"
 #include "bfn-table.h"
 #include "gfn-index.h"
 
@@ -19,11 +20,18 @@ typedef uint64_t PlaceSet;
 
 typedef struct GfnNode GfnNode;
 
-/* Level 0 has sets only; its nodes end before child[]. */
+/* Above level 0; they are looked at together. */
+typedef struct GfnSlot {
+    PlaceSet set;
+    GfnNode *child;
+} GfnSlot;
+
 struct GfnNode {
     unsigned used;              /* sets and children that are there */
-    PlaceSet set[LEVEL_SLOTS];
-    GfnNode *child[LEVEL_SLOTS];
+    union {
+        PlaceSet set[LEVEL_SLOTS];      /* of level 0, which ends here */
+        GfnSlot slot[LEVEL_SLOTS];
+    };
 };
 
 struct GfnIndex {
@@ -83,10 +91,14 @@ static void tree_add(GTree *tree, uint64_t key)
     g_tree_insert(tree, k, k);
 }
 
-static void node_set_add(GfnIndex *index, GfnNode *n, unsigned i, uint64_t key)
+static inline PlaceSet *node_set(GfnNode *n, unsigned level, unsigned i)
 {
-    PlaceSet *set = &n->set[i];
+    return level ? &n->slot[i].set : &n->set[i];
+}
 
+static inline void node_set_add(GfnIndex *index, GfnNode *n, PlaceSet *set,
+                                uint64_t key)
+{
     index->work++;
     if (!*set) {
         *set = key << 1 | 1;
@@ -109,10 +121,9 @@ static gboolean tree_first(gpointer key, gpointer value, gpointer first)
     return true;
 }
 
-static bool node_set_remove(GfnIndex *index, GfnNode *n, unsigned i,
-                            uint64_t key)
+static inline bool node_set_remove(GfnIndex *index, GfnNode *n, PlaceSet *set,
+                                   uint64_t key)
 {
-    PlaceSet *set = &n->set[i];
     GTree *tree;
 
     index->work++;
@@ -147,17 +158,21 @@ static GfnNode *node_new(GfnIndex *index, unsigned level)
     if (!level && index->spare) {
         return g_steal_pointer(&index->spare);
     }
-    return g_malloc0(level ? sizeof(GfnNode) : offsetof(GfnNode, child));
+    return g_malloc0(offsetof(GfnNode, set) +
+                     LEVEL_SLOTS * (level ? sizeof(GfnSlot)
+                                          : sizeof(PlaceSet)));
 }
 
 static void node_free(GfnNode *n, unsigned level)
 {
     for (unsigned i = 0; i < LEVEL_SLOTS; i++) {
-        if (n->set[i] && !set_is_single(n->set[i])) {
-            g_tree_destroy(set_tree(n->set[i]));
+        PlaceSet set = *node_set(n, level, i);
+
+        if (set && !set_is_single(set)) {
+            g_tree_destroy(set_tree(set));
         }
-        if (level && n->child[i]) {
-            node_free(n->child[i], level - 1);
+        if (level && n->slot[i].child) {
+            node_free(n->slot[i].child, level - 1);
         }
     }
     g_free(n);
@@ -184,41 +199,49 @@ void gfn_index_clear(GfnIndex *index)
     index->root = node_new(index, TOP_LEVEL);
 }
 
+static unsigned level_shift(unsigned level)
+{
+    return level * LEVEL_BITS;
+}
+
 static uint64_t level_span(unsigned level)
 {
-    return 1ull << (level * LEVEL_BITS);
+    return 1ull << level_shift(level);
+}
+
+static unsigned slot_index(uint64_t gfn, unsigned level)
+{
+    return (gfn >> level_shift(level)) & (LEVEL_SLOTS - 1);
 }
 
 /* The slots of the node at @base that [@gfn, @end) touches: [*first, *last]. */
-static void node_slots(unsigned level, uint64_t base, uint64_t gfn,
-                       uint64_t end, unsigned *first, unsigned *last)
+static inline void node_slots(unsigned level, uint64_t base, uint64_t gfn,
+                              uint64_t end, unsigned *first, unsigned *last)
 {
-    uint64_t span = level_span(level);
-
-    *first = gfn > base ? (gfn - base) / span : 0;
-    *last = MIN((end - 1 - base) / span, LEVEL_SLOTS - 1);
+    *first = gfn > base ? (gfn - base) >> level_shift(level) : 0;
+    *last = MIN((end - 1 - base) >> level_shift(level), LEVEL_SLOTS - 1);
 }
 
-static GfnNode *node_child(GfnIndex *index, GfnNode *n, unsigned level,
-                           unsigned i)
+static inline GfnNode *node_child(GfnIndex *index, GfnNode *n, unsigned level,
+                                  unsigned i)
 {
-    if (!n->child[i]) {
-        n->child[i] = node_new(index, level - 1);
+    if (!n->slot[i].child) {
+        n->slot[i].child = node_new(index, level - 1);
         n->used++;
     }
-    return n->child[i];
+    return n->slot[i].child;
 }
 
 /* The child at @i, of which something was removed, may be empty now. */
-static void node_trim_child(GfnIndex *index, GfnNode *n, unsigned level,
-                            unsigned i)
+static inline void node_trim_child(GfnIndex *index, GfnNode *n, unsigned level,
+                                   unsigned i)
 {
-    GfnNode *child = n->child[i];
+    GfnNode *child = n->slot[i].child;
 
     if (child->used) {
         return;
     }
-    n->child[i] = NULL;
+    n->slot[i].child = NULL;
     n->used--;
     if (level == 1 && !index->spare) {
         index->spare = child;
@@ -238,7 +261,7 @@ static void node_add(GfnIndex *index, GfnNode *n, unsigned level,
         uint64_t start = base + i * span;
 
         if (run->gfn <= start && start + span <= run->end) {
-            node_set_add(index, n, i,
+            node_set_add(index, n, node_set(n, level, i),
                          place_key(run->ctx, run->bfn + (start - run->gfn)));
         } else {
             node_add(index, node_child(index, n, level, i), level - 1, start,
@@ -260,7 +283,8 @@ static void node_remove(GfnIndex *index, GfnNode *n, unsigned level,
         uint64_t bfn = run->bfn + start - run->gfn;
 
         if ((start >= run->gfn || run->bfn >= run->gfn - start) &&
-            node_set_remove(index, n, i, place_key(run->ctx, bfn))) {
+            node_set_remove(index, n, node_set(n, level, i),
+                            place_key(run->ctx, bfn))) {
             /* What stays of it goes one level down. */
             if (start < run->gfn) {
                 GfnRun head = { start, run->gfn, bfn, run->ctx };
@@ -276,27 +300,66 @@ static void node_remove(GfnIndex *index, GfnNode *n, unsigned level,
                          start, &tail);
             }
         } else {
-            assert(level && n->child[i]);
-            node_remove(index, n->child[i], level - 1, start, run);
+            assert(level && n->slot[i].child);
+            node_remove(index, n->slot[i].child, level - 1, start, run);
             node_trim_child(index, n, level, i);
         }
     }
+}
+
+/*
+ * The level at which @run touches more than one slot, covers one, or is all
+ * but one below that.
+ */
+static unsigned run_level(const GfnRun *run)
+{
+    uint64_t differ = run->gfn ^ (run->end - 1);
+    unsigned level = differ ? (64 - clz64(differ)) / LEVEL_BITS : 0;
+
+    return MIN(level, TOP_LEVEL);
+}
+
+/* The first GFN of the node of @level that @gfn is in */
+static uint64_t node_base(uint64_t gfn, unsigned level)
+{
+    return gfn & ~(level_span(level + 1) - 1);
 }
 
 void gfn_index_add(GfnIndex *index, uint64_t gfn, uint64_t nr,
                    uint16_t ctx, uint64_t bfn)
 {
     GfnRun run = { gfn, gfn + nr, bfn, ctx };
+    unsigned bottom = run_level(&run);
+    GfnNode *n = index->root;
 
-    node_add(index, index->root, TOP_LEVEL, 0, &run);
+    for (unsigned level = TOP_LEVEL; level > bottom; level--) {
+        n = node_child(index, n, level, slot_index(gfn, level));
+    }
+    node_add(index, n, bottom, node_base(gfn, bottom), &run);
 }
 
 void gfn_index_remove(GfnIndex *index, uint64_t gfn, uint64_t nr,
                       uint16_t ctx, uint64_t bfn)
 {
     GfnRun run = { gfn, gfn + nr, bfn, ctx };
+    GfnNode *path[TOP_LEVEL + 1] = { [TOP_LEVEL] = index->root };
+    unsigned bottom = run_level(&run), level;
 
-    node_remove(index, index->root, TOP_LEVEL, 0, &run);
+    for (level = TOP_LEVEL; level > bottom; level--) {
+        const GfnSlot *slot = &path[level]->slot[slot_index(gfn, level)];
+
+        if (slot->set) {
+            /* It may have a run that this one is a part of. */
+            break;
+        }
+        assert(slot->child);
+        path[level - 1] = slot->child;
+    }
+    node_remove(index, path[level], level, node_base(gfn, level), &run);
+    while (level < TOP_LEVEL && !path[level]->used) {
+        level++;
+        node_trim_child(index, path[level], level, slot_index(gfn, level));
+    }
 }
 
 void gfn_index_prefetch(const GfnIndex *index, uint64_t gfn)
@@ -304,10 +367,10 @@ void gfn_index_prefetch(const GfnIndex *index, uint64_t gfn)
     const GfnNode *n = index->root;
 
     for (unsigned level = TOP_LEVEL; level && n; level--) {
-        n = n->child[(gfn >> (level * LEVEL_BITS)) & (LEVEL_SLOTS - 1)];
+        n = n->slot[slot_index(gfn, level)].child;
     }
     if (n) {
-        __builtin_prefetch(&n->set[gfn & (LEVEL_SLOTS - 1)], 1);
+        __builtin_prefetch(&n->set[slot_index(gfn, 0)], 1);
     }
 }
 
@@ -345,19 +408,20 @@ static void node_visit(GfnNode *n, unsigned level, uint64_t base,
     node_slots(level, base, gfn, end, &first, &last);
     for (unsigned i = first; i <= last; i++) {
         uint64_t start = base + i * span;
+        PlaceSet set = *node_set(n, level, i);
 
-        if (n->set[i]) {
+        if (set) {
             v->start = start;
             v->gfn = MAX(start, gfn);
             v->nr = MIN(start + span, end) - v->gfn;
-            if (set_is_single(n->set[i])) {
-                visit_place(v, n->set[i] >> 1);
+            if (set_is_single(set)) {
+                visit_place(v, set >> 1);
             } else {
-                g_tree_foreach(set_tree(n->set[i]), visit_tree_place, v);
+                g_tree_foreach(set_tree(set), visit_tree_place, v);
             }
         }
-        if (level && n->child[i]) {
-            node_visit(n->child[i], level - 1, start, gfn, end, v);
+        if (level && n->slot[i].child) {
+            node_visit(n->slot[i].child, level - 1, start, gfn, end, v);
         }
     }
 }
@@ -395,26 +459,27 @@ bool gfn_index_find(GfnIndex *index, uint64_t gfn, uint16_t ctx, uint64_t from,
 
     *bfn = UINT64_MAX;
     for (unsigned level = TOP_LEVEL; ; level--) {
-        unsigned i = (gfn >> (level * LEVEL_BITS)) & (LEVEL_SLOTS - 1);
+        unsigned i = slot_index(gfn, level);
+        PlaceSet set = *node_set(n, level, i);
         uint64_t offset = gfn & (level_span(level) - 1);
         PlaceSearch search = {
             .key = place_key(ctx, from > offset ? from - offset : 0),
             .found = UINT64_MAX,
         };
 
-        if (set_is_single(n->set[i])) {
-            if (n->set[i] >> 1 >= search.key) {
-                search.found = n->set[i] >> 1;
+        if (set_is_single(set)) {
+            if (set >> 1 >= search.key) {
+                search.found = set >> 1;
             }
-        } else if (n->set[i]) {
-            g_tree_search(set_tree(n->set[i]), search_place, &search);
+        } else if (set) {
+            g_tree_search(set_tree(set), search_place, &search);
         }
         if (search.found != UINT64_MAX && place_ctx(search.found) == ctx) {
             *bfn = MIN(*bfn, place_bfn(search.found) + offset);
         }
-        if (!level || !n->child[i]) {
+        if (!level || !n->slot[i].child) {
             return *bfn != UINT64_MAX;
         }
-        n = n->child[i];
+        n = n->slot[i].child;
     }
 }
