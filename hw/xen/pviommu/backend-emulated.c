@@ -34,6 +34,7 @@ typedef struct Section {
 struct XenPVIOMMUBackend {
     MemoryListener listener;
     IntervalTreeRoot sections;
+    const Section *last;        /* that pages were taken from, or NULL */
     GPtrArray *removed;         /* of Section, in the transaction under way */
     uint64_t held;              /* references, in all */
     GHashTable *books;          /* GFN -> references, if they are kept */
@@ -74,6 +75,7 @@ static void region_add(MemoryListener *listener, MemoryRegionSection *section)
     s->mr = section->mr;
     s->offset = section->offset_within_region;
     s->kind = section_kind(section);
+    b->last = NULL;
     interval_tree_insert(&s->node, &b->sections);
 }
 
@@ -84,6 +86,7 @@ static void region_del(MemoryListener *listener, MemoryRegionSection *section)
                               section->offset_within_address_space);
 
     assert(s && s->node.start == section->offset_within_address_space);
+    b->last = NULL;
     interval_tree_remove(&s->node, &b->sections);
     if (s->kind == SECTION_OTHER) {
         g_free(s);
@@ -140,9 +143,6 @@ static void commit(MemoryListener *listener)
 static void books_count(XenPVIOMMUBackend *b, uint64_t gfn, uint64_t nr,
                         int change)
 {
-    if (!b->books) {
-        return;
-    }
     for (uint64_t end = gfn + nr; gfn < end; gfn++) {
         gpointer key = (gpointer)(uintptr_t)gfn;
         intptr_t refs = (intptr_t)g_hash_table_lookup(b->books, key) + change;
@@ -195,9 +195,13 @@ static int emulated_get(XenPVIOMMUBackend *b, uint16_t domid,
         return -XEN_IOMMU_ESRCH;
     }
     while (pos < end) {
-        const Section *s = section_find(b, pos, pos + PAGE_SIZE_BYTES - 1);
+        const Section *s = b->last;
         uint64_t next;
 
+        if (!s || s->node.start > pos ||
+            s->node.last < pos + PAGE_SIZE_BYTES - 1) {
+            s = section_find(b, pos, pos + PAGE_SIZE_BYTES - 1);
+        }
         if (!s) {
             return -XEN_IOMMU_ENOENT;
         }
@@ -210,10 +214,13 @@ static int emulated_get(XenPVIOMMUBackend *b, uint16_t domid,
         if (!section_populated(s, pos, MIN(next, end))) {
             return -XEN_IOMMU_ENOENT;
         }
+        b->last = s;
         pos = next;
     }
     b->held += nr;
-    books_count(b, gfn, nr, 1);
+    if (b->books) {
+        books_count(b, gfn, nr, 1);
+    }
     return 0;
 }
 
@@ -222,7 +229,9 @@ static void emulated_put(XenPVIOMMUBackend *b, uint64_t gfn, uint64_t nr,
 {
     assert(b->held >= nr);
     b->held -= nr;
-    books_count(b, gfn, nr, -1);
+    if (b->books) {
+        books_count(b, gfn, nr, -1);
+    }
 }
 
 static uint64_t emulated_total(XenPVIOMMUBackend *b)

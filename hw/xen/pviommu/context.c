@@ -18,6 +18,9 @@
 /* What a run costs beside a slot: allocations, trees, callbacks. */
 #define RUN_WORK 16
 
+/* More would make the invalidation that sorts them long. */
+#define PENDING_UNSORTED_MAX 1024
+
 /* A record of a pending run is large beside a mapping: bounded on its own. */
 static uint64_t max_pending_runs(const XenPVIOMMUCore *core)
 {
@@ -65,7 +68,12 @@ static void pending_add(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
     p->readonly = run->readonly;
     p->notified = notified;
     interval_tree_insert(&p->by_bfn, &ctx->pending);
-    interval_tree_insert(&p->by_gfn, &core->pending_gfns);
+    p->in_gfns = core->nr_pending_runs >= PENDING_UNSORTED_MAX;
+    if (p->in_gfns) {
+        interval_tree_insert(&p->by_gfn, &core->pending_gfns);
+    } else {
+        QLIST_INSERT_HEAD(&core->pending_unsorted, p, unsorted);
+    }
     core->nr_pending_runs++;
     ctx->pending_frames += run->nr;
     core->pending_frames += run->nr;
@@ -74,10 +82,27 @@ static void pending_add(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
 static void pending_remove(XenPVIOMMUCore *core, XenPVIOMMUPending *p)
 {
     interval_tree_remove(&p->by_bfn, &p->ctx->pending);
-    interval_tree_remove(&p->by_gfn, &core->pending_gfns);
+    if (p->in_gfns) {
+        interval_tree_remove(&p->by_gfn, &core->pending_gfns);
+    } else {
+        QLIST_REMOVE(p, unsorted);
+    }
     core->nr_pending_runs--;
     p->ctx->pending_frames -= pending_nr(p);
     core->pending_frames -= pending_nr(p);
+}
+
+IntervalTreeRoot *xen_pviommu_pending_by_gfn(XenPVIOMMUCore *core)
+{
+    XenPVIOMMUPending *p;
+
+    while ((p = QLIST_FIRST(&core->pending_unsorted))) {
+        QLIST_REMOVE(p, unsorted);
+        interval_tree_insert(&p->by_gfn, &core->pending_gfns);
+        p->in_gfns = true;
+        core->work++;
+    }
+    return &core->pending_gfns;
 }
 
 /*
@@ -97,7 +122,7 @@ static void pending_release(XenPVIOMMUCore *core, XenPVIOMMUPending *p,
 
     assert(p->notified);
     pending_remove(core, p);
-    if (pending_room(core) >= 2) {
+    if (nr < run.nr && pending_room(core) >= 2) {
         BfnRun head = run, tail = run;
 
         head.nr = offset;
@@ -384,6 +409,7 @@ void xen_pviommu_core_invalidate(XenPVIOMMUCore *core,
                                  uint64_t gfn, uint64_t nr)
 {
     g_autoptr(GArray) found = g_array_new(false, false, sizeof(Mapping));
+    IntervalTreeRoot *pending = xen_pviommu_pending_by_gfn(core);
     XenPVIOMMUPending *p;
 
     gfn_index_foreach(core->gfn_index, gfn, nr, collect_mapping, found);
@@ -406,7 +432,7 @@ void xen_pviommu_core_invalidate(XenPVIOMMUCore *core,
         core->counter[XEN_PVIOMMU_COUNTER_INVALIDATED] += run.nr;
     }
 
-    while ((p = pending_of_gfn(interval_tree_iter_first(&core->pending_gfns, gfn,
+    while ((p = pending_of_gfn(interval_tree_iter_first(pending, gfn,
                                                         gfn + nr - 1)))) {
         uint64_t start = MAX(gfn, p->by_gfn.start);
         uint64_t end = MIN(gfn + nr - 1, p->by_gfn.last) + 1;
@@ -434,6 +460,7 @@ void xen_pviommu_core_init(XenPVIOMMUCore *core)
     core->contexts = g_new0(XenPVIOMMUContext *, core->limits.max_contexts);
     core->gfn_index = gfn_index_new();
     core->reserved = xen_pviommu_reserved_new();
+    QLIST_INIT(&core->pending_unsorted);
     /*
      * A lone page takes a node a level; dense use needs one for 512 pages.
      * An eighth of the worst case keeps sparse guests going and bounds what

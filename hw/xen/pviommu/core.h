@@ -18,6 +18,7 @@
 #define HW_XEN_PVIOMMU_CORE_H
 
 #include "qemu/interval-tree.h"
+#include "qemu/queue.h"
 #include "qemu/rcu.h"
 #include "hw/xen/interface/iommu_op.h"
 #include "backend.h"
@@ -48,7 +49,13 @@ typedef struct XenPVIOMMUContext {
  */
 typedef struct XenPVIOMMUPending {
     IntervalTreeNode by_bfn;    /* in its context */
-    IntervalTreeNode by_gfn;    /* in the core, for invalidations */
+    /*
+     * In the core, for invalidations: few ask before a flush comes, so it
+     * is put there when somebody does, and is on a list until then.
+     */
+    IntervalTreeNode by_gfn;
+    QLIST_ENTRY(XenPVIOMMUPending) unsorted;
+    bool in_gfns;
     XenPVIOMMUContext *ctx;
     bool readonly;
     bool notified;              /* no device has it any more */
@@ -101,6 +108,7 @@ struct XenPVIOMMUCore {
     XenPVIOMMUContext **contexts;       /* by ID; max_contexts entries */
     GfnIndex *gfn_index;
     IntervalTreeRoot pending_gfns;      /* of XenPVIOMMUPending, by GFN */
+    QLIST_HEAD(, XenPVIOMMUPending) pending_unsorted;   /* the others */
     uint64_t nr_pending_runs;
     uint64_t mapped_frames;             /* in all contexts */
     uint64_t pending_frames;
@@ -211,6 +219,9 @@ void xen_pviommu_context_flush(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
                                uint64_t bfn, uint64_t nr);
 void xen_pviommu_context_flush_all(XenPVIOMMUCore *core,
                                    XenPVIOMMUContext *ctx);
+
+/** xen_pviommu_pending_by_gfn: all of XenPVIOMMUPending, in .by_gfn */
+IntervalTreeRoot *xen_pviommu_pending_by_gfn(XenPVIOMMUCore *core);
 
 /** xen_pviommu_guest_error: LOG_GUEST_ERROR, a few lines a second at most */
 void G_GNUC_PRINTF(2, 3) xen_pviommu_guest_error(XenPVIOMMUCore *core,

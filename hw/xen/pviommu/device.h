@@ -37,6 +37,7 @@ struct XenPVIOMMUState {
     GHashTable *functions;      /* of XenPVIOMMUFunction, by bus and devfn */
     unsigned nr_assigned;       /* devices of the host */
     bool pinned;                /* they see all memory: discard none */
+    GPtrArray *listening;       /* those that have notifiers: mostly none */
     XenPVIOMMUFaults faults;
     XenInvalidateClient invalidate;
     XenPVIOMMUBlock blocks[XEN_PVIOMMU_MAX_BLOCKS];

@@ -276,6 +276,11 @@ static int function_notifiers_changed(IOMMUMemoryRegion *mr,
     XenPVIOMMUFunction *f = container_of(mr, XenPVIOMMUFunction, translated);
 
     trace_xen_pviommu_notifiers(f->name, old, new);
+    if (!f->notifiers && new) {
+        g_ptr_array_add(f->s->listening, f);
+    } else if (f->notifiers && !new) {
+        g_ptr_array_remove(f->s->listening, f);
+    }
     f->notifiers = new;
     if (!(new & IOMMU_NOTIFIER_MAP)) {
         g_hash_table_remove_all(f->told);
@@ -291,12 +296,11 @@ static uint64_t function_min_page_size(IOMMUMemoryRegion *mr)
 static void client_map(void *opaque, XenPVIOMMUContext *ctx, const BfnRun *run)
 {
     XenPVIOMMUState *s = opaque;
-    XenPVIOMMUFunction *f;
-    GHashTableIter iter;
     IOMMUNotifier *n;
 
-    g_hash_table_iter_init(&iter, s->functions);
-    while (g_hash_table_iter_next(&iter, (void **)&f, NULL)) {
+    for (guint i = 0; i < s->listening->len; i++) {
+        XenPVIOMMUFunction *f = g_ptr_array_index(s->listening, i);
+
         if (f->ctx == ctx && (f->notifiers & IOMMU_NOTIFIER_MAP)) {
             IOMMU_NOTIFIER_FOREACH(n, &f->translated) {
                 notifier_map(f, n, run);
@@ -309,13 +313,12 @@ static void client_unmap(void *opaque, XenPVIOMMUContext *ctx,
                          uint64_t bfn, uint64_t nr)
 {
     XenPVIOMMUState *s = opaque;
-    XenPVIOMMUFunction *f;
-    GHashTableIter iter;
     IOMMUNotifier *n;
 
-    g_hash_table_iter_init(&iter, s->functions);
-    while (g_hash_table_iter_next(&iter, (void **)&f, NULL)) {
-        if (f->ctx == ctx && f->notifiers) {
+    for (guint i = 0; i < s->listening->len; i++) {
+        XenPVIOMMUFunction *f = g_ptr_array_index(s->listening, i);
+
+        if (f->ctx == ctx) {
             IOMMU_NOTIFIER_FOREACH(n, &f->translated) {
                 notifier_unmap(f, n, bfn, nr);
             }
@@ -823,6 +826,7 @@ const PCIIOMMUOps xen_pviommu_pci_ops = {
 void xen_pviommu_dma_init(XenPVIOMMUState *s)
 {
     s->functions = g_hash_table_new(function_hash, function_equal);
+    s->listening = g_ptr_array_new();
 }
 
 static gboolean function_free(gpointer key, gpointer value, gpointer unused)
@@ -840,6 +844,7 @@ void xen_pviommu_dma_finalize(XenPVIOMMUState *s)
 {
     g_hash_table_foreach_remove(s->functions, function_free, NULL);
     g_hash_table_unref(s->functions);
+    g_ptr_array_unref(s->listening);
 }
 
 void xen_pviommu_dma_foreach(XenPVIOMMUState *s, XenPVIOMMUFunctionFunc *func,

@@ -415,6 +415,7 @@ XenPVIOMMUPlaces *qmp_x_query_xen_pviommu_gfn(uint64_t gfn, bool has_max,
 {
     XenPVIOMMUState *s = the_device(errp);
     PlaceSearch search;
+    IntervalTreeRoot *pending;
     IntervalTreeNode *node;
 
     if (!s || !check_max(has_max, &max, errp)) {
@@ -429,7 +430,8 @@ XenPVIOMMUPlaces *qmp_x_query_xen_pviommu_gfn(uint64_t gfn, bool has_max,
     search.found = g_new0(XenPVIOMMUPlaces, 1);
     search.tail = &search.found->places;
     gfn_index_foreach(s->core.gfn_index, gfn, 1, add_mapped_place, &search);
-    for (node = interval_tree_iter_first(&s->core.pending_gfns, gfn, gfn);
+    pending = xen_pviommu_pending_by_gfn(&s->core);
+    for (node = interval_tree_iter_first(pending, gfn, gfn);
          node; node = interval_tree_iter_next(node, gfn, gfn)) {
         const XenPVIOMMUPending *p =
             container_of(node, XenPVIOMMUPending, by_gfn);

@@ -483,13 +483,15 @@ static void note_lost(void *opaque, uint16_t id, uint64_t bfn, uint64_t gfn,
 bool xen_pviommu_vmstate_lost(XenPVIOMMUState *s, uint64_t gfn, uint64_t nr)
 {
     uint64_t last = gfn + nr - 1;
+    IntervalTreeRoot *pending;
     IntervalTreeNode *node;
 
     if (!s->unsettled) {
         return false;
     }
     gfn_index_foreach(s->core.gfn_index, gfn, nr, note_lost, s);
-    for (node = interval_tree_iter_first(&s->core.pending_gfns, gfn, last);
+    pending = xen_pviommu_pending_by_gfn(&s->core);
+    for (node = interval_tree_iter_first(pending, gfn, last);
          node; node = interval_tree_iter_next(node, gfn, last)) {
         const XenPVIOMMUPending *p =
             container_of(node, XenPVIOMMUPending, by_gfn);
