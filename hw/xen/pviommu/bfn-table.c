@@ -6,10 +6,10 @@
 #include "qemu/osdep.h"
 #include "qemu/atomic.h"
 #include "qemu/host-utils.h"
-#include "qemu/memalign.h"
 #include "qemu/queue.h"
 #include "qemu/rcu.h"
 #include "bfn-table.h"
+#include "node-pool.h"
 
 #define LEVEL_BITS      9
 #define LEVEL_SLOTS     (1u << LEVEL_BITS)
@@ -33,12 +33,15 @@ typedef struct BfnNode BfnNode;
 
 struct BfnNode {
     struct rcu_head rcu;
+    NodeChunk *chunk;
     BfnNode *parent;
     QTAILQ_ENTRY(BfnNode) idle;     /* in BfnTable.idle while used == 0 */
     uint16_t index;                 /* of its slot in parent */
     uint16_t used;                  /* slots that are not 0 */
     uint64_t slot[LEVEL_SLOTS] QEMU_ALIGNED(64);
 };
+
+QEMU_BUILD_BUG_ON(sizeof(BfnNode) > NODE_POOL_NODE_SIZE);
 
 struct BfnTable {
     struct rcu_head rcu;
@@ -121,9 +124,10 @@ static unsigned block_order(uint64_t pos, uint64_t end)
 /* Memory that QEMU runs out of ends QEMU; the budget keeps guests from it. */
 static BfnNode *node_new(BfnTable *t, BfnNode *parent, unsigned index)
 {
-    BfnNode *n = qemu_memalign(64, sizeof(*n));
+    NodeChunk *chunk;
+    BfnNode *n = node_pool_alloc(&chunk);
 
-    memset(n, 0, sizeof(*n));
+    n->chunk = chunk;
     n->parent = parent;
     n->index = index;
     t->budget->nodes++;
@@ -132,7 +136,7 @@ static BfnNode *node_new(BfnTable *t, BfnNode *parent, unsigned index)
 
 static void node_reclaim(BfnNode *n)
 {
-    qemu_vfree(n);
+    node_pool_free(n, n->chunk);
 }
 
 static void node_retire(BfnTable *t, BfnNode *n)

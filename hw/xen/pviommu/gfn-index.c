@@ -7,6 +7,7 @@
 #include "qemu/host-utils.h"
 #include "bfn-table.h"
 #include "gfn-index.h"
+#include "node-pool.h"
 
 #define LEVEL_BITS      9
 #define LEVEL_SLOTS     (1u << LEVEL_BITS)
@@ -27,12 +28,15 @@ typedef struct GfnSlot {
 } GfnSlot;
 
 struct GfnNode {
+    NodeChunk *chunk;           /* of level 0; there are few others */
     unsigned used;              /* sets and children that are there */
     union {
         PlaceSet set[LEVEL_SLOTS];      /* of level 0, which ends here */
         GfnSlot slot[LEVEL_SLOTS];
     };
 };
+
+QEMU_BUILD_BUG_ON(offsetof(GfnNode, set[LEVEL_SLOTS]) > NODE_POOL_NODE_SIZE);
 
 struct GfnIndex {
     GfnNode *root;
@@ -155,12 +159,27 @@ static inline bool node_set_remove(GfnIndex *index, GfnNode *n, PlaceSet *set,
 
 static GfnNode *node_new(GfnIndex *index, unsigned level)
 {
-    if (!level && index->spare) {
+    NodeChunk *chunk;
+    GfnNode *n;
+
+    if (level) {
+        return g_new0(GfnNode, 1);
+    }
+    if (index->spare) {
         return g_steal_pointer(&index->spare);
     }
-    return g_malloc0(offsetof(GfnNode, set) +
-                     LEVEL_SLOTS * (level ? sizeof(GfnSlot)
-                                          : sizeof(PlaceSet)));
+    n = node_pool_alloc(&chunk);
+    n->chunk = chunk;
+    return n;
+}
+
+static void node_delete(GfnNode *n, unsigned level)
+{
+    if (level) {
+        g_free(n);
+    } else {
+        node_pool_free(n, n->chunk);
+    }
 }
 
 static void node_free(GfnNode *n, unsigned level)
@@ -175,7 +194,7 @@ static void node_free(GfnNode *n, unsigned level)
             node_free(n->slot[i].child, level - 1);
         }
     }
-    g_free(n);
+    node_delete(n, level);
 }
 
 GfnIndex *gfn_index_new(void)
@@ -189,7 +208,9 @@ GfnIndex *gfn_index_new(void)
 void gfn_index_free(GfnIndex *index)
 {
     node_free(index->root, TOP_LEVEL);
-    g_free(index->spare);
+    if (index->spare) {
+        node_delete(index->spare, 0);
+    }
     g_free(index);
 }
 
@@ -246,7 +267,7 @@ static inline void node_trim_child(GfnIndex *index, GfnNode *n, unsigned level,
     if (level == 1 && !index->spare) {
         index->spare = child;
     } else {
-        g_free(child);
+        node_delete(child, level - 1);
     }
 }
 
