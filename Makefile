@@ -13,7 +13,7 @@ OUT := build/qemu/out
 NINJA := scripts/env ninja
 
 .PHONY: all qemu demo shell check check-unit check-qtest check-qemu \
-        check-functional check-asan check-hooks guest-6.1 guest-6.12 \
+        check-functional check-asan check-hooks bench guest-6.1 guest-6.12 \
         clean distclean help
 .DEFAULT_GOAL := all
 # The targets run one after the other; each uses all processors by itself.
@@ -59,6 +59,9 @@ check-asan: build/configured
 check-hooks: build/configured
 	@scripts/check-hooks
 
+bench: build/configured
+	@tests/bench/run
+
 clean:
 	rm -rf build/guest build/linux build/logs build/hooks build/qemu/out*
 	rm -f build/configured
@@ -78,5 +81,6 @@ help:
 	@echo "make check-functional the demo, and a balloon, on both kernels"
 	@echo "make check-asan       unit and qtest, in a build with sanitizers"
 	@echo "make check-hooks      the hooks against a newer QEMU"
+	@echo "make bench            what it costs beside QEMU's other IOMMUs, in build/bench"
 	@echo "make clean            remove what was built; distclean: and unpacked"
 	@echo "./configure --help    other QEMU trees, sanitizers"

@@ -227,26 +227,31 @@ static BfnNode *table_node(BfnTable *t, uint64_t bfn, unsigned level)
 }
 
 /*
- * The slot that decides on @bfn: a leaf, or an empty one with all that is
- * below @level around @bfn. Writer only.
+ * The node, with something below it unless it is the root, whose slot decides
+ * on @bfn. Writer only.
  */
-static uint64_t table_find(const BfnTable *t, uint64_t bfn, unsigned *level)
+static const BfnNode *table_find(const BfnTable *t, uint64_t bfn,
+                                 unsigned *level)
 {
     const BfnNode *n = t->root;
 
-    for (unsigned l = t->levels - 1; ; l--) {
-        uint64_t slot = n->slot[slot_index(bfn, l)];
+    for (*level = t->levels - 1; ; --*level) {
+        uint64_t slot = n->slot[slot_index(bfn, *level)];
 
-        if (!slot || slot_is_leaf(slot)) {
-            *level = l;
-            return slot;
+        if (!(slot & CHILD) || !slot_node(slot)->used) {
+            return n;
         }
         n = slot_node(slot);
-        if (!n->used) {
-            *level = l;
-            return 0;
-        }
     }
+}
+
+/* The order of the block that @bfn, which is mapped, is in */
+static unsigned table_order(const BfnTable *t, uint64_t bfn)
+{
+    unsigned level;
+    const BfnNode *n = table_find(t, bfn, &level);
+
+    return slot_order(n->slot[slot_index(bfn, level)]);
 }
 
 BfnTable *bfn_table_new(unsigned bfn_bits, BfnTableBudget *budget)
@@ -303,12 +308,21 @@ bool bfn_table_range_empty(const BfnTable *t, uint64_t bfn, uint64_t nr)
 
     while (bfn < end) {
         unsigned level;
+        const BfnNode *n = table_find(t, bfn, &level);
 
-        t->budget->work++;
-        if (table_find(t, bfn, &level)) {
-            return false;
+        for (unsigned i = slot_index(bfn, level); i < LEVEL_SLOTS && bfn < end;
+             i++) {
+            uint64_t slot = n->slot[i];
+
+            t->budget->work++;
+            if (slot & LEAF) {
+                return false;
+            }
+            if ((slot & CHILD) && slot_node(slot)->used) {
+                break;
+            }
+            bfn = (bfn | ((1ull << level_shift(level)) - 1)) + 1;
         }
-        bfn = (bfn | ((1ull << level_shift(level)) - 1)) + 1;
     }
     return true;
 }
@@ -319,27 +333,36 @@ bool bfn_table_next_run(const BfnTable *t, uint64_t bfn, uint64_t end,
     run->nr = 0;
     while (bfn < end) {
         unsigned level;
-        uint64_t slot = table_find(t, bfn, &level);
-        uint64_t offset = bfn & ((1ull << level_shift(level)) - 1);
-        uint64_t nr = MIN((1ull << level_shift(level)) - offset, end - bfn);
+        const BfnNode *n = table_find(t, bfn, &level);
+        uint64_t step = 1ull << level_shift(level);
 
-        t->budget->work++;
-        if (slot) {
-            uint64_t gfn = slot_gfn(slot) + offset;
-            bool readonly = slot & LEAF_READONLY;
+        for (unsigned i = slot_index(bfn, level); i < LEVEL_SLOTS && bfn < end;
+             i++) {
+            uint64_t slot = n->slot[i];
+            uint64_t offset = bfn & (step - 1);
+            uint64_t nr = MIN(step - offset, end - bfn);
 
-            if (!run->nr) {
-                run->bfn = bfn;
-                run->gfn = gfn;
-                run->readonly = readonly;
-            } else if (gfn != run->gfn + run->nr || readonly != run->readonly) {
+            t->budget->work++;
+            if (slot & LEAF) {
+                uint64_t gfn = slot_gfn(slot) + offset;
+                bool readonly = slot & LEAF_READONLY;
+
+                if (!run->nr) {
+                    run->bfn = bfn;
+                    run->gfn = gfn;
+                    run->readonly = readonly;
+                } else if (gfn != run->gfn + run->nr ||
+                           readonly != run->readonly) {
+                    return true;
+                }
+                run->nr += nr;
+            } else if ((slot & CHILD) && slot_node(slot)->used) {
                 break;
+            } else if (run->nr) {
+                return true;
             }
-            run->nr += nr;
-        } else if (run->nr) {
-            break;
+            bfn += nr;
         }
-        bfn += nr;
     }
     return run->nr;
 }
@@ -498,16 +521,13 @@ void bfn_table_unmap(BfnTable *t, uint64_t bfn, uint64_t nr)
 {
     uint64_t end = bfn + nr;
     uint64_t block_start, block_end;
-    unsigned level;
 
     if (table_unmap_blocks(t, bfn, nr)) {
         table_trim_idle(t, IDLE_NODES_MAX);
         return;
     }
-    block_start = bfn &
-                  ~((1ull << slot_order(table_find(t, bfn, &level))) - 1);
-    block_end = ((end - 1) |
-                 ((1ull << slot_order(table_find(t, end - 1, &level))) - 1)) + 1;
+    block_start = bfn & ~((1ull << table_order(t, bfn)) - 1);
+    block_end = ((end - 1) | ((1ull << table_order(t, end - 1)) - 1)) + 1;
 
     table_split(t, bfn);
     table_split(t, end);
