@@ -15,15 +15,17 @@
 #define LEVEL_SLOTS     (1u << LEVEL_BITS)
 
 /*
- * A slot: 0, the address of a child (even), or a leaf: the GFN of the first
- * frame above bit 12, the order of the block it belongs to, and two flags.
+ * A slot: 0, the address of a child and CHILD, or a leaf: how much higher the
+ * GFN is than the BFN above bit 12, the order of the block around a frame that
+ * is mapped alike, and two flags. All leaves of a block are the same thus,
+ * whatever their level.
  */
 #define CHILD           1ull
 #define LEAF            2ull
 #define LEAF_READONLY   4ull
 #define LEAF_ORDER_SHIFT 3
 #define LEAF_ORDER_MASK 0x1full
-#define LEAF_GFN_SHIFT  12
+#define LEAF_DELTA_SHIFT 12
 #define ORDER_MAX       31
 
 /* A table keeps this many empty nodes, as the same BFNs come and go. */
@@ -68,9 +70,9 @@ static bool slot_is_leaf(uint64_t slot)
     return slot & LEAF;
 }
 
-static uint64_t slot_gfn(uint64_t slot)
+static uint64_t slot_delta(uint64_t slot)
 {
-    return slot >> LEAF_GFN_SHIFT;
+    return (int64_t)slot >> LEAF_DELTA_SHIFT;
 }
 
 static unsigned slot_order(uint64_t slot)
@@ -78,15 +80,21 @@ static unsigned slot_order(uint64_t slot)
     return (slot >> LEAF_ORDER_SHIFT) & LEAF_ORDER_MASK;
 }
 
-static uint64_t slot_with_order(uint64_t slot, unsigned order)
+static uint64_t slot_without_order(uint64_t slot)
 {
-    return (slot & ~(LEAF_ORDER_MASK << LEAF_ORDER_SHIFT)) |
-           ((uint64_t)order << LEAF_ORDER_SHIFT);
+    return slot & ~(LEAF_ORDER_MASK << LEAF_ORDER_SHIFT);
 }
 
-static uint64_t slot_leaf(uint64_t gfn, bool readonly, unsigned order)
+/* In a block of @order; both sides have to be aligned to what it says. */
+static uint64_t slot_with_order(uint64_t slot, unsigned order)
 {
-    return slot_with_order(gfn << LEAF_GFN_SHIFT | LEAF |
+    return slot_without_order(slot) |
+           (uint64_t)MIN(order, ctz64(slot_delta(slot))) << LEAF_ORDER_SHIFT;
+}
+
+static uint64_t slot_leaf(uint64_t delta, bool readonly, unsigned order)
+{
+    return slot_with_order(delta << LEAF_DELTA_SHIFT | LEAF |
                            (readonly ? LEAF_READONLY : 0), order);
 }
 
@@ -289,15 +297,14 @@ void bfn_table_free(BfnTable *t)
 bool bfn_table_translate(const BfnTable *t, uint64_t bfn, BfnTranslation *out)
 {
     unsigned shift = t->root_shift;
-    uint64_t slot = slot_read(t->root, bfn, shift), gfn;
+    uint64_t slot = slot_read(t->root, bfn, shift);
 
     while (slot & CHILD) {
         shift -= LEVEL_BITS;
         slot = slot_read(slot_node(slot), bfn, shift);
     }
-    gfn = slot_gfn(slot) + (bfn & ((1ull << shift) - 1));
-    out->gfn = gfn;
-    out->order = ctz64((gfn ^ bfn) | 1ull << slot_order(slot));
+    out->gfn = bfn + slot_delta(slot);
+    out->order = slot_order(slot);
     out->readonly = slot & LEAF_READONLY;
     return slot;
 }
@@ -330,6 +337,8 @@ bool bfn_table_range_empty(const BfnTable *t, uint64_t bfn, uint64_t nr)
 bool bfn_table_next_run(const BfnTable *t, uint64_t bfn, uint64_t end,
                         BfnRun *run)
 {
+    uint64_t first = 0;
+
     run->nr = 0;
     while (bfn < end) {
         unsigned level;
@@ -339,32 +348,29 @@ bool bfn_table_next_run(const BfnTable *t, uint64_t bfn, uint64_t end,
         for (unsigned i = slot_index(bfn, level); i < LEVEL_SLOTS && bfn < end;
              i++) {
             uint64_t slot = n->slot[i];
-            uint64_t offset = bfn & (step - 1);
-            uint64_t nr = MIN(step - offset, end - bfn);
+            uint64_t nr = MIN(step - (bfn & (step - 1)), end - bfn);
 
             t->budget->work++;
             if (slot & LEAF) {
-                uint64_t gfn = slot_gfn(slot) + offset;
-                bool readonly = slot & LEAF_READONLY;
-
-                if (!run->nr) {
+                slot = slot_without_order(slot);
+                if (!first) {
+                    first = slot;
                     run->bfn = bfn;
-                    run->gfn = gfn;
-                    run->readonly = readonly;
-                } else if (gfn != run->gfn + run->nr ||
-                           readonly != run->readonly) {
+                    run->gfn = bfn + slot_delta(slot);
+                    run->readonly = slot & LEAF_READONLY;
+                } else if (slot != first) {
                     return true;
                 }
                 run->nr += nr;
             } else if ((slot & CHILD) && slot_node(slot)->used) {
                 break;
-            } else if (run->nr) {
+            } else if (first) {
                 return true;
             }
             bfn += nr;
         }
     }
-    return run->nr;
+    return first;
 }
 
 bool bfn_table_map(BfnTable *t, const BfnRun *run)
@@ -383,6 +389,7 @@ bool bfn_table_map(BfnTable *t, const BfnRun *run)
         unsigned level = MIN(order / LEVEL_BITS, t->levels - 1);
         uint64_t step = 1ull << level_shift(level);
         BfnNode *n = table_node(t, bfn, level);
+        uint64_t leaf = slot_leaf(run->gfn - run->bfn, run->readonly, order);
 
         for (uint64_t last = bfn + (1ull << order); bfn < last; bfn += step) {
             uint64_t *slot = &n->slot[slot_index(bfn, level)];
@@ -392,8 +399,7 @@ bool bfn_table_map(BfnTable *t, const BfnRun *run)
             if (!old) {
                 node_take_slot(t, n);
             }
-            slot_publish(slot, slot_leaf(run->gfn + (bfn - run->bfn),
-                                         run->readonly, order));
+            slot_publish(slot, leaf);
             if (old) {
                 /* Empty nodes that were kept stood where the leaf is now. */
                 node_retire_tree(t, slot_node(old));
@@ -420,11 +426,10 @@ static void table_split(BfnTable *t, uint64_t bfn)
             return;
         }
         if (slot_is_leaf(slot)) {
-            uint64_t step = 1ull << (level_shift(l - 1) + LEAF_GFN_SHIFT);
             BfnNode *child = node_new(t, n, i);
 
             for (unsigned j = 0; j < LEVEL_SLOTS; j++) {
-                child->slot[j] = slot + j * step;
+                child->slot[j] = slot;
             }
             child->used = LEVEL_SLOTS;
             t->budget->work += LEVEL_SLOTS;

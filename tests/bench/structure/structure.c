@@ -464,17 +464,16 @@ typedef struct Worker {
 static bool workers_go, workers_stop;
 static cpu_set_t cpus_allowed;
 
-/* On the @nr-th of the processors that we may use. */
+/* On the @nr-th of the processors that we may use, from 0 and around. */
 static void pin_to(unsigned nr)
 {
     cpu_set_t one;
-    int cpu = -1;
+    int cpu = 0;
 
     nr %= CPU_COUNT(&cpus_allowed);
-    do {
+    while (!CPU_ISSET(cpu, &cpus_allowed) || nr--) {
         cpu++;
-        nr -= CPU_ISSET(cpu, &cpus_allowed) && nr ? 1 : 0;
-    } while (!CPU_ISSET(cpu, &cpus_allowed) || nr);
+    }
     CPU_ZERO(&one);
     CPU_SET(cpu, &one);
     sched_setaffinity(0, sizeof(one), &one);
@@ -543,7 +542,7 @@ static double run_readers(const Subject *sub, unsigned nr, bool writing,
         bool is_reader = i < nr;
 
         w[i].sub = sub;
-        w[i].walk = walk_new(ORDER_RANDOM, nr_random / (nr + 1) * i);
+        w[i].walk = walk_new(ORDER_RANDOM, random_below(nr_random));
         /* The first reader is not where the writer is. */
         w[i].cpu = is_reader ? i : CPU_COUNT(&cpus_allowed) - 1;
         if (is_reader || writing) {
