@@ -21,6 +21,9 @@
 /* More would make the invalidation that sorts them long. */
 #define PENDING_UNSORTED_MAX 1024
 
+/* As many as a lazy guest has between two flushes. */
+#define PENDING_SPARE_MAX 256
+
 /* A record of a pending run is large beside a mapping: bounded on its own. */
 static uint64_t max_pending_runs(const XenPVIOMMUCore *core)
 {
@@ -55,10 +58,32 @@ static uint64_t pending_nr(const XenPVIOMMUPending *p)
     return p->by_bfn.last - p->by_bfn.start + 1;
 }
 
+static XenPVIOMMUPending *pending_new(XenPVIOMMUCore *core)
+{
+    XenPVIOMMUPending *p = QLIST_FIRST(&core->pending_spare);
+
+    if (!p) {
+        return g_new(XenPVIOMMUPending, 1);
+    }
+    QLIST_REMOVE(p, unsorted);
+    core->nr_pending_spare--;
+    return p;
+}
+
+static void pending_free(XenPVIOMMUCore *core, XenPVIOMMUPending *p)
+{
+    if (core->nr_pending_spare == PENDING_SPARE_MAX) {
+        g_free(p);
+        return;
+    }
+    QLIST_INSERT_HEAD(&core->pending_spare, p, unsorted);
+    core->nr_pending_spare++;
+}
+
 static void pending_add(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
                         const BfnRun *run, bool notified)
 {
-    XenPVIOMMUPending *p = g_new(XenPVIOMMUPending, 1);
+    XenPVIOMMUPending *p = pending_new(core);
 
     p->by_bfn.start = run->bfn;
     p->by_bfn.last = run->bfn + run->nr - 1;
@@ -138,7 +163,7 @@ static void pending_release(XenPVIOMMUCore *core, XenPVIOMMUPending *p,
         run.gfn += offset;
         run.nr = nr;
     }
-    g_free(p);
+    pending_free(core, p);
     core->backend_ops->put(core->backend, run.gfn, run.nr, run.readonly);
 }
 
@@ -461,6 +486,7 @@ void xen_pviommu_core_init(XenPVIOMMUCore *core)
     core->gfn_index = gfn_index_new();
     core->reserved = xen_pviommu_reserved_new();
     QLIST_INIT(&core->pending_unsorted);
+    QLIST_INIT(&core->pending_spare);
     /*
      * A lone page takes a node a level; dense use needs one for 512 pages.
      * An eighth of the worst case keeps sparse guests going and bounds what
@@ -498,8 +524,15 @@ void xen_pviommu_core_reset(XenPVIOMMUCore *core)
 
 void xen_pviommu_core_finalize(XenPVIOMMUCore *core)
 {
+    XenPVIOMMUPending *p;
+
     destroy_contexts(core, XEN_IOMMU_CTX_DEFAULT);
     gfn_index_free(core->gfn_index);
+    while ((p = QLIST_FIRST(&core->pending_spare))) {
+        QLIST_REMOVE(p, unsorted);
+        g_free(p);
+    }
+    core->nr_pending_spare = 0;
     g_array_unref(core->reserved);
     g_free(core->contexts);
 }

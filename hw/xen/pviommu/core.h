@@ -109,6 +109,9 @@ struct XenPVIOMMUCore {
     GfnIndex *gfn_index;
     IntervalTreeRoot pending_gfns;      /* of XenPVIOMMUPending, by GFN */
     QLIST_HEAD(, XenPVIOMMUPending) pending_unsorted;   /* the others */
+    /* Records to use again, on their list of .unsorted */
+    QLIST_HEAD(, XenPVIOMMUPending) pending_spare;
+    unsigned nr_pending_spare;
     uint64_t nr_pending_runs;
     uint64_t mapped_frames;             /* in all contexts */
     uint64_t pending_frames;

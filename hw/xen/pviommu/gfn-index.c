@@ -40,7 +40,7 @@ QEMU_BUILD_BUG_ON(offsetof(GfnNode, set[LEVEL_SLOTS]) > NODE_POOL_NODE_SIZE);
 
 struct GfnIndex {
     GfnNode *root;
-    GfnNode *spare;             /* of level 0, empty: they come and go */
+    GfnNode *spare[TOP_LEVEL];  /* of each level, empty: they come and go */
     uint64_t work;
 };
 
@@ -162,11 +162,11 @@ static GfnNode *node_new(GfnIndex *index, unsigned level)
     NodeChunk *chunk;
     GfnNode *n;
 
+    if (level < TOP_LEVEL && index->spare[level]) {
+        return g_steal_pointer(&index->spare[level]);
+    }
     if (level) {
         return g_new0(GfnNode, 1);
-    }
-    if (index->spare) {
-        return g_steal_pointer(&index->spare);
     }
     n = node_pool_alloc(&chunk);
     n->chunk = chunk;
@@ -208,8 +208,10 @@ GfnIndex *gfn_index_new(void)
 void gfn_index_free(GfnIndex *index)
 {
     node_free(index->root, TOP_LEVEL);
-    if (index->spare) {
-        node_delete(index->spare, 0);
+    for (unsigned level = 0; level < TOP_LEVEL; level++) {
+        if (index->spare[level]) {
+            node_delete(index->spare[level], level);
+        }
     }
     g_free(index);
 }
@@ -264,8 +266,8 @@ static inline void node_trim_child(GfnIndex *index, GfnNode *n, unsigned level,
     }
     n->slot[i].child = NULL;
     n->used--;
-    if (level == 1 && !index->spare) {
-        index->spare = child;
+    if (!index->spare[level - 1]) {
+        index->spare[level - 1] = child;
     } else {
         node_delete(child, level - 1);
     }
