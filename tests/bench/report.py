@@ -130,5 +130,5 @@ def md(title, items):
         elif isinstance(item, Table):
             out += [md_table(item)]
         elif isinstance(item, Plot):
-            out += [f'![{item.text}]({item.name}.svg)', '']
+            out += [f'![{" ".join(item.text.split())}]({item.name}.svg)', '']
     return '\n'.join(out)

@@ -109,7 +109,7 @@ def machine():
     caches = []
     base = '/sys/devices/system/cpu/cpu0/cache'
     for name in sorted(os.listdir(base)) if os.path.isdir(base) else []:
-        if read(f'{base}/{name}/type') != 'Instruction':
+        if read(f'{base}/{name}/type') in ('Data', 'Unified'):
             caches.append(f"L{read(f'{base}/{name}/level')} {read(f'{base}/{name}/size')}")
 
     def first(pattern):
