@@ -70,6 +70,12 @@ static bool slot_is_leaf(uint64_t slot)
     return slot & LEAF;
 }
 
+/* Nothing is mapped there, but a node may have been kept. */
+static bool slot_is_empty(uint64_t slot)
+{
+    return !slot || ((slot & CHILD) && !slot_node(slot)->used);
+}
+
 static uint64_t slot_delta(uint64_t slot)
 {
     return (int64_t)slot >> LEAF_DELTA_SHIFT;
@@ -204,11 +210,12 @@ static void node_retire_tree(BfnTable *t, BfnNode *n)
     node_retire(t, n);
 }
 
-static void node_take_slot(BfnTable *t, BfnNode *n)
+static void node_take_slots(BfnTable *t, BfnNode *n, unsigned nr)
 {
-    if (!n->used++ && n != t->root) {
+    if (!n->used && nr && n != t->root) {
         node_unidle(t, n);
     }
+    n->used += nr;
 }
 
 /* The node of @level that @bfn is in, made if it is missing. */
@@ -222,8 +229,8 @@ static BfnNode *table_node(BfnTable *t, uint64_t bfn, unsigned level)
         if (!n->slot[i]) {
             BfnNode *child = node_new(t, n, i);
 
-            node_take_slot(t, n);
-            /* Empty, as all nodes that are not in use: see node_take_slot() */
+            node_take_slots(t, n, 1);
+            /* Empty, as all nodes that are not in use: see node_take_slots() */
             QTAILQ_INSERT_TAIL(&t->idle, child, idle);
             t->nr_idle++;
             slot_publish(&n->slot[i], slot_child(child));
@@ -309,6 +316,21 @@ bool bfn_table_translate(const BfnTable *t, uint64_t bfn, BfnTranslation *out)
     return slot;
 }
 
+/* The last slot of the node of @bfn that [@bfn, @end) touches */
+static unsigned slot_last(uint64_t bfn, uint64_t end, unsigned level)
+{
+    uint64_t more = ((end - 1) >> level_shift(level)) -
+                    (bfn >> level_shift(level));
+
+    return MIN(slot_index(bfn, level) + more, LEVEL_SLOTS - 1);
+}
+
+/* Where the @n-th slot after that of @bfn begins; @bfn itself for 0 */
+static uint64_t slot_after(uint64_t bfn, unsigned n, unsigned level)
+{
+    return n ? ((bfn >> level_shift(level)) + n) << level_shift(level) : bfn;
+}
+
 bool bfn_table_range_empty(const BfnTable *t, uint64_t bfn, uint64_t nr)
 {
     uint64_t end = bfn + nr;
@@ -316,20 +338,17 @@ bool bfn_table_range_empty(const BfnTable *t, uint64_t bfn, uint64_t nr)
     while (bfn < end) {
         unsigned level;
         const BfnNode *n = table_find(t, bfn, &level);
+        unsigned first = slot_index(bfn, level), i = first;
+        unsigned last = slot_last(bfn, end, level);
 
-        for (unsigned i = slot_index(bfn, level); i < LEVEL_SLOTS && bfn < end;
-             i++) {
-            uint64_t slot = n->slot[i];
-
-            t->budget->work++;
-            if (slot & LEAF) {
-                return false;
-            }
-            if ((slot & CHILD) && slot_node(slot)->used) {
-                break;
-            }
-            bfn = (bfn | ((1ull << level_shift(level)) - 1)) + 1;
+        while (i <= last && slot_is_empty(n->slot[i])) {
+            i++;
         }
+        t->budget->work += i - first + 1;
+        if (i <= last && slot_is_leaf(n->slot[i])) {
+            return false;
+        }
+        bfn = slot_after(bfn, i - first, level);
     }
     return true;
 }
@@ -337,40 +356,42 @@ bool bfn_table_range_empty(const BfnTable *t, uint64_t bfn, uint64_t nr)
 bool bfn_table_next_run(const BfnTable *t, uint64_t bfn, uint64_t end,
                         BfnRun *run)
 {
-    uint64_t first = 0;
+    uint64_t leaf = 0;
 
     run->nr = 0;
     while (bfn < end) {
         unsigned level;
         const BfnNode *n = table_find(t, bfn, &level);
-        uint64_t step = 1ull << level_shift(level);
+        unsigned first = slot_index(bfn, level), i = first;
+        unsigned last = slot_last(bfn, end, level);
 
-        for (unsigned i = slot_index(bfn, level); i < LEVEL_SLOTS && bfn < end;
-             i++) {
-            uint64_t slot = n->slot[i];
-            uint64_t nr = MIN(step - (bfn & (step - 1)), end - bfn);
-
-            t->budget->work++;
-            if (slot & LEAF) {
-                slot = slot_without_order(slot);
-                if (!first) {
-                    first = slot;
-                    run->bfn = bfn;
-                    run->gfn = bfn + slot_delta(slot);
-                    run->readonly = slot & LEAF_READONLY;
-                } else if (slot != first) {
-                    return true;
-                }
-                run->nr += nr;
-            } else if ((slot & CHILD) && slot_node(slot)->used) {
-                break;
-            } else if (first) {
-                return true;
+        if (!leaf) {
+            while (i <= last && slot_is_empty(n->slot[i])) {
+                i++;
             }
-            bfn += nr;
+            t->budget->work += i - first + 1;
+            bfn = slot_after(bfn, i - first, level);
+            if (i > last || !slot_is_leaf(n->slot[i])) {
+                continue;
+            }
+            leaf = slot_without_order(n->slot[i]);
+            run->bfn = bfn;
+            run->gfn = bfn + slot_delta(leaf);
+            run->readonly = leaf & LEAF_READONLY;
+            first = i;
+        }
+        while (i <= last && slot_without_order(n->slot[i]) == leaf) {
+            i++;
+        }
+        t->budget->work += i - first + 1;
+        bfn = MIN(slot_after(bfn, i - first, level), end);
+        run->nr = bfn - run->bfn;
+        if (i <= last &&
+            (slot_is_leaf(n->slot[i]) || slot_is_empty(n->slot[i]))) {
+            return true;
         }
     }
-    return first;
+    return run->nr;
 }
 
 bool bfn_table_map(BfnTable *t, const BfnRun *run)
@@ -387,24 +408,26 @@ bool bfn_table_map(BfnTable *t, const BfnRun *run)
     for (uint64_t bfn = run->bfn; bfn < end; ) {
         unsigned order = block_order(bfn, end);
         unsigned level = MIN(order / LEVEL_BITS, t->levels - 1);
-        uint64_t step = 1ull << level_shift(level);
+        unsigned nr = 1u << (order - level_shift(level));
         BfnNode *n = table_node(t, bfn, level);
+        uint64_t *slot = &n->slot[slot_index(bfn, level)];
         uint64_t leaf = slot_leaf(run->gfn - run->bfn, run->readonly, order);
+        unsigned taken = 0;
 
-        for (uint64_t last = bfn + (1ull << order); bfn < last; bfn += step) {
-            uint64_t *slot = &n->slot[slot_index(bfn, level)];
-            uint64_t old = *slot;
+        for (unsigned i = 0; i < nr; i++) {
+            uint64_t old = slot[i];
 
-            t->budget->work++;
+            qatomic_set_u64(&slot[i], leaf);
             if (!old) {
-                node_take_slot(t, n);
-            }
-            slot_publish(slot, leaf);
-            if (old) {
+                taken++;
+            } else {
                 /* Empty nodes that were kept stood where the leaf is now. */
                 node_retire_tree(t, slot_node(old));
             }
         }
+        node_take_slots(t, n, taken);
+        t->budget->work += nr;
+        bfn += 1ull << order;
     }
     return true;
 }

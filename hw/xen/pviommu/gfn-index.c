@@ -276,20 +276,24 @@ static inline void node_trim_child(GfnIndex *index, GfnNode *n, unsigned level,
 static void node_add(GfnIndex *index, GfnNode *n, unsigned level,
                      uint64_t base, const GfnRun *run)
 {
-    uint64_t span = level_span(level);
-    unsigned first, last;
+    uint64_t span = level_span(level), start, key;
+    unsigned i, last;
 
-    node_slots(level, base, run->gfn, run->end, &first, &last);
-    for (unsigned i = first; i <= last; i++) {
-        uint64_t start = base + i * span;
-
-        if (run->gfn <= start && start + span <= run->end) {
-            node_set_add(index, n, node_set(n, level, i),
-                         place_key(run->ctx, run->bfn + (start - run->gfn)));
-        } else {
-            node_add(index, node_child(index, n, level, i), level - 1, start,
-                     run);
-        }
+    node_slots(level, base, run->gfn, run->end, &i, &last);
+    start = base + i * span;
+    if (start < run->gfn || start + span > run->end) {
+        node_add(index, node_child(index, n, level, i), level - 1, start, run);
+        start += span;
+        i++;
+    }
+    key = place_key(run->ctx, run->bfn + (start - run->gfn));
+    for (; i <= last && start + span <= run->end; i++) {
+        node_set_add(index, n, node_set(n, level, i), key);
+        start += span;
+        key += span;
+    }
+    if (i <= last) {
+        node_add(index, node_child(index, n, level, i), level - 1, start, run);
     }
 }
 
