@@ -60,8 +60,8 @@ def duration(ns):
     return number(ns, 'ns')
 
 
-def wrap(text):
-    return textwrap.fill(' '.join(text.split()), 79, break_long_words=False,
+def wrap(text, width=79):
+    return textwrap.fill(' '.join(text.split()), width, break_long_words=False,
                          break_on_hyphens=False)
 
 
@@ -118,7 +118,7 @@ def rst(title, items, directory):
             out += [rst_table(item)]
         elif isinstance(item, Plot):
             out += [f'.. figure:: {directory}/{item.name}.svg', '',
-                    textwrap.indent(wrap(item.text), '   '), '']
+                    textwrap.indent(wrap(item.text, 76), '   '), '']
     return '\n'.join(out)
 
 

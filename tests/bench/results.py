@@ -129,7 +129,7 @@ def machine():
         'caches': ', '.join(caches),
         'memory_mib': int(memory[1]) // 1024 if memory else 0,
         'huge_pages': huge[1] if huge else 'none',
-        'kernel': os.uname().release,
+        'kernel': re.match(r'[\d.]*', os.uname().release)[0].rstrip('.'),
     }
 
 

@@ -138,7 +138,9 @@ flush; no device listens. A GTree of intervals under a recursive mutex is what
 virtio-iommu keeps mappings in; QEMU's IOVATree is the same without the
 separate mapping, and its interval tree a red-black tree. They hold no
 references and cannot find a page's BFN but by looking at all. The array has
-no bounds but its own, and is the limit.''')
+no bounds but its own, and is the limit. One thread on one processor, by the
+time it had that processor: 7 samples of 20 ms, the loop and the sequence of
+positions, which is prepared, included (about 1 ns).''')
     yield from goals(e)
 
     def over_n(op, unit_title, subjects, **params):
@@ -219,7 +221,9 @@ nodes in use of ours; those come in chunks of 2 MiB.''')
             [(LABELS[s], [(nr, e.get('range', s, n=n, nr=nr, aligned=False))
                           for nr in nrs]) for s in TREES]),
             f'''A range of one page to 512 GiB, beside {n:,} mappings. Not aligned:
-BFN and GFN begin on odd frames that differ.''')
+BFN and GFN begin on odd frames that differ. Trees have an entry for it,
+whatever its size; ours writes up to 511 slots a level at each end, and a
+translation then costs the same as ever.''')
         rows = [[f'{nr:,}',
                  *[duration(e.get('range', OURS, n=n, nr=nr, aligned=a))
                    for a in (True, False)],
