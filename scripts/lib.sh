@@ -19,6 +19,8 @@ export CACHE=${XEN_PVIOMMU_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/xen-pviommu}
 # The Debian suite whose QEMU is used, and the series this is tested with; of
 # a tree of one's own, the oldest that can work.
 export QEMU_SUITE=trixie QEMU_SERIES=10.0 QEMU_OLDEST=10.0
+# The same for Xen, which xen/ is for.
+export XEN_SUITE=bookworm XEN_SERIES=4.17
 
 say()  { printf '%s\n' "$*"; }
 step() { printf '==> %s\n' "$*"; }
@@ -143,4 +145,39 @@ apt_why() {
     elif ! grep -h -E '^(E|W|Err)' "$APT_DIR/log" 2> /dev/null | tail -n 3; then
         tail -n 3 "$APT_DIR/log" 2> /dev/null || true
     fi
+}
+
+# fetch_source PACKAGE SUITE SERIES INSTEAD: the newest version of SERIES that
+# can be downloaded, into the cache; prints the .dsc. INSTEAD is what somebody
+# can do who cannot get it so.
+fetch_source() {
+    local package=$1 suite=$2 series=$3 instead=$4
+    local version versions tried='' dir=$CACHE/$1
+    apt_open deb-src "$suite" "$suite-security" ||
+        die "the package lists of Debian $suite cannot be read:" "$(apt_why)" \
+            "Check the network and this machine's apt sources and try again," \
+            "or: $instead"
+    versions=$(x_apt apt-cache showsrc --only-source "$package" |
+               sed -n "s/^Version: \(\([0-9]*:\)\?${series//./\\.}.*\)/\1/p" |
+               sort -r -V -u)
+    [ -n "$versions" ] ||
+        die "Debian $suite has no $package $series any more, which is the one this was tested with." \
+            "Instead: $instead"
+    mkdir -p "$dir"
+    for version in $versions; do
+        step "Downloading the source of $package $version" >&2
+        # In a directory of its own until it is complete.
+        rm -rf "$dir/part" && mkdir "$dir/part"
+        if (cd "$dir/part" && x_apt apt-get -q source --download-only \
+                --only-source "$package=$version") >> "$APT_DIR/log" 2>&1; then
+            mv "$dir/part"/*.tar.* "$dir/" && mv "$dir/part"/*.dsc "$dir/"
+            rm -rf "$dir/part"
+            ls "$dir/${package}_${version#*:}.dsc"
+            return
+        fi
+        say "    not on the mirror; trying the next older one" >&2
+        tried="$tried $version"
+    done
+    die "no source of $package could be downloaded; tried:$tried" "$(apt_why)" \
+        "Check the network and try again, or: $instead"
 }

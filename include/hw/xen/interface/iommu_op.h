@@ -6,8 +6,8 @@
  * its own status. The array travels as a hypercall argument or through the
  * register blocks of the PCI function described at the end of this file.
  *
- * This header needs nothing but <stdint.h> (or the kernel's equivalent) and is
- * shared by QEMU, guest drivers, the hypervisor and the tests. The whole
+ * This header needs nothing but <stdint.h> (or the equivalent of Linux or Xen)
+ * and is shared by QEMU, guest drivers, the hypervisor and the tests. The whole
  * contract is docs/specs/xen-pviommu.rst.
  *
  * Units: BFN, GFN and nr_frames count 4 KiB frames; fields named *_addr and
@@ -17,10 +17,12 @@
 #ifndef XEN_PUBLIC_IOMMU_OP_H
 #define XEN_PUBLIC_IOMMU_OP_H
 
-#ifndef __KERNEL__
-#include <stdint.h>
-#else
+#if defined(__XEN__)
+#include "xen.h"
+#elif defined(__KERNEL__)
 #include <linux/types.h>
+#else
+#include <stdint.h>
 #endif
 
 #define XEN_IOMMU_PAGE_SHIFT            12
@@ -201,6 +203,20 @@ struct xen_iommu_op {
         struct xen_iommu_op_enable enable;
     } u;
 };
+
+#ifdef __XEN__
+typedef struct xen_iommu_op xen_iommu_op_t;
+DEFINE_XEN_GUEST_HANDLE(xen_iommu_op_t);
+typedef struct xen_iommu_reserved_range xen_iommu_reserved_range_t;
+DEFINE_XEN_GUEST_HANDLE(xen_iommu_reserved_range_t);
+#endif
+
+/*
+ * The hypercall, __HYPERVISOR_iommu_op: the first argument is the address of
+ * the array, the second the number of operations, the others are 0. Returns 0
+ * when all of them ran, else a negated error number; those that ran have their
+ * status. An address in "ranges" is one of the caller's address space.
+ */
 
 /*
  * The PCI function: class 0x0806, one memory BAR. Registers are little-endian;
