@@ -137,6 +137,12 @@ x_apt() {
         -o Acquire::Retries=2 "$@" < /dev/null
 }
 
+# apt_depends PACKAGE: the names of what it depends on, a line each.
+apt_depends() {
+    x_apt apt-cache show --no-all-versions "$1" |
+        sed -n 's/^Depends: //p' | sed 's/[,|]/\n/g' | sed 's/(.*//; s/ //g'
+}
+
 # apt_why: what apt said, in a line or three, for die.
 apt_why() {
     if grep -q NO_PUBKEY "$APT_DIR/log" 2> /dev/null; then
@@ -180,4 +186,44 @@ fetch_source() {
     done
     die "no source of $package could be downloaded; tried:$tried" "$(apt_why)" \
         "Check the network and try again, or: $instead"
+}
+
+# start_initramfs INIT: a root with busybox and INIT, new, in $ROOT.
+start_initramfs() {
+    local applet
+    rm -rf "$ROOT"
+    mkdir -p "$ROOT"/{bin,dev,proc,sys,tmp,modules}
+    cp /bin/busybox "$ROOT/bin/"
+    for applet in sh mount; do ln -s busybox "$ROOT/bin/$applet"; done
+    install -m 755 "$1" "$ROOT/init"
+}
+
+# put_modules LIST NAME...: the modules of $KERNEL, and what they need, in
+# $ROOT, and LIST with the order to load them; what the kernel has built in is
+# left out.
+put_modules() {
+    local list=$1 version path name
+    version=$(cat "$KERNEL/version")
+    shift
+    PATH=$PATH:/usr/sbin:/sbin \
+        modprobe -d "$KERNEL" -S "$version" --show-depends -a "$@" |
+    while read -r verb path _; do
+        [ "$verb" = insmod ] || continue
+        name=${path##*/}
+        name=${name%.ko*}.ko
+        case $path in
+        *.xz)  xz -dc "$path" > "$ROOT/modules/$name" ;;
+        *.zst) zstd -qdc "$path" > "$ROOT/modules/$name" ;;
+        *)     cp "$path" "$ROOT/modules/" ;;
+        esac
+        echo "$name"
+    done | awk '!seen[$0]++' > "$ROOT/modules/$list"
+    [ -s "$ROOT/modules/$list" ] || die "Linux $version has not all of: $*"
+}
+
+# pack_initramfs FILE: $ROOT as an initramfs.
+pack_initramfs() {
+    (cd "$ROOT" && find . -print0 | sort -z |
+     cpio -o -0 -H newc -R 0:0 --quiet | gzip -1) > "$1.new"
+    mv "$1.new" "$1"
 }
