@@ -13,8 +13,8 @@ OUT := build/qemu/out
 NINJA := scripts/env ninja
 
 .PHONY: all qemu demo shell check check-unit check-qtest check-qemu \
-        check-functional check-asan check-hooks bench guest-6.1 guest-6.12 \
-        clean distclean help
+        check-functional check-xen check-asan check-hooks bench guest-6.1 guest-6.12 \
+        dom0 xen-shell clean distclean help
 .DEFAULT_GOAL := all
 # The targets run one after the other; each uses all processors by itself.
 .NOTPARALLEL:
@@ -42,14 +42,25 @@ demo: qemu guest-$(KERNEL)
 shell: qemu guest-$(KERNEL)
 	@tests/functional/demo --kernel=$(KERNEL) --shell
 
-check: build/configured guest-6.1 guest-6.12
-	@scripts/run-tests unit qtest qemu functional
+# A real Xen in our QEMU, and our QEMU in its dom0.
+dom0: qemu guest-6.1
+	@scripts/get-dom0
+	@scripts/build-dom0
+
+xen-shell: dom0
+	@tests/functional/xen/check --shell
+
+check: build/configured guest-6.1 guest-6.12 dom0
+	@scripts/run-tests unit qtest qemu functional xen
 
 check-unit check-qtest check-qemu: check-%: build/configured
 	@scripts/run-tests $*
 
 check-functional: build/configured guest-6.1 guest-6.12
 	@scripts/run-tests functional
+
+check-xen: dom0
+	@scripts/run-tests xen
 
 check-asan: build/configured
 	@test -e build/qemu/out-asan/build.ninja || \
@@ -64,7 +75,7 @@ bench: build/configured
 
 clean:
 	rm -rf build/guest build/linux build/logs build/hooks build/qemu/out*
-	rm -f build/configured
+	rm -f build/configured build/xen/tests.img build/xen/dom0.cpio.gz
 
 distclean:
 	rm -rf build
@@ -79,6 +90,8 @@ help:
 	@echo "make check-qtest      the device, through its registers"
 	@echo "make check-qemu       QEMU's own tests that the device could break"
 	@echo "make check-functional the demo, and a balloon, on both kernels"
+	@echo "make check-xen        a real Xen in our QEMU, and our QEMU in its dom0"
+	@echo "make xen-shell        a prompt in that dom0"
 	@echo "make check-asan       unit and qtest, in a build with sanitizers"
 	@echo "make check-hooks      the hooks against a newer QEMU"
 	@echo "make bench            what it costs beside QEMU's other IOMMUs, in build/bench"
