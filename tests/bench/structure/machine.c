@@ -74,3 +74,15 @@ void *qemu_map_ram_ptr(RAMBlock *ram_block, ram_addr_t addr)
     /* For Xen only */
     g_assert_not_reached();
 }
+
+RamDiscardManager *memory_region_get_ram_discard_manager(MemoryRegion *mr)
+{
+    return NULL;
+}
+
+bool ram_discard_manager_is_populated(const RamDiscardManager *rdm,
+                                      const MemoryRegionSection *section)
+{
+    /* There is none */
+    g_assert_not_reached();
+}
