@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 #include <xenctrl.h>
 #include <xendevicemodel.h>
@@ -66,6 +67,8 @@ static struct {
     buffered_iopage_t *ring;
     ioreq_t *slots;             /* one a vCPU */
     bool answered[MAX_VCPUS];
+    int64_t sent[MAX_VCPUS];    /* when, and how long until the answer: ns */
+    int64_t took[MAX_VCPUS];
     GArray *ranges;             /* of Range */
     GArray *devices;            /* of SBDFs */
 } server;
@@ -75,6 +78,14 @@ static unsigned nr_vcpus;
 void sim_ioreq_init(void)
 {
     nr_vcpus = MIN(sim_env("XENSIM_VCPUS", 1), MAX_VCPUS);
+}
+
+static int64_t now_ns(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return ts.tv_sec * 1000000000ll + ts.tv_nsec;
 }
 
 /* --- libxenevtchn --------------------------------------------------------- */
@@ -273,6 +284,7 @@ int xenevtchn_notify(xenevtchn_handle *h, evtchn_port_t local)
                           __func__, p->remote);
     }
     server.answered[vcpu] = true;
+    server.took[vcpu] = now_ns() - server.sent[vcpu];
     g_cond_broadcast(&sim_notified);
     return 0;
 }
@@ -695,6 +707,7 @@ static bool cmd_ioreq(char **words, const uint64_t *args, GString *reply)
     server.answered[args[0]] = false;
     __atomic_thread_fence(__ATOMIC_RELEASE);
     slot->state = STATE_IOREQ_READY;
+    server.sent[args[0]] = now_ns();
     if (!send_event(VCPU_PORT(args[0]))) {
         g_string_append(reply, "nobody listens");
         return false;
@@ -732,6 +745,18 @@ static bool cmd_answered(char **words, const uint64_t *args, GString *reply)
         return false;
     }
     g_string_append_printf(reply, "%d", server.answered[args[0]]);
+    return true;
+}
+
+/* took VCPU: from the last ioreq to its answer */
+static bool cmd_took(char **words, const uint64_t *args, GString *reply)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&sim_lock);
+
+    if (!server_ready(args[0], reply)) {
+        return false;
+    }
+    g_string_append_printf(reply, "%" PRId64, server.took[args[0]]);
     return true;
 }
 
@@ -825,6 +850,7 @@ const SimCommand sim_ioreq_commands[] = {
     { "ioreq", 9, cmd_ioreq },
     { "answer", 1, cmd_answer },
     { "answered", 1, cmd_answered },
+    { "took", 1, cmd_took },
     { "buffer", 5, cmd_buffer },
     { "kick", 0, cmd_kick },
     { "buffered", 0, cmd_buffered },

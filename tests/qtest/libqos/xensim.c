@@ -42,6 +42,7 @@ static void set_env(const XenSimOptions *o, const char *socket_path)
     g_setenv("XENSIM_RAM_MB", ram, true);
     g_setenv("XENSIM_FEATURES", o->features ?: FEATURES, true);
     g_setenv("XENSIM_FAIL", o->fail ?: "", true);
+    g_setenv("XENSIM_TRUST", o->trust ? "1" : "0", true);
     if (socket_path) {
         g_setenv("XENSIM_SOCKET", socket_path, true);
     } else {
@@ -207,6 +208,11 @@ bool xensim_answered(XenSim *sim, unsigned vcpu)
 uint64_t xensim_answer(XenSim *sim, unsigned vcpu)
 {
     return number(command(sim, "answer %u", vcpu));
+}
+
+uint64_t xensim_took(XenSim *sim, unsigned vcpu)
+{
+    return number(command(sim, "took %u", vcpu));
 }
 
 uint64_t xensim_ioreq(XenSim *sim, unsigned vcpu, const XenSimIoreq *req)

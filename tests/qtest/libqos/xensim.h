@@ -34,6 +34,8 @@ typedef struct XenSimOptions {
     const char *features;
     /* "FUNCTION:CALL:ERRNO,...": what fails from the start on, from 1. */
     const char *fail;
+    /* For measuring: not all is checked that takes time. */
+    bool trust;
 } XenSimOptions;
 
 typedef struct XenSim {
@@ -99,6 +101,8 @@ void xensim_send(XenSim *sim, unsigned vcpu, const XenSimIoreq *req);
 bool xensim_answered(XenSim *sim, unsigned vcpu);
 /** xensim_answer: wait for it. Returns: its data. */
 uint64_t xensim_answer(XenSim *sim, unsigned vcpu);
+/** xensim_took: from the last one to its answer, in ns */
+uint64_t xensim_took(XenSim *sim, unsigned vcpu);
 /** xensim_ioreq: both */
 uint64_t xensim_ioreq(XenSim *sim, unsigned vcpu, const XenSimIoreq *req);
 
