@@ -294,6 +294,7 @@ static void test_missing_page(void)
     QXenPVIOMMU *iommu = xensim_pviommu(sim);
     uint32_t page = xensim_page(sim, GFN);
     uint64_t iova = BFN * PVIOMMU_PAGE;
+    uint64_t data;
     QMirror m;
 
     mirror_init(&m, iommu, QPCI_DEVFN(MIRROR_SLOT, 0));
@@ -303,15 +304,139 @@ static void test_missing_page(void)
     xensim_ioreq(sim, 0, &invalidate_all);
     g_assert_true(mirror_dma_write(&m, iova, 1, 8));
     g_assert_true(mirror_dma_write(&m, iova + 2 * PVIOMMU_PAGE, 1, 8));
-    g_assert_cmpuint(mirror_hold(&m, 0, iova + PVIOMMU_PAGE, PVIOMMU_PAGE,
-                                 true), ==, 0);
+    g_assert_false(mirror_dma_write(&m, iova + PVIOMMU_PAGE, 1, 8));
+    g_assert_false(mirror_dma_read(&m, iova + PVIOMMU_PAGE + 8, &data));
+    g_assert_cmphex(data, ==, 0);
+    /* Across its edges. */
+    g_assert_false(mirror_dma_write(&m, iova + PVIOMMU_PAGE - 4, 1, 8));
+    g_assert_false(mirror_dma_write(&m, iova + 2 * PVIOMMU_PAGE - 4, 1, 8));
     g_assert_cmpuint(xensim_mapped(sim, page, 3), ==, 2);
+
+    /* What takes its time does so in memory of QEMU's own. */
+    g_assert_cmpuint(mirror_hold(&m, 0, iova + PVIOMMU_PAGE, PVIOMMU_PAGE,
+                                 true), ==, PVIOMMU_PAGE);
+    mirror_touch_write(&m, 0, 8, 0x1234);
+    mirror_release(&m, 0, PVIOMMU_PAGE);
+    g_assert_cmpuint(mirror_hold(&m, 0, iova + PVIOMMU_PAGE, PVIOMMU_PAGE,
+                                 false), ==, PVIOMMU_PAGE);
+    g_assert_cmphex(mirror_touch_read(&m, 0, 8), ==, 0);
+    mirror_release(&m, 0, PVIOMMU_PAGE);
+    xensim_peek(sim, page + 1, 8, &data, sizeof(data));
+    g_assert_cmphex(data, ==, 0);
 
     /* It comes back by itself, with the page that is there then. */
     xensim_add(sim, GFN + 1, 1);
     g_assert_true(mirror_dma_write(&m, iova + PVIOMMU_PAGE, 0x77, 8));
     g_assert_cmphex(xensim_readq(sim, (GFN + 1) * PVIOMMU_PAGE), ==, 0x77);
     g_assert_cmpuint(xensim_mapped(sim, xensim_page(sim, GFN + 1), 1), ==, 1);
+    pviommu_free(iommu);
+    xensim_quit(sim);
+}
+
+/* DMA of a guest that uses no IOMMU. */
+static void test_missing_identity(void)
+{
+    XenSim *sim = start(NULL);
+    QXenPVIOMMU *iommu = xensim_pviommu(sim);
+    uint64_t data, addr = GFN * PVIOMMU_PAGE;
+    QMirror m;
+
+    mirror_init(&m, iommu, QPCI_DEVFN(MIRROR_SLOT, 0));
+    g_assert_true(pviommu_identity(iommu));
+    g_assert_true(mirror_dma_write(&m, addr, 1, 8));
+    xensim_remove(sim, GFN, 1);
+    xensim_ioreq(sim, 0, &invalidate_all);
+    g_assert_false(mirror_dma_write(&m, addr, 2, 8));
+    g_assert_false(mirror_dma_write(&m, addr + 3, 2, 1));
+    g_assert_false(mirror_dma_read(&m, addr, &data));
+    g_assert_true(mirror_dma_read(&m, addr + PVIOMMU_PAGE, &data));
+    assert_works(sim);
+    pviommu_free(iommu);
+    xensim_quit(sim);
+}
+
+/* Operations, in part or all, where there is no page. */
+static void test_missing_array(void)
+{
+    const uint64_t at = (GFN + 1) * PVIOMMU_PAGE;
+    const uint64_t across = at - 2 * sizeof(struct xen_iommu_op);
+    XenSim *sim = start(NULL);
+    QXenPVIOMMU *iommu = xensim_pviommu(sim);
+    struct xen_iommu_op ops[4], back[2];
+    uint32_t done;
+
+    pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
+    for (unsigned i = 0; i < ARRAY_SIZE(ops); i++) {
+        ops[i] = pviommu_op_map(0, BFN + i, GFN + 8 + i, 0, 0);
+    }
+    pviommu_store_ops(iommu, across, ops, ARRAY_SIZE(ops));
+    xensim_remove(sim, GFN + 1, 1);
+    xensim_ioreq(sim, 0, &invalidate_all);
+    g_assert_cmpint(pviommu_ring(iommu, 0, at, 2, &done), ==,
+                    -XEN_IOMMU_EFAULT);
+    g_assert_cmpuint(done, ==, 0);
+    pviommu_assert_frames(iommu, 0, 0);
+
+    g_assert_cmpint(pviommu_ring(iommu, 0, across, 4, &done), ==,
+                    -XEN_IOMMU_EFAULT);
+    g_assert_cmpuint(done, ==, 2);
+    pviommu_load_ops(iommu, across, back, 2);
+    g_assert_cmpint(pviommu_status(&back[0]), ==, 0);
+    g_assert_cmpint(pviommu_status(&back[1]), ==, 0);
+    pviommu_assert_frames(iommu, 2, 0);
+
+    /* One that has its second half there only. */
+    g_assert_cmpint(pviommu_ring(iommu, 0, at - 16, 1, &done), ==,
+                    -XEN_IOMMU_EFAULT);
+    pviommu_assert_frames(iommu, 2, 0);
+    assert_works(sim);
+    pviommu_free(iommu);
+    xensim_quit(sim);
+}
+
+/* The ring of faults, and where the interrupt is written. */
+static void test_missing_ring(void)
+{
+    const uint64_t vector = XEN_PVIOMMU_MSIX_TABLE +
+                            XEN_PVIOMMU_MSIX_VECTOR_FAULT * PCI_MSIX_ENTRY_SIZE;
+    XenSim *sim = start(NULL);
+    QXenPVIOMMU *iommu = xensim_pviommu(sim);
+    uint64_t ring = PVIOMMU_RING_ADDR / PVIOMMU_PAGE;
+    QMirror m;
+
+    mirror_init(&m, iommu, QPCI_DEVFN(MIRROR_SLOT, 0));
+    pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
+    g_assert_cmpint(pviommu_map(iommu, 0, BFN, GFN, 1, 0), ==, 0);
+    pviommu_fault_ring(iommu, 4);
+    pviommu_writel(iommu, vector + PCI_MSIX_ENTRY_LOWER_ADDR,
+                   (uint32_t)(BFN * PVIOMMU_PAGE));
+    pviommu_writel(iommu, vector + PCI_MSIX_ENTRY_UPPER_ADDR,
+                   BFN * PVIOMMU_PAGE >> 32);
+    pviommu_writel(iommu, vector + PCI_MSIX_ENTRY_DATA, 0x77);
+    pviommu_writel(iommu, vector + PCI_MSIX_ENTRY_VECTOR_CTRL, 0);
+    qpci_config_writew(&iommu->dev,
+                       qpci_find_capability(&iommu->dev, PCI_CAP_ID_MSIX, 0) +
+                       PCI_MSIX_FLAGS, PCI_MSIX_FLAGS_ENABLE);
+
+    g_assert_false(mirror_dma_write(&m, 0, 1, 8));
+    pviommu_wait_faults(iommu, 1);
+    while (xensim_readq(sim, GFN * PVIOMMU_PAGE) != 0x77) {
+        g_usleep(1000);
+    }
+
+    /* No page for the interrupt; then none for the record. */
+    xensim_remove(sim, GFN, 1);
+    xensim_ioreq(sim, 0, &invalidate_all);
+    g_assert_false(mirror_dma_write(&m, PVIOMMU_PAGE, 1, 8));
+    pviommu_wait_faults(iommu, 2);
+    xensim_remove(sim, ring, 1);
+    xensim_ioreq(sim, 0, &invalidate_all);
+    g_assert_false(mirror_dma_write(&m, 2 * PVIOMMU_PAGE, 1, 8));
+    while (!pviommu_readl(iommu, XEN_PVIOMMU_REG_FAULT_LOST)) {
+        g_usleep(1000);
+    }
+    g_assert_cmpuint(pviommu_readl(iommu, XEN_PVIOMMU_REG_FAULT_TAIL), ==, 2);
+    assert_works(sim);
     pviommu_free(iommu);
     xensim_quit(sim);
 }
@@ -333,5 +458,9 @@ int main(int argc, char **argv)
     qtest_add_func("/xen-pviommu/xensim/dma", test_dma);
     qtest_add_func("/xen-pviommu/xensim/held-dma", test_held_dma);
     qtest_add_func("/xen-pviommu/xensim/missing-page", test_missing_page);
+    qtest_add_func("/xen-pviommu/xensim/missing-identity",
+                   test_missing_identity);
+    qtest_add_func("/xen-pviommu/xensim/missing-array", test_missing_array);
+    qtest_add_func("/xen-pviommu/xensim/missing-ring", test_missing_ring);
     return g_test_run();
 }
