@@ -2,7 +2,8 @@
 /*
  * xensim: iommu_op as a hypercall, for the domain that QEMU runs in
  *
- * The default context only, of an IOMMU that reserves nothing. A mapping holds
+ * As xen/0004-iommu-op.patch has it, for a PV dom0: the default context only,
+ * whose lower part is reserved, as Xen maps memory 1:1 there. A mapping holds
  * its page until a flush after the unmap.
  */
 
@@ -11,41 +12,113 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 #include <xencall.h>
 #include "hw/xen/interface/iommu_op.h"
 
 #define HYPERCALL       43
 #define BFN_BITS        35
+#define BFN_LIMIT       (1ull << BFN_BITS)
+#define GFN_LIMIT       (1ull << 40)
+
+/* How long a run lookup tells of. */
+#define LOOKUP_MAX      4096
+
+typedef enum State {
+    MAPPED,
+    PENDING,                    /* unmapped, and waits for a flush */
+    OTHERS,                     /* mapped, by another emulator here */
+    LOST,                       /* was mapped, and is not by QEMU's doing */
+} State;
 
 typedef struct Mapping {
     uint64_t bfn;
+    uint64_t gfn;
     uint32_t page;
-    bool mapped;                /* else it waits for a flush */
+    bool readonly;
+    State state;
 } Mapping;
 
-static GArray *mappings;        /* of Mapping */
+static GHashTable *mappings;    /* BFN -> Mapping, whose first field it is */
 static GHashTable *buffers;     /* memory that hypercalls reach -> its size */
+static GArray *reserved;        /* of struct xen_iommu_reserved_range */
 
-static unsigned page_references(uint32_t page)
+static Mapping *find(uint64_t bfn)
 {
-    unsigned nr = 0;
-
-    for (guint i = 0; mappings && i < mappings->len; i++) {
-        nr += g_array_index(mappings, Mapping, i).page == page;
-    }
-    return nr;
+    return g_hash_table_lookup(mappings, &bfn);
 }
 
-static Mapping *find_mapping(uint64_t bfn)
+static bool is_mapped(const Mapping *m)
 {
-    for (guint i = 0; i < mappings->len; i++) {
-        Mapping *m = &g_array_index(mappings, Mapping, i);
+    return m && (m->state == MAPPED || m->state == OTHERS);
+}
 
-        if (m->mapped && m->bfn == bfn) {
-            return m;
+static void add_mapping(uint64_t bfn, uint64_t gfn, uint32_t page,
+                        bool readonly, State state)
+{
+    Mapping *m = g_new(Mapping, 1);
+
+    *m = (Mapping) { bfn, gfn, page, readonly, state };
+    g_hash_table_replace(mappings, &m->bfn, m);
+}
+
+static void reserve(uint64_t bfn, uint32_t nr, uint32_t flags)
+{
+    const struct xen_iommu_reserved_range r = { bfn, nr, flags };
+
+    g_array_append_val(reserved, r);
+}
+
+static gint compare_ranges(gconstpointer a, gconstpointer b)
+{
+    const struct xen_iommu_reserved_range *x = a, *y = b;
+
+    return (x->start_bfn > y->start_bfn) - (x->start_bfn < y->start_bfn);
+}
+
+/* XENSIM_RESERVED: "BFN:FRAMES,...", besides what an AMD host reserves. */
+static void sim_iommu_init(void)
+{
+    const char *more = getenv("XENSIM_RESERVED");
+    g_auto(GStrv) each = g_strsplit(more ? more : "", ",", -1);
+
+    mappings = g_hash_table_new_full(g_int64_hash, g_int64_equal, NULL, g_free);
+    buffers = g_hash_table_new(NULL, NULL);
+    reserved = g_array_new(false, false,
+                           sizeof(struct xen_iommu_reserved_range));
+    reserve(0, 0xfee00, 0);
+    reserve(0xfee00, 0x100, XEN_IOMMU_RESERVED_msi);
+    reserve(0xfef00, 0x1100, 0);
+    reserve(0xfd00000, 0x300000, 0);
+    for (char **s = each; *s; s++) {
+        char *nr;
+        uint64_t bfn = g_ascii_strtoull(*s, &nr, 0);
+
+        if (*nr == ':') {
+            reserve(bfn, g_ascii_strtoull(nr + 1, NULL, 0), 0);
+        } else {
+            sim_complain("XENSIM_RESERVED: BFN:FRAMES,... and not '%s'", *s);
         }
     }
-    return NULL;
+    g_array_sort(reserved, compare_ranges);
+}
+
+static bool range_ok(uint64_t first, uint64_t nr, uint64_t limit)
+{
+    return first < limit && nr <= limit - first;
+}
+
+static bool is_reserved(uint64_t bfn, uint64_t nr)
+{
+    for (guint i = 0; i < reserved->len; i++) {
+        const struct xen_iommu_reserved_range *r =
+            &g_array_index(reserved, struct xen_iommu_reserved_range, i);
+
+        if (bfn < r->start_bfn + r->nr_frames && bfn + nr > r->start_bfn) {
+            return true;
+        }
+    }
+    return false;
 }
 
 static int op_map(const struct xen_iommu_op *op)
@@ -53,25 +126,30 @@ static int op_map(const struct xen_iommu_op *op)
     uint64_t bfn = op->u.map.bfn, gfn = op->u.map.gfn;
     uint64_t nr = MAX(op->u.map.nr_frames, 1);
 
-    if (op->flags & ~XEN_IOMMUOP_map_readonly || op->u.map.ctx ||
-        bfn >> BFN_BITS || nr > (1ull << BFN_BITS) - bfn) {
+    if (op->u.map.ctx || !range_ok(bfn, nr, BFN_LIMIT) ||
+        !range_ok(gfn, nr, GFN_LIMIT)) {
         return -XEN_IOMMU_EINVAL;
+    }
+    if (is_reserved(bfn, nr)) {
+        return -XEN_IOMMU_EADDRNOTAVAIL;
+    }
+    for (uint64_t i = 0; i < nr; i++) {
+        if (is_mapped(find(bfn + i))) {
+            return -XEN_IOMMU_EEXIST;
+        }
     }
     if (!sim_domid("iommu_op", op->u.map.domid)) {
         return -XEN_IOMMU_ESRCH;
     }
     for (uint64_t i = 0; i < nr; i++) {
-        if (find_mapping(bfn + i)) {
-            return -XEN_IOMMU_EEXIST;
-        }
         if (sim_page_at(gfn + i) == SIM_NO_PAGE) {
             return -XEN_IOMMU_ENOENT;
         }
     }
     for (uint64_t i = 0; i < nr; i++) {
-        Mapping m = { bfn + i, sim_page_at(gfn + i), true };
-
-        g_array_append_val(mappings, m);
+        /* What waited for a flush is flushed by that. */
+        add_mapping(bfn + i, gfn + i, sim_page_at(gfn + i),
+                    op->flags & XEN_IOMMUOP_map_readonly, MAPPED);
     }
     return 0;
 }
@@ -79,19 +157,36 @@ static int op_map(const struct xen_iommu_op *op)
 static int op_unmap(const struct xen_iommu_op *op)
 {
     uint64_t bfn = op->u.unmap.bfn, nr = MAX(op->u.unmap.nr_frames, 1);
+    bool lost = false, all = true;
 
-    if (op->flags || op->u.unmap.ctx || op->u.unmap.pad || op->u.unmap.pad1) {
+    if (op->u.unmap.ctx || op->u.unmap.pad || op->u.unmap.pad1 ||
+        !range_ok(bfn, nr, BFN_LIMIT)) {
         return -XEN_IOMMU_EINVAL;
     }
-    for (uint64_t i = 0; i < nr; i++) {
-        if (!find_mapping(bfn + i)) {
-            sim_complain("iommu_op: unmap of BFN 0x%" PRIx64
-                         ", which is not mapped", bfn + i);
-            return -XEN_IOMMU_ENOENT;
-        }
+    if (is_reserved(bfn, nr)) {
+        return -XEN_IOMMU_EADDRNOTAVAIL;
     }
     for (uint64_t i = 0; i < nr; i++) {
-        find_mapping(bfn + i)->mapped = false;
+        const Mapping *m = find(bfn + i);
+
+        all &= is_mapped(m);
+        lost |= m && m->state == LOST;
+    }
+    if (!all) {
+        if (!lost) {
+            sim_complain("iommu_op: unmap of BFN 0x%" PRIx64 " and %" PRIu64
+                         " frames, not all of them mapped", bfn, nr);
+        }
+        return -XEN_IOMMU_ENOENT;
+    }
+    for (uint64_t i = 0; i < nr; i++) {
+        Mapping *m = find(bfn + i);
+
+        if (m->state == OTHERS) {
+            sim_complain("iommu_op: unmap of BFN 0x%" PRIx64 ", which another "
+                         "emulator mapped", bfn + i);
+        }
+        m->state = PENDING;
     }
     return 0;
 }
@@ -99,52 +194,187 @@ static int op_unmap(const struct xen_iommu_op *op)
 static int op_flush(const struct xen_iommu_op *op)
 {
     uint64_t bfn = op->u.flush.bfn, nr = MAX(op->u.flush.nr_frames, 1);
-    bool all = bfn == XEN_IOMMU_FLUSH_ALL && !op->u.flush.nr_frames;
+    GHashTableIter iter;
+    gpointer value;
 
-    if (op->flags || op->u.flush.ctx || op->u.flush.pad || op->u.flush.pad1) {
+    if (op->u.flush.ctx || op->u.flush.pad || op->u.flush.pad1) {
         return -XEN_IOMMU_EINVAL;
     }
-    for (guint i = 0; i < mappings->len;) {
-        const Mapping *m = &g_array_index(mappings, Mapping, i);
+    if (bfn == XEN_IOMMU_FLUSH_ALL && !op->u.flush.nr_frames) {
+        bfn = 0;
+        nr = BFN_LIMIT;
+    } else if (!range_ok(bfn, nr, BFN_LIMIT)) {
+        return -XEN_IOMMU_EINVAL;
+    }
+    g_hash_table_iter_init(&iter, mappings);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        const Mapping *m = value;
 
-        if (!m->mapped && (all || (m->bfn >= bfn && m->bfn - bfn < nr))) {
-            g_array_remove_index_fast(mappings, i);
-        } else {
-            i++;
+        if (m->state == PENDING && m->bfn >= bfn && m->bfn - bfn < nr) {
+            g_hash_table_iter_remove(&iter);
         }
     }
     return 0;
 }
 
-static int run_op(struct xen_iommu_op *op)
+static int op_query_reserved(struct xen_iommu_op *op)
 {
-    /* Each can be made to fail by its name, as a library function can. */
+    struct xen_iommu_op_query_reserved *u = &op->u.query_reserved;
+    struct xen_iommu_reserved_range *ranges =
+        (struct xen_iommu_reserved_range *)(uintptr_t)u->ranges;
+    uint32_t room = u->nr_entries;
+
+    if (u->pad || u->pad1 || u->sbdf || u->ctx) {
+        return -XEN_IOMMU_EINVAL;
+    }
+    u->nr_entries = reserved->len;
+    if (room < reserved->len) {
+        return -XEN_IOMMU_ENOBUFS;
+    }
+    if ((size_t)g_hash_table_lookup(buffers, ranges) <
+        reserved->len * sizeof(*ranges)) {
+        sim_complain("iommu_op: reserved ranges at %p are not in a buffer",
+                     ranges);
+        return -XEN_IOMMU_EFAULT;
+    }
+    memcpy(ranges, reserved->data, reserved->len * sizeof(*ranges));
+    return 0;
+}
+
+static int op_lookup_bfn(struct xen_iommu_op *op)
+{
+    struct xen_iommu_op_lookup *u = &op->u.lookup;
+    uint64_t next = BFN_LIMIT;
+    GHashTableIter iter;
+    const Mapping *m;
+    gpointer value;
+
+    if (u->gfn || u->pad || u->ctx || u->nr_frames ||
+        !range_ok(u->bfn, 1, BFN_LIMIT)) {
+        return -XEN_IOMMU_EINVAL;
+    }
+    m = find(u->bfn);
+    if (is_mapped(m)) {
+        const Mapping *q = m;
+        uint32_t n = 0;
+
+        while (n < LOOKUP_MAX && is_mapped(q) && q->gfn == m->gfn + n &&
+               q->readonly == m->readonly) {
+            q = find(m->bfn + ++n);
+        }
+        op->flags = m->readonly ? XEN_IOMMUOP_map_readonly : 0;
+        u->gfn = m->gfn;
+        u->nr_frames = n;
+        return 0;
+    }
+    g_hash_table_iter_init(&iter, mappings);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        m = value;
+        if (is_mapped(m) && m->bfn > u->bfn) {
+            next = MIN(next, m->bfn);
+        }
+    }
+    u->nr_frames = MIN(next - u->bfn, UINT32_MAX);
+    return -XEN_IOMMU_ENOENT;
+}
+
+static int op_query_caps(struct xen_iommu_op *op)
+{
+    op->u.query_caps = (struct xen_iommu_op_query_caps) {
+        .ops = 1u << XEN_IOMMUOP_query_caps,
+        .max_contexts = 1,
+        .state = sim_feature("iommu-denied") ? 0 : XEN_IOMMU_STATE_control,
+    };
+    if (!sim_feature("iommu-off")) {
+        op->u.query_caps.features = XEN_IOMMU_FEATURE_RANGES |
+                                    XEN_IOMMU_FEATURE_LOOKUP;
+        op->u.query_caps.ops |=
+            1u << XEN_IOMMUOP_map | 1u << XEN_IOMMUOP_unmap |
+            1u << XEN_IOMMUOP_flush | 1u << XEN_IOMMUOP_query_reserved |
+            1u << XEN_IOMMUOP_lookup_bfn;
+        op->u.query_caps.bfn_bits = sim_env("XENSIM_BFN_BITS", BFN_BITS);
+        op->u.query_caps.max_mappings = UINT32_MAX;
+        op->u.query_caps.state |= XEN_IOMMU_STATE_identity;
+    }
+    return 0;
+}
+
+/* Each can be made to fail by its name, as a library function can. */
+static bool op_call(const struct xen_iommu_op *op)
+{
     switch (op->op) {
     case XEN_IOMMUOP_map:
         return sim_call("iommu_op_map", "BFN 0x%" PRIx64 " GFN 0x%" PRIx64
                         " nr %u flags %u", op->u.map.bfn, op->u.map.gfn,
-                        op->u.map.nr_frames, op->flags) ? op_map(op) : -errno;
+                        op->u.map.nr_frames, op->flags);
     case XEN_IOMMUOP_unmap:
         return sim_call("iommu_op_unmap", "BFN 0x%" PRIx64 " nr %u",
-                        op->u.unmap.bfn, op->u.unmap.nr_frames) ?
-               op_unmap(op) : -errno;
+                        op->u.unmap.bfn, op->u.unmap.nr_frames);
     case XEN_IOMMUOP_flush:
         return sim_call("iommu_op_flush", "BFN 0x%" PRIx64 " nr %u",
-                        op->u.flush.bfn, op->u.flush.nr_frames) ?
-               op_flush(op) : -errno;
-    case XEN_IOMMUOP_query_caps:
-        op->u.query_caps = (struct xen_iommu_op_query_caps) {
-            .features = XEN_IOMMU_FEATURE_RANGES,
-            .ops = 1u << XEN_IOMMUOP_map | 1u << XEN_IOMMUOP_unmap |
-                   1u << XEN_IOMMUOP_flush | 1u << XEN_IOMMUOP_query_caps,
-            .max_contexts = 1,
-            .bfn_bits = BFN_BITS,
-            .state = XEN_IOMMU_STATE_control,
-            .max_mappings = UINT32_MAX,
-        };
-        return 0;
+                        op->u.flush.bfn, op->u.flush.nr_frames);
+    case XEN_IOMMUOP_lookup_bfn:
+        return sim_call("iommu_op_lookup_bfn", "BFN 0x%" PRIx64,
+                        op->u.lookup.bfn);
+    case XEN_IOMMUOP_query_reserved:
+        return sim_call("iommu_op_query_reserved", "room %u",
+                        op->u.query_reserved.nr_entries);
     default:
+        return sim_call("iommu_op_query_caps", "-");
+    }
+}
+
+/* An IOMMU does not answer, and what was mapped cannot be undone. */
+static void map_half(const struct xen_iommu_op *op)
+{
+    const uint64_t nr = MAX(op->u.map.nr_frames, 1);
+
+    if (!op_map(op)) {
+        for (uint64_t i = (nr + 1) / 2; i < nr; i++) {
+            add_mapping(op->u.map.bfn + i, 0, SIM_NO_PAGE, false, LOST);
+        }
+    }
+}
+
+static int run_op(struct xen_iommu_op *op)
+{
+    struct xen_iommu_op caps = { 0 };
+
+    op_query_caps(&caps);
+    if (op->op >= 32 || !(caps.u.query_caps.ops & 1u << op->op)) {
+        sim_complain("iommu_op: operation %u", op->op);
         return -XEN_IOMMU_EOPNOTSUPP;
+    }
+    if (op->op != XEN_IOMMUOP_query_caps &&
+        !(caps.u.query_caps.state & XEN_IOMMU_STATE_control)) {
+        sim_complain("iommu_op: operation %u is not allowed", op->op);
+        return -XEN_IOMMU_EACCES;
+    }
+    if (op->flags &
+        ~(op->op == XEN_IOMMUOP_map ? XEN_IOMMUOP_map_readonly : 0)) {
+        return -XEN_IOMMU_EINVAL;
+    }
+    if (!op_call(op)) {
+        int err = errno;
+
+        if (op->op == XEN_IOMMUOP_map && err == XEN_IOMMU_EIO) {
+            map_half(op);
+        }
+        return -err;
+    }
+    switch (op->op) {
+    case XEN_IOMMUOP_map:
+        return op_map(op);
+    case XEN_IOMMUOP_unmap:
+        return op_unmap(op);
+    case XEN_IOMMUOP_flush:
+        return op_flush(op);
+    case XEN_IOMMUOP_lookup_bfn:
+        return op_lookup_bfn(op);
+    case XEN_IOMMUOP_query_reserved:
+        return op_query_reserved(op);
+    default:
+        return op_query_caps(op);
     }
 }
 
@@ -156,8 +386,7 @@ xencall_handle *xencall_open(struct xentoollog_logger *logger, unsigned flags)
         return NULL;
     }
     if (!mappings) {
-        mappings = g_array_new(false, false, sizeof(Mapping));
-        buffers = g_hash_table_new(NULL, NULL);
+        sim_iommu_init();
     }
     return sim_handle_new(SIM_XENCALL, sizeof(SimHandle));
 }
@@ -221,15 +450,30 @@ int xencall2(xencall_handle *xcall, unsigned int op, uint64_t arg1,
                           "a buffer", __func__, arg2, ops);
     }
     for (uint64_t i = 0; i < arg2; i++) {
+        if (!sim_call("iommu_op", "%u", ops[i].op)) {
+            /* Those before have their status, and this one has none. */
+            return -1;
+        }
         ops[i].status = run_op(&ops[i]);
     }
-    return 0;
+    /* Freeing the IOMMU's page tables can fail when all operations are done. */
+    return sim_call("iommu_op_tables", "-") ? 0 : -1;
 }
 
 void sim_iommu_at_exit(void)
 {
-    if (mappings && mappings->len) {
-        sim_complain("the host's IOMMU holds %u pages at exit", mappings->len);
+    unsigned left = 0;
+    GHashTableIter iter;
+    gpointer value;
+
+    if (mappings) {
+        g_hash_table_iter_init(&iter, mappings);
+        while (g_hash_table_iter_next(&iter, NULL, &value)) {
+            left += ((Mapping *)value)->page != SIM_NO_PAGE;
+        }
+    }
+    if (left) {
+        sim_complain("the host's IOMMU holds %u pages at exit", left);
     }
 }
 
@@ -237,12 +481,67 @@ void sim_iommu_at_exit(void)
 static bool cmd_references(char **words, const uint64_t *args, GString *reply)
 {
     g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&sim_lock);
+    unsigned nr = 0;
+    GHashTableIter iter;
+    gpointer value;
 
-    g_string_append_printf(reply, "%u", page_references(args[0]));
+    if (mappings) {
+        g_hash_table_iter_init(&iter, mappings);
+        while (g_hash_table_iter_next(&iter, NULL, &value)) {
+            nr += ((Mapping *)value)->page == args[0];
+        }
+    }
+    g_string_append_printf(reply, "%u", nr);
+    return true;
+}
+
+/* occupy BFN NR: another emulator here maps something there */
+static bool cmd_occupy(char **words, const uint64_t *args, GString *reply)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&sim_lock);
+
+    for (uint64_t i = 0; i < args[1]; i++) {
+        if (!mappings || is_mapped(find(args[0] + i))) {
+            g_string_append(reply, "nobody can");
+            return false;
+        }
+        add_mapping(args[0] + i, i, SIM_NO_PAGE, false, OTHERS);
+    }
+    return true;
+}
+
+/* lose BFN NR: what is mapped there goes, as with a domain that dies */
+static bool cmd_lose(char **words, const uint64_t *args, GString *reply)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&sim_lock);
+
+    for (uint64_t i = 0; i < args[1]; i++) {
+        if (!mappings || !is_mapped(find(args[0] + i))) {
+            g_string_append(reply, "not mapped");
+            return false;
+        }
+        add_mapping(args[0] + i, 0, SIM_NO_PAGE, false, LOST);
+    }
+    return true;
+}
+
+/* reserve BFN NR: a device came that needs them */
+static bool cmd_reserve(char **words, const uint64_t *args, GString *reply)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&sim_lock);
+
+    if (!reserved) {
+        g_string_append(reply, "nobody asked yet");
+        return false;
+    }
+    reserve(args[0], args[1], 0);
     return true;
 }
 
 const SimCommand sim_iommu_commands[] = {
     { "references", 1, cmd_references },
+    { "occupy", 2, cmd_occupy },
+    { "lose", 2, cmd_lose },
+    { "reserve", 2, cmd_reserve },
     { }
 };

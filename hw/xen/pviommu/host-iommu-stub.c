@@ -25,15 +25,16 @@ void xen_pviommu_host_finalize(void)
 {
 }
 
-bool xen_pviommu_host_map(uint64_t gfn, uint64_t nr, bool readonly,
-                          uint64_t *bfn, Error **errp)
+int xen_pviommu_host_map(uint64_t gfn, uint64_t nr, bool readonly,
+                         uint64_t *bfn, Error **errp)
 {
     no_xen(errp);
-    return false;
+    return -ENODEV;
 }
 
-void xen_pviommu_host_unmap(uint64_t bfn, uint64_t nr)
+int xen_pviommu_host_unmap(uint64_t bfn, uint64_t nr, Error **errp)
 {
+    return 0;
 }
 
 XenPVIOMMUHostRange *

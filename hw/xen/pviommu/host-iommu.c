@@ -27,14 +27,41 @@
 /* The next free number after those of Xen 4.17 (docs/xen.rst). */
 #define HYPERVISOR_IOMMU_OP 43
 
-/* How often a page that is on its way back is asked for. */
-#define MAX_RETRIES 50
-#define RETRY_US 10000
+/* Operations at a time. */
+#define MAX_OPS 2
+/* Their status until the hypervisor wrote one; it writes none above 0. */
+#define NOT_RUN 1
 
-/* What one map brought, or the rest of it. */
+/* Reserved ranges that are believed. */
+#define MAX_RESERVED 65536
+
+/* How often the hypervisor is asked for a place, and steps where it refuses. */
+#define MAX_PLACES 4096
+#define PLACE_FRAMES 512
+
+/* Emulators of one host have as many domains, and BFNs in common. */
+#define DOMAIN_BITS 15
+
+/* BFNs that hold a byte address, and leave each domain some. */
+#define MIN_BFN_BITS 20
+#define MAX_BFN_BITS 52
+
+typedef enum HostRunState {
+    RUN_MAPPED,                 /* or a part of it, if the hypervisor failed */
+    RUN_UNFLUSHED,              /* not mapped, but the pages are still held */
+    RUN_GONE,                   /* the pages are let go */
+} HostRunState;
+
+/*
+ * What one map brought, or a part of it. A run whose pages left the guest is
+ * the owner's until he unmaps it: he may still tell his device of these BFNs.
+ * A run that has no owner any more is one that the hypervisor failed to unmap.
+ */
 typedef struct HostRun {
     IntervalTreeNode by_bfn;
-    IntervalTreeNode by_gfn;
+    IntervalTreeNode by_gfn;    /* in the tree unless it is gone */
+    HostRunState state;
+    bool owned;
 } HostRun;
 
 static struct {
@@ -42,113 +69,197 @@ static struct {
     struct xen_iommu_op *ops;   /* in memory that hypercalls reach */
     uint64_t bfn_limit;
     uint64_t next_bfn;          /* where a free range is looked for first */
+    IntervalTreeRoot reserved;  /* BFNs */
     IntervalTreeRoot by_bfn;
     IntervalTreeRoot by_gfn;
     XenInvalidateClient invalidate;
     Notifier exit;
 } host;
 
-/* Operations at a time. */
-#define MAX_OPS 2
-
-/* Places that are tried for a mapping, and how far apart they are. */
-#define MAX_PLACES 64
-#define PLACE_FRAMES 512
-
 static HostRun *run_of_bfn(IntervalTreeNode *node)
 {
     return node ? container_of(node, HostRun, by_bfn) : NULL;
 }
 
-static HostRun *run_of_gfn(IntervalTreeNode *node)
+static uint64_t run_frames(const HostRun *run)
 {
-    return node ? container_of(node, HostRun, by_gfn) : NULL;
+    return run->by_bfn.last - run->by_bfn.start + 1;
 }
 
-static void run_add(uint64_t bfn, uint64_t gfn, uint64_t nr)
+static void run_insert(HostRun *run)
 {
-    HostRun *run = g_new0(HostRun, 1);
+    interval_tree_insert(&run->by_bfn, &host.by_bfn);
+    if (run->state != RUN_GONE) {
+        interval_tree_insert(&run->by_gfn, &host.by_gfn);
+    }
+}
 
+static void run_remove(HostRun *run)
+{
+    interval_tree_remove(&run->by_bfn, &host.by_bfn);
+    if (run->state != RUN_GONE) {
+        interval_tree_remove(&run->by_gfn, &host.by_gfn);
+    }
+}
+
+static void run_set(HostRun *run, uint64_t bfn, uint64_t gfn, uint64_t nr)
+{
     run->by_bfn.start = bfn;
     run->by_bfn.last = bfn + nr - 1;
     run->by_gfn.start = gfn;
     run->by_gfn.last = gfn + nr - 1;
-    interval_tree_insert(&run->by_bfn, &host.by_bfn);
-    interval_tree_insert(&run->by_gfn, &host.by_gfn);
+    run_insert(run);
+}
+
+static HostRun *run_new(uint64_t bfn, uint64_t gfn, uint64_t nr,
+                        HostRunState state, bool owned)
+{
+    HostRun *run = g_new0(HostRun, 1);
+
+    run->state = state;
+    run->owned = owned;
+    run_set(run, bfn, gfn, nr);
+    return run;
+}
+
+/* Make [@start, @end) of @run's BFNs, which it has, a run of its own: @run. */
+static void run_cut(HostRun *run, uint64_t start, uint64_t end)
+{
+    uint64_t first = run->by_bfn.start, limit = run->by_bfn.last + 1;
+    uint64_t gfn = run->by_gfn.start;
+
+    run_remove(run);
+    if (first < start) {
+        run_new(first, gfn, start - first, run->state, run->owned);
+    }
+    if (end < limit) {
+        run_new(end, gfn + (end - first), limit - end, run->state, run->owned);
+    }
+    run_set(run, start, gfn + (start - first), end - start);
 }
 
 static struct xen_iommu_op *host_op(unsigned i, uint16_t op)
 {
-    host.ops[i] = (struct xen_iommu_op) { .op = op };
+    host.ops[i] = (struct xen_iommu_op) { .op = op, .status = NOT_RUN };
     return &host.ops[i];
 }
 
-/* Returns: 0, or a negated errno of the call or of the first that failed. */
+/*
+ * Each of the first @nr operations has its status then: what the hypervisor
+ * says, or, if it did not come that far, why. Returns: that of the first.
+ */
 static int host_call(unsigned nr)
 {
-    if (xencall2(host.call, HYPERVISOR_IOMMU_OP, (uintptr_t)host.ops, nr)) {
-        return -errno;
+    int rc = -XEN_IOMMU_EIO;
+
+    if (xencall2(host.call, HYPERVISOR_IOMMU_OP, (uintptr_t)host.ops, nr) < 0) {
+        rc = -errno;
     }
     for (unsigned i = 0; i < nr; i++) {
-        if (host.ops[i].status) {
-            return host.ops[i].status;
+        if (host.ops[i].status == NOT_RUN) {
+            host.ops[i].status = rc;
+        }
+    }
+    return host.ops[0].status;
+}
+
+static int host_lookup(uint64_t bfn)
+{
+    host_op(0, XEN_IOMMUOP_lookup_bfn)->u.lookup.bfn = bfn;
+    return host_call(1);
+}
+
+static void host_op_unmap(uint64_t bfn, uint64_t nr)
+{
+    struct xen_iommu_op_unmap *u = &host_op(0, XEN_IOMMUOP_unmap)->u.unmap;
+
+    u->bfn = bfn;
+    u->nr_frames = nr;
+}
+
+static void host_op_flush(unsigned i, const HostRun *run)
+{
+    struct xen_iommu_op_flush *u = &host_op(i, XEN_IOMMUOP_flush)->u.flush;
+
+    u->bfn = run->by_bfn.start;
+    u->nr_frames = run_frames(run);
+}
+
+/*
+ * A part of it is not mapped any more: the guest is being destroyed, or
+ * somebody else in this domain did that. Unmap what is ours of it.
+ */
+static int host_unmap_rest(const HostRun *run)
+{
+    uint64_t bfn = run->by_bfn.start, gfn = run->by_gfn.start;
+    uint64_t left = run_frames(run), nr;
+
+    for (; left; bfn += nr, gfn += nr, left -= nr) {
+        const struct xen_iommu_op_lookup *found = &host.ops[0].u.lookup;
+        int rc = host_lookup(bfn);
+
+        if (rc < 0 && rc != -XEN_IOMMU_ENOENT) {
+            return rc;
+        }
+        nr = MIN(left, MAX(found->nr_frames, 1));
+        if (rc < 0 || found->gfn != gfn) {
+            continue;
+        }
+        host_op_unmap(bfn, nr);
+        rc = host_call(1);
+        if (rc < 0 && rc != -XEN_IOMMU_ENOENT) {
+            return rc;
         }
     }
     return 0;
 }
 
-static int host_map_at(uint64_t bfn, uint64_t gfn, uint32_t nr, bool readonly)
+/* Returns: 0, or a negated errno, and what the hypervisor holds is noted. */
+static int run_let_go(HostRun *run)
 {
-    int rc;
+    int rc = 0, flushed;
 
-    for (int i = 0; i < MAX_RETRIES; i++) {
-        struct xen_iommu_op *op = host_op(0, XEN_IOMMUOP_map);
-
-        op->flags = readonly ? XEN_IOMMUOP_map_readonly : 0;
-        op->u.map.bfn = bfn;
-        op->u.map.gfn = gfn;
-        op->u.map.domid = xen_domid;
-        op->u.map.nr_frames = nr;
-        rc = host_call(1);
-        if (rc != -XEN_IOMMU_EAGAIN) {
-            break;
-        }
-        /* Paged out, or shared: the hypervisor is at it. */
-        g_usleep(RETRY_US);
+    if (run->state == RUN_GONE) {
+        return 0;
     }
-    trace_xen_pviommu_host_map(bfn, gfn, nr, readonly, rc);
-    return rc;
+    if (run->state == RUN_MAPPED) {
+        host_op_unmap(run->by_bfn.start, run_frames(run));
+        host_op_flush(1, run);
+        rc = host_call(2);
+        flushed = host.ops[1].status;
+        if (rc == -XEN_IOMMU_ENOENT) {
+            rc = host_unmap_rest(run);
+            /* That flush was too early. */
+            flushed = NOT_RUN;
+        }
+    } else {
+        flushed = NOT_RUN;
+    }
+    if (rc >= 0) {
+        run->state = RUN_UNFLUSHED;
+        if (flushed == NOT_RUN) {
+            host_op_flush(0, run);
+            flushed = host_call(1);
+        }
+        rc = flushed;
+    }
+    trace_xen_pviommu_host_unmap(run->by_bfn.start, run_frames(run), rc);
+    if (rc < 0) {
+        error_report_once("xen-pviommu: the hypervisor keeps %" PRIu64 " pages "
+                          "at BFN 0x%" PRIx64 " mapped for devices: %s",
+                          run_frames(run), run->by_bfn.start, strerror(-rc));
+        return rc;
+    }
+    interval_tree_remove(&run->by_gfn, &host.by_gfn);
+    run->state = RUN_GONE;
+    return 0;
 }
 
-/* Take [@start, @start + @nr) of @run's BFNs away. */
-static void host_unmap_part(HostRun *run, uint64_t start, uint64_t nr)
+static void run_free_if_over(HostRun *run)
 {
-    uint64_t bfn = run->by_bfn.start, end = run->by_bfn.last + 1;
-    uint64_t gfn = run->by_gfn.start;
-    int rc;
-
-    host_op(0, XEN_IOMMUOP_unmap)->u.unmap = (struct xen_iommu_op_unmap) {
-        .bfn = start, .nr_frames = nr,
-    };
-    host_op(1, XEN_IOMMUOP_flush)->u.flush = (struct xen_iommu_op_flush) {
-        .bfn = start, .nr_frames = nr,
-    };
-    rc = host_call(2);
-    trace_xen_pviommu_host_unmap(start, nr, rc);
-    if (rc) {
-        error_report("xen-pviommu: the hypervisor keeps %" PRIu64 " pages at "
-                     "BFN 0x%" PRIx64 " mapped for devices: %s",
-                     nr, start, strerror(-rc));
-    }
-
-    interval_tree_remove(&run->by_bfn, &host.by_bfn);
-    interval_tree_remove(&run->by_gfn, &host.by_gfn);
-    g_free(run);
-    if (bfn < start) {
-        run_add(bfn, gfn, start - bfn);
-    }
-    if (start + nr < end) {
-        run_add(start + nr, gfn + (start + nr - bfn), end - start - nr);
+    if (run->state == RUN_GONE && !run->owned) {
+        run_remove(run);
+        g_free(run);
     }
 }
 
@@ -163,99 +274,383 @@ static bool host_ready(Error **errp)
     return true;
 }
 
-bool xen_pviommu_host_map(uint64_t gfn, uint64_t nr, bool readonly,
-                          uint64_t *bfn, Error **errp)
+static int host_map_at(uint64_t bfn, uint64_t gfn, uint32_t nr, bool readonly)
 {
-    int rc = -XEN_IOMMU_ENOSPC;
+    struct xen_iommu_op *op = host_op(0, XEN_IOMMUOP_map);
+    int rc;
+
+    op->flags = readonly ? XEN_IOMMUOP_map_readonly : 0;
+    op->u.map.bfn = bfn;
+    op->u.map.gfn = gfn;
+    op->u.map.domid = xen_domid;
+    op->u.map.nr_frames = nr;
+    rc = host_call(1);
+    trace_xen_pviommu_host_map(bfn, gfn, nr, readonly, rc);
+    if (rc == -XEN_IOMMU_EIO) {
+        /* It could not undo all of it, perhaps. Later, it may. */
+        HostRun *run = run_new(bfn, gfn, nr, RUN_MAPPED, false);
+
+        run_let_go(run);
+        run_free_if_over(run);
+    }
+    return rc;
+}
+
+/* Where to look next, as the hypervisor refused [@bfn, @bfn + @nr). */
+static uint64_t host_next_place(uint64_t bfn, uint64_t nr, int refused)
+{
+    uint64_t end = bfn + nr;
+
+    if (refused == -XEN_IOMMU_EADDRNOTAVAIL) {
+        /* Reserved for a device that came later. */
+        return bfn + MAX(nr, PLACE_FRAMES);
+    }
+    /* Somebody else's mapping: behind the first that is in the way. */
+    while (bfn < end) {
+        int rc = host_lookup(bfn);
+        uint64_t there = MAX(host.ops[0].u.lookup.nr_frames, 1);
+
+        if (rc != -XEN_IOMMU_ENOENT) {
+            return bfn + (rc < 0 ? PLACE_FRAMES : there);
+        }
+        bfn += there;
+    }
+    /* It is gone by now. */
+    return end - nr;
+}
+
+/* The end of what is taken or reserved in a range, or 0 for nothing. */
+static uint64_t host_taken(uint64_t bfn, uint64_t nr)
+{
+    IntervalTreeNode *node = interval_tree_iter_first(&host.reserved, bfn,
+                                                      bfn + nr - 1);
+
+    if (!node) {
+        node = interval_tree_iter_first(&host.by_bfn, bfn, bfn + nr - 1);
+    }
+    return node ? node->last + 1 : 0;
+}
+
+/* Map at the first place that is free. What is below half is left to others. */
+static int host_map_somewhere(uint64_t gfn, uint64_t nr, bool readonly,
+                              uint64_t *bfn)
+{
+    const uint64_t from = host.next_bfn;
+    unsigned refused = 0;
+    bool again = false;
+    uint64_t at = from;
+
+    while (refused < MAX_PLACES) {
+        uint64_t end;
+        int rc;
+
+        if (nr > host.bfn_limit - at) {
+            /* What we freed ourselves is used again only after all else. */
+            if (again) {
+                break;
+            }
+            again = true;
+            at = host.bfn_limit / 2;
+            continue;
+        }
+        if (again && at >= from) {
+            break;
+        }
+        end = host_taken(at, nr);
+        if (end) {
+            at = end;
+            continue;
+        }
+        rc = host_map_at(at, gfn, nr, readonly);
+        if (rc != -XEN_IOMMU_EEXIST && rc != -XEN_IOMMU_EADDRNOTAVAIL) {
+            *bfn = at;
+            return rc;
+        }
+        at = MIN(host_next_place(at, nr, rc), host.bfn_limit);
+        refused++;
+    }
+    return -XEN_IOMMU_ENOSPC;
+}
+
+int xen_pviommu_host_map(uint64_t gfn, uint64_t nr, bool readonly,
+                         uint64_t *bfn, Error **errp)
+{
+    const uint64_t gfn_limit = 1ull << XEN_INVALIDATE_GFN_BITS;
+    int rc;
 
     assert(bql_locked());
     if (!host_ready(errp)) {
-        return false;
+        return -ENODEV;
     }
-    if (!nr || nr > UINT32_MAX || gfn >> XEN_INVALIDATE_GFN_BITS) {
+    if (!nr || nr > UINT32_MAX || nr > host.bfn_limit / 2 || gfn >= gfn_limit ||
+        nr > gfn_limit - gfn) {
         error_setg(errp, "no range of guest frames");
-        return false;
+        return -EINVAL;
     }
-    for (int i = 0; i < MAX_PLACES; i++) {
-        HostRun *taken;
-
-        /* What we freed ourselves is used again only after all else. */
-        if (host.next_bfn + nr > host.bfn_limit) {
-            host.next_bfn = host.bfn_limit / 2;
-        }
-        taken = run_of_bfn(interval_tree_iter_first(&host.by_bfn, host.next_bfn,
-                                                    host.next_bfn + nr - 1));
-        if (taken) {
-            host.next_bfn = taken->by_bfn.last + 1;
-            continue;
-        }
-        *bfn = host.next_bfn;
-        rc = host_map_at(*bfn, gfn, nr, readonly);
-        if (rc != -XEN_IOMMU_EEXIST && rc != -XEN_IOMMU_EADDRNOTAVAIL) {
-            break;
-        }
-        /* Somebody else's, or reserved. */
-        host.next_bfn += MAX(nr, PLACE_FRAMES);
-    }
-    if (rc) {
+    rc = host_map_somewhere(gfn, nr, readonly, bfn);
+    if (rc < 0) {
         error_setg(errp, "the hypervisor does not map GFN 0x%" PRIx64 " for "
                    "devices: %s", gfn, strerror(-rc));
-        return false;
+        if (rc == -XEN_IOMMU_EAGAIN) {
+            error_append_hint(errp, "It is bringing the page back. Ask again "
+                              "in a moment.\n");
+        }
+        return rc;
     }
-    run_add(*bfn, gfn, nr);
+    run_new(*bfn, gfn, nr, RUN_MAPPED, true);
     host.next_bfn = *bfn + nr;
-    return true;
+    return 0;
 }
 
-void xen_pviommu_host_unmap(uint64_t bfn, uint64_t nr)
+int xen_pviommu_host_unmap(uint64_t bfn, uint64_t nr, Error **errp)
 {
-    HostRun *run;
+    g_autoptr(GPtrArray) runs = g_ptr_array_new();
+    IntervalTreeNode *node;
+    uint64_t end;
+    int rc = 0;
 
     assert(bql_locked());
-    if (!nr) {
-        return;
+    if (!nr || bfn >= host.bfn_limit) {
+        return 0;
     }
-    while ((run = run_of_bfn(interval_tree_iter_first(&host.by_bfn, bfn,
-                                                      bfn + nr - 1)))) {
-        uint64_t start = MAX(bfn, run->by_bfn.start);
+    end = bfn + MIN(nr, host.bfn_limit - bfn);
+    for (node = interval_tree_iter_first(&host.by_bfn, bfn, end - 1); node;
+         node = interval_tree_iter_next(node, bfn, end - 1)) {
+        g_ptr_array_add(runs, run_of_bfn(node));
+    }
+    for (guint i = 0; i < runs->len; i++) {
+        HostRun *run = g_ptr_array_index(runs, i);
+        int failed;
 
-        host_unmap_part(run, start,
-                        MIN(bfn + nr - 1, run->by_bfn.last) + 1 - start);
+        run_cut(run, MAX(bfn, run->by_bfn.start),
+                MIN(end, run->by_bfn.last + 1));
+        run->owned = false;
+        failed = run_let_go(run);
+        rc = rc ?: failed;
+        run_free_if_over(run);
     }
+    if (rc < 0) {
+        error_setg(errp, "the hypervisor did not unmap all of them: %s",
+                   strerror(-rc));
+    }
+    return rc;
 }
 
 static void host_invalidate(XenInvalidateClient *client,
                             uint64_t gfn, uint64_t nr)
 {
-    HostRun *run;
+    g_autoptr(GPtrArray) runs = g_ptr_array_new();
+    IntervalTreeNode *node;
 
-    while ((run = run_of_gfn(interval_tree_iter_first(&host.by_gfn, gfn,
-                                                      gfn + nr - 1)))) {
-        uint64_t start = MAX(gfn, run->by_gfn.start);
-        uint64_t last = MIN(gfn + nr - 1, run->by_gfn.last);
+    for (node = interval_tree_iter_first(&host.by_gfn, gfn, gfn + nr - 1); node;
+         node = interval_tree_iter_next(node, gfn, gfn + nr - 1)) {
+        g_ptr_array_add(runs, container_of(node, HostRun, by_gfn));
+    }
+    for (guint i = 0; i < runs->len; i++) {
+        HostRun *run = g_ptr_array_index(runs, i);
+        uint64_t start = MAX(gfn, run->by_gfn.start) - run->by_gfn.start;
+        uint64_t last = MIN(gfn + nr - 1, run->by_gfn.last) - run->by_gfn.start;
 
-        host_unmap_part(run,
-                        run->by_bfn.start + (start - run->by_gfn.start),
-                        last + 1 - start);
+        run_cut(run, run->by_bfn.start + start, run->by_bfn.start + last + 1);
+        run_let_go(run);
+        run_free_if_over(run);
     }
 }
 
 /* The hypervisor knows domains, not processes: nobody else would do it. */
+static void host_let_go_of_all(void)
+{
+    IntervalTreeNode *node;
+    uint64_t kept = 0;
+
+    xen_pviommu_host_unmap(0, host.bfn_limit, NULL);
+    while ((node = interval_tree_iter_first(&host.by_bfn, 0, UINT64_MAX))) {
+        HostRun *run = run_of_bfn(node);
+
+        kept += run_frames(run);
+        run_remove(run);
+        g_free(run);
+    }
+    if (kept) {
+        error_report("xen-pviommu: %" PRIu64 " pages of the guest stay mapped "
+                     "for devices, until one of the two domains ends", kept);
+    }
+}
+
 static void host_exit(Notifier *notifier, void *data)
 {
-    xen_pviommu_host_unmap(0, host.bfn_limit);
+    host_let_go_of_all();
+}
+
+/* --- start and end -------------------------------------------------------- */
+
+static int host_query_reserved(struct xen_iommu_reserved_range *ranges,
+                               uint32_t *nr)
+{
+    struct xen_iommu_op_query_reserved *u =
+        &host_op(0, XEN_IOMMUOP_query_reserved)->u.query_reserved;
+    int rc;
+
+    u->nr_entries = *nr;
+    u->ranges = (uintptr_t)ranges;
+    rc = host_call(1);
+    *nr = u->nr_entries;
+    return rc;
+}
+
+static void forget_reserved(void)
+{
+    IntervalTreeNode *node;
+
+    while ((node = interval_tree_iter_first(&host.reserved, 0, UINT64_MAX))) {
+        interval_tree_remove(node, &host.reserved);
+        g_free(node);
+    }
+}
+
+static void note_reserved(const struct xen_iommu_reserved_range *ranges,
+                          uint32_t nr)
+{
+    for (uint32_t i = 0; i < nr; i++) {
+        IntervalTreeNode *node;
+
+        if (ranges[i].nr_frames) {
+            node = g_new0(IntervalTreeNode, 1);
+            node->start = ranges[i].start_bfn;
+            node->last = node->start + ranges[i].nr_frames - 1;
+            interval_tree_insert(node, &host.reserved);
+        }
+    }
+}
+
+static bool get_reserved(Error **errp)
+{
+    struct xen_iommu_reserved_range *ranges = NULL;
+    uint32_t nr = 0, room;
+    uint64_t at;
+    int rc = host_query_reserved(NULL, &nr);
+
+    if (rc == -XEN_IOMMU_ENOBUFS && nr <= MAX_RESERVED) {
+        room = nr;
+        ranges = xencall_alloc_buffer(host.call, room * sizeof(*ranges));
+        if (!ranges) {
+            error_setg_errno(errp, errno, "no memory for hypercalls");
+            return false;
+        }
+        rc = host_query_reserved(ranges, &nr);
+        if (rc >= 0) {
+            note_reserved(ranges, MIN(nr, room));
+        }
+        xencall_free_buffer(host.call, ranges);
+    }
+    if (rc < 0) {
+        error_setg(errp, "the hypervisor does not say which BFNs are reserved: "
+                   "%s", strerror(-rc));
+        return false;
+    }
+    for (at = host.bfn_limit / 2; at < host.bfn_limit;) {
+        uint64_t end = host_taken(at, 1);
+
+        if (!end) {
+            return true;
+        }
+        at = end;
+    }
+    error_setg(errp, "all BFNs of this domain are reserved");
+    error_append_hint(errp, "Xen maps all memory for the devices of a PVH "
+                      "domain itself: use a PV dom0, or backend=emulated.\n");
+    return false;
+}
+
+static bool check_caps(const struct xen_iommu_op_query_caps *caps, Error **errp)
+{
+    const uint32_t needed = 1u << XEN_IOMMUOP_map | 1u << XEN_IOMMUOP_unmap |
+                            1u << XEN_IOMMUOP_flush |
+                            1u << XEN_IOMMUOP_query_reserved |
+                            1u << XEN_IOMMUOP_lookup_bfn;
+    const uint64_t features = XEN_IOMMU_FEATURE_RANGES |
+                              XEN_IOMMU_FEATURE_LOOKUP;
+
+    if ((caps->ops & needed) != needed ||
+        (caps->features & features) != features) {
+        error_setg(errp, "the hypervisor's iommu_op cannot map for this domain "
+                   "(operations 0x%x, features 0x%" PRIx64 ")", caps->ops,
+                   caps->features);
+        error_append_hint(errp, "Boot Xen with an IOMMU that works (iommu=1), "
+                          "or use backend=emulated.\n");
+        return false;
+    }
+    if (!(caps->state & XEN_IOMMU_STATE_control)) {
+        error_setg(errp, "this domain may not control the IOMMU");
+        error_append_hint(errp, "Allow it in Xen's XSM policy, run QEMU in "
+                          "dom0, or use backend=emulated.\n");
+        return false;
+    }
+    if (caps->bfn_bits < MIN_BFN_BITS || caps->bfn_bits > MAX_BFN_BITS) {
+        error_setg(errp, "the hypervisor's BFNs have %u bits, and not %u to %u",
+                   caps->bfn_bits, MIN_BFN_BITS, MAX_BFN_BITS);
+        return false;
+    }
+    return true;
+}
+
+/* Emulators of different guests do not begin at the same place. */
+static uint64_t first_bfn(void)
+{
+    uint64_t half = host.bfn_limit / 2;
+
+    return half + (half >> DOMAIN_BITS) * (xen_domid % (1u << DOMAIN_BITS));
+}
+
+static void host_close(void)
+{
+    forget_reserved();
+    if (host.ops) {
+        xencall_free_buffer(host.call, host.ops);
+        host.ops = NULL;
+    }
+    xencall_close(host.call);
+    host.call = NULL;
+}
+
+static bool host_open(Error **errp)
+{
+    struct xen_iommu_op_query_caps caps;
+    int rc;
+
+    host.ops = xencall_alloc_buffer(host.call, MAX_OPS * sizeof(*host.ops));
+    if (!host.ops) {
+        error_setg_errno(errp, errno, "no memory for hypercalls");
+        return false;
+    }
+    host_op(0, XEN_IOMMUOP_query_caps);
+    rc = host_call(1);
+    if (rc < 0) {
+        error_setg(errp, "this hypervisor has no iommu_op: %s", strerror(-rc));
+        error_append_hint(errp, "Use backend=emulated, or boot a Xen with "
+                          "xen-pviommu's series (docs/xen.rst).\n");
+        return false;
+    }
+    caps = host.ops[0].u.query_caps;
+    if (!check_caps(&caps, errp)) {
+        return false;
+    }
+    host.bfn_limit = 1ull << caps.bfn_bits;
+    host.next_bfn = first_bfn();
+    return get_reserved(errp);
 }
 
 bool xen_pviommu_host_init(Error **errp)
 {
-    const uint32_t needed = 1u << XEN_IOMMUOP_map | 1u << XEN_IOMMUOP_unmap |
-                            1u << XEN_IOMMUOP_flush;
-    const struct xen_iommu_op_query_caps *caps;
-    int rc;
-
     if (!xen_enabled()) {
         error_setg(errp, "backend=xen works under Xen only");
         error_append_hint(errp, "Leave backend= out, or use -accel xen.\n");
+        return false;
+    }
+    if (xen_domid_restrict) {
+        error_setg(errp, "-xen-domid-restrict takes the hypercalls away that "
+                   "backend=xen needs");
+        error_append_hint(errp, "Leave one of them out.\n");
         return false;
     }
     host.call = xencall_open(NULL, 0);
@@ -263,45 +658,15 @@ bool xen_pviommu_host_init(Error **errp)
         error_setg_errno(errp, errno, "cannot make hypercalls");
         return false;
     }
-    host.ops = xencall_alloc_buffer(host.call, MAX_OPS * sizeof(*host.ops));
-    if (!host.ops) {
-        error_setg_errno(errp, errno, "no memory for hypercalls");
-        goto fail;
+    if (!host_open(errp)) {
+        host_close();
+        return false;
     }
-    caps = &host_op(0, XEN_IOMMUOP_query_caps)->u.query_caps;
-    rc = host_call(1);
-    if (rc) {
-        error_setg(errp, "this hypervisor has no iommu_op: %s", strerror(-rc));
-        error_append_hint(errp, "Use backend=emulated, or boot a Xen with "
-                          "xen-pviommu's series (docs/xen.rst).\n");
-        goto fail;
-    }
-    if ((caps->ops & needed) != needed ||
-        !(caps->features & XEN_IOMMU_FEATURE_RANGES)) {
-        error_setg(errp, "the hypervisor's iommu_op cannot map for this domain "
-                   "(operations 0x%x, features 0x%" PRIx64 ")", caps->ops,
-                   caps->features);
-        error_append_hint(errp, "Boot Xen with an IOMMU that works (iommu=1), "
-                          "or use backend=emulated.\n");
-        goto fail;
-    }
-    /* The lower half is left to whatever maps memory 1:1. */
-    host.bfn_limit = 1ull << caps->bfn_bits;
-    host.next_bfn = host.bfn_limit / 2;
     host.invalidate.invalidate = host_invalidate;
     xen_invalidate_register(&host.invalidate);
     host.exit.notify = host_exit;
     qemu_add_exit_notifier(&host.exit);
     return true;
-
-fail:
-    if (host.ops) {
-        xencall_free_buffer(host.call, host.ops);
-        host.ops = NULL;
-    }
-    xencall_close(host.call);
-    host.call = NULL;
-    return false;
 }
 
 void xen_pviommu_host_finalize(void)
@@ -309,13 +674,10 @@ void xen_pviommu_host_finalize(void)
     if (!host.call) {
         return;
     }
-    xen_pviommu_host_unmap(0, host.bfn_limit);
+    host_let_go_of_all();
     qemu_remove_exit_notifier(&host.exit);
     xen_invalidate_unregister(&host.invalidate);
-    xencall_free_buffer(host.call, host.ops);
-    host.ops = NULL;
-    xencall_close(host.call);
-    host.call = NULL;
+    host_close();
 }
 
 XenPVIOMMUHostRange *
@@ -326,8 +688,8 @@ qmp_x_xen_pviommu_host_map(uint64_t gfn, bool has_frames, uint32_t frames,
         .gfn = gfn, .frames = has_frames ? frames : 1,
     };
 
-    if (!xen_pviommu_host_map(gfn, range.frames, has_readonly && readonly,
-                              &range.bfn, errp)) {
+    if (xen_pviommu_host_map(gfn, range.frames, has_readonly && readonly,
+                             &range.bfn, errp) < 0) {
         return NULL;
     }
     return QAPI_CLONE(XenPVIOMMUHostRange, &range);
@@ -337,7 +699,7 @@ void qmp_x_xen_pviommu_host_unmap(uint64_t bfn, bool has_frames,
                                   uint32_t frames, Error **errp)
 {
     if (host_ready(errp)) {
-        xen_pviommu_host_unmap(bfn, has_frames ? frames : 1);
+        xen_pviommu_host_unmap(bfn, has_frames ? frames : 1, errp);
     }
 }
 
@@ -352,11 +714,15 @@ XenPVIOMMUHostRangeList *qmp_x_query_xen_pviommu_host(Error **errp)
     for (node = interval_tree_iter_first(&host.by_bfn, 0, UINT64_MAX); node;
          node = interval_tree_iter_next(node, 0, UINT64_MAX)) {
         const HostRun *run = run_of_bfn(node);
-        XenPVIOMMUHostRange *range = g_new0(XenPVIOMMUHostRange, 1);
+        XenPVIOMMUHostRange *range;
 
+        if (run->state != RUN_MAPPED) {
+            continue;
+        }
+        range = g_new0(XenPVIOMMUHostRange, 1);
         range->bfn = run->by_bfn.start;
         range->gfn = run->by_gfn.start;
-        range->frames = run->by_bfn.last - run->by_bfn.start + 1;
+        range->frames = run_frames(run);
         QAPI_LIST_APPEND(tail, range);
     }
     return list;
