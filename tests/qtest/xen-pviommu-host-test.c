@@ -528,7 +528,7 @@ static void test_refused(void)
         const char *bits;
         const char *args;
         const char *says;
-    } cases[] = {
+    } refusals[] = {
         { .features = "invalidate-page", .says = "has no iommu_op" },
         { .features = "iommu-op,iommu-off", .says = "iommu=1" },
         { .features = "iommu-op,iommu-denied", .says = "may not control" },
@@ -548,24 +548,24 @@ static void test_refused(void)
           .says = "which BFNs are reserved" },
     };
 
-    for (int i = 0; i < ARRAY_SIZE(cases); i++) {
+    for (int i = 0; i < ARRAY_SIZE(refusals); i++) {
         const XenSimOptions options = {
-            .features = cases[i].features, .fail = cases[i].fail,
+            .features = refusals[i].features, .fail = refusals[i].fail,
         };
         g_autofree char *xen = g_strconcat(DEVICE("xen "),
-                                           cases[i].args ?: "", NULL);
+                                           refusals[i].args ?: "", NULL);
         g_autofree char *own = g_strconcat(DEVICE("auto "),
-                                           cases[i].args ?: "", NULL);
+                                           refusals[i].args ?: "", NULL);
         g_autofree char *err = NULL, *fine = NULL;
         int status;
 
-        if (cases[i].bits) {
-            g_setenv("XENSIM_BFN_BITS", cases[i].bits, true);
+        if (refusals[i].bits) {
+            g_setenv("XENSIM_BFN_BITS", refusals[i].bits, true);
         }
         err = xensim_try(&options, xen, &status);
         g_test_message("%s", err);
         g_assert_cmpint(status, ==, 1);
-        g_assert_nonnull(strstr(err, cases[i].says));
+        g_assert_nonnull(strstr(err, refusals[i].says));
         /* And backend=auto is fine with the other. */
         fine = xensim_try(&options, own, &status);
         g_assert_cmpstr(fine, ==, "");
