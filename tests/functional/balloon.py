@@ -2,11 +2,11 @@
 """A guest's balloon, from the host: inflated and deflated while disks and
 network are in use, and what becomes of the memory."""
 
-import json
 import re
-import socket
 import threading
 import time
+
+from qmp import Qmp
 
 CYCLES = 3
 # MiB that the balloon takes in each.
@@ -16,33 +16,6 @@ GIVE_MIB = 256
 RETURNED = 0.7
 PAGE = 4096
 PATIENCE = 90
-
-
-class Qmp:
-    """QEMU's monitor."""
-
-    def __init__(self, path):
-        self.socket = socket.socket(socket.AF_UNIX)
-        for _ in range(100):
-            try:
-                self.socket.connect(path)
-                break
-            except OSError:
-                time.sleep(0.1)
-        self.socket.settimeout(PATIENCE)
-        self.lines = self.socket.makefile('r')
-        self.lines.readline()
-        self('qmp_capabilities')
-
-    def __call__(self, command, **arguments):
-        request = {'execute': command, 'arguments': arguments}
-        self.socket.sendall(json.dumps(request).encode() + b'\n')
-        while True:
-            answer = json.loads(self.lines.readline())
-            if 'return' in answer:
-                return answer['return']
-            if 'error' in answer:
-                raise RuntimeError(f'{command}: {answer["error"]["desc"]}')
 
 
 class Balloon(threading.Thread):

@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Guests that differ in their IOMMU only, and take turns.
+
+All of them are booted first, and then stand still but the one that is
+measured, so that samples of one are taken right after another's. A guest does
+what it is told over its console (tests/functional/guest/init).
+"""
+
+import os
+import re
+import select
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+BUILD = os.path.join(TOP, 'build')
+LOGS = os.path.join(BUILD, 'logs')
+sys.path.insert(0, os.path.join(TOP, 'tests', 'functional'))
+from qmp import Qmp     # noqa: E402 pylint: disable=wrong-import-position
+
+# Peers have no driver in older ones.
+KERNEL = '6.12'
+MEMORY_MIB = 512
+# Seconds.
+BOOT, ANSWER = 120, 60
+
+NONE, OURS, VIRTIO, INTEL, INTEL_CM, AMD = (
+    'none', 'xen-pviommu', 'virtio-iommu', 'intel-iommu', 'intel-iommu-cm',
+    'amd-iommu')
+LABELS = {NONE: 'no IOMMU', OURS: 'xen-pviommu', VIRTIO: 'virtio-iommu',
+          INTEL: 'intel-iommu', INTEL_CM: 'intel-iommu, caching-mode',
+          AMD: 'amd-iommu'}
+# QEMU's device, what the kernel is told, what is to be loaded.
+IOMMUS = {
+    NONE: ([], '', ''),
+    OURS: (['-device', 'xen-pviommu'], '', 'load_pviommu'),
+    VIRTIO: (['-device', 'virtio-iommu-pci'], '', 'load virtio-iommu'),
+    INTEL: (['-device', 'intel-iommu'], 'intel_iommu=on', ''),
+    INTEL_CM: (['-device', 'intel-iommu,caching-mode=on'], 'intel_iommu=on', ''),
+    AMD: (['-device', 'amd-iommu'], '', ''),
+}
+PEERS = [VIRTIO, INTEL, INTEL_CM, AMD]
+
+
+class Machine:
+    """A guest behind one of IOMMUS, in strict mode until told otherwise."""
+
+    def __init__(self, iommu, devices=(), memory=MEMORY_MIB, extra=()):
+        self.iommu = iommu
+        self.console = os.path.join(LOGS, f'bench-{iommu}.console')
+        self.number = 0
+        self.buffer = b''
+        self.log = self.process = None
+        self.work = tempfile.TemporaryDirectory(prefix='bench-', dir=BUILD)
+        qmp = os.path.join(self.work.name, 'qmp')
+        options, append, self.load = IOMMUS[iommu]
+        self.socket, theirs = socket.socketpair()
+        command = [
+            os.path.join(BUILD, 'qemu', 'out', 'qemu-system-x86_64'),
+            '-M', 'q35,sata=off,smbus=off,vmport=off', '-accel', 'tcg',
+            '-smp', '2', '-m', str(memory), '-cpu', 'max', '-nodefaults',
+            '-display', 'none', '-no-reboot', *options, *devices,
+            '-chardev', f'socket,id=console,fd={theirs.fileno()}',
+            '-serial', 'chardev:console',
+            '-qmp', f'unix:{qmp},server=on,wait=off',
+            '-kernel', os.path.join(BUILD, 'kernel', KERNEL, 'vmlinuz'),
+            '-initrd', os.path.join(BUILD, 'guest', f'bench-{KERNEL}.cpio.gz'),
+            '-append', 'console=ttyS0 quiet panic=-1 demo.agent iommu.strict=1 '
+                       + append, *extra]
+        os.makedirs(LOGS, exist_ok=True)
+        with theirs:
+            self.process = subprocess.Popen(     # pylint: disable=R1732
+                command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()])
+        self.log = open(self.console, 'wb')      # pylint: disable=R1732
+        try:
+            self.qmp = Qmp(qmp)
+            self._until(r'@ready', BOOT)
+        except Exception:
+            self.kill()
+            raise
+
+    def _until(self, pattern, seconds):
+        """The lines up to one that is the pattern, and that one's match."""
+        lines = []
+        deadline = time.monotonic() + seconds
+        while True:
+            while b'\n' not in self.buffer:
+                left = deadline - time.monotonic()
+                ready = left > 0 and select.select([self.socket], [], [], left)[0]
+                data = self.socket.recv(65536) if ready else b''
+                if not data:
+                    what = 'ends' if ready else f'says nothing for {seconds} s'
+                    raise RuntimeError(f'the guest behind {self.iommu} {what}: see '
+                                       + self.console)
+                self.log.write(data)
+                self.log.flush()
+                self.buffer += data
+            line, self.buffer = self.buffer.split(b'\n', 1)
+            line = line.decode('utf-8', 'replace').strip('\r')
+            if match := re.search(pattern, line):
+                return lines, match
+            lines.append(line)
+
+    def run(self, command, seconds=ANSWER):
+        """What a shell command says in the guest; raises if it fails."""
+        self.number += 1
+        self.socket.sendall(f'{self.number} {command}\n'.encode())
+        lines, match = self._until(rf'@{self.number} = (\d+)$', seconds)
+        mark = f'@{self.number} '
+        output = '\n'.join(line.split(mark, 1)[1] for line in lines if mark in line)
+        if match[1] != '0':
+            raise RuntimeError(f'behind {self.iommu}: {command}: {output}')
+        return output
+
+    def stop(self):
+        self.qmp('stop')
+
+    def go_on(self):
+        self.qmp('cont')
+
+    def kill(self):
+        if self.process:
+            self.process.kill()
+            self.process.wait()
+        self.socket.close()
+        if self.log:
+            self.log.close()
+        self.work.cleanup()
+
+
+class Machines:
+    """One of each, that take turns; a context manager."""
+
+    def __init__(self, bench, iommus, devices=(), setup=(), **kwargs):
+        self.bench, self.iommus = bench, iommus
+        self.devices, self.setup, self.kwargs = devices, setup, kwargs
+        self.all = {}
+
+    def __enter__(self):
+        try:
+            for iommu in self.iommus:
+                self.bench.say(f'boots behind {LABELS[iommu]}')
+                machine = Machine(iommu, self.devices, **self.kwargs)
+                self.all[iommu] = machine
+                if machine.load:
+                    machine.run(machine.load)
+                for command in self.setup:
+                    machine.run(command)
+                machine.stop()
+        except Exception:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        for machine in self.all.values():
+            machine.kill()
+
+    def turns(self):
+        """Each of them, running."""
+        for iommu, machine in self.all.items():
+            machine.go_on()
+            yield iommu, machine
+            machine.stop()
+
+
+def targets():
+    return ['qemu-system-x86_64']
+
+
+def prepare(bench):
+    """Kernel and initramfs."""
+    for command in (['get-kernel', KERNEL], ['build-initramfs', KERNEL],
+                    ['build-bench-guest', KERNEL]):
+        for line in bench.lines([os.path.join(TOP, 'scripts', command[0]),
+                                 *command[1:]], 600):
+            bench.say(line.rstrip())
+
+
+# Groups that can be, from one flush for each unmap to one for many.
+LAZY = '''for g in /sys/kernel/iommu_groups/*; do
+[ "$(cat $g/type)" != DMA ] || echo DMA-FQ > $g/type; done'''.replace('\n', ' ')
+
+
+def counts(answer):
+    """"NUMBER NS" of the guest's programs: how many a second."""
+    number, ns = map(int, answer.split())
+    return number * 1e9 / ns

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""QEMU's monitor, for programs."""
+
+import json
+import socket
+import time
+
+# Seconds that a command may take.
+PATIENCE = 90
+
+
+class Qmp:
+    """QEMU's monitor."""
+
+    def __init__(self, path):
+        self.socket = socket.socket(socket.AF_UNIX)
+        for _ in range(100):
+            try:
+                self.socket.connect(path)
+                break
+            except OSError:
+                time.sleep(0.1)
+        self.socket.settimeout(PATIENCE)
+        self.lines = self.socket.makefile('r')
+        self.lines.readline()
+        self('qmp_capabilities')
+
+    def __call__(self, command, **arguments):
+        request = {'execute': command, 'arguments': arguments}
+        self.socket.sendall(json.dumps(request).encode() + b'\n')
+        while True:
+            answer = json.loads(self.lines.readline())
+            if 'return' in answer:
+                return answer['return']
+            if 'error' in answer:
+                raise RuntimeError(f'{command}: {answer["error"]["desc"]}')
