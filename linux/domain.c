@@ -26,6 +26,7 @@
 #include <linux/errno.h>
 #include <linux/gfp.h>
 #include <linux/io-64-nonatomic-lo-hi.h>
+#include <linux/seqlock.h>
 #include <linux/slab.h>
 
 #include "pviommu.h"
@@ -88,6 +89,7 @@ struct pviommu_failure {
  * @domain: what the core knows of it
  * @v: the device
  * @ctx: its number
+ * @block: its own register block, or NULL; under @lock
  * @lock: protects all below; taken with interrupts off, around block locks.
  *	Nothing is printed under it: a console may send through this domain.
  * @ops: QUEUE_OPS operations that make the queue, and one for repairs
@@ -100,11 +102,14 @@ struct pviommu_failure {
  * @failures: maps that failed and whose mapper does not know yet
  * @complaint: an operation that failed and should not have, for the log
  * @xlate: XLATE_SLOTS cached translations, by the low bits of the BFN
+ * @xlate_used: those of them that are not XLATE_EMPTY
+ * @xlate_seq: for who reads @xlate without @lock
  */
 struct pviommu_domain {
 	struct iommu_domain domain;
 	struct pviommu *v;
 	u16 ctx;
+	struct pviommu_block *block;
 
 	spinlock_t lock;
 	struct xen_iommu_op *ops;
@@ -117,6 +122,8 @@ struct pviommu_domain {
 	struct pviommu_failure failures[NR_FAILURES];
 	struct xen_iommu_op complaint;
 	struct pviommu_xlate *xlate;
+	DECLARE_BITMAP(xlate_used, XLATE_SLOTS);
+	seqcount_spinlock_t xlate_seq;
 };
 
 /**
@@ -156,7 +163,8 @@ static unsigned long domain_lock(struct pviommu_domain *d)
 	return flags;
 }
 
-static void domain_unlock(struct pviommu_domain *d, unsigned long flags)
+static noinline void domain_unlock_complain(struct pviommu_domain *d,
+					    unsigned long flags)
 {
 	struct xen_iommu_op complaint = d->complaint;
 
@@ -164,13 +172,20 @@ static void domain_unlock(struct pviommu_domain *d, unsigned long flags)
 	spin_unlock_irqrestore(&d->lock, flags);
 
 	/* Maps, unmaps and flushes have their BFN and count in one place. */
-	if (unlikely(complaint.op))
-		dev_err_ratelimited(&d->v->pdev->dev,
-				    "context %u: %s of %u frames at BFN %#llx: error %d\n",
-				    d->ctx, op_name(complaint.op),
-				    complaint.u.unmap.nr_frames,
-				    (unsigned long long)complaint.u.unmap.bfn,
-				    complaint.status);
+	dev_err_ratelimited(&d->v->pdev->dev,
+			    "context %u: %s of %u frames at BFN %#llx: error %d\n",
+			    d->ctx, op_name(complaint.op),
+			    complaint.u.unmap.nr_frames,
+			    (unsigned long long)complaint.u.unmap.bfn,
+			    complaint.status);
+}
+
+static void domain_unlock(struct pviommu_domain *d, unsigned long flags)
+{
+	if (unlikely(d->complaint.op))
+		domain_unlock_complain(d, flags);
+	else
+		spin_unlock_irqrestore(&d->lock, flags);
 }
 
 /* Cached translations */
@@ -182,26 +197,48 @@ static struct pviommu_xlate *xlate_slot(struct pviommu_domain *d, u64 bfn)
 
 static void xlate_add(struct pviommu_domain *d, u64 bfn, u64 gfn, u64 nr)
 {
-	for (nr = min_t(u64, nr, XLATE_AHEAD); nr; nr--, bfn++, gfn++)
+	write_seqcount_begin(&d->xlate_seq);
+	for (nr = min_t(u64, nr, XLATE_AHEAD); nr; nr--, bfn++, gfn++) {
 		*xlate_slot(d, bfn) = (struct pviommu_xlate){ bfn, gfn };
+		__set_bit(bfn % XLATE_SLOTS, d->xlate_used);
+	}
+	write_seqcount_end(&d->xlate_seq);
+}
+
+/* Slots [@slot, @end): forget what is in [@bfn, @bfn + @nr). */
+static void xlate_clear(struct pviommu_domain *d, unsigned int slot,
+			unsigned int end, u64 bfn, u64 nr)
+{
+	for_each_set_bit_from(slot, d->xlate_used, end) {
+		if (d->xlate[slot].bfn - bfn >= nr)
+			continue;
+		d->xlate[slot].bfn = XLATE_EMPTY;
+		__clear_bit(slot, d->xlate_used);
+	}
 }
 
 static void xlate_remove(struct pviommu_domain *d, u64 bfn, u64 nr)
 {
-	struct pviommu_xlate *x;
-	u64 i;
+	unsigned int slot = bfn % XLATE_SLOTS;
+	u64 end = slot + min_t(u64, nr, XLATE_SLOTS);
 
-	if (nr < XLATE_SLOTS) {
-		for (i = 0; i < nr; i++) {
-			x = xlate_slot(d, bfn + i);
-			if (x->bfn == bfn + i)
-				x->bfn = XLATE_EMPTY;
-		}
-		return;
-	}
-	for (x = d->xlate; x < d->xlate + XLATE_SLOTS; x++)
-		if (x->bfn >= bfn && x->bfn - bfn < nr)
-			x->bfn = XLATE_EMPTY;
+	write_seqcount_begin(&d->xlate_seq);
+	xlate_clear(d, slot, min_t(u64, end, XLATE_SLOTS), bfn, nr);
+	if (end > XLATE_SLOTS)
+		xlate_clear(d, 0, end - XLATE_SLOTS, bfn, nr);
+	write_seqcount_end(&d->xlate_seq);
+}
+
+/* What is cached for @bfn, if anything; without the lock too. */
+static bool xlate_find(struct pviommu_domain *d, u64 bfn, u64 *gfn)
+{
+	const struct pviommu_xlate *x = xlate_slot(d, bfn);
+	unsigned int seq = raw_read_seqcount(&d->xlate_seq);
+	bool found;
+
+	found = READ_ONCE(x->bfn) == bfn;
+	*gfn = READ_ONCE(x->gfn);
+	return found && !(seq & 1) && !read_seqcount_retry(&d->xlate_seq, seq);
 }
 
 /* Maps that failed */
@@ -232,13 +269,11 @@ static void failure_add(struct pviommu_domain *d, u64 bfn, u64 end, int error)
  * Forget what failed in [@bfn, @bfn + @nr), and return its error, if any. What
  * failed beside it is somebody else's, even where both went as one operation.
  */
-static int failure_take(struct pviommu_domain *d, u64 bfn, u64 nr)
+static noinline int failure_take_slow(struct pviommu_domain *d, u64 bfn,
+				      u64 nr)
 {
 	unsigned int i;
 	int error = 0;
-
-	if (likely(!d->nr_failures))
-		return 0;
 
 	for (i = d->nr_failures; i--; ) {
 		struct pviommu_failure f = d->failures[i];
@@ -263,6 +298,11 @@ static int failure_take(struct pviommu_domain *d, u64 bfn, u64 nr)
 			failure_add(d, bfn + nr, f.end, f.error);
 	}
 	return error;
+}
+
+static int failure_take(struct pviommu_domain *d, u64 bfn, u64 nr)
+{
+	return unlikely(d->nr_failures) ? failure_take_slow(d, bfn, nr) : 0;
 }
 
 /*
@@ -320,7 +360,8 @@ static void domain_run_one(struct pviommu_domain *d, struct xen_iommu_op *op)
 	struct xen_iommu_op *slot = &d->ops[QUEUE_OPS];
 
 	*slot = *op;
-	pviommu_run(d->v, slot, 1);
+	slot->status = PVIOMMU_NOT_RUN;
+	pviommu_run(d->v, d->block, slot, 1);
 	*op = *slot;
 }
 
@@ -465,7 +506,9 @@ static void domain_send(struct pviommu_domain *d)
 		return;
 	d->nr_queued = 0;
 	d->maps_queued = false;
-	pviommu_run(d->v, d->ops, nr);
+	if (likely(!pviommu_run(d->v, d->block, d->ops, nr)) &&
+	    PVIOMMU_SYNC_MAP_REPORTS)
+		return;
 	for (i = 0; i < nr; i++) {
 		if (unlikely(d->ops[i].status)) {
 			domain_op_failed(d, &d->ops[i], &repair);
@@ -491,12 +534,20 @@ static void domain_send(struct pviommu_domain *d)
 	}
 }
 
+static void domain_add(struct pviommu_domain *d, const struct xen_iommu_op *op)
+{
+	struct xen_iommu_op *slot = &d->ops[d->nr_queued++];
+
+	*slot = *op;
+	slot->status = PVIOMMU_NOT_RUN;
+}
+
 static void domain_queue(struct pviommu_domain *d,
 			 const struct xen_iommu_op *op)
 {
 	if (d->nr_queued == QUEUE_OPS - QUEUE_LAST)
 		domain_send(d);
-	d->ops[d->nr_queued++] = *op;
+	domain_add(d, op);
 }
 
 /* Queue @op as the last of its batch, and send it. */
@@ -505,7 +556,7 @@ static struct xen_iommu_op *domain_send_with(struct pviommu_domain *d,
 {
 	struct xen_iommu_op *last = &d->ops[d->nr_queued];
 
-	d->ops[d->nr_queued++] = *op;
+	domain_add(d, op);
 	domain_send(d);
 	return last;
 }
@@ -590,7 +641,6 @@ static int pviommu_map_pages(struct iommu_domain *domain, unsigned long iova,
 
 	flags = domain_lock(d);
 	failure_take(d, bfn, nr);
-	xlate_remove(d, bfn, nr);
 	xlate_add(d, bfn, gfn, 1);
 	room = frames_add(d, nr);
 	for (done = 0; done < nr; ) {
@@ -717,27 +767,28 @@ static phys_addr_t pviommu_iova_to_phys(struct iommu_domain *domain,
 	u64 bfn = PVIOMMU_BFN(iova);
 	const struct xen_iommu_op *answer;
 	struct xen_iommu_op op;
-	struct pviommu_xlate *x;
-	phys_addr_t paddr = 0;
 	unsigned long flags;
+	bool found;
+	u64 gfn;
 
-	flags = domain_lock(d);
-	x = xlate_slot(d, bfn);
-	if (x->bfn != bfn) {
+	found = xlate_find(d, bfn, &gfn);
+	if (!found) {
+		flags = domain_lock(d);
 		op_init_lookup(d, &op, bfn);
 		answer = domain_send_with(d, &op);
-		if (!answer->status)
-			xlate_add(d, bfn, answer->u.lookup.gfn,
+		found = !answer->status;
+		gfn = answer->u.lookup.gfn;
+		if (found)
+			xlate_add(d, bfn, gfn,
 				  max(answer->u.lookup.nr_frames, 1U));
+		domain_unlock(d, flags);
 	}
-	if (x->bfn == bfn)
-		paddr = PVIOMMU_ADDR(x->gfn) | (iova & ~PAGE_MASK);
-	domain_unlock(d, flags);
-	return paddr;
+	return found ? PVIOMMU_ADDR(gfn) | (iova & ~PAGE_MASK) : 0;
 }
 
 static void domain_free(struct pviommu_domain *d)
 {
+	pviommu_block_disown(d->v, d->block);
 	free_pages((unsigned long)d->ops, ARRAY_ORDER);
 	kfree(d->xlate);
 	kfree(d);
@@ -812,6 +863,7 @@ struct iommu_domain *pviommu_domain_alloc(struct device *dev)
 		return ERR_PTR(-ENOMEM);
 	d->v = v;
 	spin_lock_init(&d->lock);
+	seqcount_spinlock_init(&d->xlate_seq, &d->lock);
 	d->ops = (void *)__get_free_pages(GFP_KERNEL | __GFP_ZERO, ARRAY_ORDER);
 	d->xlate = kmalloc_array(XLATE_SLOTS, sizeof(*d->xlate), GFP_KERNEL);
 	if (!d->ops || !d->xlate) {
@@ -832,6 +884,7 @@ struct iommu_domain *pviommu_domain_alloc(struct device *dev)
 	}
 	d->ctx = op.u.context.ctx;
 	set_bit(d->ctx, v->contexts);
+	d->block = pviommu_block_own(v);
 
 	/* Ranges of any length are one operation, so any size is a page size. */
 	d->domain.pgsize_bitmap = ~0UL << XEN_IOMMU_PAGE_SHIFT;

@@ -271,9 +271,10 @@ void pviommu_detach_everything(struct pviommu *v)
 		for (i = 0; i < nr; i++)
 			ops[i] = (struct xen_iommu_op) {
 				.op = XEN_IOMMUOP_free_context,
+				.status = PVIOMMU_NOT_RUN,
 				.u.context.ctx = ctx + i,
 			};
-		pviommu_run(v, ops, nr);
+		pviommu_run(v, NULL, ops, nr);
 		/* One that takes more than its turn. */
 		for (i = 0; i < nr; i++)
 			if (ops[i].status == -EAGAIN)

@@ -41,12 +41,15 @@
 #define PVIOMMU_BFN(addr)	((u64)(addr) >> XEN_IOMMU_PAGE_SHIFT)
 #define PVIOMMU_ADDR(bfn)	((u64)(bfn) << XEN_IOMMU_PAGE_SHIFT)
 
+/* No status the device gives is positive: this one says it gave none. */
+#define PVIOMMU_NOT_RUN		1
+
 /**
- * struct pviommu_block - a register block, shared by the CPUs of one residue
- * @lock: held from the first register write of a call to its last status;
- *	innermost, taken with interrupts off
+ * struct pviommu_block - a register block: a domain's, or shared by CPUs
+ * @lock: if shared, held from the first register write of a call to its last
+ *	status; innermost, taken with interrupts off
  * @regs: its registers
- * @array: what the ARRAY register holds; under @lock
+ * @array: what the ARRAY register holds; under @lock, or the owner's
  * @scratch: one operation, for calls that bring no array; under @lock
  */
 struct pviommu_block {
@@ -81,6 +84,7 @@ struct pviommu_faults {
  * @blocks: its register blocks; fixed after probe, as is all above @rids_lock
  * @scratch: the blocks' scratch operations, in one piece
  * @nr_blocks: how many blocks
+ * @blocks_owned: bit n is set while block n is somebody's own; atomic
  * @features: XEN_IOMMU_FEATURE_* accepted
  * @max_contexts: contexts at a time, the default one included
  * @max_mappings: frames mapped or waiting for a flush at a time
@@ -99,6 +103,7 @@ struct pviommu {
 	struct pviommu_block *blocks;
 	struct xen_iommu_op *scratch;
 	unsigned int nr_blocks;
+	DECLARE_BITMAP(blocks_owned, XEN_PVIOMMU_MAX_BLOCKS);
 	u64 features;
 	unsigned int max_contexts;
 	u64 max_mappings;
@@ -135,7 +140,10 @@ extern struct iommu_domain pviommu_blocked_domain;
 
 int pviommu_transport_init(struct pviommu *v);
 void pviommu_transport_free(struct pviommu *v);
-int pviommu_run(struct pviommu *v, struct xen_iommu_op *ops, unsigned int nr);
+struct pviommu_block *pviommu_block_own(struct pviommu *v);
+void pviommu_block_disown(struct pviommu *v, struct pviommu_block *own);
+int pviommu_run(struct pviommu *v, struct pviommu_block *own,
+		struct xen_iommu_op *ops, unsigned int nr);
 int pviommu_call(struct pviommu *v, struct xen_iommu_op *op);
 
 /* domain.c */

@@ -20,9 +20,6 @@ static_assert(XEN_IOMMU_ENOBUFS == ENOBUFS);
 static_assert(sizeof(struct xen_iommu_op) == 32);
 static_assert(sizeof(struct xen_iommu_fault) == 32);
 
-/* No status the device gives is positive: this one says it gave none. */
-#define STATUS_NOT_RUN		1
-
 /* Doorbells in a row that may get nothing done before the device is at fault. */
 #define IDLE_RINGS_MAX		1000
 
@@ -42,8 +39,6 @@ static int block_ring(struct pviommu_block *block, struct xen_iommu_op *ops,
 {
 	unsigned int idle = 0;
 
-	lockdep_assert_held(&block->lock);
-
 	for (;;) {
 		u64 array = virt_to_phys(ops);
 		u32 done;
@@ -62,7 +57,7 @@ static int block_ring(struct pviommu_block *block, struct xen_iommu_op *ops,
 		 * They run in order, so the last one's status tells about
 		 * all, without reading two registers, which are exits.
 		 */
-		if (READ_ONCE(ops[nr - 1].status) != STATUS_NOT_RUN)
+		if (READ_ONCE(ops[nr - 1].status) != PVIOMMU_NOT_RUN)
 			return 0;
 
 		done = readl(block->regs + XEN_PVIOMMU_BLOCK_DONE);
@@ -80,31 +75,64 @@ static int block_ring(struct pviommu_block *block, struct xen_iommu_op *ops,
 	}
 }
 
-static void ops_prepare(struct xen_iommu_op *ops, unsigned int nr)
+/* After this, every status is 0 or a negative errno. Returns one of these. */
+static int ops_finish(struct xen_iommu_op *ops, unsigned int nr, int error)
 {
-	while (nr--)
-		ops[nr].status = STATUS_NOT_RUN;
-}
+	int found = 0;
 
-/* After this, every status is 0 or a negative errno. */
-static void ops_finish(struct xen_iommu_op *ops, unsigned int nr, int error)
-{
 	while (nr--) {
 		if (likely(!ops[nr].status))
 			continue;
-		if (ops[nr].status == STATUS_NOT_RUN && error)
+		if (ops[nr].status == PVIOMMU_NOT_RUN && error)
 			ops[nr].status = error;
 		else if (!IS_ERR_VALUE((long)ops[nr].status))
 			ops[nr].status = -EIO;
+		found = ops[nr].status;
 	}
+	return found;
+}
+
+/* Blocks from the first on that nobody may own. */
+static unsigned int nr_shared(const struct pviommu *v)
+{
+	return DIV_ROUND_UP(v->nr_blocks, 4);
+}
+
+/**
+ * pviommu_block_own() - a block for one caller, who needs no lock for it
+ * @v: the device
+ *
+ * Its ARRAY register stays as it is, too, if the caller has one array only.
+ *
+ * Returns: the block, or NULL if all are owned.
+ */
+struct pviommu_block *pviommu_block_own(struct pviommu *v)
+{
+	unsigned int i;
+
+	for (i = nr_shared(v); i < v->nr_blocks; i++)
+		if (!test_and_set_bit(i, v->blocks_owned))
+			return &v->blocks[i];
+	return NULL;
+}
+
+/**
+ * pviommu_block_disown() - give a block back
+ * @v: the device
+ * @own: the block, or NULL
+ */
+void pviommu_block_disown(struct pviommu *v, struct pviommu_block *own)
+{
+	if (own)
+		clear_bit(own - v->blocks, v->blocks_owned);
 }
 
 static struct pviommu_block *block_get(struct pviommu *v, unsigned long *flags)
 {
 	struct pviommu_block *block;
 
-	/* Any block will do; this CPU's is the one nobody else waits for. */
-	block = &v->blocks[raw_smp_processor_id() % v->nr_blocks];
+	/* Any will do; this CPU's is the one nobody else waits for. */
+	block = &v->blocks[raw_smp_processor_id() % nr_shared(v)];
 	spin_lock_irqsave(&block->lock, *flags);
 	return block;
 }
@@ -117,25 +145,30 @@ static void block_put(struct pviommu_block *block, unsigned long flags)
 /**
  * pviommu_run() - run operations, in order
  * @v: the device
- * @ops: the operations; in directly mapped memory, and the caller's alone
+ * @own: a block that the caller owns and no other CPU uses meanwhile, or NULL
+ * @ops: the operations; in directly mapped memory, and the caller's alone,
+ *	with a status of PVIOMMU_NOT_RUN
  * @nr: how many, at least 1
  *
  * Any context. On return each has its own status, 0 or a negative errno.
  *
- * Returns: an error if the device did not get to the last one.
+ * Returns: 0 if that is 0 for all; else the error of one.
  */
-int pviommu_run(struct pviommu *v, struct xen_iommu_op *ops, unsigned int nr)
+int pviommu_run(struct pviommu *v, struct pviommu_block *own,
+		struct xen_iommu_op *ops, unsigned int nr)
 {
 	struct pviommu_block *block;
 	unsigned long flags;
 	int error;
 
-	ops_prepare(ops, nr);
-	block = block_get(v, &flags);
-	error = block_ring(block, ops, nr);
-	block_put(block, flags);
-	ops_finish(ops, nr, error);
-	return error;
+	if (own) {
+		error = block_ring(own, ops, nr);
+	} else {
+		block = block_get(v, &flags);
+		error = block_ring(block, ops, nr);
+		block_put(block, flags);
+	}
+	return ops_finish(ops, nr, error);
 }
 
 /**
@@ -160,7 +193,7 @@ int pviommu_call(struct pviommu *v, struct xen_iommu_op *op)
 		if (tries)
 			usleep_range(CALL_WAIT_US, 2 * CALL_WAIT_US);
 
-		ops_prepare(op, 1);
+		op->status = PVIOMMU_NOT_RUN;
 		block = block_get(v, &flags);
 		*block->scratch = *op;
 		error = block_ring(block, block->scratch, 1);

@@ -31,12 +31,16 @@
 #define IOVA_RANGE	0x01000000UL
 #define IOVA_LIST	0x02000000UL
 #define IOVA_THREADS	0x08000000UL
+/* Its frames go round the end of what the driver caches. */
+#define IOVA_MANY	0x103f0000UL
 #define IOVA_MSI	0xfee00000UL
 
 #define LIST_PAGES	300
 #define NR_THREADS	4
 #define THREAD_PAGES	64
 #define THREAD_SECONDS	3
+#define NR_DOMAINS	64
+#define MANY_PAGES	64
 
 #define READ_WRITE	(IOMMU_READ | IOMMU_WRITE)
 
@@ -224,6 +228,32 @@ static void test_threads(void)
 	EXPECT(leads_to(IOVA_THREADS, NR_THREADS * THREAD_PAGES, 0));
 }
 
+/* More domains than there are register blocks for one each. */
+static void test_many(struct device *dev)
+{
+	static struct iommu_domain *domains[NR_DOMAINS];
+	struct iommu_domain *first = domain;
+	phys_addr_t paddr = page_to_phys(ram);
+	unsigned int i, nr;
+
+	for (nr = 0; nr < NR_DOMAINS; nr++) {
+		domains[nr] = new_domain(dev);
+		if (IS_ERR_OR_NULL(domains[nr]))
+			break;
+		domain = domains[nr];
+		EXPECT(!map(IOVA_MANY, paddr + nr * PAGE_SIZE, MANY_PAGES));
+	}
+	EXPECT(nr == NR_DOMAINS);
+	for (i = 0; i < nr; i++) {
+		domain = domains[i];
+		EXPECT(leads_to(IOVA_MANY, MANY_PAGES, paddr + i * PAGE_SIZE));
+		EXPECT(unmap(IOVA_MANY, MANY_PAGES));
+		EXPECT(leads_to(IOVA_MANY, MANY_PAGES, 0));
+		iommu_domain_free(domain);
+	}
+	domain = first;
+}
+
 static int __init iommu_api_init(void)
 {
 	struct pci_dev *pdev = pci_get_device(EDU_VENDOR, EDU_DEVICE, NULL);
@@ -252,6 +282,7 @@ static int __init iommu_api_init(void)
 	test_list(LIST_PAGES / 2);
 	test_list(LIST_PAGES - 1);
 	test_threads();
+	test_many(&pdev->dev);
 
 	error = atomic_read(&failures) ? -EIO : 0;
 	pr_info("iommu-api: %s\n", error ? "FAILED" : "all ok");
