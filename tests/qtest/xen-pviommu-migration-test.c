@@ -457,25 +457,57 @@ static void test_truncated(void)
     pviommu_free(iommu);
 }
 
-/* Bits all over the section: no crash, whatever comes of it. */
+/* A number as in the stream: seven bits a byte, the sign in bit 0 or none. */
+static void append_number(GByteArray *bytes, uint64_t v)
+{
+    do {
+        uint8_t byte = (v & 0x7f) | (v > 0x7f ? 0x80 : 0);
+
+        g_byte_array_append(bytes, &byte, 1);
+        v >>= 7;
+    } while (v);
+}
+
+static bool load_flipped(const Stream *s, size_t at, unsigned bit)
+{
+    g_autofree uint8_t *bad = g_memdup2(s->data, s->len);
+
+    bad[at] ^= 1u << bit;
+    return load_stream(bad, s->len);
+}
+
+/* One bit is wrong: it is refused where that shows, and QEMU lives. */
 static void test_bit_flips(void)
 {
+    const uint8_t flags = 0x1c;     /* it says BFN, GFN and how many */
+    g_autoptr(GByteArray) run = g_byte_array_new();
+    const unsigned flips = 20;
     Source src;
     QXenPVIOMMU *iommu = save_source(&src);
     Stream s = read_stream();
     unsigned refused = 0;
+    size_t at;
 
-    for (unsigned i = 0; i < 24; i++) {
-        g_autofree uint8_t *bad = g_memdup2(s.data, s.len);
-        /* Half of them among the contexts and functions, at the end. */
-        size_t len = i & 1 ? MIN(260, s.end - s.start) : s.end - s.start;
+    /* The only run of the last context begins there. */
+    g_byte_array_append(run, &flags, 1);
+    append_number(run, (uint64_t)BFN << 1);
+    append_number(run, (uint64_t)(GFN + 2 * NR_PAGES) << 1);
+    append_number(run, NR_PAGES);
+    at = find(&s, run->data, run->len, s.start);
+    g_assert_cmpuint(at, <, s.end);
 
-        bad[s.end - 1 - g_test_rand_int_range(0, len)] ^=
-            1u << g_test_rand_int_range(0, 8);
-        refused += !load_stream(bad, s.len);
+    /* There are no such flags; but there is readonly. */
+    for (unsigned bit = 5; bit < 8; bit++) {
+        g_assert_false(load_flipped(&s, at, bit));
     }
-    g_test_message("%u refused", refused);
-    g_assert_cmpuint(refused, >, 0);
+    g_assert_true(load_flipped(&s, at, 0));
+
+    /* All over it, whatever comes of that. */
+    for (unsigned i = 0; i < flips; i++) {
+        refused += !load_flipped(&s, s.start + i * (s.end - s.start) / flips,
+                                 i * 3 % 8);
+    }
+    g_test_message("%u of %u refused", refused, flips);
     g_free(s.data);
     pviommu_free(iommu);
 }
