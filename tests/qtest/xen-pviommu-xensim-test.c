@@ -8,6 +8,8 @@
 #include "qemu/osdep.h"
 #include "qemu/bswap.h"
 #include "hw/pci/pci_regs.h"
+#include "hw/xen/interface/invalidate_page.h"
+#include "qobject/qdict.h"
 #include "libqos/pviommu-mirror.h"
 #include "libqos/xensim.h"
 
@@ -27,6 +29,25 @@
 static const XenSimIoreq invalidate_all = {
     .type = XENSIM_INVALIDATE, .size = 4, .count = 1, .data = ~0ull,
 };
+
+/* In synchronous requests: @count pages from @gfn on; of 0, the barrier. */
+static XenSimIoreq invalidate(uint64_t gfn, uint32_t count, uint64_t data)
+{
+    return (XenSimIoreq) {
+        .type = XENSIM_INVALIDATE_PAGE, .addr = gfn * PVIOMMU_PAGE,
+        .size = 8, .count = count, .data = data,
+    };
+}
+
+static uint64_t statistic(XenSim *sim, const char *name)
+{
+    QDict *rsp = qtest_qmp_assert_success_ref(sim->qts,
+        "{'execute': 'x-query-xen-invalidate'}");
+    uint64_t value = qdict_get_int(rsp, name);
+
+    qobject_unref(rsp);
+    return value;
+}
 
 static char *device_args(void)
 {
@@ -300,8 +321,8 @@ static void test_missing_page(void)
     mirror_init(&m, iommu, QPCI_DEVFN(MIRROR_SLOT, 0));
     pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
     g_assert_cmpint(pviommu_map(iommu, 0, BFN, GFN, 3, 0), ==, 0);
-    xensim_remove(sim, GFN + 1, 1);
     xensim_ioreq(sim, 0, &invalidate_all);
+    xensim_remove(sim, GFN + 1, 1);
     g_assert_true(mirror_dma_write(&m, iova, 1, 8));
     g_assert_true(mirror_dma_write(&m, iova + 2 * PVIOMMU_PAGE, 1, 8));
     g_assert_false(mirror_dma_write(&m, iova + PVIOMMU_PAGE, 1, 8));
@@ -425,8 +446,8 @@ static void test_missing_ring(void)
     }
 
     /* No page for the interrupt; then none for the record. */
-    xensim_remove(sim, GFN, 1);
     xensim_ioreq(sim, 0, &invalidate_all);
+    xensim_remove(sim, GFN, 1);
     g_assert_false(mirror_dma_write(&m, PVIOMMU_PAGE, 1, 8));
     pviommu_wait_faults(iommu, 2);
     xensim_remove(sim, ring, 1);
@@ -437,6 +458,325 @@ static void test_missing_ring(void)
     }
     g_assert_cmpuint(pviommu_readl(iommu, XEN_PVIOMMU_REG_FAULT_TAIL), ==, 2);
     assert_works(sim);
+    pviommu_free(iommu);
+    xensim_quit(sim);
+}
+
+/* Nobody says which pages left: those go that have. */
+static void test_unnamed(void)
+{
+    XenSim *sim = start(NULL);
+    QXenPVIOMMU *iommu = xensim_pviommu(sim);
+    uint32_t page = xensim_page(sim, GFN);
+    uint16_t ctx;
+    QMirror m;
+
+    mirror_init(&m, iommu, QPCI_DEVFN(MIRROR_SLOT, 0));
+    pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
+    ctx = pviommu_alloc_context(iommu);
+    g_assert_cmpint(pviommu_map(iommu, 0, BFN, GFN, 8, 0), ==, 0);
+    g_assert_cmpint(pviommu_map(iommu, ctx, BFN, GFN + 4, 4, 0), ==, 0);
+    g_assert_cmpint(pviommu_unmap(iommu, 0, BFN + 6, 2), ==, 0);
+    pviommu_assert_frames(iommu, 10, 2);
+    qobject_unref(qtest_qmp_assert_success_ref(sim->qts,
+        "{'execute': 'x-xen-pviommu-host-map',"
+        " 'arguments': {'gfn': %u, 'frames': 8}}", GFN));
+    g_assert_cmpuint(xensim_references(sim, page + 5), ==, 1);
+
+    xensim_ioreq(sim, 0, &invalidate_all);
+    pviommu_assert_frames(iommu, 10, 2);
+    xensim_remove(sim, GFN + 2, 1);
+    xensim_remove(sim, GFN + 5, 2);
+    xensim_ioreq(sim, 0, &invalidate_all);
+    pviommu_assert_unmapped(iommu, 0, BFN + 2);
+    pviommu_assert_unmapped(iommu, 0, BFN + 5);
+    pviommu_assert_mapped(iommu, 0, BFN, GFN, 2, 0);
+    pviommu_assert_mapped(iommu, 0, BFN + 3, GFN + 3, 2, 0);
+    pviommu_assert_unmapped(iommu, ctx, BFN + 1);
+    pviommu_assert_mapped(iommu, ctx, BFN + 3, GFN + 7, 1, 0);
+    /* 3 of context 0, 2 of the other one, and the second that is pending. */
+    pviommu_assert_frames(iommu, 6, 1);
+    mirror_assert_equal(&m, 0, 4);
+    for (unsigned i = 0; i < 8; i++) {
+        bool gone = i == 2 || i == 5 || i == 6;
+
+        g_assert_cmpuint(xensim_references(sim, page + i), ==, !gone);
+    }
+    g_assert_cmpuint(xensim_mapped(sim, page, 8), ==, 0);
+
+    /* Others are there now: not by what was mapped. */
+    xensim_add(sim, GFN + 2, 1);
+    xensim_ioreq(sim, 0, &invalidate_all);
+    pviommu_assert_unmapped(iommu, 0, BFN + 2);
+    g_assert_cmpint(pviommu_map(iommu, 0, BFN + 2, GFN + 2, 1, 0), ==, 0);
+    g_assert_true(mirror_dma_write(&m, (BFN + 2) * PVIOMMU_PAGE, 0x99, 8));
+    g_assert_cmphex(xensim_readq(sim, (GFN + 2) * PVIOMMU_PAGE), ==, 0x99);
+    pviommu_free(iommu);
+    xensim_quit(sim);
+}
+
+/* Entries of the ring are not kept until other pages are there. */
+static void test_stale_entries(void)
+{
+    XenSim *sim = start(NULL);
+    QXenPVIOMMU *iommu = xensim_pviommu(sim);
+    XenSimIoreq barrier = invalidate(0, 0, 1);
+
+    pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
+    g_assert_cmpint(pviommu_map(iommu, 0, BFN, GFN, 1, 0), ==, 0);
+    xensim_remove(sim, GFN, 1);
+    g_assert_true(xensim_buffer(sim, XENSIM_INVALIDATE_PAGE, false,
+                                XEN_INVALIDATE_PAGE_4K, 0, GFN));
+    xensim_ioreq(sim, 0, &invalidate_all);
+    pviommu_assert_unmapped(iommu, 0, BFN);
+    xensim_add(sim, GFN, 1);
+    g_assert_cmpint(pviommu_map(iommu, 0, BFN, GFN, 1, 0), ==, 0);
+    xensim_ioreq(sim, 0, &barrier);
+    pviommu_assert_mapped(iommu, 0, BFN, GFN, 1, 0);
+    g_assert_cmpuint(statistic(sim, "malformed"), ==, 0);
+    pviommu_free(iommu);
+    xensim_quit(sim);
+}
+
+/* What cannot be read named some page: none stays that left. */
+static void test_malformed_forgets(void)
+{
+    XenSim *sim = start(NULL);
+    QXenPVIOMMU *iommu = xensim_pviommu(sim);
+    XenSimIoreq requests[] = {
+        invalidate(GFN, 1, 1),          /* data with a count */
+        invalidate(0, 0, 0),            /* of no entries */
+        invalidate(0, 0, 1000),         /* of more than there were */
+        invalidate(0, 0, 2),            /* after entries that say nothing */
+    };
+
+    pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
+    for (unsigned i = 0; i < ARRAY_SIZE(requests); i++) {
+        uint32_t page = xensim_page(sim, GFN);
+        uint64_t malformed = statistic(sim, "malformed");
+
+        g_assert_cmpint(pviommu_map(iommu, 0, BFN, GFN, 2, 0), ==, 0);
+        qtest_writeq(sim->qts, GFN * PVIOMMU_PAGE, 1);
+        g_assert_cmpuint(xensim_mapped(sim, page, 1), ==, 1);
+        xensim_remove(sim, GFN, 1);
+        if (i == ARRAY_SIZE(requests) - 1) {
+            /* No such class, and a block that is not aligned. */
+            g_assert_true(xensim_buffer(sim, XENSIM_INVALIDATE_PAGE, false, 3,
+                                        0, GFN));
+            g_assert_true(xensim_buffer(sim, XENSIM_INVALIDATE_PAGE, false,
+                                        XEN_INVALIDATE_PAGE_2M, 0, 1));
+            malformed++;
+        }
+        xensim_ioreq(sim, 0, &requests[i]);
+        g_assert_cmpuint(statistic(sim, "malformed"), ==, malformed + 1);
+        g_assert_cmpuint(statistic(sim, "everything"), ==, i + 1);
+        g_assert_cmpuint(xensim_mapped(sim, page, 1), ==, 0);
+        pviommu_assert_unmapped(iommu, 0, BFN);
+        pviommu_assert_mapped(iommu, 0, BFN + 1, GFN + 1, 1, 0);
+        xensim_add(sim, GFN, 1);
+        g_assert_cmpint(pviommu_unmap(iommu, 0, BFN + 1, 1), ==, 0);
+        g_assert_cmpint(pviommu_flush_all(iommu, 0), ==, 0);
+    }
+    /* The next one is as ever: it forgets what it names. */
+    requests[0].data = 0;
+    xensim_ioreq(sim, 0, &requests[0]);
+    g_assert_cmpuint(statistic(sim, "everything"), ==, ARRAY_SIZE(requests));
+    pviommu_free(iommu);
+    xensim_quit(sim);
+}
+
+/* A bucket that DMA keeps, and pages in it that DMA does not need. */
+static void test_locked_bucket(void)
+{
+    XenSim *sim = start(NULL);
+    QXenPVIOMMU *iommu = xensim_pviommu(sim);
+    uint32_t page = xensim_page(sim, GFN);
+    uint64_t addr = (GFN + 1) * PVIOMMU_PAGE;
+    QMirror m;
+
+    mirror_init(&m, iommu, QPCI_DEVFN(MIRROR_SLOT, 0));
+    g_assert_cmpuint(mirror_hold(&m, 0, GFN * PVIOMMU_PAGE, PVIOMMU_PAGE, true),
+                     ==, PVIOMMU_PAGE);
+    qtest_writeq(sim->qts, addr, 1);
+    g_assert_cmpuint(xensim_mapped(sim, page, 2), ==, 2);
+    xensim_remove(sim, GFN + 1, 1);
+    xensim_add(sim, GFN + 1, 1);
+    xensim_ioreq(sim, 0, &invalidate_all);
+    g_assert_cmpuint(xensim_mapped(sim, page, 1), ==, 1);
+    g_assert_cmpuint(xensim_mapped(sim, page + 1, 1), ==, 0);
+    qtest_writeq(sim->qts, addr, 2);
+    g_assert_cmphex(xensim_readq(sim, addr), ==, 2);
+    /* By a second mapping of them all: it stays. */
+    g_assert_cmpuint(xensim_mapped(sim, page, 1), ==, 2);
+    mirror_release(&m, 0, PVIOMMU_PAGE);
+    g_assert_cmpuint(xensim_mapped(sim, page, 1), ==, 1);
+    pviommu_free(iommu);
+    xensim_quit(sim);
+}
+
+/* Two locks begin at a page; the one that ends is the one that ended. */
+static void test_lock_lengths(void)
+{
+    const uint64_t addr = GFN * PVIOMMU_PAGE;
+    XenSimIoreq second = invalidate(GFN + 1, 1, 0);
+    XenSim *sim = start(NULL);
+    QXenPVIOMMU *iommu = xensim_pviommu(sim);
+    QMirror m;
+
+    mirror_init(&m, iommu, QPCI_DEVFN(MIRROR_SLOT, 0));
+    for (unsigned first = 0; first < 2; first++) {
+        for (unsigned ends = 0; ends < 2; ends++) {
+            uint32_t page = xensim_page(sim, GFN + 1);
+
+            /* Slot 0 has one page, slot 1 two; in either order. */
+            for (unsigned i = 0; i < 2; i++) {
+                unsigned slot = i ^ first;
+                uint64_t len = (slot + 1) * PVIOMMU_PAGE;
+
+                g_assert_cmpuint(mirror_hold(&m, slot, addr, len, true), ==,
+                                 len);
+            }
+            mirror_release(&m, ends, PVIOMMU_PAGE);
+            xensim_remove(sim, GFN + 1, 1);
+            xensim_ioreq(sim, 0, &second);
+            g_assert_cmpuint(xensim_mapped(sim, page, 1), ==, !ends);
+            mirror_release(&m, !ends, PVIOMMU_PAGE);
+            g_assert_cmpuint(xensim_mapped(sim, page, 1), ==, 0);
+            xensim_add(sim, GFN + 1, 1);
+        }
+    }
+    g_assert_cmpuint(xensim_mapped(sim, xensim_page(sim, GFN), 1), ==, 0);
+    pviommu_free(iommu);
+    xensim_quit(sim);
+}
+
+/* A long range is looked at in several goes; nothing is mapped for that. */
+static void test_long_map(void)
+{
+    const XenSimOptions options = { .ram_mb = 3072 };
+    const uint64_t first = 0x1000, nr = 0xa0000, go = 0x40000;
+    XenSimIoreq leaves = invalidate(first + 5, 1, 0);
+    XenSim *sim = start(&options);
+    QXenPVIOMMU *iommu = xensim_pviommu(sim);
+    uint32_t page = xensim_page(sim, first);
+    struct xen_iommu_op ops[2] = {
+        pviommu_op_map(0, BFN, first, nr, 0),
+        pviommu_op_map(0, 0, first, 1, 0),
+    };
+    uint64_t calls;
+    uint32_t done;
+
+    pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
+    calls = xensim_count(sim, "xenforeignmemory_map2");
+    for (unsigned i = 0; i < nr / go; i++) {
+        g_assert_cmpint(pviommu_map(iommu, 0, BFN, first, nr, 0), ==,
+                        -XEN_IOMMU_EAGAIN);
+    }
+    pviommu_assert_frames(iommu, 0, 0);
+    /* It was enough for one doorbell. */
+    pviommu_store_ops(iommu, PVIOMMU_OPS_ADDR, ops, 2);
+    g_assert_cmpint(pviommu_ring(iommu, 0, PVIOMMU_OPS_ADDR, 2, &done), ==, 0);
+    g_assert_cmpuint(done, ==, 1);
+    pviommu_load_ops(iommu, PVIOMMU_OPS_ADDR, ops, 1);
+    g_assert_cmpint(pviommu_status(&ops[0]), ==, 0);
+    pviommu_assert_frames(iommu, nr, 0);
+    /* The operations themselves are in this range, in one bucket. */
+    g_assert_cmpuint(xensim_mapped(sim, page, nr), ==, 256);
+    calls = xensim_count(sim, "xenforeignmemory_map2") - calls;
+    g_assert_cmpuint(calls, >=, nr / 1024);
+    g_assert_cmpuint(calls, <=, nr / 1024 + 4);
+
+    /* What was found is forgotten when pages leave. */
+    g_assert_cmpint(pviommu_unmap(iommu, 0, BFN, nr), ==, 0);
+    g_assert_cmpint(pviommu_flush_all(iommu, 0), ==, 0);
+    xensim_ioreq(sim, 0, &invalidate_all);
+    g_assert_cmpint(pviommu_map(iommu, 0, BFN, first, nr, 0), ==,
+                    -XEN_IOMMU_EAGAIN);
+    xensim_remove(sim, first + 5, 1);
+    xensim_ioreq(sim, 0, &leaves);
+    g_assert_cmpint(pviommu_map(iommu, 0, BFN, first, nr, 0), ==,
+                    -XEN_IOMMU_ENOENT);
+    pviommu_assert_frames(iommu, 0, 0);
+    pviommu_free(iommu);
+    xensim_quit(sim);
+}
+
+static unsigned process_mappings(XenSim *sim)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d/maps",
+                                            (int)qtest_pid(sim->qts));
+    g_autofree char *text = NULL;
+    unsigned lines = 0;
+
+    g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
+    for (const char *c = text; *c; c++) {
+        lines += *c == '\n';
+    }
+    return lines;
+}
+
+/* Holes are limited, wherever they are, and those of neighbours are one. */
+static void test_holes(void)
+{
+    const XenSimOptions options = { .ram_mb = 1024 };
+    const unsigned bucket = 256, per_bucket = 30, first = 0x2000;
+    g_autofree char *max_text = NULL;
+    XenSim *sim = start(&options);
+    QXenPVIOMMU *iommu = xensim_pviommu(sim);
+    XenSimIoreq all = invalidate(first, 200 * bucket, 0);
+    unsigned max = 65530, holes, before;
+    XenSimIoreq barrier;
+    uint64_t entries = 0;
+    QMirror m;
+
+    if (g_file_get_contents("/proc/sys/vm/max_map_count", &max_text, NULL,
+                            NULL)) {
+        max = atoi(max_text);
+    }
+    holes = max / 16;
+
+    /* A lock at each end: what is between them is one hole. */
+    mirror_init(&m, iommu, QPCI_DEVFN(MIRROR_SLOT, 0));
+    mirror_hold(&m, 0, (uint64_t)first * PVIOMMU_PAGE, 8, true);
+    mirror_hold(&m, 1, (uint64_t)(first + 255) * PVIOMMU_PAGE, 8, true);
+    before = process_mappings(sim);
+    xensim_ioreq(sim, 0, &all);
+    g_assert_cmpuint(statistic(sim, "mapcache-pages"), ==, 254);
+    g_assert_cmpuint(statistic(sim, "mapcache-deferred"), ==, 2);
+    g_assert_cmpuint(process_mappings(sim), <=, before + 2);
+    mirror_release(&m, 0, 8);
+    g_assert_cmpuint(statistic(sim, "mapcache-released"), ==, 1);
+    mirror_release(&m, 1, 8);
+    g_assert_cmpuint(statistic(sim, "mapcache-released"), ==, 1);
+
+    /* Every second page of many buckets. */
+    for (unsigned i = 0; i < 200; i++) {
+        unsigned gfn = first + i * bucket;
+
+        qtest_writeb(sim->qts, (uint64_t)gfn * PVIOMMU_PAGE, 1);
+        for (unsigned j = 0; j < per_bucket; j++) {
+            while (!xensim_buffer(sim, XENSIM_INVALIDATE_PAGE, false,
+                                  XEN_INVALIDATE_PAGE_4K, 0, gfn + 2 * j)) {
+                barrier = invalidate(0, 0, entries);
+                xensim_ioreq(sim, 0, &barrier);
+            }
+            entries++;
+        }
+    }
+    barrier = invalidate(0, 0, entries);
+    xensim_ioreq(sim, 0, &barrier);
+    g_assert_cmpuint(statistic(sim, "malformed"), ==, 0);
+    g_assert_cmpuint(statistic(sim, "entries"), ==, 200 * per_bucket);
+    /* Two for a hole, one for a bucket; and threads come and go. */
+    g_assert_cmpuint(process_mappings(sim), <=,
+                     before + 2 * MIN(holes, 200 * per_bucket) + 200 + 50);
+    g_assert_cmpint(statistic(sim, "mapcache-buckets") > 0, ==,
+                    holes < 200 * per_bucket);
+    for (unsigned i = 0; i < 200; i += 13) {
+        uint32_t page = xensim_page(sim, first + i * bucket);
+
+        g_assert_cmpuint(xensim_mapped(sim, page, 1), ==, 0);
+    }
     pviommu_free(iommu);
     xensim_quit(sim);
 }
@@ -462,5 +802,13 @@ int main(int argc, char **argv)
                    test_missing_identity);
     qtest_add_func("/xen-pviommu/xensim/missing-array", test_missing_array);
     qtest_add_func("/xen-pviommu/xensim/missing-ring", test_missing_ring);
+    qtest_add_func("/xen-pviommu/xensim/unnamed", test_unnamed);
+    qtest_add_func("/xen-pviommu/xensim/stale-entries", test_stale_entries);
+    qtest_add_func("/xen-pviommu/xensim/malformed-forgets",
+                   test_malformed_forgets);
+    qtest_add_func("/xen-pviommu/xensim/locked-bucket", test_locked_bucket);
+    qtest_add_func("/xen-pviommu/xensim/lock-lengths", test_lock_lengths);
+    qtest_add_func("/xen-pviommu/xensim/long-map", test_long_map);
+    qtest_add_func("/xen-pviommu/xensim/holes", test_holes);
     return g_test_run();
 }

@@ -9,10 +9,10 @@
 
 #include "qemu/osdep.h"
 #include "qemu/interval-tree.h"
-#include "system/xen.h"
 #include "compat.h"
 #include "backend.h"
 #include "hw/xen/interface/iommu_op.h"
+#include "hw/xen/xen-pviommu.h"
 #include "trace.h"
 
 #define PAGE_SIZE_BYTES (1ull << XEN_IOMMU_PAGE_SHIFT)
@@ -37,6 +37,7 @@ struct XenPVIOMMUBackend {
     const Section *last;        /* that pages were taken from, or NULL */
     GPtrArray *removed;         /* of Section, in the transaction under way */
     uint64_t held;              /* references, in all */
+    uint64_t work;
     GHashTable *books;          /* GFN -> references, if they are kept */
     XenPVIOMMULostFunc *lost;
     void *opaque;
@@ -156,11 +157,19 @@ static void books_count(XenPVIOMMUBackend *b, uint64_t gfn, uint64_t nr,
     }
 }
 
+/* The frame at which the hypervisor has what is at @pos. */
+static uint64_t section_frame(const Section *s, uint64_t pos)
+{
+    return (memory_region_get_ram_addr(s->mr) + s->offset +
+            (pos - s->node.start)) >> XEN_IOMMU_PAGE_SHIFT;
+}
+
 /*
  * RAM can have holes: what virtio-mem has unplugged, or under Xen those that
- * only the hypervisor knows, and the mapcache tells.
+ * only the hypervisor knows.
  */
-static bool section_populated(const Section *s, uint64_t start, uint64_t end)
+static int section_populated(XenPVIOMMUBackend *b, const Section *s,
+                             uint64_t start, uint64_t end)
 {
     if (memory_region_has_ram_discard_manager(s->mr)) {
         const MemoryRegionSection part = {
@@ -170,18 +179,22 @@ static bool section_populated(const Section *s, uint64_t start, uint64_t end)
         };
 
         return ram_discard_manager_is_populated(
-            memory_region_get_ram_discard_manager(s->mr), &part);
+            memory_region_get_ram_discard_manager(s->mr), &part)
+            ? 0 : -XEN_IOMMU_ENOENT;
     }
-    if (!xen_enabled() || !s->mr->ram_block) {
-        return true;
+    if (!xen_invalidate_backs(s->mr)) {
+        return 0;
     }
-    for (; start < end; start += PAGE_SIZE_BYTES) {
-        if (!qemu_map_ram_ptr(s->mr->ram_block,
-                              s->offset + (start - s->node.start))) {
-            return false;
-        }
+    switch (xen_invalidate_populated(section_frame(s, start),
+                                     (end - start) >> XEN_IOMMU_PAGE_SHIFT,
+                                     &b->work)) {
+    case 0:
+        return 0;
+    case -EAGAIN:
+        return -XEN_IOMMU_EAGAIN;
+    default:
+        return -XEN_IOMMU_ENOENT;
     }
-    return true;
 }
 
 static int emulated_get(XenPVIOMMUBackend *b, uint16_t domid,
@@ -197,6 +210,7 @@ static int emulated_get(XenPVIOMMUBackend *b, uint16_t domid,
     while (pos < end) {
         const Section *s = b->last;
         uint64_t next;
+        int ret;
 
         if (!s || s->node.start > pos ||
             s->node.last < pos + PAGE_SIZE_BYTES - 1) {
@@ -211,8 +225,9 @@ static int emulated_get(XenPVIOMMUBackend *b, uint16_t domid,
             return -XEN_IOMMU_EPERM;
         }
         next = QEMU_ALIGN_DOWN(s->node.last + 1, PAGE_SIZE_BYTES);
-        if (!section_populated(s, pos, MIN(next, end))) {
-            return -XEN_IOMMU_ENOENT;
+        ret = section_populated(b, s, pos, MIN(next, end));
+        if (ret) {
+            return ret;
         }
         b->last = s;
         pos = next;
@@ -234,6 +249,11 @@ static void emulated_put(XenPVIOMMUBackend *b, uint64_t gfn, uint64_t nr,
     }
 }
 
+static uint64_t emulated_work(XenPVIOMMUBackend *b)
+{
+    return b->work;
+}
+
 static uint64_t emulated_total(XenPVIOMMUBackend *b)
 {
     return b->held;
@@ -248,9 +268,28 @@ const XenPVIOMMUBackendOps xen_pviommu_emulated_ops = {
     .ops = UINT32_MAX,
     .get = emulated_get,
     .put = emulated_put,
+    .work = emulated_work,
     .total = emulated_total,
     .refs = emulated_refs,
 };
+
+void xen_pviommu_emulated_held(XenPVIOMMUBackend *b, uint64_t gfn, uint64_t nr,
+                               GArray *ranges)
+{
+    uint64_t pos = gfn << XEN_IOMMU_PAGE_SHIFT;
+    uint64_t end = (gfn + nr) << XEN_IOMMU_PAGE_SHIFT;
+    const Section *s;
+
+    while (pos < end && (s = section_find(b, pos, end - 1))) {
+        uint64_t start = MAX(pos, s->node.start);
+
+        pos = MIN(end, s->node.last + 1);
+        if (s->kind != SECTION_OTHER && xen_invalidate_backs(s->mr)) {
+            xen_page_ranges_add(ranges, section_frame(s, start),
+                                (pos - start) >> XEN_IOMMU_PAGE_SHIFT);
+        }
+    }
+}
 
 XenPVIOMMUBackend *xen_pviommu_emulated_new(bool books,
                                             XenPVIOMMULostFunc *lost,

@@ -20,13 +20,16 @@ typedef struct XenPVIOMMUBackendOps {
      * -XEN_IOMMU_ESRCH: no such domain
      * -XEN_IOMMU_ENOENT: a GFN has no page
      * -XEN_IOMMU_EPERM: no mapping privilege; not RAM; read-only RAM
-     * -XEN_IOMMU_EAGAIN: a page is on its way back; ask again
+     * -XEN_IOMMU_EAGAIN: a page is on its way back, or there is more to look
+     * at than is done at a time; ask again
      */
     int (*get)(XenPVIOMMUBackend *backend, uint16_t domid,
                uint64_t gfn, uint64_t nr, bool readonly);
     /** @put: drop references that @get took with the same @readonly. */
     void (*put)(XenPVIOMMUBackend *backend,
                 uint64_t gfn, uint64_t nr, bool readonly);
+    /* What it did so far, as xen_pviommu_core_work(); NULL: nothing to count */
+    uint64_t (*work)(XenPVIOMMUBackend *backend);
     /* The books: references held in all, and on one page. */
     uint64_t (*total)(XenPVIOMMUBackend *backend);
     uint64_t (*refs)(XenPVIOMMUBackend *backend, uint64_t gfn);
@@ -50,6 +53,13 @@ extern const XenPVIOMMUBackendOps xen_pviommu_emulated_ops;
 XenPVIOMMUBackend *xen_pviommu_emulated_new(bool books,
                                             XenPVIOMMULostFunc *lost,
                                             void *opaque);
+/**
+ * xen_pviommu_emulated_held: pages of a range that the hypervisor has
+ *
+ * Adds them to @ranges, an array of XenPageRange.
+ */
+void xen_pviommu_emulated_held(XenPVIOMMUBackend *backend, uint64_t gfn,
+                               uint64_t nr, GArray *ranges);
 void xen_pviommu_emulated_free(XenPVIOMMUBackend *backend);
 
 #endif /* HW_XEN_PVIOMMU_BACKEND_H */

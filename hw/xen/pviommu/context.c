@@ -32,8 +32,12 @@ static uint64_t max_pending_runs(const XenPVIOMMUCore *core)
 
 uint64_t xen_pviommu_core_work(const XenPVIOMMUCore *core)
 {
+    /* There is no backend before the device is complete. */
+    uint64_t backend = core->backend && core->backend_ops->work
+        ? core->backend_ops->work(core->backend) : 0;
+
     return core->work * RUN_WORK + core->budget.work +
-           gfn_index_work(core->gfn_index);
+           gfn_index_work(core->gfn_index) + backend;
 }
 
 static uint64_t pending_room(const XenPVIOMMUCore *core)
@@ -468,6 +472,33 @@ void xen_pviommu_core_invalidate(XenPVIOMMUCore *core,
             p->notified = true;
         }
         pending_release(core, p, start - p->by_gfn.start, end - start);
+    }
+}
+
+typedef struct HeldVisit {
+    XenPVIOMMUHeldFunc *func;
+    void *opaque;
+} HeldVisit;
+
+static void visit_mapping(void *opaque, uint16_t ctx, uint64_t bfn,
+                          uint64_t gfn, uint64_t nr)
+{
+    const HeldVisit *v = opaque;
+
+    v->func(v->opaque, gfn, nr);
+}
+
+void xen_pviommu_core_held(XenPVIOMMUCore *core, XenPVIOMMUHeldFunc *func,
+                           void *opaque)
+{
+    HeldVisit v = { .func = func, .opaque = opaque };
+    IntervalTreeRoot *pending = xen_pviommu_pending_by_gfn(core);
+
+    gfn_index_foreach(core->gfn_index, 0, 1ull << GFN_INDEX_BITS,
+                      visit_mapping, &v);
+    for (IntervalTreeNode *n = interval_tree_iter_first(pending, 0, UINT64_MAX);
+         n; n = interval_tree_iter_next(n, 0, UINT64_MAX)) {
+        func(opaque, n->start, n->last - n->start + 1);
     }
 }
 

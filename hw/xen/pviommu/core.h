@@ -168,6 +168,13 @@ void xen_pviommu_core_enable(XenPVIOMMUCore *core);
 void xen_pviommu_core_invalidate(XenPVIOMMUCore *core,
                                  uint64_t gfn, uint64_t nr);
 
+/* Called with a part of what is held; the same frame may come again. */
+typedef void XenPVIOMMUHeldFunc(void *opaque, uint64_t gfn, uint64_t nr);
+
+/** xen_pviommu_core_held: visit all pages that are mapped, or pending */
+void xen_pviommu_core_held(XenPVIOMMUCore *core, XenPVIOMMUHeldFunc *func,
+                           void *opaque);
+
 /** xen_pviommu_context_find: the context with this ID, or NULL */
 XenPVIOMMUContext *xen_pviommu_context_find(XenPVIOMMUCore *core, uint32_t id);
 

@@ -457,6 +457,16 @@ static void host_invalidate(XenInvalidateClient *client,
     }
 }
 
+static void host_held(XenInvalidateClient *client, GArray *ranges)
+{
+    IntervalTreeNode *n;
+
+    for (n = interval_tree_iter_first(&host.by_gfn, 0, UINT64_MAX); n;
+         n = interval_tree_iter_next(n, 0, UINT64_MAX)) {
+        xen_page_ranges_add(ranges, n->start, n->last - n->start + 1);
+    }
+}
+
 /* The hypervisor knows domains, not processes: nobody else would do it. */
 static void host_let_go_of_all(void)
 {
@@ -663,6 +673,7 @@ bool xen_pviommu_host_init(Error **errp)
         return false;
     }
     host.invalidate.invalidate = host_invalidate;
+    host.invalidate.held = host_held;
     xen_invalidate_register(&host.invalidate);
     host.exit.notify = host_exit;
     qemu_add_exit_notifier(&host.exit);

@@ -7,11 +7,21 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/bitmap.h"
 #include "qemu/main-loop.h"
 #include "hw/xen/xen-pviommu.h"
 #include "qapi/qapi-commands-xen-pviommu.h"
 
+/* Frames that the hypervisor is asked for in one call. */
+#define MISSING_FRAMES 1024
+
 XenInvalidateStats xen_invalidate_stats;
+
+/* What a long range was found to have, for who asks again: [gfn, end). */
+static struct {
+    uint64_t gfn;
+    uint64_t end;
+} populated;
 
 static QLIST_HEAD(, XenInvalidateClient) clients =
     QLIST_HEAD_INITIALIZER(clients);
@@ -26,6 +36,44 @@ void xen_invalidate_unregister(XenInvalidateClient *client)
     QLIST_REMOVE(client, next);
 }
 
+void xen_page_ranges_add(GArray *ranges, uint64_t gfn, uint64_t nr)
+{
+    XenPageRange *last = &g_array_index(ranges, XenPageRange, ranges->len - 1);
+    const XenPageRange r = { .gfn = gfn, .nr = nr };
+
+    if (ranges->len && last->gfn + last->nr == gfn) {
+        last->nr += nr;
+    } else {
+        g_array_append_val(ranges, r);
+    }
+}
+
+static gint compare_ranges(gconstpointer a, gconstpointer b)
+{
+    const XenPageRange *x = a, *y = b;
+
+    return (x->gfn > y->gfn) - (x->gfn < y->gfn);
+}
+
+void xen_page_ranges_merge(GArray *ranges)
+{
+    XenPageRange *last = NULL;
+    guint len = 0;
+
+    g_array_sort(ranges, compare_ranges);
+    for (guint i = 0; i < ranges->len; i++) {
+        const XenPageRange r = g_array_index(ranges, XenPageRange, i);
+
+        if (last && r.gfn <= last->gfn + last->nr) {
+            last->nr = MAX(last->nr, r.gfn + r.nr - last->gfn);
+        } else {
+            last = &g_array_index(ranges, XenPageRange, len++);
+            *last = r;
+        }
+    }
+    g_array_set_size(ranges, len);
+}
+
 void xen_invalidate_pages(uint64_t gfn, uint64_t nr)
 {
     const uint64_t limit = 1ull << XEN_INVALIDATE_GFN_BITS;
@@ -36,9 +84,115 @@ void xen_invalidate_pages(uint64_t gfn, uint64_t nr)
         return;
     }
     nr = MIN(nr, limit - gfn);
+    populated.end = populated.gfn;
     QLIST_FOREACH(client, &clients, next) {
         client->invalidate(client, gfn, nr);
     }
+}
+
+/* Who can ask the hypervisor, or NULL. */
+static XenInvalidateClient *who_knows(void)
+{
+    XenInvalidateClient *client;
+
+    QLIST_FOREACH(client, &clients, next) {
+        if (client->missing) {
+            break;
+        }
+    }
+    return client;
+}
+
+/* Ask for the frames of @gfns, and forget them. */
+static void find_missing(XenInvalidateClient *hypervisor, uint64_t *gfns,
+                         unsigned *nr, GArray *gone)
+{
+    DECLARE_BITMAP(missing, MISSING_FRAMES) = { };
+
+    hypervisor->missing(hypervisor, gfns, *nr, missing);
+    for (unsigned i = find_first_bit(missing, *nr); i < *nr;
+         i = find_next_bit(missing, *nr, i + 1)) {
+        xen_page_ranges_add(gone, gfns[i], 1);
+    }
+    *nr = 0;
+}
+
+void xen_invalidate_unnamed(void)
+{
+    g_autoptr(GArray) held = g_array_new(false, false, sizeof(XenPageRange));
+    g_autoptr(GArray) gone = g_array_new(false, false, sizeof(XenPageRange));
+    XenInvalidateClient *client, *hypervisor = who_knows();
+    uint64_t gfns[MISSING_FRAMES];
+    unsigned nr = 0;
+
+    assert(bql_locked());
+    populated.end = populated.gfn;
+    if (!hypervisor) {
+        return;
+    }
+    QLIST_FOREACH(client, &clients, next) {
+        if (client->held) {
+            client->held(client, held);
+        }
+    }
+    xen_page_ranges_merge(held);
+    for (guint i = 0; i < held->len; i++) {
+        const XenPageRange *r = &g_array_index(held, XenPageRange, i);
+
+        for (uint64_t j = 0; j < r->nr; j++) {
+            gfns[nr++] = r->gfn + j;
+            if (nr == MISSING_FRAMES) {
+                find_missing(hypervisor, gfns, &nr, gone);
+            }
+        }
+    }
+    find_missing(hypervisor, gfns, &nr, gone);
+    for (guint i = 0; i < gone->len; i++) {
+        const XenPageRange *r = &g_array_index(gone, XenPageRange, i);
+
+        xen_invalidate_pages(r->gfn, r->nr);
+    }
+}
+
+bool xen_invalidate_backs(MemoryRegion *mr)
+{
+    XenInvalidateClient *hypervisor = who_knows();
+
+    return hypervisor && hypervisor->backs(hypervisor, mr);
+}
+
+int xen_invalidate_populated(uint64_t gfn, uint64_t nr, uint64_t *work)
+{
+    XenInvalidateClient *hypervisor = who_knows();
+    uint64_t end = gfn + nr, pos = gfn, stop;
+    bool goes_on = populated.gfn < populated.end &&
+                   gfn >= populated.gfn && gfn <= populated.end;
+
+    assert(bql_locked());
+    if (goes_on) {
+        pos = MIN(populated.end, end);
+    }
+    stop = MIN(end, pos + XEN_INVALIDATE_POPULATED_FRAMES);
+    while (pos < stop) {
+        DECLARE_BITMAP(missing, MISSING_FRAMES) = { };
+        unsigned n = MIN(stop - pos, MISSING_FRAMES);
+        uint64_t gfns[MISSING_FRAMES];
+
+        for (unsigned i = 0; i < n; i++) {
+            gfns[i] = pos++;
+        }
+        *work += hypervisor->missing(hypervisor, gfns, n, missing);
+        if (!bitmap_empty(missing, n)) {
+            return -ENOENT;
+        }
+    }
+    if (goes_on) {
+        populated.end = MAX(populated.end, stop);
+    } else if (stop < end) {
+        populated.gfn = gfn;
+        populated.end = stop;
+    }
+    return stop < end ? -EAGAIN : 0;
 }
 
 bool xen_invalidate_wanted(void)

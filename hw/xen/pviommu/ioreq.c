@@ -22,12 +22,8 @@
 /* Collected ranges at a time: what a ring holds, and some. */
 #define MAX_COLLECTED   1024
 
-typedef struct PageRange {
-    uint64_t gfn;
-    uint64_t nr;
-} PageRange;
-
-static GArray *collected;       /* of PageRange, since the last barrier */
+static GArray *collected;       /* of XenPageRange, since the last barrier */
+static bool missed;             /* some of them could not be read */
 
 int xen_invalidate_create_server(uint16_t domid, int handle_bufioreq,
                                  uint16_t *id)
@@ -47,40 +43,38 @@ static bool range_valid(uint64_t gfn, uint64_t nr)
     return nr && gfn < limit && nr <= limit - gfn;
 }
 
-static gint compare_ranges(gconstpointer a, gconstpointer b)
-{
-    const PageRange *x = a, *y = b;
-
-    return (x->gfn > y->gfn) - (x->gfn < y->gfn);
-}
-
 static void handle_collected(void)
 {
-    PageRange run = { };
-
     if (!collected) {
         return;
     }
-    g_array_sort(collected, compare_ranges);
+    xen_page_ranges_merge(collected);
     for (guint i = 0; i < collected->len; i++) {
-        const PageRange *r = &g_array_index(collected, PageRange, i);
+        const XenPageRange *r = &g_array_index(collected, XenPageRange, i);
 
-        if (run.nr && r->gfn <= run.gfn + run.nr) {
-            run.nr = MAX(run.nr, r->gfn + r->nr - run.gfn);
-            continue;
-        }
-        xen_invalidate_pages(run.gfn, run.nr);
-        run = *r;
+        xen_invalidate_pages(r->gfn, r->nr);
     }
-    xen_invalidate_pages(run.gfn, run.nr);
     g_array_set_size(collected, 0);
+}
+
+/*
+ * Pages left, and which ones is not known: those that we map ourselves all go,
+ * those that are held for devices are asked for. What was collected goes first:
+ * kept for later, it would hit the pages that come there next.
+ */
+static void forget_everything(void)
+{
+    handle_collected();
+    missed = false;
+    xen_invalidate_map_cache();
+    xen_invalidate_unnamed();
 }
 
 bool xen_invalidate_buffered(const struct buf_ioreq *entry)
 {
     XenInvalidateStats *stats = &xen_invalidate_stats;
     const struct buf_ioreq e = *entry;
-    PageRange r = { .gfn = XEN_INVALIDATE_PAGE_GFN(e.addr, e.data) };
+    XenPageRange r = { .gfn = XEN_INVALIDATE_PAGE_GFN(e.addr, e.data) };
 
     if (e.type != IOREQ_TYPE_INVALIDATE_PAGE) {
         return false;
@@ -92,11 +86,13 @@ bool xen_invalidate_buffered(const struct buf_ioreq *entry)
         !QEMU_IS_ALIGNED(r.gfn, r.nr) || !range_valid(r.gfn, r.nr)) {
         trace_xen_invalidate_malformed("entry", r.gfn, e.size, e.dir);
         stats->malformed++;
+        /* It named something, which is kept until the barrier. */
+        missed = true;
         return true;
     }
     stats->pages += r.nr;
     if (!collected) {
-        collected = g_array_new(false, false, sizeof(PageRange));
+        collected = g_array_new(false, false, sizeof(XenPageRange));
     }
     g_array_append_val(collected, r);
     if (collected->len == MAX_COLLECTED) {
@@ -112,19 +108,20 @@ static void handle_barrier(const struct ioreq *req)
     int64_t ahead = stats->entries - req->data;
 
     trace_xen_invalidate_barrier(req->data, stats->entries);
-    handle_collected();
     if (!req->data || req->addr || ahead < 0) {
-        /*
-         * Pages may have been named that never came here. They must not stay
-         * mapped; what devices have mapped cannot all go for that.
-         */
+        /* Pages may have been named that never came here. */
         trace_xen_invalidate_malformed("barrier", req->addr, req->data,
                                        stats->entries);
         stats->malformed++;
-        xen_invalidate_map_cache();
-        return;
+        missed = true;
+    } else {
+        stats->barriers++;
     }
-    stats->barriers++;
+    if (missed) {
+        forget_everything();
+    } else {
+        handle_collected();
+    }
 }
 
 void xen_invalidate_ioreq(const struct ioreq *req)
@@ -132,6 +129,10 @@ void xen_invalidate_ioreq(const struct ioreq *req)
     XenInvalidateStats *stats = &xen_invalidate_stats;
     uint64_t gfn = req->addr >> PAGE_SHIFT_BITS;
 
+    if (req->type == IOREQ_TYPE_INVALIDATE) {
+        forget_everything();
+        return;
+    }
     if (req->dir != IOREQ_WRITE || req->data_is_ptr || req->df) {
         goto malformed;
     }
@@ -152,4 +153,6 @@ void xen_invalidate_ioreq(const struct ioreq *req)
 malformed:
     trace_xen_invalidate_malformed("request", req->addr, req->count, req->dir);
     stats->malformed++;
+    /* Whatever it names is freed when it is answered. */
+    forget_everything();
 }

@@ -203,9 +203,16 @@ static bool run_valid(const XenPVIOMMUCore *core, const BfnRun *run)
 static int load_run(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
                     const BfnRun *run, bool pending)
 {
-    return pending
-        ? xen_pviommu_context_load_pending(core, ctx, run)
-        : xen_pviommu_context_map(core, ctx, XEN_IOMMU_DOMID_SELF, run);
+    uint64_t tries = run->nr / XEN_INVALIDATE_POPULATED_FRAMES;
+    int ret;
+
+    /* A long run takes several goes, as it did the guest. */
+    do {
+        ret = pending
+            ? xen_pviommu_context_load_pending(core, ctx, run)
+            : xen_pviommu_context_map(core, ctx, XEN_IOMMU_DOMID_SELF, run);
+    } while (ret == -XEN_IOMMU_EAGAIN && tries--);
+    return ret;
 }
 
 /* @ret says that the pages of a run are not there, but may be later. */

@@ -356,6 +356,26 @@ static void invalidate_pages(XenInvalidateClient *client,
     pages_lost(container_of(client, XenPVIOMMUState, invalidate), gfn, nr);
 }
 
+typedef struct Held {
+    XenPVIOMMUBackend *backend;
+    GArray *ranges;
+} Held;
+
+static void add_held(void *opaque, uint64_t gfn, uint64_t nr)
+{
+    const Held *h = opaque;
+
+    xen_pviommu_emulated_held(h->backend, gfn, nr, h->ranges);
+}
+
+static void held(XenInvalidateClient *client, GArray *ranges)
+{
+    XenPVIOMMUState *s = container_of(client, XenPVIOMMUState, invalidate);
+    Held h = { .backend = s->core.backend, .ranges = ranges };
+
+    xen_pviommu_core_held(&s->core, add_held, &h);
+}
+
 static bool covers(XenInvalidateClient *client, const AddressSpace *as)
 {
     return xen_pviommu_dma_covers(container_of(client, XenPVIOMMUState,
@@ -487,6 +507,7 @@ static void xen_pviommu_realize(PCIDevice *dev, Error **errp)
     s->core.backend = xen_pviommu_emulated_new(s->check, pages_lost, s);
     s->invalidate.invalidate = invalidate_pages;
     s->invalidate.covers = covers;
+    s->invalidate.held = held;
     xen_invalidate_register(&s->invalidate);
 
     /* From here on the machine has its IOMMU. */

@@ -9,11 +9,27 @@
 #include "qemu/queue.h"
 
 struct AddressSpace;
+struct MemoryRegion;
 struct RAMBlock;
 struct buf_ioreq;
 struct ioreq;
 
-/* Who holds guest pages, and lets go of those that leave the guest. */
+/* A range of frames. */
+typedef struct XenPageRange {
+    uint64_t gfn;
+    uint64_t nr;
+} XenPageRange;
+
+/** xen_page_ranges_add: to an array of XenPageRange; joins the one before */
+void xen_page_ranges_add(GArray *ranges, uint64_t gfn, uint64_t nr);
+
+/** xen_page_ranges_merge: sort them, and join what touches */
+void xen_page_ranges_merge(GArray *ranges);
+
+/*
+ * Who holds guest pages, and lets go of those that leave the guest. All but
+ * the first may be NULL.
+ */
 typedef struct XenInvalidateClient {
     /*
      * [@gfn, @gfn + @nr) goes away; @nr is not 0, and the end is within
@@ -24,6 +40,19 @@ typedef struct XenInvalidateClient {
     /* See xen_invalidate_covers(); NULL: no. */
     bool (*covers)(struct XenInvalidateClient *client,
                    const struct AddressSpace *as);
+    /* Add to @ranges what it holds of the pages that the hypervisor has. */
+    void (*held)(struct XenInvalidateClient *client, GArray *ranges);
+    /*
+     * Ask the hypervisor which of the @nr frames of @gfns have no page, and
+     * set their bits in @missing; also those of which it cannot say. Returns:
+     * how much work that was, some nanoseconds each.
+     */
+    uint64_t (*missing)(struct XenInvalidateClient *client,
+                        const uint64_t *gfns, unsigned nr,
+                        unsigned long *missing);
+    /* It is the hypervisor that has the pages of @mr, at its RAM addresses. */
+    bool (*backs)(struct XenInvalidateClient *client,
+                  struct MemoryRegion *mr);
     QLIST_ENTRY(XenInvalidateClient) next;
 } XenInvalidateClient;
 
@@ -51,6 +80,30 @@ void xen_invalidate_unregister(XenInvalidateClient *client);
  * until it ends. BQL held.
  */
 void xen_invalidate_pages(uint64_t gfn, uint64_t nr);
+
+/**
+ * xen_invalidate_unnamed: pages of the guest went away, nobody says which
+ *
+ * As xen_invalidate_pages(), for those that are held and that the hypervisor
+ * has no longer. The mapcache must have forgotten all it knew before. Takes
+ * 0.2 us or so for each page that is held. BQL held.
+ */
+void xen_invalidate_unnamed(void);
+
+/** xen_invalidate_backs: only the hypervisor knows where @mr has pages */
+bool xen_invalidate_backs(struct MemoryRegion *mr);
+
+/* What xen_invalidate_populated() asks the hypervisor for at a time. */
+#define XEN_INVALIDATE_POPULATED_FRAMES (1u << 18)
+
+/**
+ * xen_invalidate_populated: the hypervisor has a page at all of these frames
+ * @work: grows by what that took, some nanoseconds each
+ *
+ * Returns: 0; -ENOENT: not at all of them; -EAGAIN: the range is long, and a
+ * part of it is done, so ask again. BQL held.
+ */
+int xen_invalidate_populated(uint64_t gfn, uint64_t nr, uint64_t *work);
 
 /** xen_invalidate_wanted: somebody is told of pages that go away. BQL held. */
 bool xen_invalidate_wanted(void);
@@ -104,7 +157,10 @@ extern XenInvalidateStats xen_invalidate_stats;
 int xen_invalidate_create_server(uint16_t domid, int handle_bufioreq,
                                  uint16_t *id);
 
-/** xen_invalidate_ioreq: handle an IOREQ_TYPE_INVALIDATE_PAGE. BQL held. */
+/**
+ * xen_invalidate_ioreq: handle an IOREQ_TYPE_INVALIDATE_PAGE, or an
+ * IOREQ_TYPE_INVALIDATE. BQL held.
+ */
 void xen_invalidate_ioreq(const struct ioreq *req);
 
 /**

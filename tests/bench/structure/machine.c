@@ -5,8 +5,8 @@
 
 #include "qemu/osdep.h"
 #include "qemu/units.h"
-#include "system/xen.h"
 #include "exec/memory.h"
+#include "hw/xen/xen-pviommu.h"
 
 typedef struct Part {
     uint64_t start;
@@ -32,7 +32,6 @@ static const Part parts[] = {
 
 static MemoryRegion regions[ARRAY_SIZE(parts)];
 AddressSpace address_space_memory;
-bool xen_allowed;
 
 static void for_each_part(MemoryListener *listener,
                           void (*func)(MemoryListener *listener,
@@ -69,9 +68,24 @@ bool memory_region_is_ram_device(MemoryRegion *mr)
     return mr->ram_device;
 }
 
-void *qemu_map_ram_ptr(RAMBlock *ram_block, ram_addr_t addr)
+/* There is no hypervisor that would know more of it. */
+bool xen_invalidate_backs(MemoryRegion *mr)
 {
-    /* For Xen only */
+    return false;
+}
+
+int xen_invalidate_populated(uint64_t gfn, uint64_t nr, uint64_t *work)
+{
+    g_assert_not_reached();
+}
+
+void xen_page_ranges_add(GArray *ranges, uint64_t gfn, uint64_t nr)
+{
+    g_assert_not_reached();
+}
+
+ram_addr_t memory_region_get_ram_addr(MemoryRegion *mr)
+{
     g_assert_not_reached();
 }
 
