@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What disks and a network do behind each IOMMU
+(tests/bench/guest/io-bench.c)."""
+
+import socket
+import threading
+
+import machines
+import svg
+from machines import LABELS, NONE, OURS, PEERS
+from report import Goal, Plot, Table, Text, number
+
+TITLE = 'Disks and network'
+ORDER = 3
+MINUTES = 5
+
+SUBJECTS = [NONE, OURS, *PEERS]
+DISK_GIB = 4
+DEVICES = [
+    '-blockdev', f'null-co,node-name=d0,size={DISK_GIB << 30},read-zeroes=on',
+    '-device', 'nvme,drive=d0,serial=bench',
+    '-blockdev', f'null-co,node-name=d1,size={DISK_GIB << 30},read-zeroes=on',
+    '-device', 'virtio-blk-pci,drive=d1,iommu_platform=on,disable-legacy=on',
+    '-netdev', 'user,id=n0', '-device', 'e1000e,netdev=n0']
+SETUP = ['load drivers',
+         'soon test -b /dev/nvme0n1 && soon test -b /dev/vda && '
+         'soon test -d /sys/class/net/eth0 && net_up']
+# What is said of it, what io-bench is told, bytes of one request or None.
+CASES = {
+    'nvme-4k': ('NVMe, 4 KiB random', '/dev/nvme0n1 read random 4096 32', 4096),
+    'nvme-1m': ('NVMe, 1 MiB in order',
+                '/dev/nvme0n1 read sequential 1048576 8', 1 << 20),
+    'virtio-4k': ('virtio-blk, 4 KiB random', '/dev/vda read random 4096 32', 4096),
+    'virtio-1m': ('virtio-blk, 1 MiB in order',
+                  '/dev/vda read sequential 1048576 8', 1 << 20),
+    'send': ('e1000e, sends', None, None),
+    'receive': ('e1000e, receives', None, None),
+}
+
+
+class Peer:
+    """Of the guest's TCP connection: takes all there is, or sends without end."""
+
+    def __init__(self, sends):
+        self.sends = sends
+        self.listener = socket.create_server(('127.0.0.1', 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self.listen, daemon=True).start()
+
+    def listen(self):
+        while True:
+            connection, _ = self.listener.accept()
+            # A guest that stands still may keep its own open.
+            threading.Thread(target=self.serve, args=[connection],
+                             daemon=True).start()
+
+    def serve(self, connection):
+        data = bytearray(1 << 18)
+        with connection:
+            try:
+                while self.sends:
+                    connection.sendall(data)
+                while connection.recv_into(data):
+                    pass
+            except OSError:
+                pass    # The guest has enough.
+
+
+def targets():
+    return machines.targets()
+
+
+def measure(machine, case, ms, peers):
+    """Bytes a second."""
+    _, disk, _ = CASES[case]
+    if disk:
+        what = f'disk {disk}'
+    else:
+        what = f'{case} 10.0.2.2 {peers[case].port}'
+    return machines.counts(machine.run(f'io-bench {what} {ms}'))
+
+
+def run(bench):
+    rounds, ms = (2, 100) if bench.quick else (7, 250)
+    machines.prepare(bench)
+    peers = {'send': Peer(False), 'receive': Peer(True)}
+    with machines.Machines(bench, SUBJECTS, DEVICES, SETUP) as guests:
+        for mode in ('strict', 'lazy'):
+            for _, machine in guests.turns():
+                if mode == 'lazy':
+                    machine.run(machines.LAZY)
+                for case in CASES:
+                    measure(machine, case, 50, peers)
+            for n in range(rounds):
+                bench.say(f'{mode}, round {n + 1} of {rounds}')
+                for iommu, machine in guests.turns():
+                    for case in CASES:
+                        bench.entries.sample(
+                            'io', iommu, measure(machine, case, ms, peers), 'B/s',
+                            mode=mode, case=case)
+
+
+def share(e, subject, peer, mode, case):
+    """What the subject does of what the peer does."""
+    return e.ratio('io', peer, subject, mode=mode, case=case)
+
+
+def goals(e):
+    found = {case: share(e, OURS, NONE, 'lazy', case) for case in CASES}
+    missed = [CASES[case][0] for case, r in found.items() if r < 0.9]
+    yield Goal('lazy: at least 90 % of what it is without an IOMMU',
+               ', '.join(f'{CASES[c][0]}: {number(100 * r)} %'
+                         for c, r in found.items()), not missed,
+               f'not {", ".join(missed)}' if missed else '')
+    for peer in PEERS:
+        found = {case: share(e, OURS, peer, 'strict', case) for case in CASES}
+        missed = [CASES[case][0] for case, r in found.items() if r < 1]
+        yield Goal(f'strict: more than with {LABELS[peer]}',
+                   ', '.join(f'{CASES[c][0]}: {number(r)} times'
+                             for c, r in found.items()), not missed,
+                   f'not {", ".join(missed)}' if missed else '')
+
+
+def rate(e, subject, mode, case):
+    value = e.get('io', subject, mode=mode, case=case)
+    size = CASES[case][2]
+    if size == 4096:
+        return f'{svg.short(value / size)} IOPS'
+    return f'{number(value / 1e6)} MB/s'
+
+
+def report(e):
+    yield Text(f'''A guest with two processors under TCG, Linux
+{machines.KERNEL} of Debian. The disks are QEMU's null-co, which is no disk but
+writes zeros where a read wants them, so that what is measured is the guest,
+the device's model and the IOMMU; a small program reads past the page cache, 32
+requests of 4 KiB or 8 of 1 MiB at a time. e1000e has one TCP connection, by
+user networking. Guests take turns, 7 samples of 250 ms. Each IOMMU in lazy
+mode is as above.''')
+    yield from goals(e)
+    for mode in ('strict', 'lazy'):
+        yield Plot(f'io-{mode}', svg.bars(
+            f'Disks and network, {mode}', '% of no IOMMU',
+            [CASES[c][0] for c in CASES],
+            [(LABELS[s], [100 * share(e, s, NONE, mode, c) for c in CASES])
+             for s in SUBJECTS if s != NONE]),
+            f'What is left of what it is without an IOMMU, {mode}.')
+        yield Table(f'Disks and network, {mode}',
+                    ['', *[LABELS[s] for s in SUBJECTS]],
+                    [[CASES[c][0], *[rate(e, s, mode, c) for s in SUBJECTS]]
+                     for c in CASES])
+        yield Table(f'Of what it is without an IOMMU, {mode}',
+                    ['', *[LABELS[s] for s in SUBJECTS if s != NONE]],
+                    [[CASES[c][0], *[f'{number(100 * share(e, s, NONE, mode, c))} %'
+                                     for s in SUBJECTS if s != NONE]]
+                     for c in CASES])
