@@ -48,9 +48,10 @@ PEERS = [VIRTIO, INTEL, INTEL_CM, AMD]
 class Machine:
     """A guest behind one of IOMMUS, in strict mode until told otherwise."""
 
-    def __init__(self, iommu, devices=(), memory=MEMORY_MIB, extra=()):
-        self.iommu = iommu
-        self.console = os.path.join(LOGS, f'bench-{iommu}.console')
+    def __init__(self, iommu, devices=(), incoming=False):
+        self.iommu, self.devices = iommu, devices
+        name = f'bench-{iommu}{"-incoming" if incoming else ""}'
+        self.console = os.path.join(LOGS, name + '.console')
         self.number = 0
         self.buffer = b''
         self.log = self.process = None
@@ -61,7 +62,7 @@ class Machine:
         command = [
             os.path.join(BUILD, 'qemu', 'out', 'qemu-system-x86_64'),
             '-M', 'q35,sata=off,smbus=off,vmport=off', '-accel', 'tcg',
-            '-smp', '2', '-m', str(memory), '-cpu', 'max', '-nodefaults',
+            '-smp', '2', '-m', str(MEMORY_MIB), '-cpu', 'max', '-nodefaults',
             '-display', 'none', '-no-reboot', *options, *devices,
             '-chardev', f'socket,id=console,fd={theirs.fileno()}',
             '-serial', 'chardev:console',
@@ -69,7 +70,7 @@ class Machine:
             '-kernel', os.path.join(BUILD, 'kernel', KERNEL, 'vmlinuz'),
             '-initrd', os.path.join(BUILD, 'guest', f'bench-{KERNEL}.cpio.gz'),
             '-append', 'console=ttyS0 quiet panic=-1 demo.agent iommu.strict=1 '
-                       + append, *extra]
+                       + append, *(['-incoming', 'defer'] if incoming else [])]
         os.makedirs(LOGS, exist_ok=True)
         with theirs:
             self.process = subprocess.Popen(     # pylint: disable=R1732
@@ -77,7 +78,8 @@ class Machine:
         self.log = open(self.console, 'wb')      # pylint: disable=R1732
         try:
             self.qmp = Qmp(qmp)
-            self._until(r'@ready', BOOT)
+            if not incoming:
+                self._until(r'@ready', BOOT)
         except Exception:
             self.kill()
             raise
@@ -121,6 +123,34 @@ class Machine:
     def go_on(self):
         self.qmp('cont')
 
+    def migrate(self):
+        """How long the guest stands still, in ms, from here into another QEMU
+        until that could run it. It runs on here."""
+        target = Machine(self.iommu, self.devices, incoming=True)
+        uri = f'unix:{target.work.name}/migration'
+        try:
+            for machine in (self, target):
+                # The end of the pause is when the other side says so.
+                machine.qmp('migrate-set-capabilities', capabilities=[
+                    {'capability': 'return-path', 'state': True}])
+            target.qmp('migrate-incoming', uri=uri)
+            self.qmp('migrate-set-parameters', **{'max-bandwidth': 0})
+            self.qmp('migrate', uri=uri)
+            deadline = time.monotonic() + ANSWER
+            while time.monotonic() < deadline:
+                info = self.qmp('query-migrate')
+                if info['status'] == 'completed':
+                    return info['downtime']
+                if info['status'] in ('failed', 'cancelled'):
+                    raise RuntimeError(f'migration behind {self.iommu}: '
+                                       + info.get('error-desc', 'failed'))
+                time.sleep(0.05)
+            raise RuntimeError(f'migration behind {self.iommu}: not within {ANSWER} s')
+        finally:
+            target.kill()
+            if self.qmp('query-status')['status'] == 'postmigrate':
+                self.qmp('cont')
+
     def kill(self):
         if self.process:
             self.process.kill()
@@ -134,16 +164,16 @@ class Machine:
 class Machines:
     """One of each, that take turns; a context manager."""
 
-    def __init__(self, bench, iommus, devices=(), setup=(), **kwargs):
+    def __init__(self, bench, iommus, devices=(), setup=()):
         self.bench, self.iommus = bench, iommus
-        self.devices, self.setup, self.kwargs = devices, setup, kwargs
+        self.devices, self.setup = devices, setup
         self.all = {}
 
     def __enter__(self):
         try:
             for iommu in self.iommus:
                 self.bench.say(f'boots behind {LABELS[iommu]}')
-                machine = Machine(iommu, self.devices, **self.kwargs)
+                machine = Machine(iommu, self.devices)
                 self.all[iommu] = machine
                 if machine.load:
                     machine.run(machine.load)
