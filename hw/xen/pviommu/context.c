@@ -18,11 +18,14 @@
 /* What a run costs beside a slot: allocations, trees, callbacks. */
 #define RUN_WORK 16
 
-/* More would make the invalidation that sorts them long. */
-#define PENDING_UNSORTED_MAX 1024
+/*
+ * What a lazy guest has between two flushes of lists: 256 of 64 pages. More
+ * would make the invalidation that sorts them longer than a few milliseconds.
+ */
+#define PENDING_UNSORTED_MAX (256 * 64)
 
-/* As many as a lazy guest has between two flushes. */
-#define PENDING_SPARE_MAX 256
+/* Half a megabyte of them. */
+#define PENDING_SPARE_MAX 4096
 
 /* A record of a pending run is large beside a mapping: bounded on its own. */
 static uint64_t max_pending_runs(const XenPVIOMMUCore *core)
