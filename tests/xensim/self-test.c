@@ -78,11 +78,14 @@ static int listen_for_it(void)
     return fd;
 }
 
-/* Returns: what follows "OK", and a space; NULL if it was "NO". */
+/*
+ * Returns: what follows "OK", and a space, until the next one; NULL if it was
+ * "NO".
+ */
 static char *ask(const char *line)
 {
-    char *answer = NULL;
-    size_t size = 0;
+    static char *answer;
+    static size_t size;
 
     must(dprintf(fileno(control), "%s\n", line) > 0 &&
          getline(&answer, &size, control) > 3, line);

@@ -85,8 +85,8 @@ void xen_invalidate_pages(uint64_t gfn, uint64_t nr);
  * xen_invalidate_unnamed: pages of the guest went away, nobody says which
  *
  * As xen_invalidate_pages(), for those that are held and that the hypervisor
- * has no longer. The mapcache must have forgotten all it knew before. Takes
- * 0.2 us or so for each page that is held. BQL held.
+ * has no longer. The mapcache must have forgotten all it knew before. The
+ * hypervisor is asked for each page that is held. BQL held.
  */
 void xen_invalidate_unnamed(void);
 
