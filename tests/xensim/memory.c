@@ -98,6 +98,11 @@ void *sim_page_host(uint32_t page, unsigned nr)
     return p;
 }
 
+void sim_page_map(void *addr, uint32_t page, int prot)
+{
+    g_assert(map_page(addr, page, 1, prot));
+}
+
 /* --- what the process has mapped ------------------------------------------ */
 
 typedef struct Mapping {

@@ -2,12 +2,13 @@
 /*
  * xensim: what QEMU calls of libxenctrl, libxengnttab and libxentoolcore
  *
- * No guest here grants anything, so that mapping a grant is a mistake.
+ * The guest grants what a test says; mapping anything else is a mistake.
  */
 
 #include "sim.h"
 
 #include <errno.h>
+#include <sys/mman.h>
 #include <xenctrl.h>
 #include <xengnttab.h>
 #include <xentoolcore.h>
@@ -106,16 +107,81 @@ int xengnttab_grant_copy(xengnttab_handle *xgt, uint32_t count,
     return count ? sim_refuse(EINVAL, "%s: nothing is granted", __func__) : 0;
 }
 
+static GHashTable *grants;       /* reference -> page */
+static GHashTable *grant_maps;   /* address -> how many pages */
+
 void *xengnttab_map_domain_grant_refs(xengnttab_handle *xgt, uint32_t count,
                                       uint32_t dom, uint32_t *refs, int prot)
 {
-    sim_call(__func__, "%u", count);
-    sim_refuse(EINVAL, "%s: nothing is granted", __func__);
-    return NULL;
+    g_autoptr(GMutexLocker) locker = NULL;
+    uint8_t *base;
+
+    if (!sim_call(__func__, "%u from %u, prot %d", count, count ? refs[0] : 0,
+                  prot) ||
+        !sim_handle(__func__, xgt, SIM_GNTTAB) || !sim_domid(__func__, dom)) {
+        return NULL;
+    }
+    locker = g_mutex_locker_new(&sim_lock);
+    for (uint32_t i = 0; i < count; i++) {
+        if (!grants || !g_hash_table_contains(grants,
+                                              GUINT_TO_POINTER(refs[i]))) {
+            sim_refuse(EINVAL, "%s: %u is not granted", __func__, refs[i]);
+            return NULL;
+        }
+    }
+    base = mmap(NULL, count * SIM_PAGE_SIZE, PROT_NONE,
+                MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    g_assert(base != MAP_FAILED);
+    for (uint32_t i = 0; i < count; i++) {
+        gpointer page = g_hash_table_lookup(grants, GUINT_TO_POINTER(refs[i]));
+
+        sim_page_map(base + i * SIM_PAGE_SIZE, GPOINTER_TO_UINT(page), prot);
+    }
+    if (!grant_maps) {
+        grant_maps = g_hash_table_new(NULL, NULL);
+    }
+    g_hash_table_insert(grant_maps, base, GUINT_TO_POINTER(count));
+    return base;
 }
 
 int xengnttab_unmap(xengnttab_handle *xgt, void *addr, uint32_t count)
 {
-    sim_call(__func__, "%u at %p", count, addr);
-    return sim_refuse(EINVAL, "%s: nothing is granted", __func__);
+    g_autoptr(GMutexLocker) locker = NULL;
+    gpointer mapped;
+
+    if (!sim_call(__func__, "%u at %p", count, addr) ||
+        !sim_handle(__func__, xgt, SIM_GNTTAB)) {
+        return -1;
+    }
+    locker = g_mutex_locker_new(&sim_lock);
+    mapped = grant_maps ? g_hash_table_lookup(grant_maps, addr) : NULL;
+    if (!mapped || GPOINTER_TO_UINT(mapped) != count) {
+        return sim_refuse(EINVAL, "%s: no %u grants are mapped at %p", __func__,
+                          count, addr);
+    }
+    g_hash_table_remove(grant_maps, addr);
+    return munmap(addr, count * SIM_PAGE_SIZE);
 }
+
+/* grant REF GFN: the guest grants its page there */
+static bool cmd_grant(char **words, const uint64_t *args, GString *reply)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&sim_lock);
+    uint32_t page = sim_page_at(args[1]);
+
+    if (page == SIM_NO_PAGE) {
+        g_string_append(reply, "no page there");
+        return false;
+    }
+    if (!grants) {
+        grants = g_hash_table_new(NULL, NULL);
+    }
+    g_hash_table_insert(grants, GUINT_TO_POINTER(args[0]),
+                        GUINT_TO_POINTER(page));
+    return true;
+}
+
+const SimCommand sim_misc_commands[] = {
+    { "grant", 2, cmd_grant },
+    { }
+};

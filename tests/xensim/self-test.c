@@ -450,13 +450,28 @@ static void no_watch(void)
     must(!FN(xs_unwatch)(xs, "/nowhere", "token"), "refused");
 }
 
-static void grants(void)
+static void not_granted(void)
 {
     xengnttab_handle *xgt = FN(xengnttab_open)(NULL, 0);
     uint32_t ref = 8;
 
     must(!FN(xengnttab_map_domain_grant_refs)(xgt, 1, DOMID, &ref, PROT_READ),
          "refused");
+    FN(xengnttab_close)(xgt);
+}
+
+static void unmap_grants(void)
+{
+    xengnttab_handle *xgt = FN(xengnttab_open)(NULL, 0);
+    uint32_t refs[] = { 8, 9 };
+    void *p;
+
+    must(ask("grant 8 0x2000") && ask("grant 9 0x2100"), "grant");
+    p = FN(xengnttab_map_domain_grant_refs)(xgt, 2, DOMID, refs, PROT_READ);
+    must(p && mapped(number("page 0x2100")) == 1, "a grant is mapped");
+    must(FN(xengnttab_unmap)(xgt, p, 1), "refused");
+    must(!FN(xengnttab_unmap)(xgt, p, 2) &&
+         mapped(number("page 0x2100")) == 0, "and then not");
     FN(xengnttab_close)(xgt);
 }
 
@@ -574,7 +589,8 @@ static const Case cases[] = {
     { "nothing-pending", nothing_pending, "no port is" },
     { "answer", answer_nobody_waits_for, "waits for no answer" },
     { "no-watch", no_watch, "/nowhere is not watched" },
-    { "grants", grants, "nothing is granted" },
+    { "not-granted", not_granted, "8 is not granted" },
+    { "unmap-grants", unmap_grants, "no 1 grants are mapped" },
     { "buffer-twice", buffer_twice, "is none" },
     { "not-in-a-buffer", not_in_a_buffer, "are not in a buffer" },
     { "beyond-the-buffer", more_than_the_buffer, "are not in a buffer" },

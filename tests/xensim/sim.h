@@ -87,6 +87,9 @@ uint32_t sim_page_set(uint64_t gfn, uint32_t page);
 /** sim_page_host: a page of the simulator itself, mapped */
 void *sim_page_host(uint32_t page, unsigned nr);
 
+/** sim_page_map: at @addr, in place of what is there */
+void sim_page_map(void *addr, uint32_t page, int prot);
+
 /* --- ioreq.c: the ioreq server and event channels ------------------------- */
 
 void sim_ioreq_init(void);
@@ -115,5 +118,6 @@ extern const SimCommand sim_memory_commands[];
 extern const SimCommand sim_ioreq_commands[];
 extern const SimCommand sim_iommu_commands[];
 extern const SimCommand sim_xenstore_commands[];
+extern const SimCommand sim_misc_commands[];
 
 #endif
