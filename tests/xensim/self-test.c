@@ -78,10 +78,7 @@ static int listen_for_it(void)
     return fd;
 }
 
-/*
- * Returns: what follows "OK", and a space, until the next one; NULL if it was
- * "NO".
- */
+/* Returns: what follows "OK", until the next one; NULL if it was "NO". */
 static char *ask(const char *line)
 {
     static char *answer;
