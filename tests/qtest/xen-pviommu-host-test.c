@@ -292,6 +292,30 @@ static void test_others(void)
     xensim_quit(sim);
 }
 
+/* Emulators of other guests do not even look in the same place at first. */
+static void test_domains(void)
+{
+    const uint32_t nr = 0x8000;
+    uint64_t bfn[3];
+
+    for (int i = 0; i < ARRAY_SIZE(bfn); i++) {
+        g_autofree char *domid = g_strdup_printf("%d", i * 5 + 2);
+        g_autofree char *args = g_strconcat(DEVICE("xen -xen-domid "), domid,
+                                            NULL);
+        XenSim *sim;
+
+        g_setenv("XENSIM_DOMID", domid, true);
+        sim = xensim_start(NULL, args);
+        g_unsetenv("XENSIM_DOMID");
+        bfn[i] = map(sim, GFN, nr);
+        for (int other = 0; other < i; other++) {
+            g_assert_true(bfn[i] >= bfn[other] + nr ||
+                          bfn[other] >= bfn[i] + nr);
+        }
+        xensim_quit(sim);
+    }
+}
+
 /* A device came to dom0, and brought reserved BFNs. */
 static void test_reserved_later(void)
 {
@@ -594,6 +618,7 @@ int main(int argc, char **argv)
         { "bad-ranges", test_bad_ranges },
         { "map-fails", test_map_fails },
         { "others", test_others },
+        { "domains", test_domains },
         { "reserved-later", test_reserved_later },
         { "full", test_full },
         { "invalidate", test_invalidate },
