@@ -727,7 +727,8 @@ XenPVIOMMUHostRangeList *qmp_x_query_xen_pviommu_host(Error **errp)
         const HostRun *run = run_of_bfn(node);
         XenPVIOMMUHostRange *range;
 
-        if (run->state != RUN_MAPPED) {
+        /* Without a flush, devices may still know of what was unmapped. */
+        if (run->state == RUN_GONE) {
             continue;
         }
         range = g_new0(XenPVIOMMUHostRange, 1);
