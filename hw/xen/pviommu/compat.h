@@ -32,4 +32,13 @@
 #define XEN_PVIOMMU_CONST
 #endif
 
+/* Also of 10.1: a variable that -ftrivial-auto-var-init leaves alone. */
+#ifndef QEMU_UNINITIALIZED
+#if __has_attribute(uninitialized)
+#define QEMU_UNINITIALIZED __attribute__((uninitialized))
+#else
+#define QEMU_UNINITIALIZED
+#endif
+#endif
+
 #endif /* HW_XEN_PVIOMMU_COMPAT_H */

@@ -65,32 +65,65 @@ static unsigned fetch_ops(uint64_t addr, struct xen_iommu_op *ops, unsigned nr)
     }
 }
 
+/*
+ * Find all of an array that is one piece of RAM, once, and not for each copy.
+ * Not under Xen, where a piece can have holes.
+ */
+static bool find_array(MemoryRegionCache *array, uint64_t addr, uint32_t nr)
+{
+    uint64_t len = nr * sizeof(struct xen_iommu_op);
+
+    address_space_cache_init_empty(array);
+    if (!nr || addr + len < addr || xen_enabled()) {
+        return false;
+    }
+    return address_space_cache_init(array, &address_space_memory, addr, len,
+                                    true) == len && array->ptr;
+}
+
 static void ring_doorbell(XenPVIOMMUState *s, unsigned i, uint32_t count)
 {
     XenPVIOMMUBlock *block = &s->blocks[i];
     uint32_t limit = MIN(count, s->max_ops);
-    struct xen_iommu_op ops[OP_CHUNK];
+    QEMU_UNINITIALIZED struct xen_iommu_op ops[OP_CHUNK];
+    MemoryRegionCache array;
+    bool whole;
     uint64_t end = xen_pviommu_core_work(&s->core) + DOORBELL_WORK;
 
     trace_xen_pviommu_doorbell(i, block->array, count);
     s->core.counter[XEN_PVIOMMU_COUNTER_DOORBELLS]++;
     block->done = 0;
     block->result = xen_pviommu_may_dma(s) ? 0 : -XEN_IOMMU_EIO;
+    whole = find_array(&array, block->array, block->result ? 0 : limit);
 
     while (!block->result && block->done < limit &&
            xen_pviommu_core_work(&s->core) < end) {
         uint64_t addr = block->array + (uint64_t)block->done * sizeof(ops[0]);
-        unsigned nr = fetch_ops(addr, ops, MIN(limit - block->done, OP_CHUNK));
+        hwaddr offset = addr - block->array;
+        unsigned nr = MIN(limit - block->done, OP_CHUNK);
         unsigned n;
+
+        if (whole) {
+            address_space_read_cached(&array, offset, ops,
+                                      nr * sizeof(ops[0]));
+        } else {
+            nr = fetch_ops(addr, ops, nr);
+        }
 
         for (n = 0; n < nr && xen_pviommu_core_work(&s->core) < end; n++) {
             xen_pviommu_op_execute(&s->core, &ops[n]);
         }
         block->done += n;
-        if (!n || xen_pviommu_guest_rw(addr, ops, n * sizeof(ops[0]), true)) {
+        if (whole) {
+            address_space_write_cached(&array, offset, ops,
+                                       n * sizeof(ops[0]));
+            address_space_cache_invalidate(&array, offset, n * sizeof(ops[0]));
+        } else if (!n ||
+                   xen_pviommu_guest_rw(addr, ops, n * sizeof(ops[0]), true)) {
             block->result = -XEN_IOMMU_EFAULT;
         }
     }
+    address_space_cache_destroy(&array);
     if (block->result) {
         xen_pviommu_guest_error(&s->core, "block %u, array 0x%" PRIx64
                                 ": error %d after %u operations", i,
