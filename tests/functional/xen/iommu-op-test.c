@@ -9,6 +9,7 @@
 
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdarg.h>
@@ -22,6 +23,7 @@
 #include <xencall.h>
 #include <xenctrl.h>
 #include <xendevicemodel.h>
+#include <xenforeignmemory.h>
 
 #include "iommu_op.h"
 
@@ -452,6 +454,8 @@ static void test_pages(void)
     CHECK_EQ(xc_domain_remove_from_physmap(xch, domid, SHARED_FRAME), 0);
     done("a page that Xen shares with the domain: -EPERM");
 
+    /* This, domains without a processor don't have. */
+    CHECK_EQ(xc_domain_max_vcpus(xch, domid, 1), 0);
     CHECK_EQ(xc_shadow_control(xch, domid,
                                XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY, NULL, 0),
              0);
@@ -591,18 +595,68 @@ static uint64_t page_table(void)
     return rc ? 0 : context.x64.ctrlreg[3] >> 12;
 }
 
+/* Which frame of which domain each frame of the machine is. */
+static const uint64_t *machine_to_physical(size_t *nr)
+{
+    enum { EXTENTS = 64, FRAMES = 512 };
+    struct xen_machphys_mfn_list *list =
+        xencall_alloc_buffer(call, sizeof(*list));
+    xen_pfn_t *extents = xencall_alloc_buffer(call, EXTENTS * sizeof(*extents));
+    static xen_pfn_t frames[EXTENTS * FRAMES];
+
+    list->max_extents = EXTENTS;
+    set_xen_guest_handle_raw(list->extent_start, extents);
+    CHECK_EQ(xencall2(call, __HYPERVISOR_memory_op, XENMEM_machphys_mfn_list,
+                      (uintptr_t)list), 0);
+    for (unsigned i = 0; i < list->nr_extents * FRAMES; i++) {
+        frames[i] = extents[i / FRAMES] + i % FRAMES;
+    }
+    *nr = list->nr_extents * FRAMES * XC_PAGE_SIZE / sizeof(uint64_t);
+    return xenforeignmemory_map(xenforeignmemory_open(NULL, 0), DOMID_XEN,
+                                PROT_READ, list->nr_extents * FRAMES, frames,
+                                NULL);
+}
+
+/* Map a page of ours at base; its frame, in a PV domain one of the machine. */
+static uint64_t map_own(void)
+{
+    uint32_t *at = mmap(NULL, XC_PAGE_SIZE, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+    int fd = open("/proc/self/pagemap", O_RDONLY);
+    const uint64_t *m2p;
+    uint64_t entry = 0;
+    size_t nr;
+
+    mlock(at, XC_PAGE_SIZE);
+    CHECK_EQ(pread(fd, &entry, 8, (uintptr_t)at / XC_PAGE_SIZE * 8), 8);
+    close(fd);
+    entry &= (1ull << 55) - 1;
+    m2p = machine_to_physical(&nr);
+    for (size_t frame = 1; CHECK(m2p) && frame < nr; frame++) {
+        /* Others may have a page of that number, but it is not ours. */
+        if (m2p[frame] == entry) {
+            set_map(0, base, frame, 1, XEN_IOMMU_DOMID_SELF, false);
+            if (!run()) {
+                return frame;
+            }
+        }
+    }
+    return 0;
+}
+
 static void test_self(void)
 {
     const struct xen_iommu_op_lookup *u = &ops[0].u.lookup;
     xc_domaininfo_t info = { };
     uint64_t own;
 
-    /* Frames of a PV domain are the machine's. This one is known. */
+    /* Ours, but as much Xen's. */
     CHECK_EQ(xc_domain_getinfolist(xch, 0, 1, &info), 1);
-    own = info.shared_info_frame;
+    set_map(0, base, info.shared_info_frame, 1, XEN_IOMMU_DOMID_SELF, false);
+    CHECK_EQ(run(), -XEN_IOMMU_EPERM);
 
-    set_map(0, base, own, 1, XEN_IOMMU_DOMID_SELF, false);
-    CHECK_EQ(run(), 0);
+    own = map_own();
+    CHECK(own);
     set_map(0, base + 9, own, 1, XEN_IOMMU_DOMID_SELF, true);
     CHECK_EQ(run(), 0);
     op_at(0, XEN_IOMMUOP_lookup_gfn)->u.lookup.gfn = own;
@@ -706,7 +760,7 @@ static void test_batch(void)
     CHECK_EQ(hypercall(ops, 1, 2, 0), -EINVAL);
     /* Where the array ends, the others have run. */
     {
-        size_t page = sysconf(_SC_PAGESIZE);
+        size_t page = XC_PAGE_SIZE;
         char *two = mmap(NULL, 2 * page, PROT_READ | PROT_WRITE,
                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
         struct xen_iommu_op *last = (void *)(two + page - 2 * sizeof(*last));
