@@ -58,6 +58,7 @@ static void test_grants(void)
     QMirror m = { .iommu = &bus, .bar.addr = MMIO };
     uint32_t config = ECAM + (SLOT << 15);
     uint32_t page = xensim_page(sim, GFN), same = xensim_page(sim, REF);
+    uint64_t data;
 
     qtest_writel(sim->qts, config + PCI_BASE_ADDRESS_0, MMIO);
     qtest_writel(sim->qts, config + PCI_COMMAND,
@@ -107,6 +108,22 @@ static void test_grants(void)
     g_assert_cmphex(mirror_touch_read(&m, 0, 8), ==, 0x4444);
     mirror_release(&m, 0, 0);
     g_assert_cmpuint(xensim_mapped(sim, page, 2), ==, 0);
+
+    /* A grant that is none, as a guest may say: DMA to nothing. */
+    for (int write = 0; write < 2; write++) {
+        xensim_fail(sim, "xengnttab_map_domain_grant_refs", 1, EINVAL);
+        g_assert_cmpuint(mirror_hold(&m, 0, GRANT(REF), PAGE, write), ==, PAGE);
+        g_assert_cmpuint(xensim_mapped(sim, page, 1), ==, 0);
+        mirror_release(&m, 0, PAGE);
+        g_assert_cmpuint(mirror_hold(&m, 0, GRANT(REF), PAGE, write), ==, PAGE);
+        g_assert_cmpuint(xensim_mapped(sim, page, 1), ==, 1);
+        mirror_release(&m, 0, PAGE);
+    }
+    /* Nor can it be reached in passing. */
+    g_assert_false(mirror_dma_write(&m, GRANT(REF), 1, 8));
+    g_assert_false(mirror_dma_read(&m, GRANT(REF), &data));
+    xensim_peek(sim, page, 8, &data, sizeof(data));
+    g_assert_cmphex(le64_to_cpu(data), ==, 0x4444);
     xensim_quit(sim);
 }
 
