@@ -11,6 +11,8 @@
  *                                flush_iotlb_all  sends, with a flush of the
  *                                                 whole context at the end
  *
+ * A batch that does not end with a flush gets one if much waits for it.
+ *
  * In lazy mode the core calls flush_iotlb_all() alone, after many unmaps, and
  * does not use an IOVA again before; so unmaps may wait in the queue, or go
  * out early with somebody's map.
@@ -39,6 +41,13 @@
 
 /* Slots of the queue that only the operation that sends it may use. */
 #define QUEUE_LAST	1
+
+/*
+ * Frames that wait for a flush in lazy mode before one is sent along with the
+ * next batch. It costs no doorbell; what waits costs the device more the more
+ * it is.
+ */
+#define FLUSH_ALONG	1024
 
 /* The longest range one operation is asked for. */
 #define RANGE_MAX	BIT_ULL(31)
@@ -96,6 +105,7 @@ struct pviommu_failure {
  * @nr_queued: how many wait in the queue
  * @maps_queued: the last of them are maps
  * @unflushed: something was unmapped and no whole flush followed
+ * @waiting: frames that wait for a flush, about
  * @careful: a map failed too late to say so; send each at once from now on
  * @frames: what it has of pviommu.frames
  * @nr_failures: how many of @failures are in use
@@ -116,6 +126,7 @@ struct pviommu_domain {
 	unsigned int nr_queued;
 	bool maps_queued;
 	bool unflushed;
+	u64 waiting;
 	bool careful;
 	u64 frames;
 	unsigned int nr_failures;
@@ -492,18 +503,35 @@ static void domain_op_failed(struct pviommu_domain *d, struct xen_iommu_op *op,
 	}
 }
 
+static void domain_add(struct pviommu_domain *d, const struct xen_iommu_op *op)
+{
+	struct xen_iommu_op *slot = &d->ops[d->nr_queued++];
+
+	*slot = *op;
+	slot->status = PVIOMMU_NOT_RUN;
+}
+
 /* Send the queue; afterwards every operation in it has run. */
 static void domain_send(struct pviommu_domain *d)
 {
-	unsigned int i, nr = d->nr_queued;
 	struct pviommu_repair repair = {};
-	struct xen_iommu_op *last;
+	struct xen_iommu_op flush, *last;
 	bool repaired = false;
+	unsigned int i, nr;
 
 	lockdep_assert_held(&d->lock);
 
-	if (!nr)
+	if (!d->nr_queued)
 		return;
+	last = &d->ops[d->nr_queued - 1];
+	if (unlikely(d->waiting >= FLUSH_ALONG) &&
+	    (last->op == XEN_IOMMUOP_map || last->op == XEN_IOMMUOP_unmap)) {
+		op_init_flush_all(d, &flush);
+		domain_add(d, &flush);
+		d->unflushed = false;
+		d->waiting = 0;
+	}
+	nr = d->nr_queued;
 	d->nr_queued = 0;
 	d->maps_queued = false;
 	if (likely(!pviommu_run(d->v, d->block, d->ops, nr)) &&
@@ -532,14 +560,6 @@ static void domain_send(struct pviommu_domain *d)
 		op_init_lookup(d, last, last->u.lookup.bfn);
 		domain_run_one(d, last);
 	}
-}
-
-static void domain_add(struct pviommu_domain *d, const struct xen_iommu_op *op)
-{
-	struct xen_iommu_op *slot = &d->ops[d->nr_queued++];
-
-	*slot = *op;
-	slot->status = PVIOMMU_NOT_RUN;
 }
 
 static void domain_queue(struct pviommu_domain *d,
@@ -610,15 +630,17 @@ static void domain_queue_unmap(struct pviommu_domain *d, u64 bfn, u32 nr)
 	};
 	struct xen_iommu_op *last = domain_last(d, XEN_IOMMUOP_unmap);
 
-	d->unflushed = true;
 	if (last && last->u.unmap.bfn + last->u.unmap.nr_frames == bfn &&
 	    last->u.unmap.nr_frames + nr <= RANGE_MAX) {
 		last->u.unmap.nr_frames += nr;
-		return;
+	} else {
+		if (d->maps_queued)
+			domain_send(d);
+		domain_queue(d, &op);
 	}
-	if (d->maps_queued)
-		domain_send(d);
-	domain_queue(d, &op);
+	/* Not before: what is sent for want of room can end with a flush. */
+	d->unflushed = true;
+	d->waiting += nr;
 }
 
 /* The IOMMU API */
@@ -732,6 +754,7 @@ static void pviommu_flush_iotlb_all(struct iommu_domain *domain)
 
 	if (d->unflushed) {
 		op_init_flush_all(d, &op);
+		d->waiting = 0;
 		domain_send_with(d, &op);
 		d->unflushed = false;
 	}
@@ -751,6 +774,7 @@ static void pviommu_iotlb_sync(struct iommu_domain *domain,
 
 	nr = PVIOMMU_BFN(gather->end) - PVIOMMU_BFN(gather->start) + 1;
 	flags = domain_lock(d);
+	d->waiting -= min(nr, d->waiting);
 	op_init_flush_all(d, &op);
 	if (nr <= RANGE_MAX) {
 		op.u.flush.bfn = PVIOMMU_BFN(gather->start);
