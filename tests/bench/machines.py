@@ -80,7 +80,7 @@ class Machine:
             self.qmp = Qmp(qmp)
             if not incoming:
                 self._until(r'@ready', BOOT)
-        except Exception:
+        except BaseException:
             self.kill()
             raise
 
@@ -180,7 +180,7 @@ class Machines:
                 for command in self.setup:
                     machine.run(command)
                 machine.stop()
-        except Exception:
+        except BaseException:
             self.__exit__()
             raise
         return self
