@@ -896,7 +896,7 @@ typedef struct Random {
     /* A page's number, and the slots that had it when they began. */
     uint32_t page[RANDOM_PAGES];
     struct {
-        uint64_t first, nr;
+        uint64_t nr;
         uint32_t pages[8];
     } held[PVIOMMU_MIRROR_NR_SLOTS];
     GArray *gone;               /* of page numbers */
@@ -974,12 +974,6 @@ static void random_hold(Random *r, unsigned slot, uint64_t first, uint64_t nr)
         return;
     }
     nr = MIN(nr, ARRAY_SIZE(r->held[slot].pages));
-    for (int s = 0; s < PVIOMMU_MIRROR_NR_SLOTS; s++) {
-        /* Who ends a DMA does not say which of two that began there. */
-        if (r->held[s].nr && r->held[s].first == first) {
-            nr = r->held[s].nr;
-        }
-    }
     for (uint64_t i = 0; i < nr; i++) {
         if (r->page[first + i] == XENSIM_NO_PAGE) {
             return;
@@ -988,7 +982,6 @@ static void random_hold(Random *r, unsigned slot, uint64_t first, uint64_t nr)
     }
     len = hold(&r->v, slot, first, nr);
     g_assert_cmpuint(len, ==, nr * PAGE);
-    r->held[slot].first = first;
     r->held[slot].nr = nr;
 }
 
