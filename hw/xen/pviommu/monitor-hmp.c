@@ -78,7 +78,8 @@ static void print_state(Monitor *mon, const XenPVIOMMUInfo *info)
     const XenPVIOMMUFaultRing *ring = info->fault_ring;
 
     monitor_printf(mon, "%s: backend %s, identity map %s, guest control %s\n",
-                   info->qom_path, XenPVIOMMUBackendKind_str(info->backend), info->identity ? "on" : "off",
+                   info->qom_path, XenPVIOMMUBackendKind_str(info->backend),
+                   info->identity ? "on" : "off",
                    info->control ? "on" : "off");
     monitor_printf(mon, "accepted features:");
     for (XenPVIOMMUFeatureList *l = info->accepted; l; l = l->next) {

@@ -823,7 +823,10 @@ static void test_batch(void)
     done("forged progress of an interrupted call: references are right");
 }
 
-/* Somebody else on the same processor, whose turn is when a call is cut. */
+/*
+ * Somebody else on the same processor, whose turn is when a call is cut.
+ * Volatile, as nothing else orders the two threads, and nothing need be.
+ */
 static volatile bool stop;
 static volatile unsigned long turns;
 
