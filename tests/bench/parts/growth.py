@@ -9,7 +9,7 @@ from report import Goal, Plot, Table, Text, duration, number
 
 TITLE = 'Growth'
 ORDER = 5
-MINUTES = 5
+MINUTES = 3
 
 SUBJECTS = [OURS, VIRTIO, INTEL_CM]
 NR_DEVICES = 16

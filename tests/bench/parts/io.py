@@ -138,8 +138,8 @@ def report(e):
 writes zeros where a read wants them, so that what is measured is the guest,
 the device's model and the IOMMU; a small program reads past the page cache, 32
 requests of 4 KiB or 8 of 1 MiB at a time. e1000e has one TCP connection, by
-user networking. Guests take turns, 7 samples of 250 ms. Each IOMMU in lazy
-mode is as above.''')
+user networking. Guests take turns, 7 samples of 250 ms. Lazy mode is as
+under "DMA API".''')
     yield from goals(e)
     for mode in ('strict', 'lazy'):
         yield Plot(f'io-{mode}', svg.bars(
