@@ -45,6 +45,7 @@ shell: qemu guest-$(KERNEL)
 # A real Xen in our QEMU, and our QEMU in its dom0.
 dom0: qemu guest-6.1
 	@scripts/get-dom0
+	@scripts/get-xen
 	@scripts/build-dom0
 
 xen-shell: dom0
@@ -75,7 +76,8 @@ bench: build/configured
 
 clean:
 	rm -rf build/guest build/linux build/logs build/hooks build/qemu/out*
-	rm -f build/configured build/xen/tests.img build/xen/dom0.cpio.gz
+	rm -rf build/xen/out* build/xen/guest
+	rm -f build/configured build/xen/tests.img build/xen/*.cpio.gz
 
 distclean:
 	rm -rf build

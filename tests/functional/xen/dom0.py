@@ -23,7 +23,7 @@ BUILD = os.path.join(TOP, 'build')
 LOGS = os.path.join(BUILD, 'logs')
 
 # Seconds that are generous on an idle machine become these on a busy one.
-PATIENCE = 3
+PATIENCE = 6
 # MiB of dom0; what is left of the machine's is for guests and Xen.
 DOM0_MIB = 1500
 MACHINE_MIB = 4096
@@ -54,7 +54,7 @@ def qemu_command(xen, console, xen_args='', dom0_args='', smp=1):
         '-drive', f'{drive},id=tests,file={BUILD}/xen/tests.img',
         '-device', 'nvme,drive=tests,serial=tests',
         # What a guest's page is reached from, by real DMA as Xen sees it.
-        '-device', 'edu',
+        '-device', f'edu,dma_mask={2 ** 64 - 1}',
         '-kernel', xen,
         '-append', 'console=com1 com1=115200 cpuidle=off iommu=1,verbose '
                    f'dom0_mem={DOM0_MIB}M,max:{DOM0_MIB}M guest_loglvl=all {xen_args}',
@@ -92,7 +92,7 @@ class Log:
 class Dom0:
     """The outer machine, from its start to its end, and what dom0 can do."""
 
-    def __init__(self, name, xen, xen_args='', smp=1, limit=900):
+    def __init__(self, name, xen, xen_args='', smp=1, limit=1700):
         """NAME is for the logs; ends by itself after LIMIT seconds."""
         self.name = name
         for path in glob.glob(os.path.join(LOGS, f'xen-{name}-*.log')):
@@ -259,6 +259,21 @@ class Guest:
         if 'error' in answer:
             raise Failure(f'{command}: {answer["error"]["desc"]}')
         return answer['return']
+
+    def own_pages(self, nr):
+        """Starts own-pages: NR pages of the guest's, for pages()."""
+        self.run('load_privcmd; echo 0 > /proc/sys/vm/compact_unevictable_allowed;'
+                 ' mkfifo /tmp/own.in /tmp/own.out;'
+                 ' exec 8<> /tmp/own.out 9<> /tmp/own.in;'
+                 f' own-pages {nr} <&9 >&8 2> /tmp/own.error &')
+
+    def pages(self, command, seconds=30):
+        """What own-pages answers to the command."""
+        status, answer = self.run(f'echo "{command}" >&9; read -r -t {seconds * PATIENCE} answer'
+                                  ' <&8 && echo "$answer"', seconds + 10, check=False)
+        if status != 0:
+            raise Failure(f'own-pages: {command}: ' + ' '.join(self.run('cat /tmp/own.error')))
+        return answer[0]
 
     def destroy(self):
         self.dom0.run(f'xl destroy {self.name}', 60)
