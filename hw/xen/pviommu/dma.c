@@ -419,6 +419,15 @@ static XenPVIOMMUFunction *function_of_device(PCIDevice *dev)
 }
 
 /*
+ * A device of the host that Xen passes through: it reaches the guest's memory
+ * by GFN, as the toolstack set up, and by no BFN of ours.
+ */
+static bool is_passed_through(PCIDevice *dev)
+{
+    return object_dynamic_cast(OBJECT(dev), "xen-pci-passthrough");
+}
+
+/*
  * The function whose requests carry @sbdf, or those of the device there,
  * which a bridge may have put its own ID on.
  */
@@ -438,7 +447,7 @@ static XenPVIOMMUFunction *function_by_sbdf(XenPVIOMMUState *s, uint32_t sbdf)
     }
     dev = want.bus->devices[devfn];
     if (dev) {
-        return function_of_device(dev);
+        return is_passed_through(dev) ? NULL : function_of_device(dev);
     }
     f = function_find(s, want.bus, devfn);
     return f;
