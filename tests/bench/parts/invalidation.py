@@ -74,12 +74,12 @@ Linux's privcmd does: on a real Xen, what has to be mapped again costs more.''')
                grown[0] < 2)
     yield Plot('balloon', svg.bars(
         '1 GiB leaves the guest in single pages', 'ms',
-        [f'{text}, {o}' for o in ORDERS for _, text in PARTS],
+        [f'{text}, {o}' for o in ORDERS for text in ('it waits', 'in all')],
         [(s, [e.get(name, s, order=o) / 1e6 for o in ORDERS
-              for name, _ in PARTS]) for s in SUBJECTS]),
-        '''Time that the guest waits for answers, and that its devices take longer
-to use 256 pages of 256 other MiB between any two hypercalls. A page leaves
-its neighbours in order or at random.''')
+              for name in ('waited', 'total')]) for s in SUBJECTS]),
+        '''Time that the guest waits for answers; and with what its devices take
+longer to use 256 pages of 256 other MiB between any two hypercalls. Pages
+leave in order or at random.''')
     yield Plot('stall', svg.lines(
         'One hypercall takes 511 pages away', 'MiB in the mapcache', 'us',
         [(s, [(n, v / 1e3) for n, v in e.series('batch', s, 'mapped_mib')])
