@@ -154,7 +154,10 @@ def bars(title, ylabel, groups, series, ylog=False):
     room = (right - LEFT) / len(groups)
     width = room * 0.84 / len(series)
     for g, group in enumerate(groups):
-        svg.text(LEFT + room * (g + 0.5), bottom + 18, group, anchor='middle')
+        # A line for each part: "NVMe, 4 KiB random" is wider than its bars.
+        for n, part in enumerate(group.split(', ')):
+            svg.text(LEFT + room * (g + 0.5), bottom + 18 + 15 * n, part,
+                     size=11, anchor='middle')
         for i, (_, values) in enumerate(series):
             if values[g] is None:
                 continue
