@@ -5,7 +5,7 @@
 
 #include "qemu/osdep.h"
 #include "qemu/units.h"
-#include "exec/memory.h"
+#include "../../../hw/xen/pviommu/compat.h"
 #include "hw/xen/xen-pviommu.h"
 
 typedef struct Part {
