@@ -38,10 +38,11 @@ void xen_invalidate_unregister(XenInvalidateClient *client)
 
 void xen_page_ranges_add(GArray *ranges, uint64_t gfn, uint64_t nr)
 {
-    XenPageRange *last = &g_array_index(ranges, XenPageRange, ranges->len - 1);
+    XenPageRange *last = ranges->len
+        ? &g_array_index(ranges, XenPageRange, ranges->len - 1) : NULL;
     const XenPageRange r = { .gfn = gfn, .nr = nr };
 
-    if (ranges->len && last->gfn + last->nr == gfn) {
+    if (last && last->gfn + last->nr == gfn) {
         last->nr += nr;
     } else {
         g_array_append_val(ranges, r);
