@@ -9,6 +9,8 @@
 
 #include "qemu/osdep.h"
 #include "qemu/interval-tree.h"
+#include "qemu/lockable.h"
+#include "qemu/main-loop.h"
 #include "compat.h"
 #include "backend.h"
 #include "hw/xen/interface/iommu_op.h"
@@ -29,17 +31,23 @@ typedef struct Section {
     MemoryRegion *mr;
     uint64_t offset;            /* in mr, of node.start */
     SectionKind kind;
+    bool holed;                 /* parts of it can be unplugged */
 } Section;
 
 struct XenPVIOMMUBackend {
     MemoryListener listener;
+    /* For what the BQL alone changes and a look at the memory map reads */
+    QemuRecMutex *lock;
     IntervalTreeRoot sections;
     const Section *last;        /* that pages were taken from, or NULL */
+    unsigned nr_holed;          /* sections with a RamDiscardManager */
+    bool had_holes;             /* before the transaction under way */
     GPtrArray *removed;         /* of Section, in the transaction under way */
     uint64_t held;              /* references, in all */
     uint64_t work;
     GHashTable *books;          /* GFN -> references, if they are kept */
     XenPVIOMMULostFunc *lost;
+    XenPVIOMMUHolesFunc *holes;
     void *opaque;
 };
 
@@ -76,8 +84,12 @@ static void region_add(MemoryListener *listener, MemoryRegionSection *section)
     s->mr = section->mr;
     s->offset = section->offset_within_region;
     s->kind = section_kind(section);
-    b->last = NULL;
-    interval_tree_insert(&s->node, &b->sections);
+    s->holed = memory_region_has_ram_discard_manager(section->mr);
+    WITH_QEMU_LOCK_GUARD(b->lock) {
+        b->nr_holed += s->holed;
+        b->last = NULL;
+        interval_tree_insert(&s->node, &b->sections);
+    }
 }
 
 static void region_del(MemoryListener *listener, MemoryRegionSection *section)
@@ -87,8 +99,11 @@ static void region_del(MemoryListener *listener, MemoryRegionSection *section)
                               section->offset_within_address_space);
 
     assert(s && s->node.start == section->offset_within_address_space);
-    b->last = NULL;
-    interval_tree_remove(&s->node, &b->sections);
+    WITH_QEMU_LOCK_GUARD(b->lock) {
+        b->nr_holed -= s->holed;
+        b->last = NULL;
+        interval_tree_remove(&s->node, &b->sections);
+    }
     if (s->kind == SECTION_OTHER) {
         g_free(s);
     } else {
@@ -138,6 +153,10 @@ static void commit(MemoryListener *listener)
         }
     }
     g_ptr_array_set_size(b->removed, 0);
+    if (b->holes && b->had_holes != xen_pviommu_emulated_has_holes(b)) {
+        b->had_holes = !b->had_holes;
+        b->holes(b->opaque);
+    }
 }
 
 /* Only where somebody checks: QEMU's own RAM needs no holding. */
@@ -171,14 +190,14 @@ static uint64_t section_frame(const Section *s, uint64_t pos)
 static int section_populated(XenPVIOMMUBackend *b, const Section *s,
                              uint64_t start, uint64_t end)
 {
-    if (memory_region_has_ram_discard_manager(s->mr)) {
+    if (s->holed) {
         const MemoryRegionSection part = {
             .mr = s->mr,
             .offset_within_region = s->offset + (start - s->node.start),
             .size = int128_make64(end - start),
         };
 
-        return ram_discard_manager_is_populated(
+        return bql_locked() && ram_discard_manager_is_populated(
             memory_region_get_ram_discard_manager(s->mr), &part)
             ? 0 : -XEN_IOMMU_ENOENT;
     }
@@ -291,8 +310,14 @@ void xen_pviommu_emulated_held(XenPVIOMMUBackend *b, uint64_t gfn, uint64_t nr,
     }
 }
 
-XenPVIOMMUBackend *xen_pviommu_emulated_new(bool books,
+bool xen_pviommu_emulated_has_holes(const XenPVIOMMUBackend *b)
+{
+    return b && b->nr_holed;
+}
+
+XenPVIOMMUBackend *xen_pviommu_emulated_new(bool books, QemuRecMutex *lock,
                                             XenPVIOMMULostFunc *lost,
+                                            XenPVIOMMUHolesFunc *holes,
                                             void *opaque)
 {
     XenPVIOMMUBackend *b = g_new0(XenPVIOMMUBackend, 1);
@@ -300,7 +325,9 @@ XenPVIOMMUBackend *xen_pviommu_emulated_new(bool books,
     if (books) {
         b->books = g_hash_table_new(NULL, NULL);
     }
+    b->lock = lock;
     b->lost = lost;
+    b->holes = holes;
     b->opaque = opaque;
     b->removed = g_ptr_array_new_with_free_func(g_free);
     b->listener = (MemoryListener) {
@@ -319,6 +346,7 @@ void xen_pviommu_emulated_free(XenPVIOMMUBackend *b)
 
     /* All of the memory map goes from under us, but not from the guest. */
     b->lost = NULL;
+    b->holes = NULL;
     memory_listener_unregister(&b->listener);
     while ((node = interval_tree_iter_first(&b->sections, 0, UINT64_MAX))) {
         interval_tree_remove(node, &b->sections);

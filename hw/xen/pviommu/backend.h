@@ -6,6 +6,8 @@
 #ifndef HW_XEN_PVIOMMU_BACKEND_H
 #define HW_XEN_PVIOMMU_BACKEND_H
 
+#include "qemu/thread.h"
+
 /* Each backend has a state of its own, with nothing in common. */
 typedef struct XenPVIOMMUBackend XenPVIOMMUBackend;
 
@@ -43,16 +45,30 @@ typedef struct XenPVIOMMUBackendOps {
  */
 typedef void XenPVIOMMULostFunc(void *opaque, uint64_t gfn, uint64_t nr);
 
+/**
+ * XenPVIOMMUHolesFunc: xen_pviommu_emulated_has_holes() changed; BQL held
+ */
+typedef void XenPVIOMMUHolesFunc(void *opaque);
+
 /* QEMU is the hypervisor, and RAM it owns is the page. */
 extern const XenPVIOMMUBackendOps xen_pviommu_emulated_ops;
 
 /**
  * xen_pviommu_emulated_new: follow the machine's memory map
  * @books: count references page by page, for xen_pviommu_core_check()
+ * @lock: what callers of XenPVIOMMUBackendOps hold, beside the BQL or not
  */
-XenPVIOMMUBackend *xen_pviommu_emulated_new(bool books,
+XenPVIOMMUBackend *xen_pviommu_emulated_new(bool books, QemuRecMutex *lock,
                                             XenPVIOMMULostFunc *lost,
+                                            XenPVIOMMUHolesFunc *holes,
                                             void *opaque);
+/**
+ * xen_pviommu_emulated_has_holes: there is RAM of which parts are unplugged
+ *
+ * Which these are takes the BQL to know; without it all of that RAM is.
+ * @backend may be NULL.
+ */
+bool xen_pviommu_emulated_has_holes(const XenPVIOMMUBackend *backend);
 /**
  * xen_pviommu_emulated_held: pages of a range that the hypervisor has
  *

@@ -267,6 +267,9 @@ static void context_destroy(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx)
 {
     trace_xen_pviommu_context_free(ctx->id);
     assert(!ctx->nr_devices);
+    if (ctx->queue) {
+        core->client_ops->set_queue(core->client, ctx, 0, 0);
+    }
     context_empty(core, ctx, UINT64_MAX);
     bfn_table_free(ctx->table);
     g_array_unref(ctx->reserved);
@@ -332,19 +335,26 @@ int xen_pviommu_context_map(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
 }
 
 /*
- * How many runs the range is mapped in, if all of it is, and which is the
- * @first; else 0. No more than @max + 1 are looked at.
+ * How many runs the range is mapped in, and which is the @first; 0 if it is
+ * not mapped, or not all of it is and there must be no @holes. No more than
+ * @max + 1 are looked at.
  */
 static uint64_t mapped_runs(const XenPVIOMMUContext *ctx, uint64_t bfn,
-                            uint64_t nr, uint64_t max, BfnRun *first)
+                            uint64_t nr, bool holes, uint64_t max,
+                            BfnRun *first)
 {
     uint64_t end = bfn + nr;
     uint64_t runs = 0;
     BfnRun run;
 
-    for (; bfn < end && runs <= max; bfn += run.nr, runs++) {
-        if (!bfn_table_next_run(ctx->table, bfn, end, &run) || run.bfn != bfn) {
+    for (; bfn < end && runs <= max; bfn = run.bfn + run.nr, runs++) {
+        bool found = bfn_table_next_run(ctx->table, bfn, end, &run);
+
+        if (!holes && (!found || run.bfn != bfn)) {
             return 0;
+        }
+        if (!found) {
+            break;
         }
         if (!runs) {
             *first = run;
@@ -354,15 +364,19 @@ static uint64_t mapped_runs(const XenPVIOMMUContext *ctx, uint64_t bfn,
 }
 
 int xen_pviommu_context_unmap(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
-                              uint64_t bfn, uint64_t nr)
+                              uint64_t bfn, uint64_t nr, bool holes)
 {
     uint64_t room = pending_room(core);
     uint64_t end = bfn + nr;
     uint64_t runs;
+    bool more;
     BfnRun run;
 
-    runs = mapped_runs(ctx, bfn, nr, room, &run);
+    runs = mapped_runs(ctx, bfn, nr, holes, room, &run);
     core->work += runs;
+    if (!runs && holes) {
+        return 0;
+    }
     if (!runs) {
         return xen_pviommu_context_reserved(core, ctx, bfn, nr)
             ? -XEN_IOMMU_EADDRNOTAVAIL : -XEN_IOMMU_ENOENT;
@@ -371,12 +385,20 @@ int xen_pviommu_context_unmap(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
         return -XEN_IOMMU_ENOSPC;
     }
     do {
+        uint64_t next = run.bfn + run.nr;
+
         gfn_index_remove(core->gfn_index, run.gfn, run.nr, ctx->id, run.bfn);
         pending_add(core, ctx, &run, false);
-    } while (bfn_table_next_run(ctx->table, run.bfn + run.nr, end, &run));
-    bfn_table_unmap(ctx->table, bfn, nr);
-    ctx->mapped_frames -= nr;
-    core->mapped_frames -= nr;
+        ctx->mapped_frames -= run.nr;
+        core->mapped_frames -= run.nr;
+        if (holes) {
+            bfn_table_unmap(ctx->table, run.bfn, run.nr);
+        }
+        more = bfn_table_next_run(ctx->table, next, end, &run);
+    } while (more);
+    if (!holes) {
+        bfn_table_unmap(ctx->table, bfn, nr);
+    }
     return 0;
 }
 

@@ -8,8 +8,8 @@
  * for a flush, and the backend's references in step with each other. What has
  * to reach the devices goes out through XenPVIOMMUClientOps.
  *
- * Locking: one writer at a time, the holder of the BQL in QEMU. Only
- * bfn_table_translate() on a context's table may run beside it.
+ * Locking: one writer at a time, the holder of XenPVIOMMUState.lock in QEMU.
+ * Only bfn_table_translate() on a context's table may run beside it.
  *
  * Units: bfn, gfn and nr count frames. Errors are negated XEN_IOMMU_E*.
  */
@@ -27,6 +27,7 @@
 #include "reserved.h"
 
 typedef struct XenPVIOMMUCore XenPVIOMMUCore;
+typedef struct XenPVIOMMUQueue XenPVIOMMUQueue;
 
 /* Counters of what happened; the two behind them tell what is. */
 #define XEN_PVIOMMU_NR_EVENT_COUNTERS XEN_PVIOMMU_COUNTER_MAPPED
@@ -41,6 +42,7 @@ typedef struct XenPVIOMMUContext {
     BfnTable *table;
     IntervalTreeRoot pending;   /* of XenPVIOMMUPending, by BFN */
     GArray *reserved;           /* what its devices reserve for themselves */
+    XenPVIOMMUQueue *queue;     /* the client's; RCU; NULL if it has none */
 } XenPVIOMMUContext;
 
 /*
@@ -84,6 +86,12 @@ typedef struct XenPVIOMMUClientOps {
     void (*enabled)(void *opaque);
     /* Store to guest RAM; 0 or -XEN_IOMMU_EFAULT. */
     int (*store)(void *opaque, uint64_t addr, const void *buf, size_t len);
+    /*
+     * Give @ctx the queue at @addr, or with @nr_ops 0 take it away, which
+     * always works. 0, -XEN_IOMMU_EINVAL or -XEN_IOMMU_EFAULT.
+     */
+    int (*set_queue)(void *opaque, XenPVIOMMUContext *ctx, uint64_t addr,
+                     uint32_t nr_ops);
 } XenPVIOMMUClientOps;
 
 typedef struct XenPVIOMMULimits {
@@ -96,6 +104,7 @@ struct XenPVIOMMUCore {
     XenPVIOMMULimits limits;
     bool control;               /* the guest may control the IOMMU */
     bool premap;                /* devices see guest RAM until the big switch */
+    bool queues;                /* the guest may have queues */
 
     bool identity;              /* the big switch is not pulled */
     uint64_t accepted;          /* XEN_IOMMU_FEATURE_* */
@@ -210,11 +219,12 @@ int xen_pviommu_context_map(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
 
 /**
  * xen_pviommu_context_unmap: take a range away, all of it or nothing
+ * @holes: pass over frames that are not mapped
  *
  * Emulated devices lose it at once; references stay until a flush.
  */
 int xen_pviommu_context_unmap(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
-                              uint64_t bfn, uint64_t nr);
+                              uint64_t bfn, uint64_t nr, bool holes);
 
 /**
  * xen_pviommu_context_load_pending: as if @run had been mapped, and unmapped
@@ -242,6 +252,13 @@ static inline uint32_t xen_pviommu_core_state(const XenPVIOMMUCore *core)
 {
     return (core->identity ? XEN_IOMMU_STATE_identity : 0) |
            (core->control ? XEN_IOMMU_STATE_control : 0);
+}
+
+/** xen_pviommu_core_features: XEN_IOMMU_FEATURE_* offered */
+static inline uint64_t xen_pviommu_core_features(const XenPVIOMMUCore *core)
+{
+    return core->queues ? XEN_IOMMU_FEATURES_ALL
+                        : XEN_IOMMU_FEATURES_ALL & ~XEN_IOMMU_FEATURE_QUEUE;
 }
 
 /** xen_pviommu_bfn_limit: BFNs are below it */

@@ -8,6 +8,7 @@
 #define HW_XEN_PVIOMMU_DEVICE_H
 
 #include "hw/pci/pci_device.h"
+#include "qemu/thread.h"
 #include "compat.h"
 #include "core.h"
 #include "fault.h"
@@ -33,11 +34,20 @@ struct XenPVIOMMUState {
     MemoryRegion bar;
     MemoryRegion regs;
     MemoryRegion blocks_mr;
+    /*
+     * Protects core, functions, listening and queues. Taken inside the BQL,
+     * or without it by threads that do DMA; nobody who holds it may wait for
+     * such a thread, or for RCU.
+     */
+    QemuRecMutex lock;
     XenPVIOMMUCore core;
     GHashTable *functions;      /* of XenPVIOMMUFunction, by bus and devfn */
     unsigned nr_assigned;       /* devices of the host */
     bool pinned;                /* they see all memory: discard none */
     GPtrArray *listening;       /* those that have notifiers: mostly none */
+    QLIST_HEAD(, XenPVIOMMUQueue) queues;
+    uint32_t queue_ops;         /* that fit into them, together */
+    bool queues_need_calls;     /* as their flags say */
     XenPVIOMMUFaults faults;
     XenInvalidateClient invalidate;
     XenPVIOMMUBlock blocks[XEN_PVIOMMU_MAX_BLOCKS];

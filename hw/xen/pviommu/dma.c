@@ -10,6 +10,7 @@
 #include "hw/pci/pci_bus.h"
 #include "system/host_iommu_device.h"
 #include "dma.h"
+#include "queue.h"
 #include "trace.h"
 
 #define PAGE_MASK_BITS ((1ull << XEN_IOMMU_PAGE_SHIFT) - 1)
@@ -91,6 +92,7 @@ static IOMMUTLBEntry function_translate(IOMMUMemoryRegion *mr, hwaddr addr,
     };
     BfnTranslation t;
 
+    xen_pviommu_queue_run(ctx);
     if (bfn >= xen_pviommu_bfn_limit(&f->s->core)) {
         reason = XEN_IOMMU_FAULT_REASON_range;
     } else if (bfn_table_translate(ctx->table, bfn, &t)) {
@@ -263,6 +265,8 @@ static void function_replay(IOMMUMemoryRegion *mr, IOMMUNotifier *n)
 {
     XenPVIOMMUFunction *f = container_of(mr, XenPVIOMMUFunction, translated);
 
+    QEMU_LOCK_GUARD(&f->s->lock);
+
     /* It may be another one than was at the same address before. */
     g_hash_table_remove(f->told, n);
     notifier_unmap(f, n, 0, xen_pviommu_bfn_limit(&f->s->core));
@@ -275,11 +279,15 @@ static int function_notifiers_changed(IOMMUMemoryRegion *mr,
 {
     XenPVIOMMUFunction *f = container_of(mr, XenPVIOMMUFunction, translated);
 
+    QEMU_LOCK_GUARD(&f->s->lock);
+
     trace_xen_pviommu_notifiers(f->name, old, new);
     if (!f->notifiers && new) {
+        xen_pviommu_queues_update(f->s, true);
         g_ptr_array_add(f->s->listening, f);
     } else if (f->notifiers && !new) {
         g_ptr_array_remove(f->s->listening, f);
+        xen_pviommu_queues_update(f->s, false);
     }
     f->notifiers = new;
     if (!(new & IOMMU_NOTIFIER_MAP)) {
@@ -511,7 +519,8 @@ static void function_evict(XenPVIOMMUFunction *f)
 
         while (bfn_table_next_run(f->ctx->table, r->bfn, r->bfn + r->nr,
                                   &run) &&
-               !xen_pviommu_context_unmap(core, f->ctx, run.bfn, run.nr)) {
+               !xen_pviommu_context_unmap(core, f->ctx, run.bfn, run.nr,
+                                          false)) {
             xen_pviommu_context_flush(core, f->ctx, run.bfn, run.nr);
         }
     }
@@ -572,6 +581,12 @@ static void client_enabled(void *opaque)
     }
 }
 
+static int client_set_queue(void *opaque, XenPVIOMMUContext *ctx, uint64_t addr,
+                            uint32_t nr_ops)
+{
+    return xen_pviommu_queue_set(opaque, ctx, addr, nr_ops);
+}
+
 static int client_store(void *opaque, uint64_t addr, const void *buf,
                         size_t len)
 {
@@ -587,6 +602,7 @@ const XenPVIOMMUClientOps xen_pviommu_client_ops = {
     .reserved = client_reserved,
     .enabled = client_enabled,
     .store = client_store,
+    .set_queue = client_set_queue,
 };
 
 static void function_update(XenPVIOMMUFunction *f)
@@ -734,6 +750,8 @@ static AddressSpace *get_address_space(PCIBus *bus, void *opaque, int devfn)
     XenPVIOMMUState *s = opaque;
     XenPVIOMMUFunction *f = function_find(s, bus, devfn);
 
+    QEMU_LOCK_GUARD(&s->lock);
+
     if (!f) {
         f = function_new(s, bus, devfn);
     } else if (!function_has_device(f)) {
@@ -799,6 +817,8 @@ static void unset_iommu_device(PCIBus *bus, void *opaque, int devfn)
     AddressSpace *as = dev ? pci_device_iommu_address_space(dev) : NULL;
     XenPVIOMMUFunction *f;
 
+    QEMU_LOCK_GUARD(&s->lock);
+
     if (as && as != &address_space_memory) {
         f = container_of(as, XenPVIOMMUFunction, as);
         function_reset_reserved(f);
@@ -812,6 +832,8 @@ static bool set_iommu_device(PCIBus *bus, void *opaque, int devfn,
                              HostIOMMUDevice *hiod, Error **errp)
 {
     XenPVIOMMUState *s = opaque;
+
+    QEMU_LOCK_GUARD(&s->lock);
 
     if (!reserve_host_ranges(s, hiod, errp)) {
         return false;

@@ -146,6 +146,7 @@ static int op_unmap(XenPVIOMMUCore *core, struct xen_iommu_op *op,
                     uint16_t flags)
 {
     const struct xen_iommu_op_unmap *u = &op->u.unmap;
+    bool holes = flags & XEN_IOMMUOP_unmap_holes;
     uint64_t bfn = le64_to_cpu(u->bfn);
     XenPVIOMMUContext *ctx;
     uint64_t nr;
@@ -154,12 +155,13 @@ static int op_unmap(XenPVIOMMUCore *core, struct xen_iommu_op *op,
 
     if (u->pad || u->pad1 || !decode_ctx(core, u->ctx, &id) ||
         !decode_nr(core, u->nr_frames, &nr) ||
+        (holes && !has_feature(core, XEN_IOMMU_FEATURE_QUEUE)) ||
         !range_within(bfn, nr, xen_pviommu_bfn_limit(core))) {
         return -XEN_IOMMU_EINVAL;
     }
     xen_pviommu_core_enable(core);
     ctx = xen_pviommu_context_find(core, id);
-    ret = ctx ? xen_pviommu_context_unmap(core, ctx, bfn, nr)
+    ret = ctx ? xen_pviommu_context_unmap(core, ctx, bfn, nr, holes)
               : -XEN_IOMMU_ENOENT;
     if (!ret) {
         core->counter[XEN_PVIOMMU_COUNTER_UNMAPS]++;
@@ -205,7 +207,7 @@ static int op_query_caps(XenPVIOMMUCore *core, struct xen_iommu_op *op,
                          uint16_t flags)
 {
     op->u.query_caps = (struct xen_iommu_op_query_caps) {
-        .features = cpu_to_le64(XEN_IOMMU_FEATURES_ALL),
+        .features = cpu_to_le64(xen_pviommu_core_features(core)),
         .ops = cpu_to_le32(supported_ops(core)),
         .max_contexts = cpu_to_le16(MIN(core->limits.max_contexts, UINT16_MAX)),
         .bfn_bits = core->limits.bfn_bits,
@@ -359,6 +361,24 @@ static int op_enable(XenPVIOMMUCore *core, struct xen_iommu_op *op,
     return 0;
 }
 
+static int op_set_queue(XenPVIOMMUCore *core, struct xen_iommu_op *op,
+                        uint16_t flags)
+{
+    const struct xen_iommu_op_set_queue *u = &op->u.set_queue;
+    uint64_t addr = le64_to_cpu(u->addr);
+    uint32_t nr_ops = le32_to_cpu(u->nr_ops);
+    XenPVIOMMUContext *ctx;
+    uint32_t id;
+
+    if (u->pad || u->pad1 || (addr && !nr_ops) ||
+        !decode_ctx(core, u->ctx, &id)) {
+        return -XEN_IOMMU_EINVAL;
+    }
+    ctx = xen_pviommu_context_find(core, id);
+    return ctx ? core->client_ops->set_queue(core->client, ctx, addr, nr_ops)
+               : -XEN_IOMMU_ENOENT;
+}
+
 static const OpInfo op_info[] = {
     [XEN_IOMMUOP_query_reserved] = {
         .run = op_query_reserved,
@@ -370,6 +390,7 @@ static const OpInfo op_info[] = {
     },
     [XEN_IOMMUOP_unmap] = {
         .run = op_unmap,
+        .flags = XEN_IOMMUOP_unmap_holes,
     },
     [XEN_IOMMUOP_flush] = {
         .run = op_flush,
@@ -401,6 +422,10 @@ static const OpInfo op_info[] = {
     [XEN_IOMMUOP_enable] = {
         .run = op_enable,
     },
+    [XEN_IOMMUOP_set_queue] = {
+        .run = op_set_queue,
+        .feature = XEN_IOMMU_FEATURE_QUEUE,
+    },
 };
 
 /* What neither this code nor the backend leaves out. */
@@ -431,13 +456,15 @@ static int op_check(const XenPVIOMMUCore *core, uint16_t op, uint16_t flags)
     return 0;
 }
 
-void xen_pviommu_op_execute(XenPVIOMMUCore *core, struct xen_iommu_op *op)
+static int op_run(XenPVIOMMUCore *core, struct xen_iommu_op *op, int ret)
 {
     uint16_t code = le16_to_cpu(op->op);
     uint16_t flags = le16_to_cpu(op->flags);
-    int ret = op_check(core, code, flags);
 
     core->work++;
+    if (!ret) {
+        ret = op_check(core, code, flags);
+    }
     if (!ret) {
         ret = op_info[code].run(core, op, flags);
     }
@@ -449,4 +476,36 @@ void xen_pviommu_op_execute(XenPVIOMMUCore *core, struct xen_iommu_op *op)
         xen_pviommu_guest_error(core, "operation %u (flags 0x%x): error %d",
                                 code, flags, ret);
     }
+    return ret;
+}
+
+void xen_pviommu_op_execute(XenPVIOMMUCore *core, struct xen_iommu_op *op)
+{
+    op_run(core, op, 0);
+}
+
+/* What a queue takes: nothing that needs the BQL, or much time. */
+static bool op_fits_queue(const XenPVIOMMUContext *ctx,
+                          const struct xen_iommu_op *op)
+{
+    /* Maps, unmaps and flushes have these in one place. */
+    uint32_t nr_frames = le32_to_cpu(op->u.map.nr_frames);
+
+    switch (le16_to_cpu(op->op)) {
+    case XEN_IOMMUOP_map:
+    case XEN_IOMMUOP_unmap:
+        return le16_to_cpu(op->u.map.ctx) == ctx->id &&
+               nr_frames <= XEN_IOMMU_QUEUE_MAX_FRAMES;
+    case XEN_IOMMUOP_flush:
+        return le16_to_cpu(op->u.flush.ctx) == ctx->id;
+    default:
+        return false;
+    }
+}
+
+int xen_pviommu_op_execute_queued(XenPVIOMMUCore *core,
+                                  const XenPVIOMMUContext *ctx,
+                                  struct xen_iommu_op *op)
+{
+    return op_run(core, op, op_fits_queue(ctx, op) ? 0 : -XEN_IOMMU_EINVAL);
 }

@@ -19,4 +19,15 @@
  */
 void xen_pviommu_op_execute(XenPVIOMMUCore *core, struct xen_iommu_op *op);
 
+/**
+ * xen_pviommu_op_execute_queued: run one operation of a context's queue
+ * @op: as for xen_pviommu_op_execute(); if it is none for the queue of @ctx it
+ *      fails
+ *
+ * Returns: its status.
+ */
+int xen_pviommu_op_execute_queued(XenPVIOMMUCore *core,
+                                  const XenPVIOMMUContext *ctx,
+                                  struct xen_iommu_op *op);
+
 #endif /* HW_XEN_PVIOMMU_IOMMU_OP_H */

@@ -44,6 +44,13 @@ static void print_context(Monitor *mon, const XenPVIOMMUContextInfo *ctx)
     monitor_printf(mon, "context %u: %" PRIu64 " frames mapped, %" PRIu64
                    " pending\n", ctx->context, ctx->mapped_frames,
                    ctx->pending_frames);
+    if (ctx->queue) {
+        const XenPVIOMMUQueueInfo *q = ctx->queue;
+
+        monitor_printf(mon, "  queue at 0x%" PRIx64 ", %u entries, %u ran, %u "
+                       "failed%s\n", q->address, q->size, q->head, q->errors,
+                       q->calls ? "; needs doorbells" : "");
+    }
     print_reserved(mon, "  ", ctx->reserved);
     for (XenPVIOMMUDeviceList *d = ctx->devices; d; d = d->next) {
         print_device(mon, d->value);

@@ -11,6 +11,7 @@
 #include "qapi/qapi-commands-xen-pviommu.h"
 #include "device.h"
 #include "dma.h"
+#include "queue.h"
 
 #define DEFAULT_MAX     64
 #define MAX_MAX         4096
@@ -40,6 +41,7 @@ static XenPVIOMMUFeatureList *feature_list(uint64_t features)
         [XEN_PVIOMMU_FEATURE_RANGES] = XEN_IOMMU_FEATURE_RANGES,
         [XEN_PVIOMMU_FEATURE_CONTEXTS] = XEN_IOMMU_FEATURE_CONTEXTS,
         [XEN_PVIOMMU_FEATURE_LOOKUP] = XEN_IOMMU_FEATURE_LOOKUP,
+        [XEN_PVIOMMU_FEATURE_QUEUE] = XEN_IOMMU_FEATURE_QUEUE,
     };
     XenPVIOMMUFeatureList *list = NULL, **tail = &list;
 
@@ -137,6 +139,24 @@ static gint attached_compare(gconstpointer a, gconstpointer b)
     return x->sbdf < y->sbdf ? -1 : x->sbdf > y->sbdf;
 }
 
+static XenPVIOMMUQueueInfo *queue_info(const XenPVIOMMUQueue *q)
+{
+    XenPVIOMMUQueueInfo *info;
+
+    if (!q) {
+        return NULL;
+    }
+    info = g_new(XenPVIOMMUQueueInfo, 1);
+    *info = (XenPVIOMMUQueueInfo) {
+        .address = q->addr,
+        .size = q->nr_ops,
+        .head = q->head,
+        .errors = q->errors,
+        .calls = q->s->queues_need_calls,
+    };
+    return info;
+}
+
 static XenPVIOMMUContextInfoList *context_list(XenPVIOMMUState *s)
 {
     g_autoptr(GArray) attached = g_array_new(false, false, sizeof(Attached));
@@ -158,6 +178,7 @@ static XenPVIOMMUContextInfoList *context_list(XenPVIOMMUState *s)
         info->mapped_frames = ctx->mapped_frames;
         info->pending_frames = ctx->pending_frames;
         info->reserved = reserved_list(ctx->reserved);
+        info->queue = queue_info(ctx->queue);
         devices = &info->devices;
         for (; next < attached->len; next++) {
             const Attached *a = &g_array_index(attached, Attached, next);
@@ -181,6 +202,9 @@ XenPVIOMMUInfo *qmp_x_query_xen_pviommu(Error **errp)
     if (!s) {
         return NULL;
     }
+
+    QEMU_LOCK_GUARD(&s->lock);
+
     core = &s->core;
     info = g_new0(XenPVIOMMUInfo, 1);
     info->qom_path = object_get_canonical_path(OBJECT(s));
@@ -345,6 +369,9 @@ qmp_x_query_xen_pviommu_mappings(uint16_t context, bool has_start_bfn,
     if (!s || !check_max(has_max, &max, errp)) {
         return NULL;
     }
+
+    QEMU_LOCK_GUARD(&s->lock);
+
     ctx = xen_pviommu_context_find(&s->core, context);
     if (!ctx) {
         error_setg(errp, "xen-pviommu has no context %u", context);
@@ -425,6 +452,9 @@ XenPVIOMMUPlaces *qmp_x_query_xen_pviommu_gfn(uint64_t gfn, bool has_max,
         error_setg(errp, "gfn must be below 1 << %d", GFN_INDEX_BITS);
         return NULL;
     }
+
+    QEMU_LOCK_GUARD(&s->lock);
+
     search.core = &s->core;
     search.max = max;
     search.found = g_new0(XenPVIOMMUPlaces, 1);

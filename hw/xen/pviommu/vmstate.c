@@ -24,6 +24,7 @@
 #include "system/runstate.h"
 #include "device.h"
 #include "dma.h"
+#include "queue.h"
 #include "trace.h"
 
 /*
@@ -556,6 +557,7 @@ static void vm_state_change(void *opaque, bool running, RunState state)
 
     if (running) {
         settle(s);
+        xen_pviommu_queues_settle(s);
         xen_pviommu_faults_kick(s);
     }
 }
@@ -600,7 +602,11 @@ static const VMStateDescription vmstate_block = {
 /* Loaded, never run, and saved again: all that came must go. */
 static int xen_pviommu_pre_save(void *opaque)
 {
-    settle(opaque);
+    XenPVIOMMUState *s = opaque;
+
+    settle(s);
+    /* Devices of the destination may do DMA before the rest is there. */
+    xen_pviommu_queues_run(s, UINT64_MAX);
     return 0;
 }
 
@@ -649,14 +655,92 @@ static bool faults_valid(const XenPVIOMMUState *s)
     return true;
 }
 
+static int put_queues(QEMUFile *f, void *pv, size_t size,
+                      const VMStateField *field, JSONWriter *vmdesc)
+{
+    XenPVIOMMUState *s = pv;
+    XenPVIOMMUQueue *q;
+    uint32_t nr = 0;
+
+    QLIST_FOREACH(q, &s->queues, next) {
+        nr++;
+    }
+    qemu_put_be32(f, nr);
+    QLIST_FOREACH(q, &s->queues, next) {
+        qemu_put_be16(f, q->ctx->id);
+        qemu_put_be64(f, q->addr);
+        qemu_put_be32(f, q->nr_ops);
+        qemu_put_be32(f, q->head);
+        qemu_put_be32(f, q->errors);
+    }
+    return 0;
+}
+
+static int get_queues(QEMUFile *f, void *pv, size_t size,
+                      const VMStateField *field)
+{
+    XenPVIOMMUState *s = pv;
+
+    for (uint32_t nr = qemu_get_be32(f); nr; nr--) {
+        uint32_t id = qemu_get_be16(f);
+        uint64_t addr = qemu_get_be64(f);
+        uint32_t nr_ops = qemu_get_be32(f);
+        uint32_t head = qemu_get_be32(f);
+        uint32_t errors = qemu_get_be32(f);
+        XenPVIOMMUContext *ctx = xen_pviommu_context_find(&s->core, id);
+        int ret = qemu_file_get_error(f);
+
+        if (ret) {
+            return ret;
+        }
+        if (!ctx || !xen_pviommu_queue_load(s, ctx, addr, nr_ops, head,
+                                            errors)) {
+            error_report("xen-pviommu: context %u: bad queue in the stream: "
+                         "address 0x%" PRIx64 ", %u entries", id, addr, nr_ops);
+            return -EINVAL;
+        }
+    }
+    return 0;
+}
+
+static const VMStateInfo vmstate_info_queues = {
+    .name = "xen-pviommu queues",
+    .get = get_queues,
+    .put = put_queues,
+};
+
+static bool queues_needed(void *opaque)
+{
+    const XenPVIOMMUState *s = opaque;
+
+    return !QLIST_EMPTY(&s->queues);
+}
+
+static const VMStateDescription vmstate_queues = {
+    .name = "xen-pviommu/queues",
+    .version_id = 1,
+    .minimum_version_id = 1,
+    .needed = queues_needed,
+    .fields = (const VMStateField[]) {
+        {
+            .name = "queues",
+            .info = &vmstate_info_queues,
+            .flags = VMS_SINGLE,
+            .offset = 0,
+        },
+        VMSTATE_END_OF_LIST()
+    },
+};
+
 static int xen_pviommu_post_load(void *opaque, int version_id)
 {
     XenPVIOMMUState *s = opaque;
 
-    if (s->core.accepted & ~XEN_IOMMU_FEATURES_ALL) {
+    uint64_t missing = s->core.accepted & ~xen_pviommu_core_features(&s->core);
+
+    if (missing) {
         error_report("xen-pviommu: the guest uses features 0x%" PRIx64
-                     " that this QEMU does not have",
-                     (uint64_t)(s->core.accepted & ~XEN_IOMMU_FEATURES_ALL));
+                     " that this machine does not have", missing);
         return -EINVAL;
     }
     for (unsigned i = 0; i < XEN_PVIOMMU_MAX_BLOCKS; i++) {
@@ -730,5 +814,9 @@ const VMStateDescription xen_pviommu_vmstate = {
             .offset = offsetof(XenPVIOMMUState, core),
         },
         VMSTATE_END_OF_LIST()
+    },
+    .subsections = (const VMStateDescription * const []) {
+        &vmstate_queues,
+        NULL
     },
 };

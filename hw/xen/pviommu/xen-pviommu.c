@@ -15,6 +15,7 @@
 #include "dma.h"
 #include "host-iommu.h"
 #include "iommu-op.h"
+#include "queue.h"
 #include "trace.h"
 
 #define REGS_SIZE       0x1000
@@ -87,13 +88,20 @@ static void ring_doorbell(XenPVIOMMUState *s, unsigned i, uint32_t count)
     uint32_t limit = MIN(count, s->max_ops);
     QEMU_UNINITIALIZED struct xen_iommu_op ops[OP_CHUNK];
     MemoryRegionCache array;
+    uint64_t end;
     bool whole;
-    uint64_t end = xen_pviommu_core_work(&s->core) + DOORBELL_WORK;
 
+    QEMU_LOCK_GUARD(&s->lock);
+
+    end = xen_pviommu_core_work(&s->core) + DOORBELL_WORK;
     trace_xen_pviommu_doorbell(i, block->array, count);
     s->core.counter[XEN_PVIOMMU_COUNTER_DOORBELLS]++;
     block->done = 0;
     block->result = xen_pviommu_may_dma(s) ? 0 : -XEN_IOMMU_EIO;
+    if (!xen_pviommu_queues_run(s, end)) {
+        /* They are ahead of the array. */
+        limit = 0;
+    }
     whole = find_array(&array, block->array, block->result ? 0 : limit);
 
     while (!block->result && block->done < limit &&
@@ -130,6 +138,7 @@ static void ring_doorbell(XenPVIOMMUState *s, unsigned i, uint32_t count)
                                 block->array, block->result, block->done);
     }
     trace_xen_pviommu_done(i, block->done, block->result);
+    xen_pviommu_queues_update(s, false);
     if (s->check) {
         xen_pviommu_core_check(&s->core);
     }
@@ -165,9 +174,9 @@ static uint32_t read_reg32(XenPVIOMMUState *s, hwaddr reg)
     case XEN_PVIOMMU_REG_NR_BLOCKS:
         return XEN_PVIOMMU_MAX_BLOCKS;
     case XEN_PVIOMMU_REG_FEATURES:
-        return (uint32_t)XEN_IOMMU_FEATURES_ALL;
+        return (uint32_t)xen_pviommu_core_features(&s->core);
     case XEN_PVIOMMU_REG_FEATURES + 4:
-        return XEN_IOMMU_FEATURES_ALL >> 32;
+        return xen_pviommu_core_features(&s->core) >> 32;
     case XEN_PVIOMMU_REG_ACCEPTED:
         return s->core.accepted;
     case XEN_PVIOMMU_REG_ACCEPTED + 4:
@@ -222,11 +231,11 @@ static void write_reg32(XenPVIOMMUState *s, hwaddr reg, uint32_t value)
     switch (reg) {
     case XEN_PVIOMMU_REG_ACCEPTED:
         s->core.accepted = deposit64(s->core.accepted, 0, 32, value) &
-                           XEN_IOMMU_FEATURES_ALL;
+                           xen_pviommu_core_features(&s->core);
         return;
     case XEN_PVIOMMU_REG_ACCEPTED + 4:
         s->core.accepted = deposit64(s->core.accepted, 32, 32, value) &
-                           XEN_IOMMU_FEATURES_ALL;
+                           xen_pviommu_core_features(&s->core);
         return;
     case XEN_PVIOMMU_REG_FAULT_CTRL:
         write_fault_ctrl(s, value);
@@ -373,14 +382,24 @@ static void pages_lost(void *opaque, uint64_t gfn, uint64_t nr)
 {
     XenPVIOMMUState *s = opaque;
     uint64_t *invalidated = &s->core.counter[XEN_PVIOMMU_COUNTER_INVALIDATED];
-    uint64_t before = *invalidated;
-    bool loading = xen_pviommu_vmstate_lost(s, gfn, nr);
+    uint64_t before;
+    bool loading;
 
+    QEMU_LOCK_GUARD(&s->lock);
+
+    before = *invalidated;
+    loading = xen_pviommu_vmstate_lost(s, gfn, nr);
+    xen_pviommu_queues_lost(s, gfn, nr);
     xen_pviommu_core_invalidate(&s->core, gfn, nr);
     if (loading) {
         /* The guest did not do this. */
         *invalidated = before;
     }
+}
+
+static void holes_changed(void *opaque)
+{
+    xen_pviommu_queues_update(opaque, false);
 }
 
 static void invalidate_pages(XenInvalidateClient *client,
@@ -406,7 +425,10 @@ static void held(XenInvalidateClient *client, GArray *ranges)
     XenPVIOMMUState *s = container_of(client, XenPVIOMMUState, invalidate);
     Held h = { .backend = s->core.backend, .ranges = ranges };
 
+    QEMU_LOCK_GUARD(&s->lock);
+
     xen_pviommu_core_held(&s->core, add_held, &h);
+    xen_pviommu_queues_held(s, add_held, &h);
 }
 
 static bool covers(XenInvalidateClient *client, const AddressSpace *as)
@@ -503,6 +525,8 @@ static void xen_pviommu_realize(PCIDevice *dev, Error **errp)
         return;
     }
 
+    qemu_rec_mutex_init(&s->lock);
+    QLIST_INIT(&s->queues);
     s->core.backend_ops = &xen_pviommu_emulated_ops;
     s->core.client_ops = &xen_pviommu_client_ops;
     s->core.client = s;
@@ -537,7 +561,8 @@ static void xen_pviommu_realize(PCIDevice *dev, Error **errp)
     xen_pviommu_faults_init(s);
     xen_pviommu_vmstate_init(s);
     xen_pviommu_dma_init(s);
-    s->core.backend = xen_pviommu_emulated_new(s->check, pages_lost, s);
+    s->core.backend = xen_pviommu_emulated_new(s->check, &s->lock, pages_lost,
+                                               holes_changed, s);
     s->invalidate.invalidate = invalidate_pages;
     s->invalidate.covers = covers;
     s->invalidate.held = held;
@@ -554,6 +579,7 @@ fail_reserved:
     xen_pviommu_reserved_config_finalize(&s->reserved);
 fail_core:
     xen_pviommu_core_finalize(&s->core);
+    qemu_rec_mutex_destroy(&s->lock);
 }
 
 static void xen_pviommu_exit(PCIDevice *dev)
@@ -565,6 +591,7 @@ static void xen_pviommu_exit(PCIDevice *dev)
     bus->iommu_ops = NULL;
     bus->iommu_opaque = NULL;
     xen_invalidate_unregister(&s->invalidate);
+    xen_pviommu_queues_finalize(s);
     xen_pviommu_dma_finalize(s);
     xen_pviommu_core_finalize(&s->core);
     xen_pviommu_emulated_free(s->core.backend);
@@ -573,12 +600,15 @@ static void xen_pviommu_exit(PCIDevice *dev)
     xen_pviommu_vmstate_finalize(s);
     xen_pviommu_faults_finalize(s);
     msix_uninit(dev, &s->bar, &s->bar);
+    qemu_rec_mutex_destroy(&s->lock);
 }
 
 /* After all devices: none of them does DMA any more. */
 static void xen_pviommu_reset_exit(Object *obj, ResetType type)
 {
     XenPVIOMMUState *s = XEN_PVIOMMU(obj);
+
+    QEMU_LOCK_GUARD(&s->lock);
 
     trace_xen_pviommu_reset();
     xen_pviommu_vmstate_forget(s);
@@ -593,6 +623,7 @@ static const Property xen_pviommu_properties[] = {
                        XEN_PVIOMMU_PCI_DEVICE_ID),
     DEFINE_PROP_BOOL("premap", XenPVIOMMUState, core.premap, true),
     DEFINE_PROP_BOOL("control", XenPVIOMMUState, core.control, true),
+    DEFINE_PROP_BOOL("queues", XenPVIOMMUState, core.queues, true),
     DEFINE_PROP_UINT32("bfn-bits", XenPVIOMMUState, core.limits.bfn_bits, 36),
     DEFINE_PROP_UINT64("max-mappings", XenPVIOMMUState,
                        core.limits.max_mappings, 1ull << 24),
@@ -617,6 +648,8 @@ static const struct {
     { "premap", "on: devices see guest memory 1:1 until the guest's driver "
                 "takes over; off: nothing is mapped from the start" },
     { "control", "off: the guest may not change anything (-EACCES)" },
+    { "queues", "on: the guest may queue operations for emulated devices, and "
+                "has an exit only when the queue is full" },
     { "bfn-bits", "width of a bus frame number, 12 to 40; bus addresses have "
                   "12 bits more" },
     { "max-mappings", "4 KiB frames mapped or awaiting a flush at a time" },

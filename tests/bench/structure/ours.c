@@ -154,6 +154,9 @@ static const XenPVIOMMUClientOps client_ops = {
     .unmap = client_unmap,
 };
 
+/* Nobody else is there to hold it. */
+static QemuRecMutex lock;
+
 static void *context_new(const Shape *shape)
 {
     XenPVIOMMUCore *core = g_new0(XenPVIOMMUCore, 1);
@@ -163,7 +166,8 @@ static void *context_new(const Shape *shape)
     core->limits.bfn_bits = BFN_BITS;
     core->control = true;
     core->backend_ops = &xen_pviommu_emulated_ops;
-    core->backend = xen_pviommu_emulated_new(false, NULL, NULL);
+    qemu_rec_mutex_init(&lock);
+    core->backend = xen_pviommu_emulated_new(false, &lock, NULL, NULL, NULL);
     core->client_ops = &client_ops;
     xen_pviommu_core_init(core);
     /* What the device reserves for interrupts on a PC */
@@ -178,6 +182,7 @@ static void context_free(void *s)
     xen_pviommu_core_finalize(core);
     g_assert(!xen_pviommu_emulated_ops.total(core->backend));
     xen_pviommu_emulated_free(core->backend);
+    qemu_rec_mutex_destroy(&lock);
     g_free(core);
 }
 
@@ -225,7 +230,7 @@ static bool context_map_range(void *s, uint64_t bfn, uint64_t gfn, uint64_t nr)
 
 static bool context_unmap_range(void *s, uint64_t bfn, uint64_t nr)
 {
-    int ret = xen_pviommu_context_unmap(s, context_of(s), bfn, nr);
+    int ret = xen_pviommu_context_unmap(s, context_of(s), bfn, nr, false);
 
     xen_pviommu_context_flush(s, context_of(s), bfn, nr);
     return !ret;
@@ -239,7 +244,7 @@ DEFINE_LOOP(context_map)
 
 static uint64_t context_unmap(void *s, const Shape *shape, uint64_t pos)
 {
-    return !xen_pviommu_context_unmap(s, context_of(s), bfn_of(pos), 1);
+    return !xen_pviommu_context_unmap(s, context_of(s), bfn_of(pos), 1, false);
 }
 DEFINE_LOOP(context_unmap)
 

@@ -63,6 +63,7 @@
 #define XEN_IOMMUOP_free_context        9
 #define XEN_IOMMUOP_attach_device       10
 #define XEN_IOMMUOP_enable              11
+#define XEN_IOMMUOP_set_queue           12
 
 /*
  * Features. What a guest has not accepted, it must not use: nr_frames, ctx
@@ -72,9 +73,11 @@
 #define XEN_IOMMU_FEATURE_RANGES        (1ULL << 0) /* nr_frames */
 #define XEN_IOMMU_FEATURE_CONTEXTS      (1ULL << 1) /* ctx, and its operations */
 #define XEN_IOMMU_FEATURE_LOOKUP        (1ULL << 2) /* lookup_bfn, _gfn */
+#define XEN_IOMMU_FEATURE_QUEUE         (1ULL << 3) /* set_queue, unmap_holes */
 #define XEN_IOMMU_FEATURES_ALL          (XEN_IOMMU_FEATURE_RANGES | \
                                          XEN_IOMMU_FEATURE_CONTEXTS | \
-                                         XEN_IOMMU_FEATURE_LOOKUP)
+                                         XEN_IOMMU_FEATURE_LOOKUP | \
+                                         XEN_IOMMU_FEATURE_QUEUE)
 
 /* The context every device starts in; it is always there. */
 #define XEN_IOMMU_CTX_DEFAULT           0
@@ -113,7 +116,11 @@ struct xen_iommu_op_map {
     uint32_t nr_frames;         /* 0 and 1 both mean one */
 };
 
-/* unmap: take nr_frames pages at bfn away, whichever maps brought them. */
+/*
+ * unmap: take nr_frames pages at bfn away, whichever maps brought them. With
+ * the holes flag (feature QUEUE) frames that are not mapped are passed over.
+ */
+#define XEN_IOMMUOP_unmap_holes         (1U << 0)
 struct xen_iommu_op_unmap {
     uint64_t bfn;
     uint64_t pad;
@@ -187,6 +194,18 @@ struct xen_iommu_op_enable {
     uint64_t pad[3];
 };
 
+/*
+ * set_queue: give ctx the queue at addr, with room for nr_ops operations, or
+ * with both 0 take the one it has away. See struct xen_iommu_queue.
+ */
+struct xen_iommu_op_set_queue {
+    uint64_t addr;              /* a multiple of 4096; in RAM, in one piece */
+    uint64_t pad;
+    uint16_t pad1;
+    uint16_t ctx;
+    uint32_t nr_ops;            /* a power of two, or 0 */
+};
+
 struct xen_iommu_op {
     uint16_t op;                /* IN: XEN_IOMMUOP_* */
     uint16_t flags;             /* IN: XEN_IOMMUOP_<op>_*; lookup: OUT */
@@ -201,8 +220,34 @@ struct xen_iommu_op {
         struct xen_iommu_op_context context;
         struct xen_iommu_op_attach_device attach_device;
         struct xen_iommu_op_enable enable;
+        struct xen_iommu_op_set_queue set_queue;
     } u;
 };
+
+/*
+ * A queue: map, unmap and flush of one context without a call. The guest
+ * stores operations, then tail, then - after a full barrier - looks at flags.
+ * Without XEN_IOMMU_QUEUE_doorbell there is no more to do: no device looks at
+ * the context again before they have run. With it, a call runs them, as every
+ * call does first, even one of no operations.
+ *
+ * Operation n is at ops[n % nr_ops]. tail, head and errors count on and on,
+ * modulo 1 << 32, from 0. tail - head is never more than nr_ops. A status is
+ * stored only where it is not 0.
+ */
+struct xen_iommu_queue {
+    uint32_t tail;              /* the guest's: operations stored */
+    uint32_t pad[15];
+    uint32_t head;              /* the device's: operations that ran */
+    uint32_t errors;            /* the device's: those of them that failed */
+    uint32_t flags;             /* the device's: XEN_IOMMU_QUEUE_* */
+    uint32_t pad1[13];
+    struct xen_iommu_op ops[];
+};
+#define XEN_IOMMU_QUEUE_doorbell        (1U << 0) /* not run without a call */
+#define XEN_IOMMU_QUEUE_dead            (1U << 1) /* not looked at any more */
+#define XEN_IOMMU_QUEUE_MAX_OPS         1024
+#define XEN_IOMMU_QUEUE_MAX_FRAMES      512 /* of a map or unmap in it */
 
 #ifdef __XEN__
 typedef struct xen_iommu_op xen_iommu_op_t;

@@ -1,0 +1,371 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Queues: operations of a context that run without a call
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/host-utils.h"
+#include "qemu/lockable.h"
+#include "qemu/main-loop.h"
+#include "iommu-op.h"
+#include "queue.h"
+#include "trace.h"
+
+#define DEVICE_PART offsetof(struct xen_iommu_queue, head)
+
+/* A map may take this many nodes of a table. */
+#define NODES_PER_OP 8
+
+static size_t queue_size(uint32_t nr_ops)
+{
+    return offsetof(struct xen_iommu_queue, ops) +
+           nr_ops * sizeof(struct xen_iommu_op);
+}
+
+/* It begins with a page. */
+static uint64_t queue_pages(const XenPVIOMMUQueue *q)
+{
+    return DIV_ROUND_UP(queue_size(q->nr_ops), 1ull << XEN_IOMMU_PAGE_SHIFT);
+}
+
+static bool queue_valid(uint64_t addr, uint32_t nr_ops)
+{
+    uint64_t len = queue_size(nr_ops);
+
+    return is_power_of_2(nr_ops) && nr_ops <= XEN_IOMMU_QUEUE_MAX_OPS &&
+           !(addr & ((1ull << XEN_IOMMU_PAGE_SHIFT) - 1)) && addr + len > addr;
+}
+
+/* Find its memory; false if that is not one piece of RAM. */
+static bool queue_find(XenPVIOMMUQueue *q)
+{
+    MemoryRegionCache *cache = &q->cache;
+    uint64_t gfn = q->addr >> XEN_IOMMU_PAGE_SHIFT, nr = queue_pages(q);
+    const XenPVIOMMUCore *core = &q->s->core;
+    uint64_t len = queue_size(q->nr_ops);
+
+    address_space_cache_init_empty(cache);
+    /* Under Xen there may be holes. What leaves takes the queue along. */
+    if (core->backend_ops->get(core->backend, XEN_IOMMU_DOMID_SELF, gfn, nr,
+                               false)) {
+        return false;
+    }
+    core->backend_ops->put(core->backend, gfn, nr, false);
+    if (address_space_cache_init(cache, &address_space_memory, q->addr, len,
+                                 true) != len || !cache->ptr) {
+        address_space_cache_destroy(cache);
+        return false;
+    }
+    qatomic_rcu_set(&q->shared, cache->ptr);
+    return true;
+}
+
+static void queue_free(XenPVIOMMUQueue *q)
+{
+    address_space_cache_destroy(&q->cache);
+    g_free(q);
+}
+
+/* The guest has what the device stored; for migration, too. */
+static void queue_stored(XenPVIOMMUQueue *q, hwaddr offset, hwaddr len)
+{
+    address_space_cache_invalidate(&q->cache, offset, len);
+}
+
+static void queue_set_flags(XenPVIOMMUQueue *q, uint32_t flags)
+{
+    if (q->shared) {
+        qatomic_set(&q->shared->flags, cpu_to_le32(flags));
+        queue_stored(q, DEVICE_PART, queue_size(0) - DEVICE_PART);
+    }
+}
+
+static void queue_add(XenPVIOMMUQueue *q)
+{
+    XenPVIOMMUState *s = q->s;
+
+    QLIST_INSERT_HEAD(&s->queues, q, next);
+    s->queue_ops += q->nr_ops;
+    qatomic_rcu_set(&q->ctx->queue, q);
+    trace_xen_pviommu_queue(q->ctx->id, q->addr, q->nr_ops);
+}
+
+static void queue_remove(XenPVIOMMUQueue *q)
+{
+    trace_xen_pviommu_queue(q->ctx->id, 0, 0);
+    qatomic_rcu_set(&q->ctx->queue, NULL);
+    q->s->queue_ops -= q->nr_ops;
+    QLIST_REMOVE(q, next);
+    call_rcu(q, queue_free, rcu);
+}
+
+static void queue_kill(XenPVIOMMUQueue *q)
+{
+    trace_xen_pviommu_queue_dead(q->ctx->id);
+    queue_set_flags(q, XEN_IOMMU_QUEUE_doorbell | XEN_IOMMU_QUEUE_dead);
+    queue_remove(q);
+}
+
+/*
+ * There is room for what all queues can hold: nothing that is queued fails for
+ * want of it. What only waits for a flush makes way.
+ */
+static bool queues_have_room(const XenPVIOMMUState *s)
+{
+    const XenPVIOMMUCore *core = &s->core;
+    uint64_t frames = s->queue_ops * (uint64_t)XEN_IOMMU_QUEUE_MAX_FRAMES;
+
+    return core->mapped_frames + frames <= core->limits.max_mappings &&
+           core->budget.nodes + s->queue_ops * NODES_PER_OP <=
+           core->budget.max_nodes;
+}
+
+static bool queues_need_calls(const XenPVIOMMUState *s)
+{
+    return s->listening->len || !queues_have_room(s) ||
+           xen_pviommu_emulated_has_holes(s->core.backend);
+}
+
+static void queues_set_flags(XenPVIOMMUState *s, bool calls)
+{
+    XenPVIOMMUQueue *q;
+
+    if (calls != s->queues_need_calls) {
+        s->queues_need_calls = calls;
+        QLIST_FOREACH(q, &s->queues, next) {
+            queue_set_flags(q, calls ? XEN_IOMMU_QUEUE_doorbell : 0);
+        }
+    }
+}
+
+/* What waits for a flush takes room that an operation needs. */
+static void flush_everything(XenPVIOMMUCore *core)
+{
+    for (uint32_t id = 0; id < core->limits.max_contexts; id++) {
+        if (core->contexts[id] && core->contexts[id]->pending_frames) {
+            xen_pviommu_context_flush_all(core, core->contexts[id]);
+        }
+    }
+}
+
+static void queue_run_op(XenPVIOMMUQueue *q, unsigned slot)
+{
+    XenPVIOMMUCore *core = &q->s->core;
+    struct xen_iommu_op *shared = &q->shared->ops[slot];
+    struct xen_iommu_op op;
+    int status;
+
+    /* The guest may write there: what is checked must be what is used. */
+    memcpy(&op, shared, sizeof(op));
+    barrier();
+    status = xen_pviommu_op_execute_queued(core, q->ctx, &op);
+    if (status == -XEN_IOMMU_ENOSPC && core->pending_frames) {
+        flush_everything(core);
+        status = xen_pviommu_op_execute_queued(core, q->ctx, &op);
+    }
+    if (status) {
+        shared->status = op.status;
+        queue_stored(q, (uint8_t *)&shared->status - (uint8_t *)q->shared,
+                     sizeof(op.status));
+        q->errors++;
+    }
+}
+
+/* Run @q until it is empty, or the work done gets to @end: then false. */
+static bool queue_run(XenPVIOMMUQueue *q, uint64_t end)
+{
+    XenPVIOMMUCore *core = &q->s->core;
+    uint32_t head = q->head;
+    uint32_t tail;
+
+    if (!q->shared) {
+        return true;
+    }
+    tail = le32_to_cpu(qatomic_load_acquire(&q->shared->tail));
+    if (tail == head) {
+        return true;
+    }
+    if (tail - head > q->nr_ops) {
+        xen_pviommu_guest_error(core, "context %u: the queue's tail %u is too "
+                                "far from its head %u", q->ctx->id, tail, head);
+        queue_kill(q);
+        return true;
+    }
+    while (head != tail && xen_pviommu_core_work(core) < end) {
+        queue_run_op(q, head & (q->nr_ops - 1));
+        head++;
+    }
+    trace_xen_pviommu_queue_run(q->ctx->id, head - q->head, tail - head);
+    q->shared->errors = cpu_to_le32(q->errors);
+    qatomic_store_release(&q->shared->head, cpu_to_le32(head));
+    queue_stored(q, DEVICE_PART, queue_size(0) - DEVICE_PART);
+    /* Who sees it translates without a look at the queue. */
+    qatomic_store_release(&q->head, head);
+    return head == tail;
+}
+
+void xen_pviommu_queue_run_slow(XenPVIOMMUQueue *q)
+{
+    XenPVIOMMUState *s = q->s;
+
+    QEMU_LOCK_GUARD(&s->lock);
+
+    if (q->ctx->queue != q || s->listening->len || s->core.identity ||
+        !xen_pviommu_may_dma(s)) {
+        return;
+    }
+    queue_run(q, UINT64_MAX);
+    queues_set_flags(s, queues_need_calls(s));
+    if (s->check) {
+        xen_pviommu_core_check(&s->core);
+    }
+}
+
+bool xen_pviommu_queues_run(XenPVIOMMUState *s, uint64_t end)
+{
+    XenPVIOMMUQueue *q, *next;
+    bool empty = true;
+
+    QEMU_LOCK_GUARD(&s->lock);
+
+    if (xen_pviommu_may_dma(s)) {
+        QLIST_FOREACH_SAFE(q, &s->queues, next, next) {
+            empty &= queue_run(q, end);
+        }
+    }
+    queues_set_flags(s, queues_need_calls(s));
+    return empty;
+}
+
+void xen_pviommu_queues_update(XenPVIOMMUState *s, bool listener)
+{
+    XenPVIOMMUQueue *q, *next;
+
+    QEMU_LOCK_GUARD(&s->lock);
+
+    queues_set_flags(s, listener || queues_need_calls(s));
+    if (s->queues_need_calls && xen_pviommu_may_dma(s)) {
+        /* Pairs with the guest's, between its tail and its look at flags. */
+        smp_mb();
+        QLIST_FOREACH_SAFE(q, &s->queues, next, next) {
+            queue_run(q, UINT64_MAX);
+        }
+    }
+}
+
+void xen_pviommu_queues_lost(XenPVIOMMUState *s, uint64_t gfn, uint64_t nr)
+{
+    XenPVIOMMUQueue *q, *next;
+
+    QEMU_LOCK_GUARD(&s->lock);
+
+    QLIST_FOREACH_SAFE(q, &s->queues, next, next) {
+        uint64_t first = q->addr >> XEN_IOMMU_PAGE_SHIFT;
+
+        /* One that is being loaded may get its pages back. */
+        if (q->shared && first < gfn + nr && gfn < first + queue_pages(q)) {
+            xen_pviommu_guest_error(&s->core, "context %u: the queue's memory "
+                                    "is gone", q->ctx->id);
+            queue_kill(q);
+        }
+    }
+}
+
+void xen_pviommu_queues_held(XenPVIOMMUState *s, XenPVIOMMUHeldFunc *func,
+                             void *opaque)
+{
+    XenPVIOMMUQueue *q;
+
+    QLIST_FOREACH(q, &s->queues, next) {
+        func(opaque, q->addr >> XEN_IOMMU_PAGE_SHIFT, queue_pages(q));
+    }
+}
+
+static XenPVIOMMUQueue *queue_new(XenPVIOMMUState *s, XenPVIOMMUContext *ctx,
+                                  uint64_t addr, uint32_t nr_ops)
+{
+    XenPVIOMMUQueue *q = g_new0(XenPVIOMMUQueue, 1);
+
+    q->s = s;
+    q->ctx = ctx;
+    q->addr = addr;
+    q->nr_ops = nr_ops;
+    return q;
+}
+
+int xen_pviommu_queue_set(XenPVIOMMUState *s, XenPVIOMMUContext *ctx,
+                          uint64_t addr, uint32_t nr_ops)
+{
+    XenPVIOMMUQueue *q = NULL;
+
+    QEMU_LOCK_GUARD(&s->lock);
+
+    if (nr_ops) {
+        if (!queue_valid(addr, nr_ops)) {
+            return -XEN_IOMMU_EINVAL;
+        }
+        q = queue_new(s, ctx, addr, nr_ops);
+        if (!queue_find(q)) {
+            g_free(q);
+            return -XEN_IOMMU_EFAULT;
+        }
+    }
+    if (ctx->queue) {
+        queue_remove(ctx->queue);
+    }
+    if (q) {
+        queue_add(q);
+    }
+    /* There may be room for fewer queues than there are now. */
+    queues_set_flags(s, queues_need_calls(s));
+    if (q) {
+        queue_set_flags(q, s->queues_need_calls ? XEN_IOMMU_QUEUE_doorbell : 0);
+    }
+    return 0;
+}
+
+bool xen_pviommu_queue_load(XenPVIOMMUState *s, XenPVIOMMUContext *ctx,
+                            uint64_t addr, uint32_t nr_ops, uint32_t head,
+                            uint32_t errors)
+{
+    XenPVIOMMUQueue *q;
+
+    QEMU_LOCK_GUARD(&s->lock);
+
+    if (!queue_valid(addr, nr_ops) || ctx->queue) {
+        return false;
+    }
+    q = queue_new(s, ctx, addr, nr_ops);
+    q->head = head;
+    q->errors = errors;
+    queue_add(q);
+    return true;
+}
+
+void xen_pviommu_queues_settle(XenPVIOMMUState *s)
+{
+    XenPVIOMMUQueue *q, *next;
+
+    QEMU_LOCK_GUARD(&s->lock);
+
+    QLIST_FOREACH_SAFE(q, &s->queues, next, next) {
+        if (!q->shared && !queue_find(q)) {
+            queue_kill(q);
+        }
+    }
+    s->queues_need_calls = queues_need_calls(s);
+    QLIST_FOREACH(q, &s->queues, next) {
+        queue_set_flags(q, s->queues_need_calls ? XEN_IOMMU_QUEUE_doorbell : 0);
+    }
+}
+
+void xen_pviommu_queues_finalize(XenPVIOMMUState *s)
+{
+    XenPVIOMMUQueue *q, *next;
+
+    QEMU_LOCK_GUARD(&s->lock);
+
+    QLIST_FOREACH_SAFE(q, &s->queues, next, next) {
+        queue_remove(q);
+    }
+}

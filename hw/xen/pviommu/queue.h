@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Queues: operations of a context that run without a call
+ *
+ * A queue is in guest memory (struct xen_iommu_queue). It runs before its
+ * context is translated, by whatever thread does DMA, and with every call.
+ *
+ * Who listens for changes needs the BQL, which a thread that does DMA may not
+ * have: while somebody does, only calls run queues, and the queues' flags say
+ * so to the guest.
+ *
+ * Locking: XenPVIOMMUState.lock for all that is not said otherwise.
+ */
+
+#ifndef HW_XEN_PVIOMMU_QUEUE_H
+#define HW_XEN_PVIOMMU_QUEUE_H
+
+#include "qemu/bswap.h"
+#include "device.h"
+
+struct XenPVIOMMUQueue {
+    struct rcu_head rcu;
+    QLIST_ENTRY(XenPVIOMMUQueue) next;
+    XenPVIOMMUState *s;
+    XenPVIOMMUContext *ctx;
+    MemoryRegionCache cache;
+    struct xen_iommu_queue *shared;     /* RCU; NULL: not looked up yet */
+    uint64_t addr;
+    uint32_t nr_ops;
+    uint32_t head;                      /* atomic */
+    uint32_t errors;
+};
+
+/**
+ * xen_pviommu_queue_set: XenPVIOMMUClientOps.set_queue
+ *
+ * BQL held.
+ */
+int xen_pviommu_queue_set(XenPVIOMMUState *s, XenPVIOMMUContext *ctx,
+                          uint64_t addr, uint32_t nr_ops);
+
+/**
+ * xen_pviommu_queue_load: give @ctx a queue, as the guest had it
+ *
+ * Its memory is looked up by xen_pviommu_queues_settle(). BQL held.
+ *
+ * Returns: false if there can be no such queue.
+ */
+bool xen_pviommu_queue_load(XenPVIOMMUState *s, XenPVIOMMUContext *ctx,
+                            uint64_t addr, uint32_t nr_ops, uint32_t head,
+                            uint32_t errors);
+
+/** xen_pviommu_queues_settle: the machine is complete, and runs. BQL. */
+void xen_pviommu_queues_settle(XenPVIOMMUState *s);
+
+/** xen_pviommu_queues_finalize: take all queues away */
+void xen_pviommu_queues_finalize(XenPVIOMMUState *s);
+
+/**
+ * xen_pviommu_queues_run: run all queues
+ * @end: stop when xen_pviommu_core_work() gets there
+ *
+ * BQL held.
+ *
+ * Returns: true if nothing is left.
+ */
+bool xen_pviommu_queues_run(XenPVIOMMUState *s, uint64_t end);
+
+/**
+ * xen_pviommu_queues_update: tell the guest whether queues need calls
+ * @listener: somebody is about to listen for changes
+ *
+ * If they do, all that was queued by who did not know has run. BQL held.
+ */
+void xen_pviommu_queues_update(XenPVIOMMUState *s, bool listener);
+
+/** xen_pviommu_queues_lost: pages are going away, maybe those of queues */
+void xen_pviommu_queues_lost(XenPVIOMMUState *s, uint64_t gfn, uint64_t nr);
+
+/** xen_pviommu_queues_held: visit the pages that queues are in */
+void xen_pviommu_queues_held(XenPVIOMMUState *s, XenPVIOMMUHeldFunc *func,
+                             void *opaque);
+
+/** xen_pviommu_queue_run_slow: see xen_pviommu_queue_run(), with work to do */
+void xen_pviommu_queue_run_slow(XenPVIOMMUQueue *q);
+
+/**
+ * xen_pviommu_queue_run: before a translation in @ctx
+ *
+ * Any thread, in an RCU critical section, with or without the BQL.
+ */
+static inline void xen_pviommu_queue_run(const XenPVIOMMUContext *ctx)
+{
+    XenPVIOMMUQueue *q = qatomic_rcu_read(&ctx->queue);
+    struct xen_iommu_queue *shared = q ? qatomic_rcu_read(&q->shared) : NULL;
+
+    if (shared && le32_to_cpu(qatomic_load_acquire(&shared->tail)) !=
+                  qatomic_read(&q->head)) {
+        xen_pviommu_queue_run_slow(q);
+    }
+}
+
+#endif /* HW_XEN_PVIOMMU_QUEUE_H */
