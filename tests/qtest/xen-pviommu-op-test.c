@@ -186,7 +186,7 @@ static void test_query_caps(const void *machine)
     assert_status(pviommu_op(iommu, &op), 0);
     g_assert_cmphex(le64_to_cpu(op.u.query_caps.features), ==,
                     XEN_IOMMU_FEATURES_ALL);
-    g_assert_cmphex(le32_to_cpu(op.u.query_caps.ops), ==, 0xffe);
+    g_assert_cmphex(le32_to_cpu(op.u.query_caps.ops), ==, 0x1ffe);
     g_assert_cmpuint(le16_to_cpu(op.u.query_caps.max_contexts), ==, 9);
     g_assert_cmpuint(op.u.query_caps.bfn_bits, ==, 30);
     g_assert_cmphex(op.u.query_caps.state, ==,
@@ -461,7 +461,7 @@ static void test_lookup(void)
 
 static void test_unknown_op(void)
 {
-    static const uint16_t codes[] = { 0, 12, 31, 32, 33, 0x102, 0xffff };
+    static const uint16_t codes[] = { 0, 13, 31, 32, 33, 0x102, 0xffff };
     QXenPVIOMMU *iommu = start(NULL);
 
     for (unsigned i = 0; i < ARRAY_SIZE(codes); i++) {

@@ -157,6 +157,11 @@ static const XenPVIOMMUClientOps client_ops = {
 /* Nobody else is there to hold it. */
 static QemuRecMutex lock;
 
+static void __attribute__((constructor)) lock_init(void)
+{
+    qemu_rec_mutex_init(&lock);
+}
+
 static void *context_new(const Shape *shape)
 {
     XenPVIOMMUCore *core = g_new0(XenPVIOMMUCore, 1);
@@ -166,7 +171,6 @@ static void *context_new(const Shape *shape)
     core->limits.bfn_bits = BFN_BITS;
     core->control = true;
     core->backend_ops = &xen_pviommu_emulated_ops;
-    qemu_rec_mutex_init(&lock);
     core->backend = xen_pviommu_emulated_new(false, &lock, NULL, NULL, NULL);
     core->client_ops = &client_ops;
     xen_pviommu_core_init(core);
@@ -182,7 +186,6 @@ static void context_free(void *s)
     xen_pviommu_core_finalize(core);
     g_assert(!xen_pviommu_emulated_ops.total(core->backend));
     xen_pviommu_emulated_free(core->backend);
-    qemu_rec_mutex_destroy(&lock);
     g_free(core);
 }
 
