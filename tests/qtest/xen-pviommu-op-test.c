@@ -524,7 +524,7 @@ static void test_flags(void)
         { pviommu_op_query_reserved(0, 1, RANGES_ADDR),
           XEN_IOMMUOP_query_reserved_device },
         { pviommu_op_map(0, BFN, GFN, 1, 0), XEN_IOMMUOP_map_readonly },
-        { pviommu_op_unmap(0, BFN, 1), 0 },
+        { pviommu_op_unmap(0, BFN, 1), XEN_IOMMUOP_unmap_holes },
         { pviommu_op_flush(0, BFN, 1), 0 },
         { pviommu_op_query_caps(), 0 },
         { pviommu_op_lookup_bfn(0, BFN), 0 },
