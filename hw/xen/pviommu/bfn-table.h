@@ -10,7 +10,7 @@
  *
  * Locking: any number of readers (bfn_table_translate) in RCU critical
  * sections beside one writer; everything else is the writer's. With QEMU's
- * device that is the holder of the BQL.
+ * device that is the holder of XenPVIOMMUState.lock.
  *
  * Units: bfn, gfn and nr count frames. All ranges must lie within the table;
  * callers check what comes from a guest before.

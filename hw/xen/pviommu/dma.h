@@ -5,8 +5,8 @@
  * Until the big switch a function sees the system's memory; after it, what
  * its context maps, and reserved ranges 1:1.
  *
- * Locking: BQL for all of it but translation, which any thread does within
- * an RCU critical section.
+ * Locking: BQL, and within it XenPVIOMMUState.lock, for all of it but
+ * translation, which any thread does within an RCU critical section.
  */
 
 #ifndef HW_XEN_PVIOMMU_DMA_H
