@@ -5,6 +5,7 @@
 
 #include "qemu/osdep.h"
 #include "qemu/bswap.h"
+#include "qemu/host-utils.h"
 #include "iommu-op.h"
 #include "trace.h"
 
@@ -361,6 +362,16 @@ static int op_enable(XenPVIOMMUCore *core, struct xen_iommu_op *op,
     return 0;
 }
 
+bool xen_pviommu_queue_valid(uint64_t addr, uint32_t nr_ops)
+{
+    uint64_t len = sizeof(struct xen_iommu_queue) +
+                   nr_ops * sizeof(struct xen_iommu_op);
+
+    return addr && !(addr & ((1ull << XEN_IOMMU_PAGE_SHIFT) - 1)) &&
+           is_power_of_2(nr_ops) && nr_ops <= XEN_IOMMU_QUEUE_MAX_OPS &&
+           addr + len > addr;
+}
+
 static int op_set_queue(XenPVIOMMUCore *core, struct xen_iommu_op *op,
                         uint16_t flags)
 {
@@ -370,8 +381,8 @@ static int op_set_queue(XenPVIOMMUCore *core, struct xen_iommu_op *op,
     XenPVIOMMUContext *ctx;
     uint32_t id;
 
-    if (u->pad || u->pad1 || (addr && !nr_ops) ||
-        !decode_ctx(core, u->ctx, &id)) {
+    if (u->pad || u->pad1 || !decode_ctx(core, u->ctx, &id) ||
+        ((addr || nr_ops) && !xen_pviommu_queue_valid(addr, nr_ops))) {
         return -XEN_IOMMU_EINVAL;
     }
     ctx = xen_pviommu_context_find(core, id);
@@ -434,7 +445,8 @@ static uint32_t supported_ops(const XenPVIOMMUCore *core)
     uint32_t ops = 0;
 
     for (unsigned op = 0; op < ARRAY_SIZE(op_info); op++) {
-        if (op_info[op].run) {
+        if (op_info[op].run &&
+            !(op_info[op].feature & ~xen_pviommu_core_features(core))) {
             ops |= 1u << op;
         }
     }

@@ -30,4 +30,7 @@ int xen_pviommu_op_execute_queued(XenPVIOMMUCore *core,
                                   const XenPVIOMMUContext *ctx,
                                   struct xen_iommu_op *op);
 
+/** xen_pviommu_queue_valid: there may be a queue at @addr, if that is RAM */
+bool xen_pviommu_queue_valid(uint64_t addr, uint32_t nr_ops);
+
 #endif /* HW_XEN_PVIOMMU_IOMMU_OP_H */

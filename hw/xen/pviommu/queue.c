@@ -4,7 +4,6 @@
  */
 
 #include "qemu/osdep.h"
-#include "qemu/host-utils.h"
 #include "qemu/lockable.h"
 #include "qemu/main-loop.h"
 #include "iommu-op.h"
@@ -26,14 +25,6 @@ static size_t queue_size(uint32_t nr_ops)
 static uint64_t queue_pages(const XenPVIOMMUQueue *q)
 {
     return DIV_ROUND_UP(queue_size(q->nr_ops), 1ull << XEN_IOMMU_PAGE_SHIFT);
-}
-
-static bool queue_valid(uint64_t addr, uint32_t nr_ops)
-{
-    uint64_t len = queue_size(nr_ops);
-
-    return is_power_of_2(nr_ops) && nr_ops <= XEN_IOMMU_QUEUE_MAX_OPS &&
-           !(addr & ((1ull << XEN_IOMMU_PAGE_SHIFT) - 1)) && addr + len > addr;
 }
 
 /* Find its memory; false if that is not one piece of RAM. */
@@ -301,9 +292,6 @@ int xen_pviommu_queue_set(XenPVIOMMUState *s, XenPVIOMMUContext *ctx,
     QEMU_LOCK_GUARD(&s->lock);
 
     if (nr_ops) {
-        if (!queue_valid(addr, nr_ops)) {
-            return -XEN_IOMMU_EINVAL;
-        }
         q = queue_new(s, ctx, addr, nr_ops);
         if (!queue_find(q)) {
             g_free(q);
@@ -332,7 +320,7 @@ bool xen_pviommu_queue_load(XenPVIOMMUState *s, XenPVIOMMUContext *ctx,
 
     QEMU_LOCK_GUARD(&s->lock);
 
-    if (!queue_valid(addr, nr_ops) || ctx->queue) {
+    if (!xen_pviommu_queue_valid(addr, nr_ops) || ctx->queue) {
         return false;
     }
     q = queue_new(s, ctx, addr, nr_ops);
