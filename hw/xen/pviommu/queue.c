@@ -152,6 +152,9 @@ static void queue_run_op(XenPVIOMMUQueue *q, unsigned slot)
     status = xen_pviommu_op_execute_queued(core, q->ctx, &op);
     if (status == -XEN_IOMMU_ENOSPC && core->pending_frames) {
         flush_everything(core);
+        /* For the guest it is one operation, which did not fail yet. */
+        core->counter[XEN_PVIOMMU_COUNTER_OPS]--;
+        core->counter[XEN_PVIOMMU_COUNTER_ERRORS]--;
         status = xen_pviommu_op_execute_queued(core, q->ctx, &op);
     }
     if (status) {
