@@ -559,6 +559,12 @@ static void vm_state_change(void *opaque, bool running, RunState state)
         settle(s);
         xen_pviommu_queues_settle(s);
         xen_pviommu_faults_kick(s);
+    } else {
+        /*
+         * Devices of a destination may do DMA before the rest is there. This
+         * is early enough for what it stores in guest memory to travel.
+         */
+        xen_pviommu_queues_run(s, UINT64_MAX);
     }
 }
 
@@ -602,11 +608,7 @@ static const VMStateDescription vmstate_block = {
 /* Loaded, never run, and saved again: all that came must go. */
 static int xen_pviommu_pre_save(void *opaque)
 {
-    XenPVIOMMUState *s = opaque;
-
-    settle(s);
-    /* Devices of the destination may do DMA before the rest is there. */
-    xen_pviommu_queues_run(s, UINT64_MAX);
+    settle(opaque);
     return 0;
 }
 
