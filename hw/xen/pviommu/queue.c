@@ -65,7 +65,7 @@ static void queue_stored(XenPVIOMMUQueue *q, hwaddr offset, hwaddr len)
 
 static void queue_set_flags(XenPVIOMMUQueue *q, uint32_t flags)
 {
-    if (q->shared) {
+    if (q->shared && xen_pviommu_may_dma(q->s)) {
         qatomic_set(&q->shared->flags, cpu_to_le32(flags));
         queue_stored(q, DEVICE_PART, queue_size(0) - DEVICE_PART);
     }
@@ -111,22 +111,11 @@ static bool queues_have_room(const XenPVIOMMUState *s)
            core->budget.max_nodes;
 }
 
+/* Before the big switch nobody translates. */
 static bool queues_need_calls(const XenPVIOMMUState *s)
 {
-    return s->listening->len || !queues_have_room(s) ||
+    return s->core.identity || s->listening->len || !queues_have_room(s) ||
            xen_pviommu_emulated_has_holes(s->core.backend);
-}
-
-static void queues_set_flags(XenPVIOMMUState *s, bool calls)
-{
-    XenPVIOMMUQueue *q;
-
-    if (calls != s->queues_need_calls) {
-        s->queues_need_calls = calls;
-        QLIST_FOREACH(q, &s->queues, next) {
-            queue_set_flags(q, calls ? XEN_IOMMU_QUEUE_doorbell : 0);
-        }
-    }
 }
 
 /* What waits for a flush takes room that an operation needs. */
@@ -198,18 +187,42 @@ static bool queue_run(XenPVIOMMUQueue *q, uint64_t end)
     return head == tail;
 }
 
+/*
+ * Tell the guest. What it queued before it could know needs no call: that has
+ * run when this returns.
+ */
+static void queues_tell(XenPVIOMMUState *s, bool calls)
+{
+    XenPVIOMMUQueue *q, *next;
+
+    if (calls == s->queues_need_calls || !xen_pviommu_may_dma(s)) {
+        return;
+    }
+    s->queues_need_calls = calls;
+    QLIST_FOREACH(q, &s->queues, next) {
+        queue_set_flags(q, calls ? XEN_IOMMU_QUEUE_doorbell : 0);
+    }
+    if (calls) {
+        /* Pairs with the guest's, between its tail and its look at flags. */
+        smp_mb();
+        QLIST_FOREACH_SAFE(q, &s->queues, next, next) {
+            queue_run(q, UINT64_MAX);
+        }
+    }
+}
+
 void xen_pviommu_queue_run_slow(XenPVIOMMUQueue *q)
 {
     XenPVIOMMUState *s = q->s;
 
     QEMU_LOCK_GUARD(&s->lock);
 
-    if (q->ctx->queue != q || s->listening->len || s->core.identity ||
+    if (q->ctx->queue != q || s->queues_need_calls || queues_need_calls(s) ||
         !xen_pviommu_may_dma(s)) {
         return;
     }
     queue_run(q, UINT64_MAX);
-    queues_set_flags(s, queues_need_calls(s));
+    queues_tell(s, queues_need_calls(s));
     if (s->check) {
         xen_pviommu_core_check(&s->core);
     }
@@ -227,24 +240,15 @@ bool xen_pviommu_queues_run(XenPVIOMMUState *s, uint64_t end)
             empty &= queue_run(q, end);
         }
     }
-    queues_set_flags(s, queues_need_calls(s));
+    queues_tell(s, queues_need_calls(s));
     return empty;
 }
 
 void xen_pviommu_queues_update(XenPVIOMMUState *s, bool listener)
 {
-    XenPVIOMMUQueue *q, *next;
-
     QEMU_LOCK_GUARD(&s->lock);
 
-    queues_set_flags(s, listener || queues_need_calls(s));
-    if (s->queues_need_calls && xen_pviommu_may_dma(s)) {
-        /* Pairs with the guest's, between its tail and its look at flags. */
-        smp_mb();
-        QLIST_FOREACH_SAFE(q, &s->queues, next, next) {
-            queue_run(q, UINT64_MAX);
-        }
-    }
+    queues_tell(s, listener || queues_need_calls(s));
 }
 
 void xen_pviommu_queues_lost(XenPVIOMMUState *s, uint64_t gfn, uint64_t nr)
@@ -308,7 +312,7 @@ int xen_pviommu_queue_set(XenPVIOMMUState *s, XenPVIOMMUContext *ctx,
         queue_add(q);
     }
     /* There may be room for fewer queues than there are now. */
-    queues_set_flags(s, queues_need_calls(s));
+    queues_tell(s, queues_need_calls(s));
     if (q) {
         queue_set_flags(q, s->queues_need_calls ? XEN_IOMMU_QUEUE_doorbell : 0);
     }
@@ -344,10 +348,11 @@ void xen_pviommu_queues_settle(XenPVIOMMUState *s)
             queue_kill(q);
         }
     }
-    s->queues_need_calls = queues_need_calls(s);
+    /* What the guest was told it was told by another machine. */
     QLIST_FOREACH(q, &s->queues, next) {
         queue_set_flags(q, s->queues_need_calls ? XEN_IOMMU_QUEUE_doorbell : 0);
     }
+    queues_tell(s, queues_need_calls(s));
 }
 
 void xen_pviommu_queues_finalize(XenPVIOMMUState *s)

@@ -50,7 +50,12 @@ bool xen_pviommu_queue_load(XenPVIOMMUState *s, XenPVIOMMUContext *ctx,
                             uint64_t addr, uint32_t nr_ops, uint32_t head,
                             uint32_t errors);
 
-/** xen_pviommu_queues_settle: the machine is complete, and runs. BQL. */
+/**
+ * xen_pviommu_queues_settle: the machine is complete and runs, or the function
+ * may touch guest memory
+ *
+ * What could not be stored in the queues before is now. BQL held.
+ */
 void xen_pviommu_queues_settle(XenPVIOMMUState *s);
 
 /** xen_pviommu_queues_finalize: take all queues away */

@@ -582,6 +582,18 @@ fail_core:
     qemu_rec_mutex_destroy(&s->lock);
 }
 
+static void xen_pviommu_write_config(PCIDevice *dev, uint32_t addr,
+                                     uint32_t value, int len)
+{
+    XenPVIOMMUState *s = XEN_PVIOMMU(dev);
+    bool could = xen_pviommu_may_dma(s);
+
+    pci_default_write_config(dev, addr, value, len);
+    if (!could && xen_pviommu_may_dma(s)) {
+        xen_pviommu_queues_settle(s);
+    }
+}
+
 static void xen_pviommu_exit(PCIDevice *dev)
 {
     XenPVIOMMUState *s = XEN_PVIOMMU(dev);
@@ -686,6 +698,7 @@ static void xen_pviommu_class_init(ObjectClass *klass,
 
     k->realize = xen_pviommu_realize;
     k->exit = xen_pviommu_exit;
+    k->config_write = xen_pviommu_write_config;
     k->vendor_id = XEN_PVIOMMU_PCI_VENDOR_ID;
     k->device_id = XEN_PVIOMMU_PCI_DEVICE_ID;
     k->class_id = XEN_PVIOMMU_PCI_CLASS;
