@@ -714,8 +714,12 @@ static void pviommu_mirror_realize(PCIDevice *dev, Error **errp)
         m->flags = IOMMU_NOTIFIER_UNMAP;
     } else if (!strcmp(m->notifier, "deviotlb")) {
         m->flags = IOMMU_NOTIFIER_DEVIOTLB_UNMAP;
-    } else {
-        error_setg(errp, "notifier must be map, unmap or deviotlb");
+    } else if (strcmp(m->notifier, "none")) {
+        error_setg(errp, "notifier must be map, unmap, deviotlb or none");
+        return;
+    }
+    if (m->pins && !m->flags) {
+        error_setg(errp, "pins=on needs a notifier");
         return;
     }
     memory_region_init_io(&m->bar, OBJECT(m), &bar_ops, m, "pviommu-mirror",
@@ -732,10 +736,10 @@ static void pviommu_mirror_realize(PCIDevice *dev, Error **errp)
         .region_add = region_add,
         .region_del = region_del,
     };
-    if (!m->pins) {
-        memory_listener_register(&m->listener, m->as);
-    } else {
+    if (m->pins) {
         pin(m, errp);
+    } else if (m->flags) {
+        memory_listener_register(&m->listener, m->as);
     }
 }
 
@@ -779,7 +783,7 @@ static void pviommu_mirror_class_init(ObjectClass *klass,
     device_class_set_props(dc, pviommu_mirror_properties);
     object_class_property_set_description(
         klass, "notifier", "map: mirror as VFIO does; deviotlb or unmap: "
-                           "cache as vhost does");
+                           "cache as vhost does; none: only do DMA");
     object_class_property_set_description(
         klass, "pins", "RAM must not be discarded from under it, as for VFIO");
     object_class_property_set_description(

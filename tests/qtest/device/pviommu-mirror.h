@@ -9,7 +9,8 @@
  * With the property notifier=map it behaves as VFIO: it mirrors its address
  * space, RAM as it is, translated ranges as IOMMU notifiers and replay say.
  * With notifier=deviotlb or notifier=unmap it behaves as vhost: what it asked
- * to be translated stays in a cache until a notification takes it out.
+ * to be translated stays in a cache until a notification takes it out. With
+ * notifier=none it listens to nothing, and only does DMA.
  *
  * With pins=on it announces itself as a device of the host, and forbids, as
  * VFIO does, that RAM is discarded (by a balloon, say), unless xen-pviommu

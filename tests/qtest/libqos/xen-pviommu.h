@@ -23,6 +23,9 @@
 /* What of it the driver uses: arrays of operations, and the fault ring. */
 #define PVIOMMU_OPS_ADDR        0x01000000
 #define PVIOMMU_RING_ADDR       0x01800000
+/* Queues of operations, each at a multiple of the stride. */
+#define PVIOMMU_QUEUE_ADDR      0x01b00000
+#define PVIOMMU_QUEUE_STRIDE    0x00010000
 /* Pages that are the test's own: from here to the end. */
 #define PVIOMMU_FREE_GFN        0x2000
 
@@ -97,7 +100,11 @@ void pviommu_store_ops(QXenPVIOMMU *iommu, uint64_t addr,
 void pviommu_load_ops(QXenPVIOMMU *iommu, uint64_t addr,
                       struct xen_iommu_op *ops, unsigned nr);
 
-/** pviommu_run: run @ops as a driver would, all of them */
+/**
+ * pviommu_run: run @ops as a driver would, all of them
+ *
+ * With queues there may be calls that run nothing but a part of those.
+ */
 void pviommu_run(QXenPVIOMMU *iommu, struct xen_iommu_op *ops, unsigned nr);
 
 /** pviommu_op: run one; returns its status */
@@ -111,6 +118,8 @@ int32_t pviommu_status(const struct xen_iommu_op *op);
 struct xen_iommu_op pviommu_op_map(uint16_t ctx, uint64_t bfn, uint64_t gfn,
                                    uint32_t nr, uint16_t flags);
 struct xen_iommu_op pviommu_op_unmap(uint16_t ctx, uint64_t bfn, uint32_t nr);
+struct xen_iommu_op pviommu_op_unmap_holes(uint16_t ctx, uint64_t bfn,
+                                           uint32_t nr);
 struct xen_iommu_op pviommu_op_flush(uint16_t ctx, uint64_t bfn, uint32_t nr);
 struct xen_iommu_op pviommu_op_query_caps(void);
 struct xen_iommu_op pviommu_op_query_reserved(uint16_t ctx, uint32_t room,
@@ -122,6 +131,8 @@ struct xen_iommu_op pviommu_op_alloc(void);
 struct xen_iommu_op pviommu_op_free(uint16_t ctx);
 struct xen_iommu_op pviommu_op_attach(uint32_t sbdf, uint16_t ctx);
 struct xen_iommu_op pviommu_op_enable(void);
+struct xen_iommu_op pviommu_op_set_queue(uint16_t ctx, uint64_t addr,
+                                         uint32_t nr_ops);
 
 /* The same, run at once; they return the status. */
 int32_t pviommu_map(QXenPVIOMMU *iommu, uint16_t ctx, uint64_t bfn,
@@ -134,6 +145,10 @@ int32_t pviommu_flush_all(QXenPVIOMMU *iommu, uint16_t ctx);
 int32_t pviommu_free_context(QXenPVIOMMU *iommu, uint16_t ctx);
 int32_t pviommu_attach(QXenPVIOMMU *iommu, uint32_t sbdf, uint16_t ctx);
 int32_t pviommu_enable(QXenPVIOMMU *iommu);
+int32_t pviommu_unmap_holes(QXenPVIOMMU *iommu, uint16_t ctx, uint64_t bfn,
+                            uint32_t nr);
+int32_t pviommu_set_queue(QXenPVIOMMU *iommu, uint16_t ctx, uint64_t addr,
+                          uint32_t nr_ops);
 /** pviommu_alloc_context: the context, which there has to be */
 uint16_t pviommu_alloc_context(QXenPVIOMMU *iommu);
 
@@ -145,6 +160,45 @@ void pviommu_assert_unmapped(QXenPVIOMMU *iommu, uint16_t ctx, uint64_t bfn);
 void pviommu_assert_frames(QXenPVIOMMU *iommu, uint64_t mapped,
                            uint64_t pending);
 bool pviommu_identity(QXenPVIOMMU *iommu);
+
+/* A queue, as the guest sees it. */
+typedef struct QPVIOMMUQueue {
+    QXenPVIOMMU *iommu;
+    uint16_t ctx;
+    uint64_t addr;
+    uint32_t nr_ops;
+    uint32_t tail;
+} QPVIOMMUQueue;
+
+/** pviommu_queue_size: of a queue of @nr_ops, in bytes */
+static inline uint64_t pviommu_queue_size(uint32_t nr_ops)
+{
+    return sizeof(struct xen_iommu_queue) +
+           nr_ops * sizeof(struct xen_iommu_op);
+}
+
+/** pviommu_queue_init: zeroes at @addr, and they are the queue of @ctx */
+void pviommu_queue_init(QPVIOMMUQueue *q, QXenPVIOMMU *iommu, uint16_t ctx,
+                        uint64_t addr, uint32_t nr_ops);
+
+uint32_t pviommu_queue_head(QPVIOMMUQueue *q);
+uint32_t pviommu_queue_errors(QPVIOMMUQueue *q);
+uint32_t pviommu_queue_flags(QPVIOMMUQueue *q);
+
+/**
+ * pviommu_queue_push: store @op, for which there is room, and raise tail
+ *
+ * Its status stays PVIOMMU_STATUS_NONE, unless the device stores one.
+ *
+ * Returns: which operation of the queue it is
+ */
+uint32_t pviommu_queue_push(QPVIOMMUQueue *q, struct xen_iommu_op op);
+
+/** pviommu_queue_kick: calls of no operations, until all of @q ran */
+void pviommu_queue_kick(QPVIOMMUQueue *q);
+
+/** pviommu_queue_status: of operation @n, which ran; 0 if none was stored */
+int32_t pviommu_queue_status(QPVIOMMUQueue *q, uint32_t n);
 
 /* Faults, with the ring at PVIOMMU_RING_ADDR. */
 void pviommu_fault_ring(QXenPVIOMMU *iommu, uint32_t size);

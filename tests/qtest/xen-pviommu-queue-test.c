@@ -1,0 +1,1592 @@
+/*
+ * xen-pviommu: queues, whose operations need no call
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/bswap.h"
+#include "hw/pci/pci_regs.h"
+#include "libqos/edu.h"
+#include "libqos/pviommu-mirror.h"
+#include "libqos/virtio-ram.h"
+#include "standard-headers/linux/virtio_mem.h"
+
+#define GFN             0x4000ull
+#define BFN             0x4000000ull
+#define ADDR(frame)     ((uint64_t)(frame) * PVIOMMU_PAGE)
+#define SLOT            0x11
+#define EXTRA_SLOT      0x14
+#define NR_OPS          16
+
+#define QUEUE(n)        (PVIOMMU_QUEUE_ADDR + (n) * PVIOMMU_QUEUE_STRIDE)
+#define DOORBELL        XEN_IOMMU_QUEUE_doorbell
+#define DEAD            XEN_IOMMU_QUEUE_dead
+#define FIELD(name)     offsetof(struct xen_iommu_queue, name)
+#define ALL             XEN_IOMMU_FLUSH_ALL
+
+#define assert_status(expr, expected) \
+    g_assert_cmpint((expr), ==, -(int)(expected))
+
+/* A machine with a device that listens to nothing, and a queue for it. */
+typedef struct Bench {
+    QXenPVIOMMU *iommu;
+    QMirror m;
+    QPVIOMMUQueue q;
+} Bench;
+
+/* With no queue yet */
+static Bench *bench_new_bare(const char *machine, const char *props,
+                             const char *extra)
+{
+    g_autofree char *devices = g_strdup_printf(MIRROR_DEVICE("none") "%s", SLOT,
+                                               extra ?: "");
+    Bench *b = g_new0(Bench, 1);
+
+    b->iommu = pviommu_start(machine, props, devices);
+    mirror_init(&b->m, b->iommu, QPCI_DEVFN(SLOT, 0));
+    pviommu_accept(b->iommu, XEN_IOMMU_FEATURES_ALL);
+    return b;
+}
+
+static Bench *bench_new(const char *machine, const char *props,
+                        const char *extra)
+{
+    Bench *b = bench_new_bare(machine, props ?: "premap=off", extra);
+
+    pviommu_queue_init(&b->q, b->iommu, 0, QUEUE(0), NR_OPS);
+    return b;
+}
+
+static void bench_free(Bench *b)
+{
+    pviommu_quit(b->iommu);
+    g_free(b);
+}
+
+static uint64_t counter(Bench *b, unsigned n)
+{
+    return pviommu_counter(b->iommu, n);
+}
+
+static uint32_t push_map(QPVIOMMUQueue *q, uint64_t bfn, uint64_t gfn,
+                         uint32_t nr)
+{
+    return pviommu_queue_push(q, pviommu_op_map(q->ctx, bfn, gfn, nr, 0));
+}
+
+static uint32_t push_unmap(QPVIOMMUQueue *q, uint64_t bfn, uint32_t nr)
+{
+    return pviommu_queue_push(q, pviommu_op_unmap(q->ctx, bfn, nr));
+}
+
+static uint32_t push_flush(QPVIOMMUQueue *q)
+{
+    return pviommu_queue_push(q, pviommu_op_flush(q->ctx, ALL, 0));
+}
+
+/* A call that does nothing but run what is queued. */
+static void call(Bench *b)
+{
+    g_assert_cmpint(pviommu_ring(b->iommu, 0, 0, 0, NULL), ==, 0);
+}
+
+/* DMA at @bfn reaches @gfn. */
+static void assert_reaches(QMirror *m, uint64_t bfn, uint64_t gfn)
+{
+    static uint64_t salt = 0x5a5a000000000001;
+    QTestState *qts = m->iommu->qts;
+    uint64_t data;
+
+    salt += 2;
+    qtest_writeq(qts, ADDR(gfn) + 8, salt);
+    g_assert_true(mirror_dma_read(m, ADDR(bfn) + 8, &data));
+    g_assert_cmphex(data, ==, salt);
+    g_assert_true(mirror_dma_write(m, ADDR(bfn) + 8, ~salt, 8));
+    g_assert_cmphex(qtest_readq(qts, ADDR(gfn) + 8), ==, ~salt);
+}
+
+/* DMA at @bfn is a fault, and leaves @gfn alone. */
+static void assert_fault(QMirror *m, uint64_t bfn, uint64_t gfn)
+{
+    QTestState *qts = m->iommu->qts;
+    uint64_t before = pviommu_counter(m->iommu, XEN_PVIOMMU_COUNTER_FAULTS);
+    uint64_t data;
+
+    qtest_writeq(qts, ADDR(gfn), 0x1111222233334444);
+    g_assert_false(mirror_dma_write(m, ADDR(bfn), 0x5555, 8));
+    g_assert_cmphex(qtest_readq(qts, ADDR(gfn)), ==, 0x1111222233334444);
+    g_assert_false(mirror_dma_read(m, ADDR(bfn), &data));
+    g_assert_cmphex(data, ==, 0);
+    g_assert_cmpuint(pviommu_counter(m->iommu, XEN_PVIOMMU_COUNTER_FAULTS), ==,
+                     before + 2);
+}
+
+/* All of @q ran up to here, with so many errors. */
+static void assert_ran(QPVIOMMUQueue *q, uint32_t errors)
+{
+    g_assert_cmpuint(pviommu_queue_head(q), ==, q->tail);
+    g_assert_cmpuint(pviommu_queue_errors(q), ==, errors);
+}
+
+static void assert_not_ran(QPVIOMMUQueue *q, uint32_t left)
+{
+    g_assert_cmpuint(q->tail - pviommu_queue_head(q), ==, left);
+}
+
+/* @q is no more: what is pushed stays, and nothing is stored. */
+static void assert_gone(Bench *b, QPVIOMMUQueue *q)
+{
+    QTestState *qts = b->iommu->qts;
+    uint64_t size = pviommu_queue_size(q->nr_ops);
+    g_autofree uint8_t *got = g_malloc(size);
+    g_autofree uint8_t *old = g_malloc(size);
+    uint64_t data;
+
+    memset(old, 0xa5, size);
+    for (unsigned i = 0; i < 2; i++) {
+        /* Tail ahead of head by one, or by far too much. */
+        stl_le_p(old + FIELD(head), 7);
+        stl_le_p(old + FIELD(tail), i ? 8 : 0xa5a5a5a5);
+        qtest_bufwrite(qts, q->addr, old, size);
+        mirror_dma_read(&b->m, ADDR(BFN), &data);
+        call(b);
+        mirror_dma_write(&b->m, ADDR(BFN), 1, 8);
+        qtest_bufread(qts, q->addr, got, size);
+        g_assert_cmpmem(got, size, old, size);
+    }
+}
+
+/* What set_queue refuses, and that it changes nothing then. */
+static void test_set_queue(const void *machine)
+{
+    Bench *b = bench_new(machine, NULL, NULL);
+    const uint64_t end = PVIOMMU_RAM;
+    const struct {
+        uint16_t ctx;
+        uint64_t addr;
+        uint32_t nr_ops;
+        int error;
+    } cases[] = {
+        { 0, QUEUE(1), 3, XEN_IOMMU_EINVAL },
+        { 0, QUEUE(1), 17, XEN_IOMMU_EINVAL },
+        { 0, QUEUE(1), 1023, XEN_IOMMU_EINVAL },
+        { 0, QUEUE(1), 2048, XEN_IOMMU_EINVAL },
+        { 0, QUEUE(1), 1u << 31, XEN_IOMMU_EINVAL },
+        { 0, QUEUE(1), UINT32_MAX, XEN_IOMMU_EINVAL },
+        { 0, QUEUE(1) + 1, 16, XEN_IOMMU_EINVAL },
+        { 0, QUEUE(1) + 64, 16, XEN_IOMMU_EINVAL },
+        { 0, QUEUE(1) + 2048, 16, XEN_IOMMU_EINVAL },
+        { 0, QUEUE(1) + 4095, 16, XEN_IOMMU_EINVAL },
+        { 0, UINT64_MAX, 16, XEN_IOMMU_EINVAL },
+        { 0, 0, 16, XEN_IOMMU_EINVAL },
+        { 0, QUEUE(1), 0, XEN_IOMMU_EINVAL },
+        { 0, 1, 0, XEN_IOMMU_EINVAL },
+        { 0, -0x1000ull, 1024, XEN_IOMMU_EINVAL },
+        /* What is malformed is that first. */
+        { 9, QUEUE(1) + 1, 16, XEN_IOMMU_EINVAL },
+        { 9, end, 3, XEN_IOMMU_EINVAL },
+        { 9, QUEUE(1), 16, XEN_IOMMU_ENOENT },
+        { UINT16_MAX, QUEUE(1), 16, XEN_IOMMU_ENOENT },
+        { 9, 0, 0, XEN_IOMMU_ENOENT },
+        { 9, end, 16, XEN_IOMMU_ENOENT },
+        { 0, end, 1, XEN_IOMMU_EFAULT },
+        { 0, end - 0x1000, 128, XEN_IOMMU_EFAULT },
+        { 0, end - 0x8000, 1024, XEN_IOMMU_EFAULT },
+        { 0, b->iommu->bar.addr, 1, XEN_IOMMU_EFAULT },
+        { 0, b->iommu->bar.addr - 0x1000, 1, XEN_IOMMU_EFAULT },
+        { 0, PVIOMMU_BIOS_ADDR, 16, XEN_IOMMU_EFAULT },
+        { 0, 0x100000000 - 0x1000, 128, XEN_IOMMU_EFAULT },
+        { 0, 0xfee00000, 16, XEN_IOMMU_EFAULT },
+        { 0, 1ull << 63, 16, XEN_IOMMU_EFAULT },
+        { 0, -0x1000ull, 1, XEN_IOMMU_EFAULT },
+    };
+    const struct {
+        uint64_t addr;
+        uint32_t nr_ops;
+    } good[] = {
+        { QUEUE(1), 1 }, { QUEUE(1), 1024 }, { end - 0x1000, 64 },
+        { end - 0x9000, 1024 }, { 0x1000, 2 },
+    };
+
+    for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+        g_test_message("context %u, 0x%" PRIx64 ", %u operations",
+                       cases[i].ctx, cases[i].addr, cases[i].nr_ops);
+        assert_status(pviommu_set_queue(b->iommu, cases[i].ctx, cases[i].addr,
+                                        cases[i].nr_ops), cases[i].error);
+    }
+    pviommu_accept(b->iommu, XEN_IOMMU_FEATURES_ALL &
+                             ~XEN_IOMMU_FEATURE_QUEUE);
+    assert_status(pviommu_set_queue(b->iommu, 0, QUEUE(1), 16),
+                  XEN_IOMMU_EINVAL);
+    assert_status(pviommu_set_queue(b->iommu, 0, 0, 0), XEN_IOMMU_EINVAL);
+    pviommu_accept(b->iommu, XEN_IOMMU_FEATURES_ALL &
+                             ~XEN_IOMMU_FEATURE_CONTEXTS);
+    assert_status(pviommu_set_queue(b->iommu, 1, QUEUE(1), 16),
+                  XEN_IOMMU_EINVAL);
+    pviommu_accept(b->iommu, XEN_IOMMU_FEATURES_ALL);
+
+    /* The queue of before is still the one. */
+    push_map(&b->q, BFN, GFN, 0);
+    assert_reaches(&b->m, BFN, GFN);
+    assert_ran(&b->q, 0);
+
+    /* From the least to the most, and up to the end of RAM. */
+    for (unsigned i = 0; i < ARRAY_SIZE(good); i++) {
+        pviommu_queue_init(&b->q, b->iommu, 0, good[i].addr, good[i].nr_ops);
+        for (unsigned n = 0; n < good[i].nr_ops; n++) {
+            push_map(&b->q, BFN + 1 + n, GFN + n % 77, 0);
+        }
+        assert_not_ran(&b->q, good[i].nr_ops);
+        pviommu_queue_kick(&b->q);
+        assert_ran(&b->q, 0);
+        assert_status(pviommu_unmap(b->iommu, 0, BFN + 1, good[i].nr_ops), 0);
+        assert_status(pviommu_flush_all(b->iommu, 0), 0);
+    }
+
+    /* Taken away, and once more: there is none. */
+    for (unsigned i = 0; i < 2; i++) {
+        assert_status(pviommu_set_queue(b->iommu, 0, 0, 0), 0);
+        assert_gone(b, &b->q);
+    }
+    pviommu_assert_frames(b->iommu, 1, 0);
+    bench_free(b);
+}
+
+/* A machine that does not offer them */
+static void test_off(const void *machine)
+{
+    Bench *b = g_new0(Bench, 1);
+    struct xen_iommu_op op = pviommu_op_query_caps();
+    const uint64_t without = XEN_IOMMU_FEATURES_ALL & ~XEN_IOMMU_FEATURE_QUEUE;
+
+    b->iommu = pviommu_start(machine, "queues=off", NULL);
+    g_assert_cmphex(pviommu_readq(b->iommu, XEN_PVIOMMU_REG_FEATURES), ==,
+                    without);
+    pviommu_writeq(b->iommu, XEN_PVIOMMU_REG_ACCEPTED, XEN_IOMMU_FEATURES_ALL);
+    g_assert_cmphex(pviommu_readq(b->iommu, XEN_PVIOMMU_REG_ACCEPTED), ==,
+                    without);
+    assert_status(pviommu_op(b->iommu, &op), 0);
+    g_assert_cmphex(le64_to_cpu(op.u.query_caps.features), ==, without);
+    g_assert_cmphex(le32_to_cpu(op.u.query_caps.ops), ==, 0xffe);
+    assert_status(pviommu_set_queue(b->iommu, 0, QUEUE(0), 16),
+                  XEN_IOMMU_EOPNOTSUPP);
+    assert_status(pviommu_map(b->iommu, 0, BFN, GFN, 1, 0), 0);
+    assert_status(pviommu_unmap_holes(b->iommu, 0, BFN, 1), XEN_IOMMU_EINVAL);
+    assert_status(pviommu_unmap(b->iommu, 0, BFN, 1), 0);
+    bench_free(b);
+}
+
+/* All that is ever stored are head, errors, flags, and what failed. */
+static void test_header(const void *machine)
+{
+    Bench *b = bench_new_bare(machine, "premap=off", NULL);
+    QTestState *qts = b->iommu->qts;
+    const uint64_t size = pviommu_queue_size(NR_OPS), guard = PVIOMMU_PAGE;
+    g_autofree uint8_t *old = g_malloc0(size + 2 * guard);
+    g_autofree uint8_t *got = g_malloc(size + 2 * guard);
+    struct xen_iommu_op op;
+
+    memset(old, 0xa5, guard);
+    memset(old + guard + size, 0xa5, guard);
+    qtest_bufwrite(qts, QUEUE(0) - guard, old, size + 2 * guard);
+    /* The operation sets flags, whatever they were. */
+    qtest_writel(qts, QUEUE(0) + FIELD(flags), UINT32_MAX);
+    b->q = (QPVIOMMUQueue) { b->iommu, 0, QUEUE(0), NR_OPS };
+    assert_status(pviommu_set_queue(b->iommu, 0, QUEUE(0), NR_OPS), 0);
+    qtest_bufread(qts, QUEUE(0) - guard, got, size + 2 * guard);
+    g_assert_cmpmem(got, size + 2 * guard, old, size + 2 * guard);
+
+    push_map(&b->q, BFN, GFN, 2);
+    push_map(&b->q, BFN + 1, GFN, 0);
+    push_unmap(&b->q, BFN, 1);
+    qtest_bufread(qts, QUEUE(0) - guard, old, size + 2 * guard);
+    g_assert_cmpuint(ldl_le_p(old + guard + FIELD(tail)), ==, 3);
+    stl_le_p(old + guard + FIELD(head), 3);
+    stl_le_p(old + guard + FIELD(errors), 1);
+    memcpy(&op, old + guard + FIELD(ops[1]), sizeof(op));
+    op.status = cpu_to_le32(-XEN_IOMMU_EEXIST);
+    memcpy(old + guard + FIELD(ops[1]), &op, sizeof(op));
+
+    assert_reaches(&b->m, BFN + 1, GFN + 1);
+    qtest_bufread(qts, QUEUE(0) - guard, got, size + 2 * guard);
+    g_assert_cmpmem(got, size + 2 * guard, old, size + 2 * guard);
+    call(b);
+    qtest_bufread(qts, QUEUE(0) - guard, got, size + 2 * guard);
+    g_assert_cmpmem(got, size + 2 * guard, old, size + 2 * guard);
+    pviommu_assert_frames(b->iommu, 1, 1);
+    bench_free(b);
+}
+
+/* What is queued is there with the next DMA. */
+static void test_map(const void *machine)
+{
+    Bench *b = bench_new(machine, NULL, EDU_DEVICE ",addr=12");
+    uint64_t doorbells;
+    QEdu edu;
+
+    edu_init(&edu, b->iommu, QPCI_DEVFN(0x12, 0));
+    edu_map_window(&edu, b->iommu, 0, 0);
+    doorbells = counter(b, XEN_PVIOMMU_COUNTER_DOORBELLS);
+
+    g_assert_cmphex(pviommu_queue_flags(&b->q), ==, 0);
+    push_map(&b->q, BFN, GFN, 0);
+    push_map(&b->q, BFN + 1, GFN + 9, 3);
+    pviommu_queue_push(&b->q, pviommu_op_map(0, BFN + 4, GFN + 1, 1,
+                                             XEN_IOMMUOP_map_readonly));
+    assert_not_ran(&b->q, 3);
+    edu_assert_access(&edu, ADDR(BFN), ADDR(GFN), PVIOMMU_PAGE);
+    assert_ran(&b->q, 0);
+    edu_assert_access(&edu, ADDR(BFN + 3) - 64, ADDR(GFN + 11) - 64, 128);
+    edu_assert_readonly(&edu, ADDR(BFN + 4), ADDR(GFN + 1), 64);
+    edu_assert_no_access(&edu, ADDR(BFN + 5), ADDR(GFN + 2), 64);
+
+    /* Of other devices in the context, too. */
+    push_map(&b->q, BFN + 5, GFN + 2, 0);
+    assert_reaches(&b->m, BFN + 5, GFN + 2);
+    edu_assert_access(&edu, ADDR(BFN + 5), ADDR(GFN + 2), 64);
+
+    /* Whoever asks what is there, as vhost does */
+    push_map(&b->q, BFN + 8, GFN + 8, 8);
+    g_assert_cmpuint(mirror_translate(&b->m, ADDR(BFN + 9), true), ==,
+                     ADDR(8));
+    assert_ran(&b->q, 0);
+    /* And whoever maps a buffer */
+    push_map(&b->q, BFN + 16, GFN + 16, 8);
+    g_assert_cmpuint(mirror_hold(&b->m, 0, ADDR(BFN + 16), ADDR(8), true), ==,
+                     ADDR(8));
+    assert_ran(&b->q, 0);
+    mirror_release(&b->m, 0, 0);
+
+    g_assert_cmpuint(counter(b, XEN_PVIOMMU_COUNTER_DOORBELLS), ==, doorbells);
+    call(b);
+    g_assert_cmpuint(counter(b, XEN_PVIOMMU_COUNTER_DOORBELLS), ==,
+                     doorbells + 1);
+    g_assert_cmpuint(counter(b, XEN_PVIOMMU_COUNTER_MAPS), ==, 1 + 6);
+    g_assert_cmphex(pviommu_queue_flags(&b->q), ==, 0);
+    pviommu_assert_frames(b->iommu, 1 + 6 + 16, 0);
+    bench_free(b);
+}
+
+/* What is unmapped in the queue is out of reach of the very next DMA. */
+static void test_unmap(const void *machine)
+{
+    Bench *b = bench_new(machine, NULL, NULL);
+
+    pviommu_fault_ring(b->iommu, 64);
+    for (unsigned flush = 0; flush < 2; flush++) {
+        uint32_t tail = pviommu_readl(b->iommu, XEN_PVIOMMU_REG_FAULT_TAIL);
+
+        push_map(&b->q, BFN, GFN, 4);
+        assert_reaches(&b->m, BFN + 1, GFN + 1);
+        push_unmap(&b->q, BFN + 1, 1);
+        if (flush) {
+            push_flush(&b->q);
+        }
+        assert_not_ran(&b->q, 1 + flush);
+        assert_fault(&b->m, BFN + 1, GFN + 1);
+        assert_ran(&b->q, 0);
+        pviommu_wait_faults(b->iommu, tail + 2);
+        pviommu_assert_fault(b->iommu, tail, b->m.sbdf, 0, ADDR(BFN + 1), true,
+                             XEN_IOMMU_FAULT_REASON_unmapped);
+        assert_reaches(&b->m, BFN, GFN);
+        assert_reaches(&b->m, BFN + 2, GFN + 2);
+
+        /* The same BFN again and again: each time the page it is then */
+        for (unsigned i = 0; i < 5; i++) {
+            push_map(&b->q, BFN + 1, GFN + 100 + i, 1);
+            if (i % 2) {
+                assert_reaches(&b->m, BFN + 1, GFN + 100 + i);
+            }
+            push_unmap(&b->q, BFN + 1, 1);
+        }
+        push_map(&b->q, BFN + 1, GFN + 77, 1);
+        assert_reaches(&b->m, BFN + 1, GFN + 77);
+        push_unmap(&b->q, BFN, 4);
+        push_flush(&b->q);
+        assert_fault(&b->m, BFN + 2, GFN + 2);
+        pviommu_assert_frames(b->iommu, 0, 0);
+    }
+    assert_ran(&b->q, 0);
+    bench_free(b);
+}
+
+/* DMA that is under way goes on where it began; the next one does not. */
+static void test_held(const void *machine)
+{
+    Bench *b = bench_new(machine, NULL, NULL);
+
+    push_map(&b->q, BFN, GFN, 8);
+    g_assert_cmpuint(mirror_hold(&b->m, 0, ADDR(BFN), ADDR(4), true), ==,
+                     ADDR(4));
+    push_unmap(&b->q, BFN, 8);
+    push_flush(&b->q);
+    push_map(&b->q, BFN, GFN + 8, 8);
+    mirror_touch_write(&b->m, 0, 16, 0x1234);
+    assert_not_ran(&b->q, 3);
+    assert_reaches(&b->m, BFN, GFN + 8);
+    assert_ran(&b->q, 0);
+    mirror_touch_write(&b->m, 0, ADDR(3), 0x5678);
+    g_assert_cmphex(qtest_readq(b->iommu->qts, ADDR(GFN) + 16), ==, 0x1234);
+    g_assert_cmphex(qtest_readq(b->iommu->qts, ADDR(GFN + 3)), ==, 0x5678);
+    mirror_release(&b->m, 0, ADDR(4));
+    pviommu_assert_frames(b->iommu, 8, 0);
+    bench_free(b);
+}
+
+/* Every call runs what is queued, before its own operations. */
+static void test_call(const void *machine)
+{
+    Bench *b = bench_new(machine, NULL, NULL);
+    struct xen_iommu_op ops[] = {
+        pviommu_op_lookup_bfn(0, BFN),
+        pviommu_op_unmap(0, BFN, 4),
+        pviommu_op_map(0, BFN, GFN + 50, 1, 0),
+    };
+    uint64_t nr_ops = counter(b, XEN_PVIOMMU_COUNTER_OPS);
+    uint32_t done = 1;
+
+    /* None of its own */
+    push_map(&b->q, BFN, GFN, 4);
+    push_map(&b->q, BFN, GFN, 4);
+    g_assert_cmpint(pviommu_ring(b->iommu, 3, UINT64_MAX, 0, &done), ==, 0);
+    g_assert_cmpuint(done, ==, 0);
+    assert_ran(&b->q, 1);
+    pviommu_assert_frames(b->iommu, 4, 0);
+    g_assert_cmpuint(counter(b, XEN_PVIOMMU_COUNTER_OPS), ==, nr_ops + 2);
+    g_assert_cmpuint(counter(b, XEN_PVIOMMU_COUNTER_ERRORS), ==, 1);
+    g_assert_cmpuint(counter(b, XEN_PVIOMMU_COUNTER_MAPS), ==, 1);
+
+    push_unmap(&b->q, BFN, 4);
+    push_map(&b->q, BFN, GFN + 20, 4);
+    pviommu_run(b->iommu, ops, ARRAY_SIZE(ops));
+    for (unsigned i = 0; i < ARRAY_SIZE(ops); i++) {
+        assert_status(pviommu_status(&ops[i]), 0);
+    }
+    g_assert_cmphex(le64_to_cpu(ops[0].u.lookup.gfn), ==, GFN + 20);
+    assert_ran(&b->q, 1);
+    pviommu_assert_frames(b->iommu, 1, 8);
+
+    push_unmap(&b->q, BFN, 1);
+    push_flush(&b->q);
+    pviommu_assert_unmapped(b->iommu, 0, BFN);
+    pviommu_assert_frames(b->iommu, 0, 0);
+
+    /* Also one that cannot read its own */
+    push_map(&b->q, BFN, GFN, 1);
+    g_assert_cmpint(pviommu_ring(b->iommu, 0, PVIOMMU_RAM, 1, NULL), ==,
+                    -XEN_IOMMU_EFAULT);
+    assert_ran(&b->q, 1);
+    g_assert_cmpuint(counter(b, XEN_PVIOMMU_COUNTER_UNMAPS), ==, 3);
+    g_assert_cmpuint(counter(b, XEN_PVIOMMU_COUNTER_FLUSHES), ==, 1);
+    bench_free(b);
+}
+
+static struct xen_iommu_op with_code(struct xen_iommu_op op, uint16_t code)
+{
+    op.op = cpu_to_le16(code);
+    return op;
+}
+
+static struct xen_iommu_op with_flags(struct xen_iommu_op op, uint16_t flags)
+{
+    op.flags = cpu_to_le16(flags);
+    return op;
+}
+
+static struct xen_iommu_op with_byte(struct xen_iommu_op op, unsigned at)
+{
+    ((uint8_t *)&op)[at] = 1;
+    return op;
+}
+
+/* Each operation that fails has its status, and changes nothing. */
+static void check_errors(bool by_dma)
+{
+    Bench *b = bench_new("q35", NULL, NULL);
+    const uint16_t ctx = pviommu_alloc_context(b->iommu);
+    const uint64_t limit = 1ull << 36;
+    const struct {
+        struct xen_iommu_op op;
+        int error;
+    } cases[] = {
+        { pviommu_op_map(0, BFN, GFN, 4, 0), XEN_IOMMU_EEXIST },
+        { pviommu_op_map(0, BFN - 3, GFN, 4, 0), XEN_IOMMU_EEXIST },
+        { pviommu_op_unmap(0, BFN + 3, 2), XEN_IOMMU_ENOENT },
+        { pviommu_op_unmap(0, BFN + 100, 0), XEN_IOMMU_ENOENT },
+        { pviommu_op_map(0, 0xfee00, GFN, 1, 0), XEN_IOMMU_EADDRNOTAVAIL },
+        { pviommu_op_unmap(0, 0xfee00, 1), XEN_IOMMU_EADDRNOTAVAIL },
+        { pviommu_op_map(0, BFN + 9, PVIOMMU_RAM_GFNS - 1, 2, 0),
+          XEN_IOMMU_ENOENT },
+        { pviommu_op_map(0, BFN + 9, PVIOMMU_BIOS_ADDR / PVIOMMU_PAGE, 1, 0),
+          XEN_IOMMU_EPERM },
+        /* Another's, whether there is such a one or not */
+        { pviommu_op_map(ctx, BFN, GFN, 1, 0), XEN_IOMMU_EINVAL },
+        { pviommu_op_unmap(ctx, BFN, 1), XEN_IOMMU_EINVAL },
+        { pviommu_op_flush(ctx, BFN, 1), XEN_IOMMU_EINVAL },
+        { pviommu_op_flush(ctx, ALL, 0), XEN_IOMMU_EINVAL },
+        { pviommu_op_map(77, BFN, GFN, 1, 0), XEN_IOMMU_EINVAL },
+        /* More than a queue may, or than there is */
+        { pviommu_op_map(0, BFN + 9, GFN, 513, 0), XEN_IOMMU_EINVAL },
+        { pviommu_op_map(0, BFN + 9, GFN, UINT32_MAX, 0), XEN_IOMMU_EINVAL },
+        { pviommu_op_unmap(0, BFN, 513), XEN_IOMMU_EINVAL },
+        { pviommu_op_unmap_holes(0, BFN, 513), XEN_IOMMU_EINVAL },
+        { pviommu_op_unmap_holes(0, BFN, UINT32_MAX), XEN_IOMMU_EINVAL },
+        { pviommu_op_map(0, limit, GFN, 1, 0), XEN_IOMMU_EINVAL },
+        { pviommu_op_map(0, limit - 3, GFN, 4, 0), XEN_IOMMU_EINVAL },
+        { pviommu_op_unmap(0, limit, 1), XEN_IOMMU_EINVAL },
+        { pviommu_op_flush(0, limit, 1), XEN_IOMMU_EINVAL },
+        { pviommu_op_flush(0, ALL, 1), XEN_IOMMU_EINVAL },
+        { pviommu_op_map(0, BFN + 9, UINT64_MAX, 1, 0), XEN_IOMMU_EINVAL },
+        /* Flags and pads */
+        { pviommu_op_map(0, BFN + 9, GFN, 1, 2), XEN_IOMMU_EINVAL },
+        { with_flags(pviommu_op_unmap(0, BFN, 1), 2), XEN_IOMMU_EINVAL },
+        { with_flags(pviommu_op_flush(0, BFN, 1), 1), XEN_IOMMU_EINVAL },
+        { with_byte(pviommu_op_unmap(0, BFN, 1), 16), XEN_IOMMU_EINVAL },
+        { with_byte(pviommu_op_flush(0, BFN, 1), 25), XEN_IOMMU_EINVAL },
+        /* Operations that need a call */
+        { pviommu_op_query_caps(), XEN_IOMMU_EINVAL },
+        { pviommu_op_query_reserved(0, 1, ADDR(GFN)), XEN_IOMMU_EINVAL },
+        { pviommu_op_lookup_bfn(0, BFN), XEN_IOMMU_EINVAL },
+        { pviommu_op_lookup_gfn(0, GFN, 0), XEN_IOMMU_EINVAL },
+        { pviommu_op_alloc(), XEN_IOMMU_EINVAL },
+        { pviommu_op_free(ctx), XEN_IOMMU_EINVAL },
+        { pviommu_op_attach(b->m.sbdf, ctx), XEN_IOMMU_EINVAL },
+        { pviommu_op_enable(), XEN_IOMMU_EINVAL },
+        { pviommu_op_set_queue(0, 0, 0), XEN_IOMMU_EINVAL },
+        { pviommu_op_set_queue(0, QUEUE(1), 16), XEN_IOMMU_EINVAL },
+        /* And what is none */
+        { with_code(pviommu_op_enable(), 0), XEN_IOMMU_EINVAL },
+        { with_code(pviommu_op_enable(), 13), XEN_IOMMU_EINVAL },
+        { with_code(pviommu_op_enable(), UINT16_MAX), XEN_IOMMU_EINVAL },
+    };
+    uint32_t n[ARRAY_SIZE(cases)];
+    uint32_t errors = 0;
+    uint64_t before;
+
+    push_map(&b->q, BFN, GFN, 4);
+    call(b);
+    before = counter(b, XEN_PVIOMMU_COUNTER_ERRORS);
+    for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+        n[i] = pviommu_queue_push(&b->q, cases[i].op);
+        if (i % 4 != 3 && i != ARRAY_SIZE(cases) - 1) {
+            continue;
+        }
+        /* One that succeeds, among those that fail */
+        push_flush(&b->q);
+        if (by_dma) {
+            assert_reaches(&b->m, BFN + 1, GFN + 1);
+        } else {
+            call(b);
+        }
+        for (; errors <= i; errors++) {
+            g_test_message("case %u", errors);
+            assert_status(pviommu_queue_status(&b->q, n[errors]),
+                          cases[errors].error);
+        }
+        assert_ran(&b->q, errors);
+        assert_status(pviommu_queue_status(&b->q, b->q.tail - 1), 0);
+    }
+    pviommu_assert_mapped(b->iommu, 0, BFN, GFN, 4, 0);
+    pviommu_assert_frames(b->iommu, 4, 0);
+    g_assert_cmpuint(counter(b, XEN_PVIOMMU_COUNTER_ERRORS), ==,
+                     before + ARRAY_SIZE(cases));
+
+    /* The most that it takes, and a flush of anything */
+    push_map(&b->q, BFN + 0x200, GFN, 512);
+    push_unmap(&b->q, BFN + 0x200, 512);
+    pviommu_queue_push(&b->q, pviommu_op_unmap_holes(0, BFN - 4, 512));
+    pviommu_queue_push(&b->q, pviommu_op_flush(0, BFN - 1, UINT32_MAX));
+    assert_fault(&b->m, BFN, GFN);
+    assert_ran(&b->q, errors);
+    pviommu_assert_frames(b->iommu, 0, 0);
+
+    /* Without their features they are what they are in arrays. */
+    pviommu_accept(b->iommu, XEN_IOMMU_FEATURE_QUEUE);
+    n[0] = push_map(&b->q, BFN, GFN, 1);
+    n[1] = push_map(&b->q, BFN, GFN, 0);
+    call(b);
+    assert_status(pviommu_queue_status(&b->q, n[0]), XEN_IOMMU_EINVAL);
+    assert_status(pviommu_queue_status(&b->q, n[1]), 0);
+    bench_free(b);
+}
+
+static void test_errors(void)
+{
+    check_errors(false);
+    check_errors(true);
+}
+
+/* An unmap with holes, in arrays (0), and in the queue, run in two ways */
+static void check_holes(Bench *b, unsigned how, uint64_t bfn, uint32_t nr)
+{
+    uint32_t n;
+
+    if (!how) {
+        assert_status(pviommu_unmap_holes(b->iommu, 0, bfn, nr), 0);
+        return;
+    }
+    n = pviommu_queue_push(&b->q, pviommu_op_unmap_holes(0, bfn, nr));
+    if (how == 1) {
+        call(b);
+    } else {
+        assert_fault(&b->m, BFN + 0x100000, GFN);
+    }
+    assert_ran(&b->q, 0);
+    assert_status(pviommu_queue_status(&b->q, n), 0);
+}
+
+static void test_holes(void)
+{
+    Bench *b = bench_new("q35", NULL, NULL);
+
+    for (unsigned how = 0; how < 3; how++) {
+        /* All of it a hole */
+        check_holes(b, how, BFN, 0);
+        check_holes(b, how, BFN, 512);
+        check_holes(b, how, 0, 512);
+        check_holes(b, how, (1ull << 36) - 512, 512);
+        /* A reserved range, and what is around it */
+        check_holes(b, how, 0xfee00, 1);
+        check_holes(b, how, 0xfee00, 256);
+        assert_status(pviommu_map(b->iommu, 0, 0xfedff, GFN, 1, 0), 0);
+        assert_status(pviommu_map(b->iommu, 0, 0xfef00, GFN, 1, 0), 0);
+        check_holes(b, how, 0xfedff, 258);
+        pviommu_assert_frames(b->iommu, 0, 2);
+
+        /* Runs with holes before, between and behind; some not in it */
+        assert_status(pviommu_map(b->iommu, 0, BFN + 1, GFN, 3, 0), 0);
+        assert_status(pviommu_map(b->iommu, 0, BFN + 4, GFN + 50, 2,
+                                  XEN_IOMMUOP_map_readonly), 0);
+        assert_status(pviommu_map(b->iommu, 0, BFN + 9, GFN + 60, 10, 0), 0);
+        assert_status(pviommu_map(b->iommu, 0, BFN + 500, GFN, 20, 0), 0);
+        check_holes(b, how, BFN + 2, 10);
+        pviommu_assert_frames(b->iommu, 1 + 7 + 20, 2 + 4 + 3);
+        pviommu_assert_mapped(b->iommu, 0, BFN + 1, GFN, 1, 0);
+        pviommu_assert_mapped(b->iommu, 0, BFN + 12, GFN + 63, 7, 0);
+        check_holes(b, how, BFN, 512);
+        pviommu_assert_mapped(b->iommu, 0, BFN + 512, GFN + 12, 8, 0);
+        pviommu_assert_frames(b->iommu, 8, 2 + 4 + 3 + 1 + 7 + 12);
+        assert_fault(&b->m, BFN + 1, GFN);
+        check_holes(b, how, BFN + 512, 8);
+
+        /* Waiting for the flush like all others */
+        assert_status(pviommu_flush(b->iommu, 0, BFN, 512), 0);
+        pviommu_assert_frames(b->iommu, 0, 2 + 8);
+        assert_status(pviommu_flush_all(b->iommu, 0), 0);
+        pviommu_assert_frames(b->iommu, 0, 0);
+    }
+
+    /* A large one is for arrays. */
+    for (unsigned i = 0; i < 40; i++) {
+        assert_status(pviommu_map(b->iommu, 0, BFN + i * 777, GFN, 33, 0), 0);
+    }
+    check_holes(b, 0, BFN, 40 * 777);
+    pviommu_assert_frames(b->iommu, 0, 40 * 33);
+    check_holes(b, 0, 1, UINT32_MAX);
+
+    /* Not accepted, it is a flag that there is not. */
+    assert_status(pviommu_map(b->iommu, 0, BFN, GFN, 1, 0), 0);
+    pviommu_accept(b->iommu, XEN_IOMMU_FEATURES_ALL &
+                             ~XEN_IOMMU_FEATURE_QUEUE);
+    assert_status(pviommu_unmap_holes(b->iommu, 0, BFN, 1), XEN_IOMMU_EINVAL);
+    assert_status(pviommu_unmap_holes(b->iommu, 0, BFN + 1, 1),
+                  XEN_IOMMU_EINVAL);
+    pviommu_assert_mapped(b->iommu, 0, BFN, GFN, 1, 0);
+    bench_free(b);
+}
+
+/* Round and round, with the ring full, half full, and almost empty. */
+static void test_ring(const void *machine)
+{
+    static const uint32_t sizes[] = { 1, 2, 4, 16, 64 };
+    Bench *b = bench_new_bare(machine, "premap=off", NULL);
+
+    for (unsigned i = 0; i < ARRAY_SIZE(sizes); i++) {
+        uint32_t nr = sizes[i], live = 0;
+
+        pviommu_queue_init(&b->q, b->iommu, 0, QUEUE(0), nr);
+        for (unsigned round = 0; round < 20; round++) {
+            /* Of each size, up to a full one */
+            uint32_t n = MIN(nr, 1 + round * 7 % nr + round % 2);
+
+            for (unsigned j = 0; j < n; j++, live = (live + 1) % 3) {
+                uint64_t bfn = BFN + b->q.tail / 3 % 5;
+
+                if (live == 0) {
+                    push_map(&b->q, bfn, GFN + b->q.tail % 99, 0);
+                } else if (live == 1) {
+                    push_unmap(&b->q, bfn, 0);
+                } else {
+                    push_flush(&b->q);
+                }
+            }
+            assert_not_ran(&b->q, n);
+            if (round % 3) {
+                mirror_translate(&b->m, ADDR(BFN + 10), false);
+            } else {
+                call(b);
+            }
+            assert_ran(&b->q, 0);
+        }
+        if (live) {
+            assert_status(pviommu_unmap_holes(b->iommu, 0, BFN, 5), 0);
+            assert_status(pviommu_flush_all(b->iommu, 0), 0);
+        }
+        call(b);
+        pviommu_assert_frames(b->iommu, 0, 0);
+    }
+    bench_free(b);
+}
+
+/* The largest queue, full of the largest operations: one DMA, or calls */
+static void test_work(void)
+{
+    const unsigned nr = XEN_IOMMU_QUEUE_MAX_OPS;
+    const unsigned frames = XEN_IOMMU_QUEUE_MAX_FRAMES;
+    Bench *b = bench_new_bare("q35", "premap=off,x-check=off", NULL);
+
+    pviommu_queue_init(&b->q, b->iommu, 0, QUEUE(0), nr);
+    for (unsigned by_dma = 0; by_dma < 2; by_dma++) {
+        uint64_t last = BFN + (uint64_t)nr * frames - 1;
+        uint32_t flags;
+
+        for (unsigned i = 0; i < nr; i++) {
+            push_map(&b->q, BFN + (uint64_t)i * frames, GFN + i, frames);
+        }
+        flags = pviommu_queue_flags(&b->q);
+        if (by_dma && !(flags & DOORBELL)) {
+            assert_reaches(&b->m, last, GFN + nr - 1 + frames - 1);
+        } else {
+            pviommu_queue_kick(&b->q);
+        }
+        assert_ran(&b->q, 0);
+        assert_reaches(&b->m, last, GFN + nr - 1 + frames - 1);
+        pviommu_assert_frames(b->iommu, (uint64_t)nr * frames, 0);
+
+        /* In runs of a frame, as it can be, too. */
+        for (unsigned i = 0; i < nr; i++) {
+            push_unmap(&b->q, BFN + (uint64_t)i * frames, frames);
+        }
+        flags = pviommu_queue_flags(&b->q);
+        if (by_dma && !(flags & DOORBELL)) {
+            assert_fault(&b->m, last, GFN);
+        } else {
+            pviommu_queue_kick(&b->q);
+        }
+        assert_ran(&b->q, 0);
+        assert_status(pviommu_flush_all(b->iommu, 0), 0);
+        pviommu_assert_frames(b->iommu, 0, 0);
+    }
+    bench_free(b);
+}
+
+/* No call runs more than a doorbell may; its own operations have to wait. */
+static void test_work_calls(void)
+{
+    const unsigned nr = 128, frames = XEN_IOMMU_QUEUE_MAX_FRAMES;
+    g_autofree char *extra = g_strdup_printf(MIRROR_DEVICE("map"), SLOT + 1);
+    Bench *b = bench_new_bare("q35", "premap=off,x-check=off", extra);
+    struct xen_iommu_op op = pviommu_op_lookup_bfn(0, BFN + nr * frames - 1);
+    uint32_t done = 1;
+    QMirror m;
+
+    mirror_init(&m, b->iommu, QPCI_DEVFN(SLOT + 1, 0));
+    pviommu_queue_init(&b->q, b->iommu, 0, QUEUE(0), nr);
+    g_assert_cmphex(pviommu_queue_flags(&b->q), ==, DOORBELL);
+    for (unsigned i = 0; i < nr; i++) {
+        /* So that it is told page by page */
+        push_map(&b->q, BFN + i * frames, GFN + 1 + i, frames);
+    }
+    pviommu_store_ops(b->iommu, PVIOMMU_OPS_ADDR, &op, 1);
+    g_assert_cmpint(pviommu_ring(b->iommu, 0, PVIOMMU_OPS_ADDR, 1, &done), ==,
+                    0);
+    g_assert_cmpuint(done, ==, 0);
+    g_assert_cmpuint(pviommu_queue_head(&b->q), >, 0);
+    g_assert_cmpuint(pviommu_queue_head(&b->q), <, nr);
+    assert_status(pviommu_op(b->iommu, &op), 0);
+    assert_ran(&b->q, 0);
+    g_assert_cmpuint(mirror_counter(&m, PVIOMMU_MIRROR_PAGES), ==, nr * frames);
+    bench_free(b);
+}
+
+/* What is more than a full ring is nothing that the device could follow. */
+static void test_dead(const void *machine)
+{
+    static const uint32_t ahead[] = { NR_OPS + 1, 0x80000000, UINT32_MAX };
+
+    for (unsigned i = 0; i < 2 * ARRAY_SIZE(ahead); i++) {
+        Bench *b = bench_new(machine, NULL, NULL);
+        QTestState *qts = b->iommu->qts;
+        struct xen_iommu_op ops[NR_OPS];
+
+        push_map(&b->q, BFN, GFN, 1);
+        assert_reaches(&b->m, BFN, GFN);
+        for (unsigned n = 0; n < NR_OPS; n++) {
+            ops[n] = pviommu_op_unmap(0, BFN, 1);
+        }
+        pviommu_store_ops(b->iommu, b->q.addr + FIELD(ops), ops, NR_OPS);
+        qtest_writel(qts, b->q.addr + FIELD(tail), 1 + ahead[i / 2]);
+        if (i % 2) {
+            call(b);
+        }
+        assert_reaches(&b->m, BFN, GFN);
+        g_assert_cmphex(pviommu_queue_flags(&b->q) & DEAD, ==, DEAD);
+        g_assert_cmpuint(pviommu_queue_head(&b->q), ==, 1);
+        g_assert_cmpuint(pviommu_queue_errors(&b->q), ==, 0);
+
+        /* Not looked at any more, with a tail that would be right */
+        qtest_writel(qts, b->q.addr + FIELD(tail), 2);
+        assert_reaches(&b->m, BFN, GFN);
+        call(b);
+        g_assert_cmpuint(pviommu_queue_head(&b->q), ==, 1);
+        assert_reaches(&b->m, BFN, GFN);
+
+        /* Calls work, and a new queue, in the same place, does. */
+        assert_status(pviommu_map(b->iommu, 0, BFN + 1, GFN + 1, 1, 0), 0);
+        assert_reaches(&b->m, BFN + 1, GFN + 1);
+        pviommu_queue_init(&b->q, b->iommu, 0, QUEUE(0), NR_OPS);
+        g_assert_cmphex(pviommu_queue_flags(&b->q), ==, 0);
+        push_unmap(&b->q, BFN, 2);
+        push_map(&b->q, BFN, GFN + 7, 1);
+        assert_reaches(&b->m, BFN, GFN + 7);
+        assert_fault(&b->m, BFN + 1, GFN + 1);
+        bench_free(b);
+    }
+}
+
+/*
+ * Before the big switch no device is translated, so that nothing but a call
+ * can run what pulls it; and the guest is told.
+ */
+static void test_switch(const void *machine)
+{
+    Bench *b = bench_new(machine, "premap=on", NULL);
+
+    g_assert_true(pviommu_identity(b->iommu));
+    g_assert_cmphex(pviommu_queue_flags(&b->q), ==, DOORBELL);
+    push_map(&b->q, BFN, GFN, 1);
+    assert_reaches(&b->m, GFN, GFN);
+    assert_not_ran(&b->q, 1);
+    g_assert_true(pviommu_identity(b->iommu));
+    call(b);
+    assert_ran(&b->q, 0);
+    g_assert_false(pviommu_identity(b->iommu));
+    assert_reaches(&b->m, BFN, GFN);
+    assert_fault(&b->m, GFN, GFN);
+
+    g_assert_cmphex(pviommu_queue_flags(&b->q), ==, 0);
+    push_map(&b->q, BFN + 1, GFN + 1, 1);
+    assert_reaches(&b->m, BFN + 1, GFN + 1);
+
+    /* What is malformed does not pull it, nor does a flush. */
+    pviommu_reset(b->iommu);
+    mirror_init(&b->m, b->iommu, QPCI_DEVFN(SLOT, 0));
+    pviommu_accept(b->iommu, XEN_IOMMU_FEATURES_ALL);
+    pviommu_queue_init(&b->q, b->iommu, 0, QUEUE(0), NR_OPS);
+    push_map(&b->q, BFN, GFN, 513);
+    push_flush(&b->q);
+    pviommu_queue_push(&b->q, pviommu_op_enable());
+    call(b);
+    assert_ran(&b->q, 2);
+    g_assert_true(pviommu_identity(b->iommu));
+    push_unmap(&b->q, BFN, 1);
+    call(b);
+    assert_ran(&b->q, 3);
+    g_assert_false(pviommu_identity(b->iommu));
+    bench_free(b);
+}
+
+/* A device listens: it is told what a call runs, and nothing runs else. */
+static void check_listener(Bench *b, QMirror *m, bool maps)
+{
+    uint64_t doorbells = counter(b, XEN_PVIOMMU_COUNTER_DOORBELLS);
+
+    g_assert_cmphex(pviommu_queue_flags(&b->q), ==, DOORBELL);
+    mirror_clear(m);
+    push_map(&b->q, BFN + 32, GFN + 32, 4);
+    assert_fault(&b->m, BFN + 33, GFN + 33);
+    assert_fault(m, BFN + 33, GFN + 33);
+    assert_not_ran(&b->q, 1);
+    mirror_assert_told(m, 0, 0);
+    call(b);
+    assert_ran(&b->q, 0);
+    if (maps) {
+        mirror_assert_page(m, BFN + 33, GFN + 33, 3);
+        mirror_assert_told(m, 1, 0);
+    } else {
+        g_assert_true(mirror_fill(m, ADDR(BFN + 33), true));
+    }
+    assert_reaches(&b->m, BFN + 33, GFN + 33);
+    assert_reaches(m, BFN + 33, GFN + 33);
+
+    push_unmap(&b->q, BFN + 32, 4);
+    push_flush(&b->q);
+    assert_reaches(m, BFN + 33, GFN + 33);
+    mirror_assert_page(m, BFN + 33, GFN + 33, 3);
+    assert_not_ran(&b->q, 2);
+    call(b);
+    mirror_assert_told(m, maps, 1);
+    mirror_assert_no_page(m, BFN + 33);
+    assert_fault(m, BFN + 33, GFN + 33);
+    assert_ran(&b->q, 0);
+    g_assert_cmphex(pviommu_queue_flags(&b->q), ==, DOORBELL);
+    g_assert_cmpuint(counter(b, XEN_PVIOMMU_COUNTER_DOORBELLS), ==,
+                     doorbells + 2);
+}
+
+static void test_listener(const void *machine)
+{
+    static const char *const kinds[] = { "map", "unmap", "deviotlb" };
+
+    for (unsigned i = 0; i < ARRAY_SIZE(kinds); i++) {
+        g_autofree char *extra = g_strdup_printf(MIRROR_DEVICE("%s"), SLOT + 1,
+                                                 kinds[i]);
+        Bench *b = bench_new(machine, NULL, extra);
+        QMirror m;
+
+        mirror_init(&m, b->iommu, QPCI_DEVFN(SLOT + 1, 0));
+        check_listener(b, &m, i == 0);
+        mirror_assert_sane(&m);
+        bench_free(b);
+    }
+}
+
+/*
+ * Listeners come and go, with operations in the queue whose guest was told
+ * that they need no call: they have run by then, and it knows what they did.
+ */
+static void test_listener_comes(void)
+{
+    Bench *b = bench_new("pc", NULL, NULL);
+    QMirror m;
+
+    for (unsigned i = 0; i < 2; i++) {
+        g_assert_cmphex(pviommu_queue_flags(&b->q), ==, 0);
+        push_map(&b->q, BFN, GFN, 1);
+        qtest_qmp_device_add(b->iommu->qts, "pviommu-mirror", "m0",
+                             "{'addr':'0x13'}");
+        mirror_init(&m, b->iommu, QPCI_DEVFN(0x13, 0));
+        assert_ran(&b->q, 0);
+        mirror_assert_page(&m, BFN, GFN, 3);
+        assert_reaches(&m, BFN, GFN);
+        check_listener(b, &m, true);
+        mirror_assert_sane(&m);
+        qpci_unplug_acpi_device_test(b->iommu->qts, "m0", 0x13);
+
+        g_assert_cmphex(pviommu_queue_flags(&b->q), ==, 0);
+        push_unmap(&b->q, BFN, 1);
+        push_flush(&b->q);
+        assert_fault(&b->m, BFN, GFN);
+        assert_ran(&b->q, 0);
+    }
+
+    /* What was queued for a call needs none any more. */
+    qtest_qmp_device_add(b->iommu->qts, "pviommu-mirror", "m0",
+                         "{'addr':'0x13'}");
+    push_map(&b->q, BFN, GFN, 1);
+    assert_fault(&b->m, BFN, GFN);
+    assert_not_ran(&b->q, 1);
+    qpci_unplug_acpi_device_test(b->iommu->qts, "m0", 0x13);
+    g_assert_cmphex(pviommu_queue_flags(&b->q), ==, 0);
+    assert_reaches(&b->m, BFN, GFN);
+    assert_ran(&b->q, 0);
+    bench_free(b);
+}
+
+/* It comes while the guest's memory must not be written, nor read. */
+static void test_listener_unseen(void)
+{
+    Bench *b = bench_new("pc", NULL, NULL);
+    QMirror m;
+
+    push_map(&b->q, BFN, GFN, 1);
+    pviommu_set_bus_master(b->iommu, false);
+    qtest_qmp_device_add(b->iommu->qts, "pviommu-mirror", "m0",
+                         "{'addr':'0x13'}");
+    mirror_init(&m, b->iommu, QPCI_DEVFN(0x13, 0));
+    assert_fault(&b->m, BFN, GFN);
+    assert_not_ran(&b->q, 1);
+    g_assert_cmphex(pviommu_queue_flags(&b->q), ==, 0);
+    mirror_assert_no_page(&m, BFN);
+
+    pviommu_set_bus_master(b->iommu, true);
+    assert_ran(&b->q, 0);
+    mirror_assert_page(&m, BFN, GFN, 3);
+    check_listener(b, &m, true);
+
+    /* And it goes. */
+    pviommu_set_bus_master(b->iommu, false);
+    qpci_unplug_acpi_device_test(b->iommu->qts, "m0", 0x13);
+    g_assert_cmphex(pviommu_queue_flags(&b->q), ==, DOORBELL);
+    pviommu_set_bus_master(b->iommu, true);
+    g_assert_cmphex(pviommu_queue_flags(&b->q), ==, 0);
+    push_unmap(&b->q, BFN, 1);
+    assert_fault(&b->m, BFN, GFN);
+    assert_ran(&b->q, 0);
+    bench_free(b);
+}
+
+/* Listeners that the big switch brings: not one map is lost for them. */
+static void test_listener_switch(const void *machine)
+{
+    g_autofree char *extra = g_strdup_printf(MIRROR_DEVICE("map"), SLOT + 1);
+    Bench *b = bench_new(machine, "premap=on", extra);
+    QMirror m;
+
+    mirror_init(&m, b->iommu, QPCI_DEVFN(SLOT + 1, 0));
+    push_map(&b->q, BFN, GFN, 4);
+    call(b);
+    assert_ran(&b->q, 0);
+    mirror_assert_equal(&m, 0, 4);
+    check_listener(b, &m, true);
+    mirror_assert_sane(&m);
+    bench_free(b);
+}
+
+/* With so little room that something could fail, the guest is to be there. */
+static void test_room(void)
+{
+    Bench *b = bench_new("q35", "premap=off,max-mappings=1000", NULL);
+    uint64_t ops, errors;
+    uint32_t n, left;
+
+    g_assert_cmphex(pviommu_queue_flags(&b->q), ==, DOORBELL);
+    push_map(&b->q, BFN, GFN, 512);
+    assert_fault(&b->m, BFN, GFN);
+    assert_not_ran(&b->q, 1);
+    n = push_map(&b->q, BFN + 512, GFN, 512);
+    call(b);
+    assert_ran(&b->q, 1);
+    assert_status(pviommu_queue_status(&b->q, n), XEN_IOMMU_ENOSPC);
+    assert_reaches(&b->m, BFN, GFN);
+    g_assert_cmphex(pviommu_queue_flags(&b->q), ==, DOORBELL);
+    bench_free(b);
+
+    /* It changes with what is mapped. */
+    b = bench_new_bare("q35", "premap=off,max-mappings=100000,x-check=off",
+                       NULL);
+    pviommu_queue_init(&b->q, b->iommu, 0, QUEUE(0), 2);
+    g_assert_cmphex(pviommu_queue_flags(&b->q), ==, 0);
+    for (left = 100000 - 100; left; left -= n) {
+        n = MIN(left, 20000);
+        assert_status(pviommu_map(b->iommu, 0, BFN + left - n, GFN, n, 0), 0);
+    }
+    g_assert_cmphex(pviommu_queue_flags(&b->q), ==, DOORBELL);
+    n = push_map(&b->q, BFN + 100000, GFN, 101);
+    push_unmap(&b->q, BFN, 512);
+    assert_reaches(&b->m, BFN, GFN);
+    call(b);
+    assert_ran(&b->q, 1);
+    assert_status(pviommu_queue_status(&b->q, n), XEN_IOMMU_ENOSPC);
+    assert_fault(&b->m, BFN, GFN);
+    g_assert_cmphex(pviommu_queue_flags(&b->q), ==, DOORBELL);
+
+    /* What only waits for a flush makes way for what is queued. */
+    assert_status(pviommu_unmap_holes(b->iommu, 0, BFN, 100000), 0);
+    pviommu_assert_frames(b->iommu, 0, 100000 - 100);
+    assert_status(pviommu_map(b->iommu, 0, BFN, GFN, 101, 0),
+                  XEN_IOMMU_ENOSPC);
+    g_assert_cmphex(pviommu_queue_flags(&b->q), ==, 0);
+    ops = counter(b, XEN_PVIOMMU_COUNTER_OPS);
+    errors = counter(b, XEN_PVIOMMU_COUNTER_ERRORS);
+    n = push_map(&b->q, BFN, GFN, 101);
+    assert_reaches(&b->m, BFN + 100, GFN + 100);
+    assert_ran(&b->q, 1);
+    assert_status(pviommu_queue_status(&b->q, n), 0);
+    call(b);
+    pviommu_assert_frames(b->iommu, 101, 0);
+    g_assert_cmpuint(counter(b, XEN_PVIOMMU_COUNTER_OPS), ==, ops + 1);
+    g_assert_cmpuint(counter(b, XEN_PVIOMMU_COUNTER_ERRORS), ==, errors);
+    bench_free(b);
+}
+
+/*
+ * Room that goes while operations are in the queue whose guest was told that
+ * they need no call: whatever takes it, they do not fail for it.
+ */
+static void test_room_goes(void)
+{
+    Bench *b = bench_new_bare("q35", "premap=off,max-mappings=10000", NULL);
+    uint16_t ctx = pviommu_alloc_context(b->iommu);
+
+    pviommu_queue_init(&b->q, b->iommu, 0, QUEUE(0), 2);
+    g_assert_cmphex(pviommu_queue_flags(&b->q), ==, 0);
+    push_map(&b->q, BFN, GFN, 512);
+    /* The call runs them first; then there is no more room. */
+    assert_status(pviommu_map(b->iommu, ctx, BFN, GFN, 10000 - 511, 0),
+                  XEN_IOMMU_ENOSPC);
+    assert_status(pviommu_map(b->iommu, ctx, BFN, GFN, 10000 - 512, 0), 0);
+    assert_ran(&b->q, 0);
+    assert_reaches(&b->m, BFN, GFN);
+    g_assert_cmphex(pviommu_queue_flags(&b->q), ==, DOORBELL);
+
+    /* It comes back by a page that goes, or a context. */
+    assert_status(pviommu_free_context(b->iommu, ctx), 0);
+    g_assert_cmphex(pviommu_queue_flags(&b->q), ==, 0);
+    push_unmap(&b->q, BFN, 512);
+    assert_fault(&b->m, BFN, GFN);
+    assert_ran(&b->q, 0);
+    bench_free(b);
+}
+
+/* Memory that comes and goes in blocks is not looked up in a DMA. */
+static void test_virtio_mem(const void *machine)
+{
+    Bench *b = bench_new(machine, NULL, "-m maxmem=1G "
+                         "-object memory-backend-ram,id=mem,size=128M "
+                         "-device virtio-mem-pci,addr=14,memdev=mem,id=vmem,"
+                         "requested-size=128M");
+    QPVIOMMUQueue q;
+    QVirtioRam ram;
+    uint64_t gfn;
+    int32_t ret;
+
+    virtio_ram_init(&ram, b->iommu, QPCI_DEVFN(EXTRA_SLOT, 0), 1);
+    gfn = virtio_mem_addr(&ram) / PVIOMMU_PAGE;
+    g_assert_cmphex(pviommu_queue_flags(&b->q), ==, DOORBELL);
+    push_map(&b->q, BFN, gfn, 1);
+    call(b);
+    assert_ran(&b->q, 1);
+    assert_status(pviommu_queue_status(&b->q, 0), XEN_IOMMU_ENOENT);
+
+    g_assert_cmpint(virtio_mem_request(&ram, VIRTIO_MEM_REQ_PLUG, ADDR(gfn), 1),
+                    ==, VIRTIO_MEM_RESP_ACK);
+    push_map(&b->q, BFN, gfn, 1);
+    assert_fault(&b->m, BFN, GFN);
+    assert_not_ran(&b->q, 1);
+    call(b);
+    assert_ran(&b->q, 1);
+    assert_reaches(&b->m, BFN, gfn);
+
+    /* A queue in such memory, if that can be, goes with it. */
+    q = (QPVIOMMUQueue) { b->iommu, 0, ADDR(gfn + 1), NR_OPS };
+    qtest_memset(b->iommu->qts, q.addr, 0, pviommu_queue_size(NR_OPS));
+    ret = pviommu_set_queue(b->iommu, 0, q.addr, NR_OPS);
+    g_test_message("a queue in memory of virtio-mem: %d", ret);
+    if (!ret) {
+        push_map(&q, BFN + 1, GFN, 1);
+        call(b);
+        assert_ran(&q, 0);
+    } else {
+        assert_status(ret, XEN_IOMMU_EFAULT);
+    }
+    g_assert_cmpint(virtio_mem_request(&ram, VIRTIO_MEM_REQ_UNPLUG, ADDR(gfn),
+                                       1), ==, VIRTIO_MEM_RESP_ACK);
+    call(b);
+    assert_fault(&b->m, BFN, GFN);
+    assert_status(pviommu_map(b->iommu, 0, BFN, GFN, 1, 0), 0);
+    pviommu_queue_init(&b->q, b->iommu, 0, QUEUE(0), NR_OPS);
+    push_unmap(&b->q, BFN, 1);
+    call(b);
+    assert_ran(&b->q, 0);
+    virtio_ram_finalize(&ram);
+    bench_free(b);
+}
+
+/* A context's queue is its own. */
+static void test_contexts(const void *machine)
+{
+    g_autofree char *extra = g_strdup_printf(MIRROR_DEVICE("none"), SLOT + 1);
+    Bench *b = bench_new(machine, NULL, extra);
+    uint16_t ctx = pviommu_alloc_context(b->iommu);
+    QPVIOMMUQueue q;
+    QMirror m;
+
+    mirror_init(&m, b->iommu, QPCI_DEVFN(SLOT + 1, 0));
+    assert_status(pviommu_attach(b->iommu, m.sbdf, ctx), 0);
+    pviommu_queue_init(&q, b->iommu, ctx, QUEUE(1), 4);
+
+    push_map(&b->q, BFN, GFN, 1);
+    push_map(&q, BFN, GFN + 1, 1);
+    assert_reaches(&m, BFN, GFN + 1);
+    assert_ran(&q, 0);
+    assert_not_ran(&b->q, 1);
+    assert_reaches(&b->m, BFN, GFN);
+    assert_ran(&b->q, 0);
+
+    push_unmap(&b->q, BFN, 1);
+    push_unmap(&q, BFN, 1);
+    assert_fault(&b->m, BFN, GFN);
+    assert_not_ran(&q, 1);
+    push_map(&b->q, BFN, GFN + 2, 1);
+    push_map(&q, BFN, GFN + 3, 1);
+    call(b);
+    assert_ran(&b->q, 0);
+    assert_ran(&q, 0);
+    assert_reaches(&b->m, BFN, GFN + 2);
+    assert_reaches(&m, BFN, GFN + 3);
+
+    /* A device that moves sees what is queued where it comes to. */
+    push_map(&b->q, BFN + 1, GFN + 4, 1);
+    push_map(&q, BFN + 1, GFN + 5, 1);
+    assert_status(pviommu_attach(b->iommu, m.sbdf, 0), 0);
+    assert_reaches(&m, BFN + 1, GFN + 4);
+    push_map(&b->q, BFN + 2, GFN + 6, 1);
+    push_map(&q, BFN + 2, GFN + 7, 1);
+    assert_reaches(&m, BFN + 2, GFN + 6);
+    assert_not_ran(&q, 1);
+
+    /* One that fails or dies is none of the other's business. */
+    qtest_writel(b->iommu->qts, q.addr + FIELD(tail), q.tail + 100);
+    push_map(&b->q, BFN + 3, GFN + 8, 1);
+    call(b);
+    assert_ran(&b->q, 0);
+    g_assert_cmphex(pviommu_queue_flags(&q) & DEAD, ==, DEAD);
+    g_assert_cmphex(pviommu_queue_flags(&b->q), ==, 0);
+    assert_reaches(&b->m, BFN + 3, GFN + 8);
+
+    /* Taken away with its context */
+    assert_status(pviommu_free_context(b->iommu, ctx), 0);
+    assert_gone(b, &q);
+    g_assert_cmpuint(pviommu_alloc_context(b->iommu), ==, ctx);
+    assert_gone(b, &q);
+    assert_reaches(&b->m, BFN, GFN + 2);
+    bench_free(b);
+}
+
+/* A queue is run before another takes its place. */
+static void test_replace(const void *machine)
+{
+    Bench *b = bench_new(machine, NULL, NULL);
+    QPVIOMMUQueue next;
+    struct xen_iommu_op ops[] = {
+        pviommu_op_lookup_bfn(0, BFN + 2),
+        pviommu_op_set_queue(0, QUEUE(2), 4),
+        pviommu_op_set_queue(0, 0, 0),
+        pviommu_op_set_queue(0, QUEUE(3), 8),
+    };
+
+    push_map(&b->q, BFN, GFN, 1);
+    push_map(&b->q, BFN, GFN + 1, 1);
+    pviommu_queue_init(&next, b->iommu, 0, QUEUE(1), 4);
+    assert_ran(&b->q, 1);
+    push_map(&next, BFN + 1, GFN + 1, 1);
+    assert_reaches(&b->m, BFN, GFN);
+    assert_reaches(&b->m, BFN + 1, GFN + 1);
+    assert_ran(&next, 0);
+    assert_gone(b, &b->q);
+
+    push_map(&next, BFN + 2, GFN + 2, 1);
+    assert_status(pviommu_set_queue(b->iommu, 0, 0, 0), 0);
+    assert_ran(&next, 0);
+    assert_reaches(&b->m, BFN + 2, GFN + 2);
+    assert_gone(b, &next);
+
+    /* Several in one array: the last one is the one. */
+    qtest_memset(b->iommu->qts, QUEUE(2), 0, pviommu_queue_size(4));
+    qtest_memset(b->iommu->qts, QUEUE(3), 0, pviommu_queue_size(8));
+    pviommu_run(b->iommu, ops, ARRAY_SIZE(ops));
+    for (unsigned i = 0; i < ARRAY_SIZE(ops); i++) {
+        assert_status(pviommu_status(&ops[i]), 0);
+    }
+    next = (QPVIOMMUQueue) { b->iommu, 0, QUEUE(3), 8 };
+    push_unmap(&next, BFN, 3);
+    assert_fault(&b->m, BFN + 1, GFN + 1);
+    assert_ran(&next, 0);
+    next.addr = QUEUE(2);
+    next.nr_ops = 4;
+    assert_gone(b, &next);
+
+    /* Again in the same place: it begins from 0. */
+    for (unsigned i = 0; i < 3; i++) {
+        pviommu_queue_init(&next, b->iommu, 0, QUEUE(3), 8);
+        g_assert_cmpuint(pviommu_queue_head(&next), ==, 0);
+        push_map(&next, BFN + 10 + i, GFN, 1);
+        assert_reaches(&b->m, BFN + 10 + i, GFN);
+        assert_ran(&next, 0);
+    }
+    bench_free(b);
+}
+
+/* A function that may not touch memory does not look at a queue either. */
+static void test_bus_master(const void *machine)
+{
+    Bench *b = bench_new(machine, NULL, NULL);
+
+    push_map(&b->q, BFN, GFN, 1);
+    assert_reaches(&b->m, BFN, GFN);
+    push_unmap(&b->q, BFN, 1);
+    push_map(&b->q, BFN + 1, GFN + 1, 1);
+    pviommu_set_bus_master(b->iommu, false);
+    assert_reaches(&b->m, BFN, GFN);
+    assert_fault(&b->m, BFN + 1, GFN + 1);
+    assert_not_ran(&b->q, 2);
+    g_assert_cmpint(pviommu_ring(b->iommu, 0, 0, 0, NULL), ==,
+                    -XEN_IOMMU_EIO);
+    assert_not_ran(&b->q, 2);
+
+    pviommu_set_bus_master(b->iommu, true);
+    assert_fault(&b->m, BFN, GFN);
+    assert_reaches(&b->m, BFN + 1, GFN + 1);
+    assert_ran(&b->q, 0);
+    bench_free(b);
+}
+
+/* A page of the queue leaves the guest; whichever it is, the queue is gone. */
+static void test_balloon(const void *machine)
+{
+    static const unsigned pages[] = { 0, 3, 8 };
+
+    for (unsigned i = 0; i < 2 * ARRAY_SIZE(pages); i++) {
+        Bench *b = bench_new_bare(machine, "premap=off",
+                                  "-device virtio-balloon-pci,addr=14");
+        QVirtioRam ram;
+        uint64_t gfn;
+
+        virtio_ram_init(&ram, b->iommu, QPCI_DEVFN(EXTRA_SLOT, 0), 3);
+        pviommu_queue_init(&b->q, b->iommu, 0, QUEUE(0), 1024);
+        gfn = b->q.addr / PVIOMMU_PAGE + pages[i / 2];
+        push_map(&b->q, BFN, GFN, 1);
+        assert_reaches(&b->m, BFN, GFN);
+        /* Neighbours do not matter. */
+        balloon_give(&ram, BALLOON_INFLATE, QUEUE(0) / PVIOMMU_PAGE - 1, 1);
+        balloon_give(&ram, BALLOON_INFLATE, QUEUE(0) / PVIOMMU_PAGE + 9, 1);
+        push_map(&b->q, BFN + 1, GFN + 1, 1);
+        assert_reaches(&b->m, BFN + 1, GFN + 1);
+        assert_ran(&b->q, 0);
+
+        if (i % 2) {
+            push_map(&b->q, BFN + 2, GFN + 2, 1);
+        }
+        balloon_give(&ram, BALLOON_INFLATE, gfn, 1);
+        g_assert_cmphex(qtest_readq(b->iommu->qts, ADDR(gfn)), ==, 0);
+        assert_reaches(&b->m, BFN, GFN);
+        assert_gone(b, &b->q);
+
+        pviommu_queue_init(&b->q, b->iommu, 0, QUEUE(1), 16);
+        push_unmap(&b->q, BFN, 1);
+        assert_fault(&b->m, BFN, GFN);
+        assert_reaches(&b->m, BFN + 1, GFN + 1);
+        assert_ran(&b->q, 0);
+
+        /* Pages of no queue any more */
+        balloon_give(&ram, BALLOON_INFLATE, QUEUE(0) / PVIOMMU_PAGE, 9);
+        push_map(&b->q, BFN, GFN, 1);
+        assert_reaches(&b->m, BFN, GFN);
+        assert_ran(&b->q, 0);
+        virtio_ram_finalize(&ram);
+        bench_free(b);
+    }
+}
+
+/* ACPI's controller of memory slots */
+#define MEMHP_SELECT    0x0a00
+#define MEMHP_CONTROL   0x0a14
+#define  MEMHP_EJECT            (1 << 3)
+#define DIMM_ADDR       0x140000000ull
+
+/* The memory that the queue is in is pulled out, and freed. */
+static void test_dimm(const void *machine)
+{
+    Bench *b = bench_new_bare(machine, "premap=off",
+                              "-m maxmem=2G,slots=1 "
+                              "-object memory-backend-ram,id=mem,size=128M "
+                              "-device pc-dimm,id=dimm,memdev=mem,"
+                              "addr=0x140000000");
+    QTestState *qts = b->iommu->qts;
+
+    pviommu_queue_init(&b->q, b->iommu, 0, DIMM_ADDR, NR_OPS);
+    push_map(&b->q, BFN, GFN, 1);
+    push_map(&b->q, BFN + 1, DIMM_ADDR / PVIOMMU_PAGE + 64, 1);
+    assert_reaches(&b->m, BFN, GFN);
+    assert_reaches(&b->m, BFN + 1, DIMM_ADDR / PVIOMMU_PAGE + 64);
+    assert_ran(&b->q, 0);
+    push_map(&b->q, BFN + 2, GFN + 2, 1);
+
+    qtest_qmp_device_del_send(qts, "dimm");
+    qtest_outl(qts, MEMHP_SELECT, 0);
+    qtest_outb(qts, MEMHP_CONTROL, MEMHP_EJECT);
+    qtest_qmp_eventwait(qts, "DEVICE_DELETED");
+    qtest_qmp_assert_success(qts, "{'execute': 'object-del', "
+                             "'arguments': {'id': 'mem'}}");
+
+    assert_reaches(&b->m, BFN, GFN);
+    assert_fault(&b->m, BFN + 1, GFN + 1);
+    call(b);
+    assert_reaches(&b->m, BFN, GFN);
+    assert_status(pviommu_set_queue(b->iommu, 0, DIMM_ADDR, NR_OPS),
+                  XEN_IOMMU_EFAULT);
+    pviommu_queue_init(&b->q, b->iommu, 0, QUEUE(0), NR_OPS);
+    push_unmap(&b->q, BFN, 1);
+    assert_fault(&b->m, BFN, GFN);
+    assert_ran(&b->q, 0);
+    bench_free(b);
+}
+
+/* RAM that the guest makes read-only, or hides, with the queue in it */
+static void test_ram_changes(const void *machine)
+{
+    Bench *b = bench_new_bare(machine, "premap=off", NULL);
+    QPCIDevice *host = qpci_device_find(b->iommu->pci, QPCI_DEVFN(0, 0));
+    uint8_t pam0 = !strcmp(machine, "q35") ? 0x90 : 0x59;
+    static const uint8_t modes[] = { 0x00, 0x10, 0x20 };
+
+    g_assert_nonnull(host);
+    for (unsigned i = 0; i < ARRAY_SIZE(modes); i++) {
+        qpci_config_writeb(host, pam0, 0x30);
+        pviommu_queue_init(&b->q, b->iommu, 0, 0xf1000, NR_OPS);
+        push_map(&b->q, BFN + i, GFN, 1);
+        assert_reaches(&b->m, BFN + i, GFN);
+        qpci_config_writeb(host, pam0, modes[i]);
+        /* Whether it is still there or not, the rest is. */
+        assert_reaches(&b->m, BFN + i, GFN);
+        call(b);
+        assert_status(pviommu_map(b->iommu, 0, BFN + 10 + i, GFN, 1, 0), 0);
+        assert_reaches(&b->m, BFN + 10 + i, GFN);
+        if (modes[i] != 0x20) {
+            assert_status(pviommu_set_queue(b->iommu, 0, 0xf1000, NR_OPS),
+                          XEN_IOMMU_EFAULT);
+        }
+    }
+    qpci_config_writeb(host, pam0, 0x30);
+    pviommu_queue_init(&b->q, b->iommu, 0, 0xf1000, NR_OPS);
+    push_unmap(&b->q, BFN, 1);
+    assert_fault(&b->m, BFN, GFN);
+    g_free(host);
+    bench_free(b);
+}
+
+static void test_reset(const void *machine)
+{
+    static const char *const props[] = { "premap=on", "premap=off" };
+
+    for (unsigned i = 0; i < ARRAY_SIZE(props); i++) {
+        Bench *b = bench_new(machine, props[i], NULL);
+        uint16_t ctx = pviommu_alloc_context(b->iommu);
+        QPVIOMMUQueue q;
+
+        pviommu_queue_init(&q, b->iommu, ctx, QUEUE(1), 4);
+        push_map(&b->q, BFN, GFN, 1);
+        call(b);
+        assert_ran(&b->q, 0);
+        push_map(&b->q, BFN + 1, GFN + 1, 1);
+        push_map(&q, BFN + 1, GFN + 1, 1);
+
+        pviommu_reset(b->iommu);
+        mirror_init(&b->m, b->iommu, QPCI_DEVFN(SLOT, 0));
+        g_assert(pviommu_identity(b->iommu) == !i);
+        pviommu_assert_frames(b->iommu, 0, 0);
+        if (!i) {
+            assert_reaches(&b->m, GFN, GFN);
+        } else {
+            assert_fault(&b->m, BFN, GFN);
+        }
+        assert_gone(b, &b->q);
+        assert_gone(b, &q);
+        g_assert(pviommu_identity(b->iommu) == !i);
+
+        /* And from the start again */
+        pviommu_accept(b->iommu, XEN_IOMMU_FEATURES_ALL);
+        assert_status(pviommu_enable(b->iommu), 0);
+        assert_gone(b, &b->q);
+        pviommu_queue_init(&b->q, b->iommu, 0, QUEUE(0), NR_OPS);
+        push_map(&b->q, BFN, GFN, 1);
+        assert_reaches(&b->m, BFN, GFN);
+        bench_free(b);
+    }
+}
+
+/* A device that has the queue mapped, and writes to it */
+static void test_by_dma(const void *machine)
+{
+    Bench *b = bench_new(machine, NULL, NULL);
+    struct xen_iommu_op op = pviommu_op_map(0, BFN + 1, GFN, 0, 0);
+    const uint64_t *words = (const uint64_t *)&op;
+
+    push_map(&b->q, BFN, b->q.addr / PVIOMMU_PAGE, 1);
+    for (unsigned i = 0; i < sizeof(op) / 8; i++) {
+        g_assert_true(mirror_dma_write(&b->m, ADDR(BFN) + FIELD(ops[1]) + 8 * i,
+                                       le64_to_cpu(words[i]), 8));
+    }
+    g_assert_true(mirror_dma_write(&b->m, ADDR(BFN) + FIELD(tail), 2, 4));
+    b->q.tail = 2;
+    assert_not_ran(&b->q, 1);
+    assert_reaches(&b->m, BFN + 1, GFN);
+    assert_ran(&b->q, 0);
+
+    /* What it stores over the device's fields is not what counts. */
+    g_assert_true(mirror_dma_write(&b->m, ADDR(BFN) + FIELD(head), 0x77, 4));
+    op = pviommu_op_unmap(0, BFN + 1, 0);
+    pviommu_store_ops(b->iommu, b->q.addr + FIELD(ops[2]), &op, 1);
+    qtest_writel(b->iommu->qts, b->q.addr + FIELD(tail), 3);
+    b->q.tail = 3;
+    assert_fault(&b->m, BFN + 1, GFN);
+    assert_ran(&b->q, 0);
+
+    /* It takes its own page away, in the middle of a DMA to it. */
+    push_unmap(&b->q, BFN, 1);
+    push_flush(&b->q);
+    g_assert_false(mirror_dma_write(&b->m, ADDR(BFN) + FIELD(tail), 99, 4));
+    assert_ran(&b->q, 0);
+    g_assert_cmphex(pviommu_queue_flags(&b->q), ==, 0);
+    bench_free(b);
+}
+
+/* Two queues, an array, the faults, and a page of data, all in one place */
+static void test_overlap(const void *machine)
+{
+    Bench *b = bench_new(machine, NULL, NULL);
+    uint16_t ctx = pviommu_alloc_context(b->iommu);
+    struct xen_iommu_op op = pviommu_op_query_caps();
+    uint64_t data;
+
+    assert_status(pviommu_set_queue(b->iommu, ctx, b->q.addr, 1024), 0);
+    pviommu_writeq(b->iommu, XEN_PVIOMMU_REG_FAULT_RING, b->q.addr);
+    pviommu_writel(b->iommu, XEN_PVIOMMU_REG_FAULT_SIZE, 64);
+    pviommu_writel(b->iommu, XEN_PVIOMMU_REG_FAULT_CTRL,
+                   XEN_PVIOMMU_FAULT_CTRL_ENABLE);
+    for (unsigned i = 0; i < 200; i++) {
+        uint64_t at = b->q.addr + (i % 17) * 8;
+
+        qtest_writel(b->iommu->qts, b->q.addr + FIELD(tail), i);
+        mirror_dma_write(&b->m, ADDR(BFN) + at % PVIOMMU_PAGE, i, 8);
+        mirror_dma_read(&b->m, ADDR(BFN + i), &data);
+        pviommu_store_ops(b->iommu, at, &op, 1);
+        pviommu_ring(b->iommu, 0, at, 1 + i % 3, NULL);
+    }
+    /* It is a device, whatever it was told. */
+    pviommu_reset(b->iommu);
+    mirror_init(&b->m, b->iommu, QPCI_DEVFN(SLOT, 0));
+    pviommu_accept(b->iommu, XEN_IOMMU_FEATURES_ALL);
+    pviommu_queue_init(&b->q, b->iommu, 0, QUEUE(0), NR_OPS);
+    push_map(&b->q, BFN, GFN, 1);
+    assert_reaches(&b->m, BFN, GFN);
+    bench_free(b);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    pviommu_add_for_machines("queue/set-queue", test_set_queue);
+    pviommu_add_for_machines("queue/off", test_off);
+    pviommu_add_for_machines("queue/header", test_header);
+    pviommu_add_for_machines("queue/map", test_map);
+    pviommu_add_for_machines("queue/unmap", test_unmap);
+    pviommu_add_for_machines("queue/held", test_held);
+    pviommu_add_for_machines("queue/call", test_call);
+    qtest_add_func("/xen-pviommu/queue/errors", test_errors);
+    qtest_add_func("/xen-pviommu/queue/holes", test_holes);
+    pviommu_add_for_machines("queue/ring", test_ring);
+    qtest_add_func("/xen-pviommu/queue/work", test_work);
+    qtest_add_func("/xen-pviommu/queue/work-calls", test_work_calls);
+    pviommu_add_for_machines("queue/dead", test_dead);
+    pviommu_add_for_machines("queue/switch", test_switch);
+    pviommu_add_for_machines("queue/listener", test_listener);
+    qtest_add_func("/xen-pviommu/queue/listener-comes", test_listener_comes);
+    qtest_add_func("/xen-pviommu/queue/listener-unseen", test_listener_unseen);
+    pviommu_add_for_machines("queue/listener-switch", test_listener_switch);
+    qtest_add_func("/xen-pviommu/queue/room", test_room);
+    qtest_add_func("/xen-pviommu/queue/room-goes", test_room_goes);
+    pviommu_add_for_machines("queue/virtio-mem", test_virtio_mem);
+    pviommu_add_for_machines("queue/contexts", test_contexts);
+    pviommu_add_for_machines("queue/replace", test_replace);
+    pviommu_add_for_machines("queue/bus-master", test_bus_master);
+    pviommu_add_for_machines("queue/balloon", test_balloon);
+    pviommu_add_for_machines("queue/dimm", test_dimm);
+    pviommu_add_for_machines("queue/ram-changes", test_ram_changes);
+    pviommu_add_for_machines("queue/reset", test_reset);
+    pviommu_add_for_machines("queue/by-dma", test_by_dma);
+    pviommu_add_for_machines("queue/overlap", test_overlap);
+    return g_test_run();
+}
