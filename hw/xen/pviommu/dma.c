@@ -918,7 +918,9 @@ static void visit_devices(PCIBus *bus, void *opaque)
 
         if (f) {
             g_hash_table_add(v->visited, f);
-            v->func(v->opaque, f->ctx, function_sbdf(f), dev);
+            if (!is_passed_through(dev)) {
+                v->func(v->opaque, f->ctx, function_sbdf(f), dev);
+            }
         }
     }
 }
