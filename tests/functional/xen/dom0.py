@@ -27,6 +27,8 @@ PATIENCE = 6
 # MiB of dom0; what is left of the machine's is for guests and Xen.
 DOM0_MIB = 1500
 MACHINE_MIB = 4096
+# Two devices that copy pages: dom0's, and one for guests.
+EDU, PASSED = '0000:00:1d.0', '0000:00:1e.0'
 # What guests move over the network each way: each packet takes 20 ms.
 NET_KIB = 256
 
@@ -54,7 +56,8 @@ def qemu_command(xen, console, xen_args='', dom0_args='', smp=1):
         '-drive', f'{drive},id=tests,file={BUILD}/xen/tests.img',
         '-device', 'nvme,drive=tests,serial=tests',
         # What a guest's page is reached from, by real DMA as Xen sees it.
-        '-device', f'edu,dma_mask={2 ** 64 - 1}',
+        *(word for address in (EDU, PASSED)
+          for word in ('-device', f'edu,addr={address[8:]},dma_mask={2 ** 64 - 1}')),
         '-kernel', xen,
         '-append', 'console=com1 com1=115200 cpuidle=off iommu=1,verbose '
                    f'dom0_mem={DOM0_MIB}M,max:{DOM0_MIB}M guest_loglvl=all {xen_args}',

@@ -1,20 +1,21 @@
 /*
- * edu-copy FROM TO BYTES: by DMA of the machine's edu device, in dom0
+ * edu-copy SBDF FROM TO BYTES: by DMA of the edu device there, in dom0 or in a
+ * guest
  *
- * FROM and TO are bus frame numbers, in decimal. Whether the device could reach
- * them is for others to see: it says nothing of it itself.
+ * FROM and TO are the frame numbers that it puts on its bus, in decimal. Whether
+ * it could reach them is for others to see: it says nothing of it itself.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 #include <fcntl.h>
-#include <glob.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
+#define DEVICES         "/sys/bus/pci/devices/"
 #define PAGE            4096
 #define EDU_ID          0x11e81234u     /* of its configuration space */
 #define COMMAND         0x04
@@ -34,33 +35,27 @@ static void die(const char *what)
     exit(EXIT_FAILURE);
 }
 
-/* The directory of the device, which may do DMA from now on. */
-static const char *find_edu(void)
+/* The device is edu, and may do DMA from now on. */
+static void enable(const char *sbdf)
 {
     const uint16_t command = MEMORY_AND_DMA;
-    glob_t found = { 0 };
-    char path[128];
+    char path[PATH_MAX];
+    uint32_t id = 0;
+    int fd;
 
-    glob("/sys/bus/pci/devices/????:*", 0, NULL, &found);
-    for (size_t i = 0; i < found.gl_pathc; i++) {
-        uint32_t id = 0;
-        int fd;
-
-        snprintf(path, sizeof(path), "%s/config", found.gl_pathv[i]);
-        fd = open(path, O_RDWR);
-        if (fd >= 0 && pread(fd, &id, sizeof(id), 0) == sizeof(id) &&
-            id == EDU_ID) {
-            if (pwrite(fd, &command, sizeof(command), COMMAND) !=
-                sizeof(command)) {
-                die("edu-copy: its command register");
-            }
-            close(fd);
-            return found.gl_pathv[i];
-        }
-        close(fd);
+    snprintf(path, sizeof(path), DEVICES "%s/config", sbdf);
+    fd = open(path, O_RDWR);
+    if (fd < 0 || pread(fd, &id, sizeof(id), 0) != sizeof(id)) {
+        die("edu-copy: its configuration space");
     }
-    fprintf(stderr, "edu-copy: there is no edu device\n");
-    exit(EXIT_FAILURE);
+    if (id != EDU_ID) {
+        fprintf(stderr, "edu-copy: %s is no edu device\n", sbdf);
+        exit(EXIT_FAILURE);
+    }
+    if (pwrite(fd, &command, sizeof(command), COMMAND) != sizeof(command)) {
+        die("edu-copy: its command register");
+    }
+    close(fd);
 }
 
 static void reg_write(uint8_t *bar, unsigned reg, uint64_t value)
@@ -96,16 +91,17 @@ int main(int argc, char **argv)
 {
     uint8_t *bar;
     uint64_t from, to, bytes;
-    char path[160];
+    char path[PATH_MAX];
     int fd;
 
-    if (argc != 4 || sscanf(argv[1], "%" SCNu64, &from) != 1 ||
-        sscanf(argv[2], "%" SCNu64, &to) != 1 ||
-        sscanf(argv[3], "%" SCNu64, &bytes) != 1 || bytes > PAGE) {
-        fprintf(stderr, "usage: edu-copy FROM TO BYTES\n");
+    if (argc != 5 || sscanf(argv[2], "%" SCNu64, &from) != 1 ||
+        sscanf(argv[3], "%" SCNu64, &to) != 1 ||
+        sscanf(argv[4], "%" SCNu64, &bytes) != 1 || bytes > PAGE) {
+        fprintf(stderr, "usage: edu-copy SBDF FROM TO BYTES\n");
         return EXIT_FAILURE;
     }
-    snprintf(path, sizeof(path), "%s/resource0", find_edu());
+    enable(argv[1]);
+    snprintf(path, sizeof(path), DEVICES "%s/resource0", argv[1]);
     fd = open(path, O_RDWR);
     bar = fd < 0 ? MAP_FAILED :
           mmap(NULL, BAR_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
