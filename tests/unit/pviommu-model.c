@@ -295,6 +295,12 @@ static bool store_fits(uint64_t addr, uint64_t len)
            len <= STORE_BASE + STORE_SIZE - addr;
 }
 
+static bool queue_fits(uint64_t addr, uint32_t nr_ops)
+{
+    return addr >= QUEUE_BASE &&
+           addr + 128 + 32 * nr_ops <= QUEUE_BASE + QUEUE_SIZE;
+}
+
 static int client_store(void *opaque, uint64_t addr, const void *buf,
                         size_t len)
 {
@@ -307,6 +313,24 @@ static int client_store(void *opaque, uint64_t addr, const void *buf,
     return 0;
 }
 
+static int client_set_queue(void *opaque, XenPVIOMMUContext *ctx, uint64_t addr,
+                            uint32_t nr_ops)
+{
+    Bench *b = opaque;
+
+    if (!nr_ops) {
+        ctx->queue = NULL;
+        return 0;
+    }
+    g_assert_true(xen_pviommu_queue_valid(addr, nr_ops));
+    if (!queue_fits(addr, nr_ops)) {
+        return -XEN_IOMMU_EFAULT;
+    }
+    b->queue[ctx->id] = (XenPVIOMMUQueue) { addr, nr_ops };
+    ctx->queue = &b->queue[ctx->id];
+    return 0;
+}
+
 static const XenPVIOMMUClientOps client_ops = {
     .map = client_map,
     .unmap = client_unmap,
@@ -316,6 +340,7 @@ static const XenPVIOMMUClientOps client_ops = {
     .attach_all = client_attach_all,
     .enabled = client_enabled,
     .store = client_store,
+    .set_queue = client_set_queue,
 };
 
 /* The model */
@@ -331,6 +356,7 @@ static void model_context_new(Bench *b, unsigned id)
 
     g_assert_false(c->live);
     c->live = true;
+    c->queue = (XenPVIOMMUQueue) { 0 };
     c->map = g_new0(Frame, bfn_limit(b));
     c->pending = g_array_new(false, false, sizeof(Pending));
 }
@@ -507,10 +533,12 @@ static int model_unmap(Bench *b, struct xen_iommu_op *op)
     uint64_t bfn = le64_to_cpu(op->u.unmap.bfn);
     uint32_t nr_frames = le32_to_cpu(op->u.unmap.nr_frames);
     uint16_t id = le16_to_cpu(op->u.unmap.ctx);
+    bool holes = le16_to_cpu(op->flags) & XEN_IOMMUOP_unmap_holes;
     uint64_t nr = nr_frames ? nr_frames : 1, runs = 0;
     ModelContext *c;
 
     if (op->u.unmap.pad || op->u.unmap.pad1 || bad_ctx(b, id) ||
+        (holes && !accepted(b, XEN_IOMMU_FEATURE_QUEUE)) ||
         bad_range(b, bfn, nr_frames, bfn_limit(b))) {
         return -XEN_IOMMU_EINVAL;
     }
@@ -519,14 +547,18 @@ static int model_unmap(Bench *b, struct xen_iommu_op *op)
     if (!c) {
         return -XEN_IOMMU_ENOENT;
     }
-    if (model_reserved(b, id, bfn, nr)) {
+    if (!holes && model_reserved(b, id, bfn, nr)) {
         return -XEN_IOMMU_EADDRNOTAVAIL;
     }
     for (uint64_t i = 0; i < nr; i++) {
         if (!c->map[bfn + i]) {
+            if (holes) {
+                continue;
+            }
             return -XEN_IOMMU_ENOENT;
         }
-        runs += !i || c->map[bfn + i] != c->map[bfn + i - 1] + 1;
+        runs += !i || !c->map[bfn + i - 1] ||
+                c->map[bfn + i] != c->map[bfn + i - 1] + 1;
         /* Too many runs: how those are counted is the core's affair. */
         if (b->core.nr_pending_runs + runs >
             MAX(b->core.limits.max_mappings / 64, 4096)) {
@@ -536,11 +568,13 @@ static int model_unmap(Bench *b, struct xen_iommu_op *op)
     for (uint64_t i = 0; i < nr; i++) {
         Pending p = { bfn + i, c->map[bfn + i] };
 
-        g_array_append_val(c->pending, p);
-        c->map[bfn + i] = 0;
+        if (p.frame) {
+            g_array_append_val(c->pending, p);
+            c->map[bfn + i] = 0;
+            b->model.mapped--;
+            b->model.pending++;
+        }
     }
-    b->model.mapped -= nr;
-    b->model.pending += nr;
     b->model.counter[XEN_PVIOMMU_COUNTER_UNMAPS]++;
     return 0;
 }
@@ -617,11 +651,16 @@ static int model_query_reserved(Bench *b, struct xen_iommu_op *op,
            ? -XEN_IOMMU_EFAULT : 0;
 }
 
+static uint32_t model_ops(const Bench *b)
+{
+    return b->ops.ops & (b->core.queues ? 0x1ffe : 0xffe);
+}
+
 static int model_query_caps(Bench *b, struct xen_iommu_op *op)
 {
     op->u.query_caps = (struct xen_iommu_op_query_caps) {
-        .features = cpu_to_le64(7),
-        .ops = cpu_to_le32(b->ops.ops & 0xffe),
+        .features = cpu_to_le64(b->core.queues ? 15 : 7),
+        .ops = cpu_to_le32(model_ops(b)),
         .max_contexts = cpu_to_le16(b->core.limits.max_contexts),
         .bfn_bits = b->core.limits.bfn_bits,
         .state = (b->model.identity ? 1 : 0) | (b->core.control ? 2 : 0),
@@ -764,6 +803,46 @@ static int model_enable_op(Bench *b, struct xen_iommu_op *op)
     return 0;
 }
 
+static int model_set_queue(Bench *b, struct xen_iommu_op *op)
+{
+    uint64_t addr = le64_to_cpu(op->u.set_queue.addr);
+    uint32_t nr_ops = le32_to_cpu(op->u.set_queue.nr_ops);
+    uint16_t id = le16_to_cpu(op->u.set_queue.ctx);
+    ModelContext *c;
+
+    if (op->u.set_queue.pad || op->u.set_queue.pad1 || bad_ctx(b, id) ||
+        !addr != !nr_ops || addr % 4096 || nr_ops > 1024 ||
+        (nr_ops & (nr_ops - 1)) || addr + 128 + 32 * nr_ops < addr) {
+        return -XEN_IOMMU_EINVAL;
+    }
+    c = model_context(b, id);
+    if (!c) {
+        return -XEN_IOMMU_ENOENT;
+    }
+    if (nr_ops && !queue_fits(addr, nr_ops)) {
+        return -XEN_IOMMU_EFAULT;
+    }
+    c->queue = (XenPVIOMMUQueue) { addr, nr_ops };
+    return 0;
+}
+
+/* A queue of context @id takes @op. */
+static bool model_queues(uint16_t id, const struct xen_iommu_op *op)
+{
+    switch (le16_to_cpu(op->op)) {
+    case XEN_IOMMUOP_map:
+        return le16_to_cpu(op->u.map.ctx) == id &&
+               le32_to_cpu(op->u.map.nr_frames) <= 512;
+    case XEN_IOMMUOP_unmap:
+        return le16_to_cpu(op->u.unmap.ctx) == id &&
+               le32_to_cpu(op->u.unmap.nr_frames) <= 512;
+    case XEN_IOMMUOP_flush:
+        return le16_to_cpu(op->u.flush.ctx) == id;
+    default:
+        return false;
+    }
+}
+
 static int model_run(Bench *b, struct xen_iommu_op *op,
                      struct xen_iommu_reserved_range *ranges)
 {
@@ -773,16 +852,18 @@ static int model_run(Bench *b, struct xen_iommu_op *op,
     } info[] = {
         [XEN_IOMMUOP_query_reserved] = { 1, 0 },
         [XEN_IOMMUOP_map] = { 1, 0 },
+        [XEN_IOMMUOP_unmap] = { 1, 0 },
         [XEN_IOMMUOP_lookup_bfn] = { 0, XEN_IOMMU_FEATURE_LOOKUP },
         [XEN_IOMMUOP_lookup_gfn] = { 0, XEN_IOMMU_FEATURE_LOOKUP },
         [XEN_IOMMUOP_alloc_context] = { 0, XEN_IOMMU_FEATURE_CONTEXTS },
         [XEN_IOMMUOP_free_context] = { 0, XEN_IOMMU_FEATURE_CONTEXTS },
         [XEN_IOMMUOP_attach_device] = { 0, XEN_IOMMU_FEATURE_CONTEXTS },
         [XEN_IOMMUOP_enable] = { 0, 0 },
+        [XEN_IOMMUOP_set_queue] = { 0, XEN_IOMMU_FEATURE_QUEUE },
     };
     uint16_t code = le16_to_cpu(op->op);
 
-    if (code < 1 || code > 11 || !(b->ops.ops & (1u << code))) {
+    if (code < 1 || code > 12 || !(model_ops(b) & (1u << code))) {
         return -XEN_IOMMU_EOPNOTSUPP;
     }
     if (!b->core.control && code != XEN_IOMMUOP_query_caps) {
@@ -812,6 +893,8 @@ static int model_run(Bench *b, struct xen_iommu_op *op,
         return model_free_context(b, op);
     case XEN_IOMMUOP_attach_device:
         return model_attach_device(b, op);
+    case XEN_IOMMUOP_set_queue:
+        return model_set_queue(b, op);
     default:
         return model_enable_op(b, op);
     }
@@ -844,12 +927,13 @@ Bench *bench_new(const BenchConfig *config)
     core->limits.max_mappings = config->max_mappings;
     core->control = !config->no_control;
     core->premap = config->premap;
+    core->queues = !config->no_queues;
     core->backend_ops = &b->ops;
     core->backend = &b->backend;
     core->client_ops = &client_ops;
     core->client = b;
     xen_pviommu_core_init(core);
-    core->accepted = XEN_IOMMU_FEATURES_ALL;
+    core->accepted = xen_pviommu_core_features(core);
     for (unsigned i = 0; i < config->nr_reserved; i++) {
         const XenPVIOMMUReserved *r = &config->reserved[i];
 
@@ -935,7 +1019,12 @@ static void check_books(Bench *b)
     for (unsigned i = 0; i < core->limits.max_contexts; i++) {
         g_assert(!!core->contexts[i] == b->model.ctx[i].live);
         if (core->contexts[i]) {
+            const XenPVIOMMUQueue *queue = core->contexts[i]->queue;
+            const XenPVIOMMUQueue *expected = &b->model.ctx[i].queue;
+
             g_assert_cmpuint(core->contexts[i]->nr_devices, ==, devices[i]);
+            g_assert_cmpuint(queue ? queue->nr_ops : 0, ==, expected->nr_ops);
+            g_assert_cmphex(queue ? queue->addr : 0, ==, expected->addr);
         }
     }
 }
@@ -951,7 +1040,20 @@ static void check_flushed(Bench *b, unsigned id, uint64_t bfn, uint64_t nr)
     }
 }
 
-int bench_op(Bench *b, struct xen_iommu_op *op)
+/* @queue: of context @id, else of an array */
+static void execute(Bench *b, bool queue, uint16_t id, struct xen_iommu_op *op)
+{
+    int ret;
+
+    if (!queue) {
+        xen_pviommu_op_execute(&b->core, op);
+        return;
+    }
+    ret = xen_pviommu_op_execute_queued(&b->core, b->core.contexts[id], op);
+    g_assert_cmpint(ret, ==, (int32_t)le32_to_cpu(op->status));
+}
+
+static int run(Bench *b, bool queue, uint16_t id, struct xen_iommu_op *op)
 {
     struct xen_iommu_reserved_range ranges[STORE_SIZE / 16];
     struct xen_iommu_op expected = *op, in = *op;
@@ -961,7 +1063,7 @@ int bench_op(Bench *b, struct xen_iommu_op *op)
     int ret;
 
     if (!b->modelled) {
-        xen_pviommu_op_execute(&b->core, op);
+        execute(b, queue, id, op);
         return (int32_t)le32_to_cpu(op->status);
     }
     memset(b->stored, 0xa5, sizeof(b->stored));
@@ -974,13 +1076,15 @@ int bench_op(Bench *b, struct xen_iommu_op *op)
               2 * (DIV_ROUND_UP(b->core.limits.bfn_bits, 9) - 1) >
               b->core.budget.max_nodes;
     if (pressed) {
-        xen_pviommu_op_execute(&b->core, op);
+        execute(b, queue, id, op);
         b->out_of_nodes = (int32_t)le32_to_cpu(op->status) ==
                           -XEN_IOMMU_ENOMEM;
     }
     if (pressed && (int32_t)le32_to_cpu(op->status) == -XEN_IOMMU_EAGAIN) {
         /* The page is on its way now, and would not give that answer again. */
         ret = -XEN_IOMMU_EAGAIN;
+    } else if (queue && !model_queues(id, &in)) {
+        ret = -XEN_IOMMU_EINVAL;
     } else {
         ret = model_run(b, &expected, ranges);
     }
@@ -990,14 +1094,14 @@ int bench_op(Bench *b, struct xen_iommu_op *op)
     b->model.counter[XEN_PVIOMMU_COUNTER_ERRORS] += !!ret;
 
     if (!pressed) {
-        xen_pviommu_op_execute(&b->core, op);
+        execute(b, queue, id, op);
     }
     if (!ret && !op->status && code == XEN_IOMMUOP_alloc_context) {
-        uint16_t id = le16_to_cpu(op->u.context.ctx);
+        uint16_t new_id = le16_to_cpu(op->u.context.ctx);
 
-        g_assert_cmpuint(id, >, 0);
-        g_assert_cmpuint(id, <, b->core.limits.max_contexts);
-        model_context_new(b, id);
+        g_assert_cmpuint(new_id, >, 0);
+        g_assert_cmpuint(new_id, <, b->core.limits.max_contexts);
+        model_context_new(b, new_id);
         expected.u.context.ctx = op->u.context.ctx;
     }
     if (memcmp(op, &expected, sizeof(*op))) {
@@ -1038,6 +1142,16 @@ int bench_op(Bench *b, struct xen_iommu_op *op)
     g_assert_cmpuint(b->map_calls, ==,
                      map_calls + (code == XEN_IOMMUOP_map && !ret));
     return ret;
+}
+
+int bench_op(Bench *b, struct xen_iommu_op *op)
+{
+    return run(b, false, 0, op);
+}
+
+int bench_queued_op(Bench *b, uint16_t id, struct xen_iommu_op *op)
+{
+    return run(b, true, id, op);
 }
 
 void bench_invalidate(Bench *b, uint64_t gfn, uint64_t nr)

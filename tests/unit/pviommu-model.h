@@ -22,6 +22,10 @@
 #define STORE_BASE      0x100000
 #define STORE_SIZE      0x1000
 
+/* Where queues may be. */
+#define QUEUE_BASE      0x200000
+#define QUEUE_SIZE      0x100000
+
 typedef enum Kind {
     KIND_HOLE,
     KIND_RAM,
@@ -76,10 +80,17 @@ typedef struct Pending {
     Frame frame;
 } Pending;
 
+/* A queue, of which it only matters where it is. */
+struct XenPVIOMMUQueue {
+    uint64_t addr;
+    uint32_t nr_ops;            /* 0: none */
+};
+
 typedef struct ModelContext {
     bool live;
     Frame *map;                 /* by BFN */
     GArray *pending;            /* of Pending, each one page */
+    XenPVIOMMUQueue queue;
 } ModelContext;
 
 typedef struct Model {
@@ -101,6 +112,7 @@ struct Bench {
     uint64_t unmap_calls;
     uint64_t map_calls;
     uint8_t stored[STORE_SIZE];
+    XenPVIOMMUQueue queue[MAX_CONTEXTS];
     bool out_of_nodes;          /* what the core said of this operation */
     bool modelled;              /* small enough for tlb and model */
     Model model;
@@ -112,6 +124,7 @@ typedef struct BenchConfig {
     uint64_t max_mappings;
     bool premap;
     bool no_control;
+    bool no_queues;
     uint32_t ops;               /* 0: all */
     const XenPVIOMMUReserved *reserved;
     unsigned nr_reserved;
@@ -126,6 +139,9 @@ void bench_reserve(Bench *b, unsigned i, uint64_t bfn, uint64_t nr,
 
 /** bench_op: run @op on the core and on the model, compare, return status */
 int bench_op(Bench *b, struct xen_iommu_op *op);
+
+/** bench_queued_op: the same for an operation of a queue of context @id */
+int bench_queued_op(Bench *b, uint16_t id, struct xen_iommu_op *op);
 
 void bench_invalidate(Bench *b, uint64_t gfn, uint64_t nr);
 void bench_reset(Bench *b);

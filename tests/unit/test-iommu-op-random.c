@@ -159,7 +159,7 @@ static void random_op(const Bench *b, struct xen_iommu_op *op)
             ((uint8_t *)op)[i] = g_random_int();
         }
         if (chance(800)) {
-            op->op = cpu_to_le16(g_random_int_range(0, 14));
+            op->op = cpu_to_le16(g_random_int_range(0, 15));
         }
         return;
     case 1 ... 42:
@@ -182,6 +182,11 @@ static void random_op(const Bench *b, struct xen_iommu_op *op)
             .ctx = cpu_to_le16(ctx),
             .nr_frames = cpu_to_le32(mapped_nr(b, ctx, bfn)),
         };
+        if (chance(200)) {
+            op->flags = cpu_to_le16(XEN_IOMMUOP_unmap_holes);
+            op->u.unmap.bfn = cpu_to_le64(random_bfn(b));
+            op->u.unmap.nr_frames = cpu_to_le32(random_nr(b));
+        }
         break;
     case 67 ... 77:
         code = XEN_IOMMUOP_flush;
@@ -236,10 +241,24 @@ static void random_op(const Bench *b, struct xen_iommu_op *op)
         }
         break;
     case 98:
-        code = XEN_IOMMUOP_query_caps;
+        code = chance(500) ? XEN_IOMMUOP_query_caps : XEN_IOMMUOP_enable;
         break;
     default:
-        code = XEN_IOMMUOP_enable;
+        code = XEN_IOMMUOP_set_queue;
+        op->u.set_queue = (struct xen_iommu_op_set_queue) {
+            .addr = cpu_to_le64(chance(950) ? QUEUE_BASE +
+                                              random_below(QUEUE_SIZE / 4096) *
+                                              4096
+                                            : odd_u64()),
+            .ctx = cpu_to_le16(ctx),
+            .nr_ops = cpu_to_le32(chance(900)
+                                  ? 1u << g_random_int_range(0, 12)
+                                  : odd_u64()),
+        };
+        if (chance(200)) {
+            op->u.set_queue.addr = 0;
+            op->u.set_queue.nr_ops = 0;
+        }
         break;
     }
     op->op = cpu_to_le16(code);
@@ -258,6 +277,7 @@ static Bench *random_bench(void)
         .max_mappings = chance(500) ? 50000 : 1 + random_below(3000),
         .premap = chance(500),
         .no_control = chance(30),
+        .no_queues = chance(50),
         .ops = chance(100) ? g_random_int() | 0xe : 0,
     };
     XenPVIOMMUReserved reserved[6];
@@ -315,13 +335,14 @@ static void random_event(Bench *b)
         }
         break;
     case 36:
-        b->core.accepted = chance(700) ? XEN_IOMMU_FEATURES_ALL
-                                       : g_random_int_range(0, 8);
+        b->core.accepted = chance(700) ? xen_pviommu_core_features(&b->core)
+                                       : g_random_int_range(0, 16);
         break;
     case 37:
         if (chance(50)) {
             bench_reset(b);
-            b->core.accepted = chance(800) ? XEN_IOMMU_FEATURES_ALL : 0;
+            b->core.accepted =
+                chance(800) ? xen_pviommu_core_features(&b->core) : 0;
         }
         break;
     default:
@@ -334,7 +355,7 @@ static void test_random(void)
 {
     const char *env = g_getenv("XEN_PVIOMMU_TEST_OPS");
     uint64_t left = env ? g_ascii_strtoull(env, NULL, 0) : RANDOM_OPS;
-    uint64_t counts[XEN_IOMMUOP_enable + 1][2] = { 0 };
+    uint64_t counts[XEN_IOMMUOP_set_queue + 1][2] = { 0 };
 
     while (left) {
         Bench *b = random_bench();
@@ -342,12 +363,20 @@ static void test_random(void)
         for (unsigned n = MIN(left, 5000); n; n--, left--) {
             struct xen_iommu_op op;
             unsigned code;
+            uint16_t id;
             int ret;
 
             random_op(b, &op);
-            ret = bench_op(b, &op);
+            /* Mostly in a queue of its own context, if it has one */
+            id = chance(900) ? le16_to_cpu(op.u.map.ctx) : random_ctx(b);
+            if (chance(300) && id < MAX_CONTEXTS && b->model.ctx[id].live &&
+                b->model.ctx[id].queue.nr_ops) {
+                ret = bench_queued_op(b, id, &op);
+            } else {
+                ret = bench_op(b, &op);
+            }
             code = le16_to_cpu(op.op);
-            if (code <= XEN_IOMMUOP_enable) {
+            if (code <= XEN_IOMMUOP_set_queue) {
                 counts[code][!!ret]++;
             }
             if (chance(60)) {
@@ -356,7 +385,7 @@ static void test_random(void)
         }
         bench_free(b);
     }
-    for (unsigned code = 1; code <= XEN_IOMMUOP_enable; code++) {
+    for (unsigned code = 1; code <= XEN_IOMMUOP_set_queue; code++) {
         g_test_message("op %u: %" PRIu64 " done, %" PRIu64 " refused", code,
                        counts[code][0], counts[code][1]);
     }

@@ -45,6 +45,21 @@ static int do_unmap(Bench *b, uint16_t ctx, uint64_t bfn, uint32_t nr)
     return bench_op(b, &op);
 }
 
+static int do_unmap_holes(Bench *b, uint16_t ctx, uint64_t bfn, uint32_t nr)
+{
+    struct xen_iommu_op op = {
+        .op = cpu_to_le16(XEN_IOMMUOP_unmap),
+        .flags = cpu_to_le16(XEN_IOMMUOP_unmap_holes),
+        .u.unmap = {
+            .bfn = cpu_to_le64(bfn),
+            .ctx = cpu_to_le16(ctx),
+            .nr_frames = cpu_to_le32(nr),
+        },
+    };
+
+    return bench_op(b, &op);
+}
+
 static int do_flush(Bench *b, uint16_t ctx, uint64_t bfn, uint32_t nr)
 {
     struct xen_iommu_op op = {
@@ -119,6 +134,20 @@ static int do_enable(Bench *b)
     return bench_op(b, &op);
 }
 
+static int do_set_queue(Bench *b, uint16_t ctx, uint64_t addr, uint32_t nr_ops)
+{
+    struct xen_iommu_op op = {
+        .op = cpu_to_le16(XEN_IOMMUOP_set_queue),
+        .u.set_queue = {
+            .addr = cpu_to_le64(addr),
+            .ctx = cpu_to_le16(ctx),
+            .nr_ops = cpu_to_le32(nr_ops),
+        },
+    };
+
+    return bench_op(b, &op);
+}
+
 static int do_query_reserved(Bench *b, uint16_t flags, uint32_t sbdf,
                              uint16_t ctx, uint64_t addr, uint32_t room,
                              uint32_t *nr)
@@ -157,7 +186,7 @@ static const BenchConfig large = {
 
 static void test_unknown(void)
 {
-    static const uint16_t codes[] = { 0, 12, 31, 32, 33, 43, 255, 256, 0xffff };
+    static const uint16_t codes[] = { 0, 13, 31, 32, 33, 43, 255, 256, 0xffff };
     BenchConfig config = small;
     struct xen_iommu_op op;
     Bench *b = bench_new(&config);
@@ -179,7 +208,7 @@ static void test_unknown(void)
     FAILS(EOPNOTSUPP, bench_op(b, &op));
     op = (struct xen_iommu_op) { .op = cpu_to_le16(XEN_IOMMUOP_query_caps) };
     OK(bench_op(b, &op));
-    g_assert_cmphex(le32_to_cpu(op.u.query_caps.ops), ==, 0xefa);
+    g_assert_cmphex(le32_to_cpu(op.u.query_caps.ops), ==, 0x1efa);
     bench_free(b);
 }
 
@@ -190,7 +219,7 @@ static void test_control(void)
 
     config.no_control = true;
     b = bench_new(&config);
-    for (uint16_t code = 1; code <= XEN_IOMMUOP_enable; code++) {
+    for (uint16_t code = 1; code <= XEN_IOMMUOP_set_queue; code++) {
         struct xen_iommu_op op = { .op = cpu_to_le16(code) };
 
         if (code == XEN_IOMMUOP_query_caps) {
@@ -232,6 +261,10 @@ static struct xen_iommu_op good_op(unsigned code)
     case XEN_IOMMUOP_free_context:
         op.u.context.ctx = cpu_to_le16(1);
         break;
+    case XEN_IOMMUOP_set_queue:
+        op.u.set_queue.addr = cpu_to_le64(QUEUE_BASE);
+        op.u.set_queue.nr_ops = cpu_to_le32(16);
+        break;
     }
     return op;
 }
@@ -266,6 +299,7 @@ static void test_pads(void)
         { XEN_IOMMUOP_free_context, 2, 24 },
         { XEN_IOMMUOP_attach_device, 6, 24 },
         { XEN_IOMMUOP_enable, 0, 24 },
+        { XEN_IOMMUOP_set_queue, 8, 18 },
     };
 
     for (int i = 0; i < ARRAY_SIZE(pads); i++) {
@@ -278,12 +312,12 @@ static void test_pads(void)
             bench_free(b);
         }
     }
-    for (unsigned code = 1; code <= XEN_IOMMUOP_enable; code++) {
+    for (unsigned code = 1; code <= XEN_IOMMUOP_set_queue; code++) {
         Bench *b = good_bench();
         struct xen_iommu_op op;
 
         for (unsigned bit = 0; bit < 16; bit++) {
-            if (bit || (code != XEN_IOMMUOP_map &&
+            if (bit || (code != XEN_IOMMUOP_map && code != XEN_IOMMUOP_unmap &&
                         code != XEN_IOMMUOP_query_reserved)) {
                 op = good_op(code);
                 op.flags = cpu_to_le16(1u << bit);
@@ -333,6 +367,16 @@ static void test_features(void)
     b->core.accepted = XEN_IOMMU_FEATURES_ALL & ~XEN_IOMMU_FEATURE_LOOKUP;
     FAILS(EINVAL, do_lookup(b, XEN_IOMMUOP_lookup_bfn, 0, 1, 0, &op));
     FAILS(EINVAL, do_lookup(b, XEN_IOMMUOP_lookup_gfn, 0, 1, 0, &op));
+
+    b->core.accepted = XEN_IOMMU_FEATURES_ALL & ~XEN_IOMMU_FEATURE_QUEUE;
+    FAILS(EINVAL, do_set_queue(b, 0, QUEUE_BASE, 16));
+    FAILS(EINVAL, do_set_queue(b, 0, 0, 0));
+    FAILS(EINVAL, do_unmap_holes(b, 0, 1, 1));
+    b->core.accepted = XEN_IOMMU_FEATURE_QUEUE;
+    FAILS(EINVAL, do_set_queue(b, 1, QUEUE_BASE, 16));
+    FAILS(EINVAL, do_unmap_holes(b, 0, 1, 1));
+    OK(do_unmap_holes(b, 0, 1, 0));
+    OK(do_set_queue(b, 0, QUEUE_BASE, 16));
     bench_free(b);
 }
 
@@ -449,6 +493,152 @@ static void test_map(void)
     FAILS(ENOENT, do_unmap(b, 0, 12, 1));
     OK(do_flush_all(b, 0));
     g_assert_cmpuint(b->backend.total, ==, 7);
+    bench_free(b);
+}
+
+static void test_holes(void)
+{
+    const XenPVIOMMUReserved reserved = { 40, 5, 0 };
+    BenchConfig config = small;
+    Bench *b;
+    uint16_t ctx;
+
+    config.reserved = &reserved;
+    config.nr_reserved = 1;
+    b = bench_new(&config);
+    OK(do_alloc(b, &ctx));
+    /* It pulls the switch, too, whatever there is. */
+    OK(do_unmap_holes(b, 0, 0, 1 << 12));
+    g_assert_false(b->core.identity);
+    FAILS(ENOENT, do_unmap_holes(b, 3, 0, 1));
+    FAILS(EINVAL, do_unmap_holes(b, 0, 0, (1 << 12) + 1));
+    OK(do_unmap_holes(b, 0, 42, 1));
+    OK(do_unmap_holes(b, 0, 40, 5));
+
+    OK(do_map(b, 0, 0, 300, 3, 0));
+    OK(do_map(b, 0, 5, 400, 10, RO));
+    OK(do_map(b, 0, 15, 500, 5, 0));
+    OK(do_map(b, 0, 39, 600, 1, 0));
+    OK(do_map(b, 0, 45, 601, 2, 0));
+    OK(do_map(b, 0, (1 << 12) - 1, 7, 1, 0));
+    OK(do_map(b, ctx, 0, 300, 30, 0));
+    /* A part of a run at each end, and a hole */
+    OK(do_unmap_holes(b, 0, 2, 5));
+    g_assert_cmpuint(b->core.pending_frames, ==, 3);
+    /* Around what is reserved */
+    OK(do_unmap_holes(b, 0, 30, 16));
+    g_assert_cmpuint(b->core.pending_frames, ==, 5);
+    OK(do_unmap_holes(b, 0, 0, 1 << 12));
+    g_assert_cmpuint(b->core.contexts[0]->mapped_frames, ==, 0);
+    g_assert_cmpuint(b->core.mapped_frames, ==, 30);
+    bench_check(b);
+    OK(do_flush_all(b, 0));
+    g_assert_cmpuint(b->backend.total, ==, 30);
+    bench_free(b);
+}
+
+/* As many runs as can wait, with holes between them, and one more */
+static void test_holes_limit(void)
+{
+    BenchConfig config = small;
+    Bench *b;
+
+    config.max_mappings = 100000;
+    config.bfn_bits = 14;
+    b = bench_new(&config);
+    for (unsigned i = 0; i < 4097; i++) {
+        OK(do_map(b, 0, 3 * i, 300, 0, 0));
+    }
+    FAILS(ENOSPC, do_unmap_holes(b, 0, 0, 1 << 14));
+    g_assert_cmpuint(b->core.mapped_frames, ==, 4097);
+    OK(do_unmap_holes(b, 0, 0, 3 * 4096));
+    FAILS(ENOSPC, do_unmap_holes(b, 0, 0, 1 << 14));
+    OK(do_unmap_holes(b, 0, 0, 3 * 4096));
+    OK(do_flush_all(b, 0));
+    OK(do_unmap_holes(b, 0, 0, 1 << 14));
+    bench_free(b);
+}
+
+static void test_set_queue(void)
+{
+    Bench *b = bench_new(&small);
+    uint16_t ctx;
+
+    OK(do_alloc(b, &ctx));
+    for (uint32_t nr = 1; nr <= 1024; nr *= 2) {
+        OK(do_set_queue(b, 0, QUEUE_BASE, nr));
+        OK(do_set_queue(b, ctx, QUEUE_BASE + 0x10000, nr));
+        FAILS(EINVAL, do_set_queue(b, 0, QUEUE_BASE, nr + 2048));
+        FAILS(EINVAL, do_set_queue(b, 0, QUEUE_BASE + 2 * nr, nr));
+    }
+    for (unsigned bit = 11; bit < 32; bit++) {
+        FAILS(EINVAL, do_set_queue(b, 0, QUEUE_BASE, 1u << bit));
+    }
+    FAILS(EINVAL, do_set_queue(b, 0, QUEUE_BASE, 0));
+    FAILS(EINVAL, do_set_queue(b, 0, 0, 16));
+    FAILS(EINVAL, do_set_queue(b, 0, QUEUE_BASE, 3));
+    FAILS(EINVAL, do_set_queue(b, 0, QUEUE_BASE, UINT32_MAX));
+    FAILS(EINVAL, do_set_queue(b, 9, QUEUE_BASE + 1, 16));
+    FAILS(EINVAL, do_set_queue(b, 0, UINT64_MAX - 4095, 1024));
+    FAILS(ENOENT, do_set_queue(b, 2, QUEUE_BASE, 16));
+    FAILS(ENOENT, do_set_queue(b, 2, 0, 0));
+    FAILS(EFAULT, do_set_queue(b, 0, QUEUE_BASE - 0x1000, 16));
+    FAILS(EFAULT, do_set_queue(b, 0, QUEUE_BASE + QUEUE_SIZE - 0x8000, 1024));
+    FAILS(EFAULT, do_set_queue(b, 0, UINT64_MAX - 4095, 16));
+    OK(do_set_queue(b, 0, QUEUE_BASE + QUEUE_SIZE - 0x9000, 1024));
+    OK(do_set_queue(b, 0, 0, 0));
+    OK(do_set_queue(b, 0, 0, 0));
+    g_assert_true(b->core.identity);
+
+    /* It goes with its context, and with all at a reset. */
+    OK(do_free(b, ctx));
+    OK(do_alloc(b, &ctx));
+    g_assert_null(b->core.contexts[ctx]->queue);
+    OK(do_set_queue(b, 0, QUEUE_BASE, 16));
+    OK(do_set_queue(b, ctx, QUEUE_BASE, 16));
+    bench_reset(b);
+    g_assert_null(b->core.contexts[0]->queue);
+    bench_free(b);
+}
+
+static void test_queued(void)
+{
+    Bench *b = bench_new(&small);
+    struct xen_iommu_op op;
+    uint16_t ctx;
+
+    OK(do_alloc(b, &ctx));
+    for (uint16_t code = 0; code < 20; code++) {
+        for (uint16_t id = 0; id <= ctx; id++) {
+            op = good_op(code);
+            if (id || code == XEN_IOMMUOP_flush || code < XEN_IOMMUOP_map ||
+                code > XEN_IOMMUOP_flush) {
+                /* What is right in an array may be none for a queue. */
+                int ret = bench_queued_op(b, id, &op);
+
+                g_assert_cmpint(ret, ==, id || code != XEN_IOMMUOP_flush
+                                         ? -XEN_IOMMU_EINVAL : 0);
+            }
+        }
+    }
+    g_assert_true(b->core.identity);
+
+    for (uint32_t nr = 0; nr < 600; nr += nr < 3 ? 1 : nr < 509 ? 169 : 1) {
+        bool fits = nr <= 512;
+
+        op = good_op(XEN_IOMMUOP_map);
+        op.u.map.nr_frames = cpu_to_le32(nr);
+        g_assert_cmpint(bench_queued_op(b, 0, &op), ==,
+                        fits ? 0 : -XEN_IOMMU_EINVAL);
+        op = good_op(XEN_IOMMUOP_unmap);
+        op.u.unmap.bfn = cpu_to_le64(100);
+        op.u.unmap.nr_frames = cpu_to_le32(nr);
+        g_assert_cmpint(bench_queued_op(b, 0, &op), ==,
+                        fits ? 0 : -XEN_IOMMU_EINVAL);
+    }
+    op = good_op(XEN_IOMMUOP_flush);
+    op.u.flush.nr_frames = cpu_to_le32(4000);
+    OK(bench_queued_op(b, 0, &op));
     bench_free(b);
 }
 
@@ -1026,6 +1216,10 @@ int main(int argc, char **argv)
     g_test_add_func("/iommu-op/ranges", test_ranges);
     g_test_add_func("/iommu-op/pages", test_pages);
     g_test_add_func("/iommu-op/map", test_map);
+    g_test_add_func("/iommu-op/holes", test_holes);
+    g_test_add_func("/iommu-op/holes-limit", test_holes_limit);
+    g_test_add_func("/iommu-op/set-queue", test_set_queue);
+    g_test_add_func("/iommu-op/queued", test_queued);
     g_test_add_func("/iommu-op/flush", test_flush);
     g_test_add_func("/iommu-op/limit", test_limit);
     g_test_add_func("/iommu-op/pending-limit", test_pending_limit);
