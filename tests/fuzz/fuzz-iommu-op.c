@@ -4,8 +4,9 @@
  *
  * The input is a byte of configuration and 32-byte records, each an operation
  * - or, with its op field 0xff.., an invalidation, a reset, or a change of the
- * accepted features. With bit 7 of the first byte numbers are brought near to
- * what is valid. Every outcome is compared with the model of tests/unit.
+ * accepted features; with 0xfe.., one of a queue. With bit 7 of the first byte
+ * numbers are brought near to what is valid. Every outcome is compared with the
+ * model of tests/unit.
  *
  * Built with -fsanitize=fuzzer, or, with FUZZ_MAIN, to run the files given.
  */
@@ -40,7 +41,7 @@ static void fuzz_tame(struct xen_iommu_op *op)
 {
     struct xen_iommu_op_map *u = &op->u.map;
 
-    op->op = cpu_to_le16(le16_to_cpu(op->op) % (XEN_IOMMUOP_enable + 1));
+    op->op = cpu_to_le16(le16_to_cpu(op->op) % (XEN_IOMMUOP_set_queue + 1));
     switch (le16_to_cpu(op->op)) {
     case XEN_IOMMUOP_map:
         op->flags = cpu_to_le16(le16_to_cpu(op->flags) & 1);
@@ -48,17 +49,42 @@ static void fuzz_tame(struct xen_iommu_op *op)
         u->domid = cpu_to_le16(DOMID_SELF);
         break;
     case XEN_IOMMUOP_unmap:
+        op->flags = cpu_to_le16(le16_to_cpu(op->flags) & 1);
+        u->gfn = 0;
+        u->domid = 0;
+        break;
     case XEN_IOMMUOP_flush:
         op->flags = 0;
         u->gfn = 0;
         u->domid = 0;
         break;
+    case XEN_IOMMUOP_set_queue:
+        op->flags = 0;
+        op->u.set_queue.addr =
+            cpu_to_le64(QUEUE_BASE +
+                        (le64_to_cpu(op->u.set_queue.addr) & 0xff000));
+        op->u.set_queue.pad = 0;
+        op->u.set_queue.pad1 = 0;
+        op->u.set_queue.ctx = cpu_to_le16(le16_to_cpu(u->ctx) % 3);
+        op->u.set_queue.nr_ops = cpu_to_le32(1u << (u->nr_frames % 12));
+        return;
     default:
         return;
     }
     u->bfn = cpu_to_le64(le64_to_cpu(u->bfn) % 64);
     u->ctx = cpu_to_le16(le16_to_cpu(u->ctx) % 3);
     u->nr_frames = cpu_to_le32(le32_to_cpu(u->nr_frames) % 16);
+}
+
+/* In the queue of a context, if that has one */
+static void fuzz_queued(Bench *b, struct xen_iommu_op *op, uint8_t id)
+{
+    id %= b->core.limits.max_contexts;
+    if (b->model.ctx[id].queue.nr_ops) {
+        bench_queued_op(b, id, op);
+    } else {
+        bench_op(b, op);
+    }
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -91,13 +117,24 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     data++;
     size--;
     for (; size >= sizeof(op); data += sizeof(op), size -= sizeof(op)) {
+        uint16_t code;
+
         memcpy(&op, data, sizeof(op));
-        if ((le16_to_cpu(op.op) & 0xff00) == 0xff00) {
+        code = le16_to_cpu(op.op);
+        if ((code & 0xff00) == 0xff00) {
             fuzz_event(b, &op);
+            continue;
+        }
+        if ((code & 0xff00) == 0xfe00) {
+            /* The low nibble is the operation, the other one the context. */
+            op.op = cpu_to_le16(code & 0xf);
+        }
+        if (tame) {
+            fuzz_tame(&op);
+        }
+        if ((code & 0xff00) == 0xfe00) {
+            fuzz_queued(b, &op, (code >> 4) & 0xf);
         } else {
-            if (tame) {
-                fuzz_tame(&op);
-            }
             bench_op(b, &op);
         }
     }
