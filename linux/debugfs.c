@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * debugfs: what the device counted, and which device is in which context
+ * debugfs: what the device counted, which device is in which context, and what
+ * is in the queues
  */
 
 #include <linux/debugfs.h>
@@ -60,6 +61,14 @@ static int contexts_show(struct seq_file *s, void *unused)
 }
 DEFINE_SHOW_ATTRIBUTE(contexts);
 
+/* One "context tail head errors flags" a line. */
+static int queues_show(struct seq_file *s, void *unused)
+{
+	pviommu_domains_show_queues(s->private, s);
+	return 0;
+}
+DEFINE_SHOW_ATTRIBUTE(queues);
+
 /**
  * pviommu_debugfs_init() - make the files; nothing depends on them
  * @v: the device
@@ -69,4 +78,5 @@ void pviommu_debugfs_init(struct pviommu *v)
 	v->debugfs = debugfs_create_dir(PVIOMMU_NAME, NULL);
 	debugfs_create_file("counters", 0444, v->debugfs, v, &counters_fops);
 	debugfs_create_file("contexts", 0444, v->debugfs, v, &contexts_fops);
+	debugfs_create_file("queues", 0444, v->debugfs, v, &queues_fops);
 }

@@ -2,22 +2,38 @@
 /*
  * A domain is a context: map, unmap, flush and look up in it
  *
- * Operations are queued in the domain's array and go out with one doorbell
- * when somebody needs them done:
+ * Operations take one of two ways. A domain of the DMA API has a queue
+ * (queue.c), where the device finds them before a device's access needs them:
  *
- *   map_pages      queues        iotlb_sync_map   sends
- *   unmap_pages    queues        iotlb_sync       sends, with a flush of the
+ *   map_pages      queues        iotlb_sync_map   sees to it that they run
+ *   unmap_pages    only gathers  iotlb_sync       queues the unmap and a flush
+ *                                                 of the range
+ *     in lazy mode queues        flush_iotlb_all  queues a flush of the context
+ *
+ * Nobody waits for statuses. A map of the DMA API is of RAM that is there, and
+ * the device says when there is little room. One that fails all the same is
+ * found later, and then the domain takes the other way from there on.
+ *
+ * That is the batch, an array which goes out with one doorbell when somebody
+ * needs it done. It is for domains of others, who are told what failed; for
+ * maps of what is not RAM; and for times when the queue does not run by itself.
+ *
+ *   map_pages      adds          iotlb_sync_map   sends
+ *   unmap_pages    adds          iotlb_sync       sends, with a flush of the
  *                                                 range at the end
  *                                flush_iotlb_all  sends, with a flush of the
  *                                                 whole context at the end
  *
- * A batch that does not end with a flush gets one if much waits for it.
+ * A doorbell runs the queue before the batch; and nothing is queued while
+ * anything is in the batch. So all run in the order they came in.
+ *
+ * What does not end with a flush gets one if much waits for it.
  *
  * In lazy mode the core calls flush_iotlb_all() alone, after many unmaps, and
- * does not use an IOVA again before; so unmaps may wait in the queue, or go
+ * does not use an IOVA again before; so unmaps may wait in the batch, or go
  * out early with somebody's map.
  *
- * The queue holds unmaps first and maps after them: an unmap never follows a
+ * The batch holds unmaps first and maps after them: an unmap never follows a
  * map in one batch. So a map that has to be tried again, after the batch,
  * cannot bring back what a later operation took away.
  */
@@ -28,24 +44,34 @@
 #include <linux/errno.h>
 #include <linux/gfp.h>
 #include <linux/io-64-nonatomic-lo-hi.h>
+#include <linux/list.h>
+#include <linux/seq_file.h>
 #include <linux/seqlock.h>
 #include <linux/slab.h>
 
 #include "pviommu.h"
 #include "compat.h"
 
-/* The array of a domain: the queue, then a slot to repair what went wrong. */
+/* The array of a domain: the batch, then a slot to repair what went wrong. */
 #define ARRAY_ORDER	1
 #define ARRAY_OPS	((PAGE_SIZE << ARRAY_ORDER) / sizeof(struct xen_iommu_op))
-#define QUEUE_OPS	(ARRAY_OPS - 1)
+#define BATCH_OPS	(ARRAY_OPS - 1)
 
-/* Slots of the queue that only the operation that sends it may use. */
-#define QUEUE_LAST	1
+/* Slots of the batch that only the operation that sends it may use. */
+#define BATCH_LAST	1
 
 /*
- * Frames that wait for a flush in lazy mode before one is sent along with the
- * next batch. It costs no doorbell; what waits costs the device more the more
- * it is.
+ * The longest range that goes to the queue, and the room it needs there: in
+ * operations of as many frames as they can have, and with a flush behind.
+ */
+#define QUEUE_PARTS	8
+#define QUEUE_RANGE	(QUEUE_PARTS * XEN_IOMMU_QUEUE_MAX_FRAMES)
+#define QUEUE_ROOM	(QUEUE_PARTS + 1)
+
+/*
+ * Frames that wait for a flush in lazy mode before one goes along with the
+ * next batch, or into the queue. It costs no doorbell; what waits costs the
+ * device more the more it is.
  */
 #define FLUSH_ALONG	1024
 
@@ -99,20 +125,25 @@ struct pviommu_failure {
  * @v: the device
  * @ctx: its number
  * @block: its own register block, or NULL; under @lock
+ * @list: in pviommu.domains
  * @lock: protects all below; taken with interrupts off, around block locks.
  *	Nothing is printed under it: a console may send through this domain.
- * @ops: QUEUE_OPS operations that make the queue, and one for repairs
- * @nr_queued: how many wait in the queue
- * @maps_queued: the last of them are maps
+ * @queue: its queue, if it has one
+ * @direct: operations go to the queue; nothing is in the batch, or failed
+ *	there without somebody to know; read without @lock, too
+ * @ops: BATCH_OPS operations that make the batch, and one for repairs
+ * @nr_batched: how many wait in the batch
+ * @maps_batched: the last of them are maps
  * @unflushed: something was unmapped and no whole flush followed
  * @waiting: frames that wait for a flush, about
- * @careful: a map failed too late to say so; send each at once from now on
+ * @careful: a map failed too late to say so; queue none from now on, and send
+ *	each at once where a batch is too late as well
  * @frames: what it has of pviommu.frames
  * @nr_failures: how many of @failures are in use
  * @failures: maps that failed and whose mapper does not know yet
  * @complaint: an operation that failed and should not have, for the log
  * @xlate: XLATE_SLOTS cached translations, by the low bits of the BFN
- * @xlate_used: those of them that are not XLATE_EMPTY
+ * @xlate_used: those of them that may be other than XLATE_EMPTY
  * @xlate_seq: for who reads @xlate without @lock
  */
 struct pviommu_domain {
@@ -120,11 +151,14 @@ struct pviommu_domain {
 	struct pviommu *v;
 	u16 ctx;
 	struct pviommu_block *block;
+	struct list_head list;
 
 	spinlock_t lock;
+	struct pviommu_queue queue;
+	bool direct;
 	struct xen_iommu_op *ops;
-	unsigned int nr_queued;
-	bool maps_queued;
+	unsigned int nr_batched;
+	bool maps_batched;
 	bool unflushed;
 	u64 waiting;
 	bool careful;
@@ -182,6 +216,13 @@ static noinline void domain_unlock_complain(struct pviommu_domain *d,
 	d->complaint.op = 0;
 	spin_unlock_irqrestore(&d->lock, flags);
 
+	if (complaint.op == XEN_IOMMUOP_set_queue) {
+		dev_err(&d->v->pdev->dev,
+			"context %u: its queue does not run, and is not used any more\n",
+			d->ctx);
+		return;
+	}
+
 	/* Maps, unmaps and flushes have their BFN and count in one place. */
 	dev_err_ratelimited(&d->v->pdev->dev,
 			    "context %u: %s of %u frames at BFN %#llx: error %d\n",
@@ -221,23 +262,30 @@ static void xlate_clear(struct pviommu_domain *d, unsigned int slot,
 			unsigned int end, u64 bfn, u64 nr)
 {
 	for_each_set_bit_from(slot, d->xlate_used, end) {
-		if (d->xlate[slot].bfn - bfn >= nr)
+		struct pviommu_xlate *x = &d->xlate[slot];
+
+		if (x->bfn != XLATE_EMPTY && x->bfn - bfn >= nr)
 			continue;
-		d->xlate[slot].bfn = XLATE_EMPTY;
+		WRITE_ONCE(x->bfn, XLATE_EMPTY);
 		__clear_bit(slot, d->xlate_used);
 	}
 }
 
+/* Who reads meanwhile sees a pair that belongs together: needs no count. */
 static void xlate_remove(struct pviommu_domain *d, u64 bfn, u64 nr)
 {
+	struct pviommu_xlate *x = xlate_slot(d, bfn);
 	unsigned int slot = bfn % XLATE_SLOTS;
 	u64 end = slot + min_t(u64, nr, XLATE_SLOTS);
 
-	write_seqcount_begin(&d->xlate_seq);
+	/* The slot will be used again: its bit stays. */
+	if (likely(x->bfn == bfn))
+		WRITE_ONCE(x->bfn, XLATE_EMPTY);
+	if (likely(nr == 1))
+		return;
 	xlate_clear(d, slot, min_t(u64, end, XLATE_SLOTS), bfn, nr);
 	if (end > XLATE_SLOTS)
 		xlate_clear(d, 0, end - XLATE_SLOTS, bfn, nr);
-	write_seqcount_end(&d->xlate_seq);
 }
 
 /* What is cached for @bfn, if anything; without the lock too. */
@@ -337,26 +385,65 @@ static void frames_remove(struct pviommu_domain *d, u64 nr)
 	atomic64_sub(nr, &d->v->frames);
 }
 
-/* The queue */
+/* Operations; always inline, so that they are made where they are stored. */
 
-static void op_init_flush_all(struct pviommu_domain *d, struct xen_iommu_op *op)
+static __always_inline struct xen_iommu_op
+op_map(const struct pviommu_domain *d, u64 bfn, u64 gfn, u32 nr, u16 flags)
 {
-	*op = (struct xen_iommu_op) {
+	return (struct xen_iommu_op) {
+		.op = XEN_IOMMUOP_map,
+		.flags = flags,
+		.u.map = {
+			.bfn = bfn,
+			.gfn = gfn,
+			.domid = XEN_IOMMU_DOMID_SELF,
+			.ctx = d->ctx,
+			.nr_frames = nr,
+		},
+	};
+}
+
+static __always_inline struct xen_iommu_op
+op_unmap(const struct pviommu_domain *d, u64 bfn, u32 nr, u16 flags)
+{
+	return (struct xen_iommu_op) {
+		.op = XEN_IOMMUOP_unmap,
+		.flags = flags,
+		.u.unmap = {
+			.bfn = bfn,
+			.ctx = d->ctx,
+			.nr_frames = nr,
+		},
+	};
+}
+
+/* XEN_IOMMU_FLUSH_ALL and 0: the whole context. */
+static __always_inline struct xen_iommu_op
+op_flush(const struct pviommu_domain *d, u64 bfn, u32 nr)
+{
+	return (struct xen_iommu_op) {
 		.op = XEN_IOMMUOP_flush,
-		.u.flush.bfn = XEN_IOMMU_FLUSH_ALL,
-		.u.flush.ctx = d->ctx,
+		.u.flush = {
+			.bfn = bfn,
+			.ctx = d->ctx,
+			.nr_frames = nr,
+		},
 	};
 }
 
-static void op_init_lookup(struct pviommu_domain *d, struct xen_iommu_op *op,
-			   u64 bfn)
+static __always_inline struct xen_iommu_op
+op_lookup(const struct pviommu_domain *d, u64 bfn)
 {
-	*op = (struct xen_iommu_op) {
+	return (struct xen_iommu_op) {
 		.op = XEN_IOMMUOP_lookup_bfn,
-		.u.lookup.bfn = bfn,
-		.u.lookup.ctx = d->ctx,
+		.u.lookup = {
+			.bfn = bfn,
+			.ctx = d->ctx,
+		},
 	};
 }
+
+/* The batch */
 
 static void domain_complain(struct pviommu_domain *d,
 			    const struct xen_iommu_op *op)
@@ -368,7 +455,7 @@ static void domain_complain(struct pviommu_domain *d,
 /* Run one operation by itself, in the slot for repairs; @op gets its answer. */
 static void domain_run_one(struct pviommu_domain *d, struct xen_iommu_op *op)
 {
-	struct xen_iommu_op *slot = &d->ops[QUEUE_OPS];
+	struct xen_iommu_op *slot = &d->ops[BATCH_OPS];
 
 	*slot = *op;
 	slot->status = PVIOMMU_NOT_RUN;
@@ -386,7 +473,7 @@ static void domain_flush_everywhere(struct pviommu_domain *d)
 	unsigned int ctx;
 
 	for_each_set_bit(ctx, d->v->contexts, d->v->max_contexts) {
-		op_init_flush_all(d, &flush);
+		flush = op_flush(d, XEN_IOMMU_FLUSH_ALL, 0);
 		flush.u.flush.ctx = ctx;
 		domain_run_one(d, &flush);
 	}
@@ -411,7 +498,7 @@ static void domain_try_again(struct pviommu_domain *d, struct xen_iommu_op *op,
 		} else if (op->status == -ENOSPC && !again) {
 			again = true;
 		} else if (op->status == -ENOSPC && !repair->flushed) {
-			op_init_flush_all(d, &flush);
+			flush = op_flush(d, XEN_IOMMU_FLUSH_ALL, 0);
 			domain_run_one(d, &flush);
 			repair->flushed = 1;
 		} else if (op->status == -ENOSPC && repair->flushed == 1) {
@@ -448,7 +535,7 @@ static void domain_unmap_runs(struct pviommu_domain *d,
 	u64 bfn, nr;
 
 	for (bfn = op->u.unmap.bfn; bfn < end; bfn += nr) {
-		op_init_lookup(d, &lookup, bfn);
+		lookup = op_lookup(d, bfn);
 		domain_run_one(d, &lookup);
 		/* Without the length of the hole this could take forever. */
 		if (lookup.status &&
@@ -505,13 +592,14 @@ static void domain_op_failed(struct pviommu_domain *d, struct xen_iommu_op *op,
 
 static void domain_add(struct pviommu_domain *d, const struct xen_iommu_op *op)
 {
-	struct xen_iommu_op *slot = &d->ops[d->nr_queued++];
+	struct xen_iommu_op *slot = &d->ops[d->nr_batched++];
 
+	WRITE_ONCE(d->direct, false);
 	*slot = *op;
 	slot->status = PVIOMMU_NOT_RUN;
 }
 
-/* Send the queue; afterwards every operation in it has run. */
+/* Send the batch; afterwards every operation in it has run. */
 static void domain_send(struct pviommu_domain *d)
 {
 	struct pviommu_repair repair = {};
@@ -521,19 +609,19 @@ static void domain_send(struct pviommu_domain *d)
 
 	lockdep_assert_held(&d->lock);
 
-	if (!d->nr_queued)
+	if (!d->nr_batched)
 		return;
-	last = &d->ops[d->nr_queued - 1];
+	last = &d->ops[d->nr_batched - 1];
 	if (unlikely(d->waiting >= FLUSH_ALONG) &&
 	    (last->op == XEN_IOMMUOP_map || last->op == XEN_IOMMUOP_unmap)) {
-		op_init_flush_all(d, &flush);
+		flush = op_flush(d, XEN_IOMMU_FLUSH_ALL, 0);
 		domain_add(d, &flush);
 		d->unflushed = false;
 		d->waiting = 0;
 	}
-	nr = d->nr_queued;
-	d->nr_queued = 0;
-	d->maps_queued = false;
+	nr = d->nr_batched;
+	d->nr_batched = 0;
+	d->maps_batched = false;
 	if (likely(!pviommu_run(d->v, d->block, d->ops, nr)) &&
 	    PVIOMMU_SYNC_MAP_REPORTS)
 		return;
@@ -557,24 +645,24 @@ static void domain_send(struct pviommu_domain *d)
 		if (last->status)
 			domain_complain(d, last);
 	} else if (last->op == XEN_IOMMUOP_lookup_bfn) {
-		op_init_lookup(d, last, last->u.lookup.bfn);
+		*last = op_lookup(d, last->u.lookup.bfn);
 		domain_run_one(d, last);
 	}
 }
 
-static void domain_queue(struct pviommu_domain *d,
+static void domain_batch(struct pviommu_domain *d,
 			 const struct xen_iommu_op *op)
 {
-	if (d->nr_queued == QUEUE_OPS - QUEUE_LAST)
+	if (d->nr_batched == BATCH_OPS - BATCH_LAST)
 		domain_send(d);
 	domain_add(d, op);
 }
 
-/* Queue @op as the last of its batch, and send it. */
+/* Add @op as the last of its batch, and send it. */
 static struct xen_iommu_op *domain_send_with(struct pviommu_domain *d,
 					     const struct xen_iommu_op *op)
 {
-	struct xen_iommu_op *last = &d->ops[d->nr_queued];
+	struct xen_iommu_op *last = &d->ops[d->nr_batched];
 
 	domain_add(d, op);
 	domain_send(d);
@@ -585,26 +673,16 @@ static struct xen_iommu_op *domain_last(struct pviommu_domain *d, u16 opcode)
 {
 	struct xen_iommu_op *last;
 
-	if (!d->nr_queued)
+	if (!d->nr_batched)
 		return NULL;
-	last = &d->ops[d->nr_queued - 1];
+	last = &d->ops[d->nr_batched - 1];
 	return last->op == opcode ? last : NULL;
 }
 
-static void domain_queue_map(struct pviommu_domain *d, u64 bfn, u64 gfn,
-			     u32 nr, u16 flags)
+static void domain_batch_map_part(struct pviommu_domain *d, u64 bfn, u64 gfn,
+				  u32 nr, u16 flags)
 {
-	struct xen_iommu_op op = {
-		.op = XEN_IOMMUOP_map,
-		.flags = flags,
-		.u.map = {
-			.bfn = bfn,
-			.gfn = gfn,
-			.domid = XEN_IOMMU_DOMID_SELF,
-			.ctx = d->ctx,
-			.nr_frames = nr,
-		},
-	};
+	struct xen_iommu_op op = op_map(d, bfn, gfn, nr, flags);
 	struct xen_iommu_op *last = domain_last(d, XEN_IOMMUOP_map);
 
 	if (last && last->flags == flags &&
@@ -614,33 +692,195 @@ static void domain_queue_map(struct pviommu_domain *d, u64 bfn, u64 gfn,
 		last->u.map.nr_frames += nr;
 		return;
 	}
-	domain_queue(d, &op);
-	d->maps_queued = true;
+	domain_batch(d, &op);
+	d->maps_batched = true;
 }
 
-static void domain_queue_unmap(struct pviommu_domain *d, u64 bfn, u32 nr)
+static void domain_batch_map(struct pviommu_domain *d, u64 bfn, u64 gfn,
+			     u64 nr, u16 flags)
 {
-	struct xen_iommu_op op = {
-		.op = XEN_IOMMUOP_unmap,
-		.u.unmap = {
-			.bfn = bfn,
-			.ctx = d->ctx,
-			.nr_frames = nr,
-		},
-	};
+	u64 done;
+	u32 part;
+
+	for (done = 0; done < nr; done += part) {
+		part = min_t(u64, nr - done, RANGE_MAX);
+		domain_batch_map_part(d, bfn + done, gfn + done, part, flags);
+	}
+}
+
+static void domain_batch_unmap_part(struct pviommu_domain *d, u64 bfn, u32 nr)
+{
+	struct xen_iommu_op op = op_unmap(d, bfn, nr, 0);
 	struct xen_iommu_op *last = domain_last(d, XEN_IOMMUOP_unmap);
 
 	if (last && last->u.unmap.bfn + last->u.unmap.nr_frames == bfn &&
 	    last->u.unmap.nr_frames + nr <= RANGE_MAX) {
 		last->u.unmap.nr_frames += nr;
 	} else {
-		if (d->maps_queued)
+		if (d->maps_batched)
 			domain_send(d);
-		domain_queue(d, &op);
+		domain_batch(d, &op);
 	}
 	/* Not before: what is sent for want of room can end with a flush. */
 	d->unflushed = true;
 	d->waiting += nr;
+}
+
+static void domain_batch_unmap(struct pviommu_domain *d, u64 bfn, u64 nr)
+{
+	u64 done;
+	u32 part;
+
+	for (done = 0; done < nr; done += part) {
+		part = min_t(u64, nr - done, RANGE_MAX);
+		domain_batch_unmap_part(d, bfn + done, part);
+	}
+}
+
+/* The queue */
+
+static void domain_queue_lost(struct pviommu_domain *d)
+{
+	d->queue.lost = true;
+	d->careful = true;
+	d->complaint.op = XEN_IOMMUOP_set_queue;
+}
+
+/*
+ * See what failed of what ran. A map that failed does so too late to repair
+ * it: its user may have done with it.
+ */
+static void domain_queue_look(struct pviommu_domain *d)
+{
+	struct xen_iommu_op op;
+
+	while (pviommu_queue_failed(&d->queue, &op)) {
+		domain_complain(d, &op);
+		if (op.op != XEN_IOMMUOP_map)
+			continue;
+		d->careful = true;
+		xlate_remove(d, op.u.map.bfn, op.u.map.nr_frames);
+	}
+}
+
+/* Have run what is in the queue, if the device does not do so by itself. */
+static void domain_queue_attend(struct pviommu_domain *d)
+{
+	struct pviommu_queue *q = &d->queue;
+	u32 flags;
+
+	lockdep_assert_held(&d->lock);
+
+	if (!q->shared || READ_ONCE(q->lost))
+		return;
+	/* After what was queued, by whichever CPU. */
+	smp_mb();
+	flags = READ_ONCE(q->shared->flags);
+	if (flags & XEN_IOMMU_QUEUE_dead ||
+	    (flags & XEN_IOMMU_QUEUE_doorbell &&
+	     !pviommu_queue_run(q, d->v, d->block)))
+		domain_queue_lost(d);
+	domain_queue_look(d);
+}
+
+/*
+ * From here on a device's access sees what was queued before, and things that
+ * went wrong have been noticed, as far as the device got. Without the lock.
+ */
+static void domain_queue_sync(struct pviommu_domain *d)
+{
+	struct pviommu_queue *q = &d->queue;
+	unsigned long flags;
+
+	/* Before the flags are read, so that the device or we see the other. */
+	smp_mb();
+	if (likely(!READ_ONCE(q->shared->flags) &&
+		   READ_ONCE(q->shared->errors) == READ_ONCE(q->errors)))
+		return;
+	flags = domain_lock(d);
+	domain_queue_attend(d);
+	domain_unlock(d, flags);
+}
+
+static noinline bool domain_queue_ready_slow(struct pviommu_domain *d, u64 nr)
+{
+	struct pviommu_queue *q = &d->queue;
+
+	WRITE_ONCE(d->direct, false);
+	if (!q->shared || nr > QUEUE_RANGE)
+		return false;
+	domain_queue_look(d);
+	if (d->careful || READ_ONCE(q->shared->flags))
+		return false;
+	if (!pviommu_queue_room(q, QUEUE_ROOM)) {
+		if (!pviommu_queue_run(q, d->v, d->block))
+			domain_queue_lost(d);
+		domain_queue_look(d);
+		if (d->careful)
+			return false;
+	}
+	domain_send(d);
+	if (d->nr_failures)
+		return false;
+	/* Whoever reads it knows that the batch is done. */
+	smp_store_release(&d->direct, true);
+	return true;
+}
+
+/*
+ * Whether a range of @nr frames is to be queued, and a flush behind it. If not,
+ * it is for the batch.
+ */
+static bool domain_queue_ready(struct pviommu_domain *d, u64 nr)
+{
+	struct pviommu_queue *q = &d->queue;
+
+	return likely(d->direct && nr <= QUEUE_RANGE &&
+		      pviommu_queue_room(q, QUEUE_ROOM) &&
+		      !READ_ONCE(q->shared->flags)) ||
+	       domain_queue_ready_slow(d, nr);
+}
+
+static void domain_queue_map(struct pviommu_domain *d, u64 bfn, u64 gfn,
+			     u32 nr, u16 flags)
+{
+	u32 part;
+
+	for (;;) {
+		part = min_t(u32, nr, XEN_IOMMU_QUEUE_MAX_FRAMES);
+		*pviommu_queue_slot(&d->queue) =
+			op_map(d, bfn, gfn, part, flags);
+		nr -= part;
+		if (likely(!nr))
+			break;
+		bfn += part;
+		gfn += part;
+	}
+	pviommu_queue_publish(&d->queue);
+}
+
+/* Does not publish: something may follow. */
+static void domain_queue_unmap(struct pviommu_domain *d, u64 bfn, u32 nr)
+{
+	u32 part;
+
+	for (;;) {
+		part = min_t(u32, nr, XEN_IOMMU_QUEUE_MAX_FRAMES);
+		/* Holes: maps that failed, and pages that were taken away. */
+		*pviommu_queue_slot(&d->queue) =
+			op_unmap(d, bfn, part, XEN_IOMMUOP_unmap_holes);
+		nr -= part;
+		if (likely(!nr))
+			break;
+		bfn += part;
+	}
+}
+
+static void domain_queue_flush_all(struct pviommu_domain *d)
+{
+	*pviommu_queue_slot(&d->queue) = op_flush(d, XEN_IOMMU_FLUSH_ALL, 0);
+	d->unflushed = false;
+	d->waiting = 0;
 }
 
 /* The IOMMU API */
@@ -656,21 +896,19 @@ static int pviommu_map_pages(struct iommu_domain *domain, unsigned long iova,
 	unsigned long flags;
 	int error = 0;
 	bool room;
-	u64 done;
 
 	if (!(prot & (IOMMU_READ | IOMMU_WRITE)))
 		return -EINVAL;
 
 	flags = domain_lock(d);
-	failure_take(d, bfn, nr);
 	xlate_add(d, bfn, gfn, 1);
 	room = frames_add(d, nr);
-	for (done = 0; done < nr; ) {
-		u32 part = min_t(u64, nr - done, RANGE_MAX);
-
-		domain_queue_map(d, bfn + done, gfn + done, part, map_flags);
-		done += part;
+	if (likely(room && !(prot & IOMMU_MMIO) && domain_queue_ready(d, nr))) {
+		domain_queue_map(d, bfn, gfn, nr, map_flags);
+		goto out;
 	}
+	failure_take(d, bfn, nr);
+	domain_batch_map(d, bfn, gfn, nr, map_flags);
 	/*
 	 * Where the core does not ask for errors later, they have to come out
 	 * now, at the price of a doorbell for each piece of a scatterlist.
@@ -683,6 +921,7 @@ static int pviommu_map_pages(struct iommu_domain *domain, unsigned long iova,
 		domain_send(d);
 		error = failure_take(d, bfn, nr);
 	}
+out:
 	domain_unlock(d, flags);
 
 	if (!error)
@@ -702,10 +941,18 @@ int pviommu_domain_sync_map(struct iommu_domain *domain, unsigned long iova,
 			    size_t size)
 {
 	struct pviommu_domain *d = to_pviommu_domain(domain);
-	unsigned long flags = domain_lock(d);
+	unsigned long flags;
 	int error;
 
+	/* If it was not queued, it was in a batch that is done. */
+	if (likely(smp_load_acquire(&d->direct))) {
+		domain_queue_sync(d);
+		return 0;
+	}
+
+	flags = domain_lock(d);
 	domain_send(d);
+	domain_queue_attend(d);
 	error = failure_take(d, PVIOMMU_BFN(iova), PVIOMMU_BFN(size));
 	if (!PVIOMMU_SYNC_MAP_REPORTS && error)
 		d->careful = true;
@@ -724,24 +971,38 @@ static size_t pviommu_unmap_pages(struct iommu_domain *domain,
 				  struct iommu_iotlb_gather *gather)
 {
 	struct pviommu_domain *d = to_pviommu_domain(domain);
+	bool lazy = iommu_iotlb_gather_queued(gather);
 	u64 nr = PVIOMMU_BFN(pgsize) * pgcount;
 	u64 bfn = PVIOMMU_BFN(iova);
 	size_t size = pgsize * pgcount;
 	unsigned long flags;
-	u64 done;
+
+	/* The DMA API waits for iotlb_sync(): to do all there is one lock. */
+	if (!lazy && iommu_is_dma_domain(domain)) {
+		if (iommu_iotlb_gather_is_disjoint(gather, iova, size))
+			iommu_iotlb_sync(domain, gather);
+		iommu_iotlb_gather_add_range(gather, iova, size);
+		return size;
+	}
 
 	flags = domain_lock(d);
-	failure_take(d, bfn, nr);
 	xlate_remove(d, bfn, nr);
-	for (done = 0; done < nr; ) {
-		u32 part = min_t(u64, nr - done, RANGE_MAX);
-
-		domain_queue_unmap(d, bfn + done, part);
-		done += part;
+	/* When they run does not matter, until the whole flush. */
+	if (lazy && likely(domain_queue_ready(d, nr))) {
+		domain_queue_unmap(d, bfn, nr);
+		frames_remove(d, nr);
+		d->unflushed = true;
+		d->waiting += nr;
+		if (unlikely(d->waiting >= FLUSH_ALONG))
+			domain_queue_flush_all(d);
+		pviommu_queue_publish(&d->queue);
+	} else {
+		failure_take(d, bfn, nr);
+		domain_batch_unmap(d, bfn, nr);
 	}
 	domain_unlock(d, flags);
 
-	if (!iommu_iotlb_gather_queued(gather))
+	if (!lazy)
 		iommu_iotlb_gather_add_range(gather, iova, size);
 	return size;
 }
@@ -753,11 +1014,18 @@ static void pviommu_flush_iotlb_all(struct iommu_domain *domain)
 	struct xen_iommu_op op;
 
 	if (d->unflushed) {
-		op_init_flush_all(d, &op);
-		d->waiting = 0;
-		domain_send_with(d, &op);
-		d->unflushed = false;
+		if (likely(domain_queue_ready(d, 0))) {
+			domain_queue_flush_all(d);
+			pviommu_queue_publish(&d->queue);
+		} else {
+			op = op_flush(d, XEN_IOMMU_FLUSH_ALL, 0);
+			d->waiting = 0;
+			domain_send_with(d, &op);
+			d->unflushed = false;
+		}
 	}
+	/* Even if a flush went along with what was unmapped last. */
+	domain_queue_attend(d);
 	domain_unlock(d, flags);
 }
 
@@ -767,19 +1035,33 @@ static void pviommu_iotlb_sync(struct iommu_domain *domain,
 	struct pviommu_domain *d = to_pviommu_domain(domain);
 	struct xen_iommu_op op;
 	unsigned long flags;
-	u64 nr;
+	u64 bfn, nr;
 
 	if (gather->start > gather->end)
 		return;
 
-	nr = PVIOMMU_BFN(gather->end) - PVIOMMU_BFN(gather->start) + 1;
+	bfn = PVIOMMU_BFN(gather->start);
+	nr = PVIOMMU_BFN(gather->end) - bfn + 1;
 	flags = domain_lock(d);
-	d->waiting -= min(nr, d->waiting);
-	op_init_flush_all(d, &op);
-	if (nr <= RANGE_MAX) {
-		op.u.flush.bfn = PVIOMMU_BFN(gather->start);
-		op.u.flush.nr_frames = nr;
+	if (iommu_is_dma_domain(domain)) {
+		xlate_remove(d, bfn, nr);
+		if (likely(domain_queue_ready(d, nr))) {
+			domain_queue_unmap(d, bfn, nr);
+			*pviommu_queue_slot(&d->queue) = op_flush(d, bfn, nr);
+			pviommu_queue_publish(&d->queue);
+			frames_remove(d, nr);
+			domain_unlock(d, flags);
+			domain_queue_sync(d);
+			return;
+		}
+		failure_take(d, bfn, nr);
+		domain_batch_unmap(d, bfn, nr);
 	}
+	d->waiting -= min(nr, d->waiting);
+	if (nr <= RANGE_MAX)
+		op = op_flush(d, bfn, nr);
+	else
+		op = op_flush(d, XEN_IOMMU_FLUSH_ALL, 0);
 	domain_send_with(d, &op);
 	domain_unlock(d, flags);
 }
@@ -798,7 +1080,7 @@ static phys_addr_t pviommu_iova_to_phys(struct iommu_domain *domain,
 	found = xlate_find(d, bfn, &gfn);
 	if (!found) {
 		flags = domain_lock(d);
-		op_init_lookup(d, &op, bfn);
+		op = op_lookup(d, bfn);
 		answer = domain_send_with(d, &op);
 		found = !answer->status;
 		gfn = answer->u.lookup.gfn;
@@ -847,16 +1129,97 @@ int pviommu_free_context(struct pviommu *v, u16 ctx)
 static void pviommu_domain_free(struct iommu_domain *domain)
 {
 	struct pviommu_domain *d = to_pviommu_domain(domain);
+	struct pviommu *v = d->v;
 	int error;
 
+	mutex_lock(&v->rids_lock);
+	list_del(&d->list);
+	mutex_unlock(&v->rids_lock);
+
 	/* Takes all mappings along, and with them what is queued. */
-	clear_bit(d->ctx, d->v->contexts);
+	clear_bit(d->ctx, v->contexts);
 	frames_remove(d, d->frames);
-	error = pviommu_free_context(d->v, d->ctx);
+	error = pviommu_free_context(v, d->ctx);
 	if (error)
-		dev_err(&d->v->pdev->dev, "context %u cannot be freed: error %d\n",
+		dev_err(&v->pdev->dev, "context %u cannot be freed: error %d\n",
 			d->ctx, error);
+	if (!error || !pviommu_queue_stop(&d->queue, v, d->ctx))
+		pviommu_queue_free(&d->queue);
 	domain_free(d);
+}
+
+/**
+ * pviommu_domain_start_queue() - give a domain a queue, if it should have one
+ * @domain: a domain of this driver's, with a context
+ *
+ * When it is about to be used: not before does it have its type. Whether there
+ * is a queue then is nobody's concern.
+ *
+ * Context: Process context; the device's rids_lock is held.
+ */
+void pviommu_domain_start_queue(struct iommu_domain *domain)
+{
+	struct pviommu_domain *d = to_pviommu_domain(domain);
+	struct pviommu_queue queue = {};
+	unsigned long flags;
+
+	lockdep_assert_held(&d->v->rids_lock);
+
+	if (!iommu_is_dma_domain(domain) || d->queue.shared ||
+	    !(d->v->features & XEN_IOMMU_FEATURE_QUEUE))
+		return;
+	if (pviommu_queue_start(&queue, d->v, d->ctx))
+		return;
+	flags = domain_lock(d);
+	d->queue = queue;
+	domain_unlock(d, flags);
+}
+
+/**
+ * pviommu_domains_stop_queues() - have the device forget all queues
+ * @v: the device
+ *
+ * What is queued runs before. Domains go on without, and new ones get none.
+ */
+void pviommu_domains_stop_queues(struct pviommu *v)
+{
+	struct pviommu_domain *d;
+	unsigned long flags;
+
+	mutex_lock(&v->rids_lock);
+	v->features &= ~XEN_IOMMU_FEATURE_QUEUE;
+	list_for_each_entry(d, &v->domains, list) {
+		if (!d->queue.shared)
+			continue;
+		flags = domain_lock(d);
+		WRITE_ONCE(d->direct, false);
+		d->careful = true;
+		domain_unlock(d, flags);
+		if (!pviommu_queue_stop(&d->queue, v, d->ctx))
+			WRITE_ONCE(d->queue.lost, true);
+	}
+	mutex_unlock(&v->rids_lock);
+}
+
+/**
+ * pviommu_domains_show_queues() - "context tail head errors flags" lines
+ * @v: the device
+ * @s: where to
+ */
+void pviommu_domains_show_queues(struct pviommu *v, struct seq_file *s)
+{
+	const struct xen_iommu_queue *q;
+	struct pviommu_domain *d;
+
+	mutex_lock(&v->rids_lock);
+	list_for_each_entry(d, &v->domains, list) {
+		q = d->queue.shared;
+		if (q && !d->queue.lost)
+			seq_printf(s, "%u %u %u %u %#x\n", d->ctx,
+				   READ_ONCE(q->tail), READ_ONCE(q->head),
+				   READ_ONCE(q->errors), READ_ONCE(q->flags));
+	}
+	mutex_unlock(&v->rids_lock);
 }
 
 const struct iommu_domain_ops pviommu_domain_ops = {
@@ -909,6 +1272,9 @@ struct iommu_domain *pviommu_domain_alloc(struct device *dev)
 	d->ctx = op.u.context.ctx;
 	set_bit(d->ctx, v->contexts);
 	d->block = pviommu_block_own(v);
+	mutex_lock(&v->rids_lock);
+	list_add_tail(&d->list, &v->domains);
+	mutex_unlock(&v->rids_lock);
 
 	/* Ranges of any length are one operation, so any size is a page size. */
 	d->domain.pgsize_bitmap = ~0UL << XEN_IOMMU_PAGE_SHIFT;

@@ -300,6 +300,8 @@ int pviommu_attach(struct iommu_domain *domain, struct device *dev)
 	int error = 0;
 
 	mutex_lock(&v->rids_lock);
+	if (ctx != XEN_IOMMU_CTX_DEFAULT)
+		pviommu_domain_start_queue(domain);
 	for (i = 0; i < ep->nr_rids; i++) {
 		rid = xa_load(&v->rids, ep->rids[i]);
 		if (rid->ctx != ctx) {

@@ -21,6 +21,10 @@
 			 XEN_IOMMU_FEATURE_CONTEXTS | \
 			 XEN_IOMMU_FEATURE_LOOKUP)
 
+static bool use_queues = true;
+module_param_named(queue, use_queues, bool, 0444);
+MODULE_PARM_DESC(queue, "map and unmap without a call, where the device can (default: on)");
+
 #define OPS_NEEDED	(BIT(XEN_IOMMUOP_map) | \
 			 BIT(XEN_IOMMUOP_unmap) | \
 			 BIT(XEN_IOMMUOP_flush) | \
@@ -36,7 +40,7 @@
 static int pviommu_negotiate(struct pviommu *v, bool *used_before)
 {
 	struct device *dev = &v->pdev->dev;
-	u64 features;
+	u64 features, wanted;
 	u32 version, state;
 
 	version = readl(v->regs + XEN_PVIOMMU_REG_VERSION);
@@ -60,11 +64,14 @@ static int pviommu_negotiate(struct pviommu *v, bool *used_before)
 	}
 
 	*used_before = readq(v->regs + XEN_PVIOMMU_REG_ACCEPTED);
-	writeq(FEATURES_NEEDED, v->regs + XEN_PVIOMMU_REG_ACCEPTED);
+	wanted = FEATURES_NEEDED;
+	if (use_queues)
+		wanted |= features & XEN_IOMMU_FEATURE_QUEUE;
+	writeq(wanted, v->regs + XEN_PVIOMMU_REG_ACCEPTED);
 	v->features = readq(v->regs + XEN_PVIOMMU_REG_ACCEPTED);
-	if (v->features != FEATURES_NEEDED) {
+	if (v->features != wanted) {
 		dev_err(dev, "features %#llx were accepted, and the device says %#llx\n",
-			FEATURES_NEEDED, v->features);
+			wanted, v->features);
 		return -ENODEV;
 	}
 	return 0;
@@ -233,6 +240,7 @@ static int pviommu_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	v->pdev = pdev;
 	mutex_init(&v->rids_lock);
 	xa_init(&v->rids);
+	INIT_LIST_HEAD(&v->domains);
 
 	error = pviommu_map_registers(v);
 	if (error)
@@ -263,9 +271,10 @@ static int pviommu_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 
 	if (iommu_default_passthrough())
 		dev_info(dev, "there is no passthrough: devices get translated DMA domains\n");
-	dev_info(dev, "%u contexts, %u bits of bus address, %u register blocks\n",
+	dev_info(dev, "%u contexts, %u bits of bus address, %u register blocks%s\n",
 		 v->max_contexts, v->bfn_bits + XEN_IOMMU_PAGE_SHIFT,
-		 v->nr_blocks);
+		 v->nr_blocks, v->features & XEN_IOMMU_FEATURE_QUEUE ?
+		 ", queues" : "");
 
 	pci_set_drvdata(pdev, v);
 	pviommu_instance = v;
@@ -329,11 +338,15 @@ static void pviommu_remove(struct pci_dev *pdev)
 
 /*
  * The contexts stay, as devices may do DMA until the very end; but nothing may
- * write faults into what is the next kernel's memory.
+ * write faults, or what became of an operation, into what is the next kernel's
+ * memory.
  */
 static void pviommu_shutdown(struct pci_dev *pdev)
 {
-	pviommu_faults_stop(pci_get_drvdata(pdev));
+	struct pviommu *v = pci_get_drvdata(pdev);
+
+	pviommu_faults_stop(v);
+	pviommu_domains_stop_queues(v);
 }
 
 static const struct pci_device_id pviommu_ids[] = {

@@ -8,13 +8,14 @@
  *   endpoint.c   the IOMMU core's view of a device: requester IDs, reserved
  *                regions, attach and detach
  *   domain.c     a domain is a context: map, unmap, flush, look up
+ *   queue.c      operations of a context that need no doorbell
  *   transport.c  register blocks and doorbells; knows no operation
  *   fault.c      the fault ring
  *   debugfs.c    counters, and who is in which context
  *
  * The driver keeps no copy of what is mapped: the device has it. Everything
- * the device reads or writes for the driver itself (operations, the fault
- * ring, lists of ranges) is named by guest-physical address and is not
+ * the device reads or writes for the driver itself (operations, queues, the
+ * fault ring, lists of ranges) is named by guest-physical address and is not
  * translated, so none of it goes through the DMA API.
  */
 
@@ -23,6 +24,7 @@
 
 #include <linux/interrupt.h>
 #include <linux/iommu.h>
+#include <linux/list.h>
 #include <linux/mutex.h>
 #include <linux/pci.h>
 #include <linux/spinlock.h>
@@ -44,6 +46,12 @@
 /* No status the device gives is positive: this one says it gave none. */
 #define PVIOMMU_NOT_RUN		1
 
+/* Doorbells in a row that may get nothing done before the device is at fault. */
+#define PVIOMMU_IDLE_RINGS_MAX	1000
+
+/* Operations there is room for in a queue; a power of two. */
+#define PVIOMMU_QUEUE_OPS	256
+
 /**
  * struct pviommu_block - a register block: a domain's, or shared by CPUs
  * @lock: if shared, held from the first register write of a call to its last
@@ -57,6 +65,24 @@ struct pviommu_block {
 	void __iomem *regs;
 	u64 array;
 	struct xen_iommu_op *scratch;
+};
+
+/**
+ * struct pviommu_queue - operations of a context, on their way to the device
+ * @shared: what the device sees of it, or NULL if there is no queue
+ * @tail: operations stored, free-running; some may not be published yet
+ * @seen: those before this one ran, and their statuses were looked at
+ * @errors: how many failures were found
+ * @lost: the device does not look at @shared any more
+ *
+ * Under its domain's lock, but for @shared, which stays as it is once set.
+ */
+struct pviommu_queue {
+	struct xen_iommu_queue *shared;
+	u32 tail;
+	u32 seen;
+	u32 errors;
+	bool lost;
 };
 
 /**
@@ -85,15 +111,17 @@ struct pviommu_faults {
  * @scratch: the blocks' scratch operations, in one piece
  * @nr_blocks: how many blocks
  * @blocks_owned: bit n is set while block n is somebody's own; atomic
- * @features: XEN_IOMMU_FEATURE_* accepted
+ * @features: XEN_IOMMU_FEATURE_* accepted; queues are under @rids_lock
  * @max_contexts: contexts at a time, the default one included
  * @max_mappings: frames mapped or waiting for a flush at a time
  * @frames: frames mapped, where PVIOMMU_SYNC_MAP_REPORTS is 0; atomic
  * @contexts: bit n is set while context n is a domain's; atomic
  * @bfn_bits: BFNs are below 1 << @bfn_bits
  * @iommu: what the core knows of it
- * @rids_lock: protects @rids and all entries; taken in process context only
+ * @rids_lock: protects @rids and all entries, @domains, and who starts and
+ *	stops a queue; taken in process context only
  * @rids: struct pviommu_rid by SBDF: every requester ID in use
+ * @domains: all domains that are a context
  * @faults: the fault ring
  * @debugfs: the directory of its files
  */
@@ -114,6 +142,7 @@ struct pviommu {
 	struct iommu_device iommu;
 	struct mutex rids_lock;
 	struct xarray rids;
+	struct list_head domains;
 	struct pviommu_faults faults;
 	struct dentry *debugfs;
 };
@@ -144,12 +173,46 @@ struct pviommu_block *pviommu_block_own(struct pviommu *v);
 void pviommu_block_disown(struct pviommu *v, struct pviommu_block *own);
 int pviommu_run(struct pviommu *v, struct pviommu_block *own,
 		struct xen_iommu_op *ops, unsigned int nr);
+void pviommu_ring(struct pviommu *v, struct pviommu_block *own);
 int pviommu_call(struct pviommu *v, struct xen_iommu_op *op);
+
+/* queue.c */
+
+int pviommu_queue_start(struct pviommu_queue *q, struct pviommu *v, u16 ctx);
+int pviommu_queue_stop(struct pviommu_queue *q, struct pviommu *v, u16 ctx);
+void pviommu_queue_free(struct pviommu_queue *q);
+bool pviommu_queue_run(struct pviommu_queue *q, struct pviommu *v,
+		       struct pviommu_block *own);
+bool pviommu_queue_failed(struct pviommu_queue *q, struct xen_iommu_op *op);
+
+/* Is there room for @nr operations, whatever became of earlier ones? */
+static inline bool pviommu_queue_room(const struct pviommu_queue *q, u32 nr)
+{
+	return q->tail - q->seen <= PVIOMMU_QUEUE_OPS - nr;
+}
+
+/* Where to store the next operation, if there is room; status and all. */
+static inline struct xen_iommu_op *pviommu_queue_slot(struct pviommu_queue *q)
+{
+	return &q->shared->ops[q->tail++ % PVIOMMU_QUEUE_OPS];
+}
+
+/*
+ * What was stored is the device's now. It runs it in time if, after a full
+ * barrier, the queue's flags do not say otherwise.
+ */
+static inline void pviommu_queue_publish(struct pviommu_queue *q)
+{
+	smp_store_release(&q->shared->tail, q->tail);
+}
 
 /* domain.c */
 
 struct iommu_domain *pviommu_domain_alloc(struct device *dev);
 u16 pviommu_domain_ctx(struct iommu_domain *domain);
+void pviommu_domain_start_queue(struct iommu_domain *domain);
+void pviommu_domains_stop_queues(struct pviommu *v);
+void pviommu_domains_show_queues(struct pviommu *v, struct seq_file *s);
 int pviommu_free_context(struct pviommu *v, u16 ctx);
 int pviommu_domain_sync_map(struct iommu_domain *domain, unsigned long iova,
 			    size_t size);

@@ -20,9 +20,6 @@ static_assert(XEN_IOMMU_ENOBUFS == ENOBUFS);
 static_assert(sizeof(struct xen_iommu_op) == 32);
 static_assert(sizeof(struct xen_iommu_fault) == 32);
 
-/* Doorbells in a row that may get nothing done before the device is at fault. */
-#define IDLE_RINGS_MAX		1000
-
 /*
  * How often, and how long apart, pviommu_call() tries again on -EAGAIN: a
  * context goes in slices, and can be large.
@@ -68,7 +65,7 @@ static int block_ring(struct pviommu_block *block, struct xen_iommu_op *ops,
 			return result < 0 ? result : -EIO;
 		if (done)
 			idle = 0;
-		else if (++idle == IDLE_RINGS_MAX)
+		else if (++idle == PVIOMMU_IDLE_RINGS_MAX)
 			return -EIO;
 		ops += done;
 		nr -= done;
@@ -169,6 +166,27 @@ int pviommu_run(struct pviommu *v, struct pviommu_block *own,
 		block_put(block, flags);
 	}
 	return ops_finish(ops, nr, error);
+}
+
+/**
+ * pviommu_ring() - make a call of no operations
+ * @v: the device
+ * @own: a block that the caller owns and no other CPU uses meanwhile, or NULL
+ *
+ * The device runs queues then. Any context.
+ */
+void pviommu_ring(struct pviommu *v, struct pviommu_block *own)
+{
+	struct pviommu_block *block = own;
+	unsigned long flags;
+
+	if (!own)
+		block = block_get(v, &flags);
+	writel(0, block->regs + XEN_PVIOMMU_BLOCK_DOORBELL);
+	/* What it did is in memory when the doorbell's store is done. */
+	mb();
+	if (!own)
+		block_put(block, flags);
 }
 
 /**
