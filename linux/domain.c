@@ -46,7 +46,6 @@
 #include <linux/io-64-nonatomic-lo-hi.h>
 #include <linux/list.h>
 #include <linux/seq_file.h>
-#include <linux/seqlock.h>
 #include <linux/slab.h>
 
 #include "pviommu.h"
@@ -85,25 +84,22 @@
 #define MAP_TRIES	100
 #define MAP_WAIT_US	20
 
+/*
+ * Where BFNs led when they were last mapped or looked up. dma_unmap_page() asks
+ * for the physical address each time, and would cost a doorbell. This is a
+ * cache of constant size, not a copy of what is mapped: what is not in it is
+ * looked up.
+ *
+ * A BFN's low bits are its slot; a slot has the others, and the GFN. That is one
+ * word, so that it is read without a lock. GFN 0, of which 0 is a part, is none.
+ */
 #define XLATE_SLOTS	1024
+#define XLATE_SLOT_BITS	10
+#define XLATE_GFN_BITS	38
+#define XLATE_BFN_BITS	(64 - XLATE_GFN_BITS + XLATE_SLOT_BITS)
 #define XLATE_AHEAD	64
-#define XLATE_EMPTY	(~0ULL)
 
 #define NR_FAILURES	16
-
-/**
- * struct pviommu_xlate - where a BFN led when it was last mapped or looked up
- * @bfn: the BFN, or XLATE_EMPTY
- * @gfn: where it led
- *
- * dma_unmap_page() asks for the physical address each time, and would cost a
- * doorbell even in lazy mode. This is a cache of constant size, not a copy of
- * what is mapped: what is not in it is looked up.
- */
-struct pviommu_xlate {
-	u64 bfn;
-	u64 gfn;
-};
 
 /**
  * struct pviommu_failure - a map that failed before its mapper came to ask
@@ -142,9 +138,8 @@ struct pviommu_failure {
  * @nr_failures: how many of @failures are in use
  * @failures: maps that failed and whose mapper does not know yet
  * @complaint: an operation that failed and should not have, for the log
- * @xlate: XLATE_SLOTS cached translations, by the low bits of the BFN
- * @xlate_used: those of them that may be other than XLATE_EMPTY
- * @xlate_seq: for who reads @xlate without @lock
+ * @xlate_used: slots of @xlate that may be other than 0
+ * @xlate: cached translations; written under @lock
  */
 struct pviommu_domain {
 	struct iommu_domain domain;
@@ -166,9 +161,8 @@ struct pviommu_domain {
 	unsigned int nr_failures;
 	struct pviommu_failure failures[NR_FAILURES];
 	struct xen_iommu_op complaint;
-	struct pviommu_xlate *xlate;
 	DECLARE_BITMAP(xlate_used, XLATE_SLOTS);
-	seqcount_spinlock_t xlate_seq;
+	u64 xlate[XLATE_SLOTS];
 };
 
 /**
@@ -242,19 +236,26 @@ static void domain_unlock(struct pviommu_domain *d, unsigned long flags)
 
 /* Cached translations */
 
-static struct pviommu_xlate *xlate_slot(struct pviommu_domain *d, u64 bfn)
+static u64 xlate_high(u64 bfn)
 {
-	return &d->xlate[bfn % XLATE_SLOTS];
+	return bfn / XLATE_SLOTS << XLATE_GFN_BITS;
 }
 
-static void xlate_add(struct pviommu_domain *d, u64 bfn, u64 gfn, u64 nr)
+static void xlate_add(struct pviommu_domain *d, u64 bfn, u64 gfn)
 {
-	write_seqcount_begin(&d->xlate_seq);
-	for (nr = min_t(u64, nr, XLATE_AHEAD); nr; nr--, bfn++, gfn++) {
-		*xlate_slot(d, bfn) = (struct pviommu_xlate){ bfn, gfn };
-		__set_bit(bfn % XLATE_SLOTS, d->xlate_used);
-	}
-	write_seqcount_end(&d->xlate_seq);
+	unsigned int slot = bfn % XLATE_SLOTS;
+
+	if (unlikely(bfn >> XLATE_BFN_BITS || gfn >> XLATE_GFN_BITS))
+		return;
+	WRITE_ONCE(d->xlate[slot], xlate_high(bfn) | gfn);
+	__set_bit(slot, d->xlate_used);
+}
+
+static bool xlate_in(u64 entry, u64 bfn, u64 nr, unsigned int slot)
+{
+	u64 b = (entry >> XLATE_GFN_BITS) * XLATE_SLOTS + slot;
+
+	return !entry || b - bfn < nr;
 }
 
 /* Slots [@slot, @end): forget what is in [@bfn, @bfn + @nr). */
@@ -262,42 +263,43 @@ static void xlate_clear(struct pviommu_domain *d, unsigned int slot,
 			unsigned int end, u64 bfn, u64 nr)
 {
 	for_each_set_bit_from(slot, d->xlate_used, end) {
-		struct pviommu_xlate *x = &d->xlate[slot];
-
-		if (x->bfn != XLATE_EMPTY && x->bfn - bfn >= nr)
+		if (!xlate_in(d->xlate[slot], bfn, nr, slot))
 			continue;
-		WRITE_ONCE(x->bfn, XLATE_EMPTY);
+		WRITE_ONCE(d->xlate[slot], 0);
 		__clear_bit(slot, d->xlate_used);
 	}
 }
 
-/* Who reads meanwhile sees a pair that belongs together: needs no count. */
-static void xlate_remove(struct pviommu_domain *d, u64 bfn, u64 nr)
+static noinline void xlate_remove_range(struct pviommu_domain *d, u64 bfn,
+					u64 nr)
 {
-	struct pviommu_xlate *x = xlate_slot(d, bfn);
 	unsigned int slot = bfn % XLATE_SLOTS;
 	u64 end = slot + min_t(u64, nr, XLATE_SLOTS);
 
-	/* The slot will be used again: its bit stays. */
-	if (likely(x->bfn == bfn))
-		WRITE_ONCE(x->bfn, XLATE_EMPTY);
-	if (likely(nr == 1))
-		return;
 	xlate_clear(d, slot, min_t(u64, end, XLATE_SLOTS), bfn, nr);
 	if (end > XLATE_SLOTS)
 		xlate_clear(d, 0, end - XLATE_SLOTS, bfn, nr);
 }
 
-/* What is cached for @bfn, if anything; without the lock too. */
-static bool xlate_find(struct pviommu_domain *d, u64 bfn, u64 *gfn)
+static void xlate_remove(struct pviommu_domain *d, u64 bfn, u64 nr)
 {
-	const struct pviommu_xlate *x = xlate_slot(d, bfn);
-	unsigned int seq = raw_read_seqcount(&d->xlate_seq);
-	bool found;
+	u64 *slot = &d->xlate[bfn % XLATE_SLOTS];
 
-	found = READ_ONCE(x->bfn) == bfn;
-	*gfn = READ_ONCE(x->gfn);
-	return found && !(seq & 1) && !read_seqcount_retry(&d->xlate_seq, seq);
+	if (unlikely(nr != 1))
+		xlate_remove_range(d, bfn, nr);
+	else if (likely(*slot >> XLATE_GFN_BITS == bfn / XLATE_SLOTS))
+		/* Its bit stays: the next map may well use it again. */
+		WRITE_ONCE(*slot, 0);
+}
+
+/* What is cached for @bfn, or 0; without the lock too. */
+static u64 xlate_find(const struct pviommu_domain *d, u64 bfn)
+{
+	u64 entry = READ_ONCE(d->xlate[bfn % XLATE_SLOTS]);
+
+	if (entry >> XLATE_GFN_BITS != bfn / XLATE_SLOTS)
+		return 0;
+	return entry & GENMASK_ULL(XLATE_GFN_BITS - 1, 0);
 }
 
 /* Maps that failed */
@@ -774,8 +776,10 @@ static void domain_queue_attend(struct pviommu_domain *d)
 	if (!q->shared || READ_ONCE(q->lost))
 		return;
 	/* After what was queued, by whichever CPU. */
-	smp_mb();
+	virt_mb();
 	flags = READ_ONCE(q->shared->flags);
+	if (flags)
+		WRITE_ONCE(d->direct, false);
 	if (flags & XEN_IOMMU_QUEUE_dead ||
 	    (flags & XEN_IOMMU_QUEUE_doorbell &&
 	     !pviommu_queue_run(q, d->v, d->block)))
@@ -784,22 +788,14 @@ static void domain_queue_attend(struct pviommu_domain *d)
 }
 
 /*
- * From here on a device's access sees what was queued before, and things that
- * went wrong have been noticed, as far as the device got. Without the lock.
+ * Whether the device runs what this CPU had queued before, and by itself; what
+ * went wrong is not looked for. Without the lock.
  */
-static void domain_queue_sync(struct pviommu_domain *d)
+static bool domain_queue_runs(const struct pviommu_domain *d)
 {
-	struct pviommu_queue *q = &d->queue;
-	unsigned long flags;
-
-	/* Before the flags are read, so that the device or we see the other. */
-	smp_mb();
-	if (likely(!READ_ONCE(q->shared->flags) &&
-		   READ_ONCE(q->shared->errors) == READ_ONCE(q->errors)))
-		return;
-	flags = domain_lock(d);
-	domain_queue_attend(d);
-	domain_unlock(d, flags);
+	/* Either we see the flag, or the device sees the tail. */
+	virt_mb();
+	return likely(!READ_ONCE(d->queue.shared->flags));
 }
 
 static noinline bool domain_queue_ready_slow(struct pviommu_domain *d, u64 nr)
@@ -833,57 +829,93 @@ static noinline bool domain_queue_ready_slow(struct pviommu_domain *d, u64 nr)
  */
 static bool domain_queue_ready(struct pviommu_domain *d, u64 nr)
 {
-	struct pviommu_queue *q = &d->queue;
-
 	return likely(d->direct && nr <= QUEUE_RANGE &&
-		      pviommu_queue_room(q, QUEUE_ROOM) &&
-		      !READ_ONCE(q->shared->flags)) ||
+		      pviommu_queue_room(&d->queue, QUEUE_ROOM)) ||
 	       domain_queue_ready_slow(d, nr);
 }
 
-static void domain_queue_map(struct pviommu_domain *d, u64 bfn, u64 gfn,
-			     u32 nr, u16 flags)
+/*
+ * Store operation @n of the queue. All have their fields where a map has them,
+ * so this is a store for each of four words; status 0 is among them.
+ */
+static void domain_queue_store(struct pviommu_domain *d, u32 n, u16 op,
+			       u16 flags, u64 bfn, u64 gfn, u16 domid, u32 nr)
 {
-	u32 part;
+	u64 *words = pviommu_queue_slot(&d->queue, n);
+
+	words[0] = op | (u32)flags << 16;
+	words[1] = bfn;
+	words[2] = gfn;
+	words[3] = domid | (u32)d->ctx << 16 | (u64)nr << 32;
+}
+
+static void domain_queue_map(struct pviommu_domain *d, u64 bfn, u64 gfn,
+			     u64 nr, u16 flags)
+{
+	u32 part, n = d->queue.tail;
 
 	for (;;) {
-		part = min_t(u32, nr, XEN_IOMMU_QUEUE_MAX_FRAMES);
-		*pviommu_queue_slot(&d->queue) =
-			op_map(d, bfn, gfn, part, flags);
+		part = min_t(u64, nr, XEN_IOMMU_QUEUE_MAX_FRAMES);
+		domain_queue_store(d, n++, XEN_IOMMUOP_map, flags, bfn, gfn,
+				   XEN_IOMMU_DOMID_SELF, part);
 		nr -= part;
 		if (likely(!nr))
 			break;
 		bfn += part;
 		gfn += part;
 	}
-	pviommu_queue_publish(&d->queue);
+	pviommu_queue_publish(&d->queue, n);
 }
 
-/* Does not publish: something may follow. */
-static void domain_queue_unmap(struct pviommu_domain *d, u64 bfn, u32 nr)
+/* Returns where to go on: it publishes nothing yet. */
+static u32 domain_queue_unmap(struct pviommu_domain *d, u64 bfn, u64 nr)
 {
-	u32 part;
+	u32 part, n = d->queue.tail;
 
 	for (;;) {
-		part = min_t(u32, nr, XEN_IOMMU_QUEUE_MAX_FRAMES);
+		part = min_t(u64, nr, XEN_IOMMU_QUEUE_MAX_FRAMES);
 		/* Holes: maps that failed, and pages that were taken away. */
-		*pviommu_queue_slot(&d->queue) =
-			op_unmap(d, bfn, part, XEN_IOMMUOP_unmap_holes);
+		domain_queue_store(d, n++, XEN_IOMMUOP_unmap,
+				   XEN_IOMMUOP_unmap_holes, bfn, 0, 0, part);
 		nr -= part;
 		if (likely(!nr))
-			break;
+			return n;
 		bfn += part;
 	}
 }
 
-static void domain_queue_flush_all(struct pviommu_domain *d)
+static void domain_queue_flush(struct pviommu_domain *d, u32 n, u64 bfn, u32 nr)
 {
-	*pviommu_queue_slot(&d->queue) = op_flush(d, XEN_IOMMU_FLUSH_ALL, 0);
+	domain_queue_store(d, n, XEN_IOMMUOP_flush, 0, bfn, 0, 0, nr);
+	pviommu_queue_publish(&d->queue, n + 1);
+}
+
+static void domain_queue_flush_all(struct pviommu_domain *d, u32 n)
+{
+	domain_queue_flush(d, n, XEN_IOMMU_FLUSH_ALL, 0);
 	d->unflushed = false;
 	d->waiting = 0;
 }
 
 /* The IOMMU API */
+
+static noinline int domain_map(struct pviommu_domain *d, u64 bfn, u64 gfn,
+			       u64 nr, u16 flags, bool at_once)
+{
+	failure_take(d, bfn, nr);
+	domain_batch_map(d, bfn, gfn, nr, flags);
+	/*
+	 * Where the core does not ask for errors later, they have to come out
+	 * now, at the price of a doorbell for each piece of a scatterlist.
+	 * The DMA API pays it only where a map can be expected to fail: what
+	 * it maps else is RAM that is there, and there is room for it.
+	 */
+	if (PVIOMMU_SYNC_MAP_REPORTS ||
+	    (iommu_is_dma_domain(&d->domain) && !d->careful && !at_once))
+		return 0;
+	domain_send(d);
+	return failure_take(d, bfn, nr);
+}
 
 static int pviommu_map_pages(struct iommu_domain *domain, unsigned long iova,
 			     phys_addr_t paddr, size_t pgsize, size_t pgcount,
@@ -892,40 +924,46 @@ static int pviommu_map_pages(struct iommu_domain *domain, unsigned long iova,
 	struct pviommu_domain *d = to_pviommu_domain(domain);
 	u16 map_flags = prot & IOMMU_WRITE ? 0 : XEN_IOMMUOP_map_readonly;
 	u64 bfn = PVIOMMU_BFN(iova), gfn = PVIOMMU_BFN(paddr);
-	u64 nr = PVIOMMU_BFN(pgsize) * pgcount;
+	size_t size = pgsize * pgcount;
+	u64 nr = PVIOMMU_BFN(size);
 	unsigned long flags;
 	int error = 0;
-	bool room;
+	bool at_once;
 
 	if (!(prot & (IOMMU_READ | IOMMU_WRITE)))
 		return -EINVAL;
 
 	flags = domain_lock(d);
-	xlate_add(d, bfn, gfn, 1);
-	room = frames_add(d, nr);
-	if (likely(room && !(prot & IOMMU_MMIO) && domain_queue_ready(d, nr))) {
+	xlate_add(d, bfn, gfn);
+	at_once = !frames_add(d, nr) || prot & IOMMU_MMIO;
+	if (likely(!at_once && domain_queue_ready(d, nr)))
 		domain_queue_map(d, bfn, gfn, nr, map_flags);
-		goto out;
-	}
-	failure_take(d, bfn, nr);
-	domain_batch_map(d, bfn, gfn, nr, map_flags);
-	/*
-	 * Where the core does not ask for errors later, they have to come out
-	 * now, at the price of a doorbell for each piece of a scatterlist.
-	 * The DMA API pays it only where a map can be expected to fail: what
-	 * it maps else is RAM that is there, and there is room for it.
-	 */
-	if (!PVIOMMU_SYNC_MAP_REPORTS &&
-	    (domain->type == IOMMU_DOMAIN_UNMANAGED || !room || d->careful ||
-	     prot & IOMMU_MMIO)) {
-		domain_send(d);
-		error = failure_take(d, bfn, nr);
-	}
-out:
+	else
+		error = domain_map(d, bfn, gfn, nr, map_flags, at_once);
 	domain_unlock(d, flags);
 
 	if (!error)
-		*mapped = pgsize * pgcount;
+		*mapped = size;
+	return error;
+}
+
+static noinline int domain_sync_map(struct pviommu_domain *d,
+				    unsigned long iova, size_t size)
+{
+	unsigned long flags = domain_lock(d);
+	int error;
+
+	domain_send(d);
+	domain_queue_attend(d);
+	error = failure_take(d, PVIOMMU_BFN(iova), PVIOMMU_BFN(size));
+	if (!PVIOMMU_SYNC_MAP_REPORTS && error)
+		d->careful = true;
+	domain_unlock(d, flags);
+
+	if (!PVIOMMU_SYNC_MAP_REPORTS && error)
+		dev_err_ratelimited(&d->v->pdev->dev,
+				    "context %u: map of %#zx bytes at %#lx failed, and this kernel cannot tell the driver: error %d\n",
+				    d->ctx, size, iova, error);
 	return error;
 }
 
@@ -941,28 +979,11 @@ int pviommu_domain_sync_map(struct iommu_domain *domain, unsigned long iova,
 			    size_t size)
 {
 	struct pviommu_domain *d = to_pviommu_domain(domain);
-	unsigned long flags;
-	int error;
 
-	/* If it was not queued, it was in a batch that is done. */
-	if (likely(smp_load_acquire(&d->direct))) {
-		domain_queue_sync(d);
+	/* What was not queued was in a batch that is done. */
+	if (likely(smp_load_acquire(&d->direct)) && domain_queue_runs(d))
 		return 0;
-	}
-
-	flags = domain_lock(d);
-	domain_send(d);
-	domain_queue_attend(d);
-	error = failure_take(d, PVIOMMU_BFN(iova), PVIOMMU_BFN(size));
-	if (!PVIOMMU_SYNC_MAP_REPORTS && error)
-		d->careful = true;
-	domain_unlock(d, flags);
-
-	if (!PVIOMMU_SYNC_MAP_REPORTS && error)
-		dev_err_ratelimited(&d->v->pdev->dev,
-				    "context %u: map of %#zx bytes at %#lx failed, and this kernel cannot tell the driver: error %d\n",
-				    d->ctx, size, iova, error);
-	return error;
+	return domain_sync_map(d, iova, size);
 }
 
 static size_t pviommu_unmap_pages(struct iommu_domain *domain,
@@ -972,13 +993,14 @@ static size_t pviommu_unmap_pages(struct iommu_domain *domain,
 {
 	struct pviommu_domain *d = to_pviommu_domain(domain);
 	bool lazy = iommu_iotlb_gather_queued(gather);
-	u64 nr = PVIOMMU_BFN(pgsize) * pgcount;
-	u64 bfn = PVIOMMU_BFN(iova);
 	size_t size = pgsize * pgcount;
+	u64 bfn = PVIOMMU_BFN(iova);
+	u64 nr = PVIOMMU_BFN(size);
 	unsigned long flags;
+	u32 n;
 
-	/* The DMA API waits for iotlb_sync(): to do all there is one lock. */
-	if (!lazy && iommu_is_dma_domain(domain)) {
+	/* The DMA API calls iotlb_sync() next: do it all there, in one go. */
+	if (likely(!lazy) && iommu_is_dma_domain(domain)) {
 		if (iommu_iotlb_gather_is_disjoint(gather, iova, size))
 			iommu_iotlb_sync(domain, gather);
 		iommu_iotlb_gather_add_range(gather, iova, size);
@@ -987,15 +1009,16 @@ static size_t pviommu_unmap_pages(struct iommu_domain *domain,
 
 	flags = domain_lock(d);
 	xlate_remove(d, bfn, nr);
-	/* When they run does not matter, until the whole flush. */
+	/* When it runs does not matter, until the whole flush. */
 	if (lazy && likely(domain_queue_ready(d, nr))) {
-		domain_queue_unmap(d, bfn, nr);
+		n = domain_queue_unmap(d, bfn, nr);
 		frames_remove(d, nr);
 		d->unflushed = true;
 		d->waiting += nr;
 		if (unlikely(d->waiting >= FLUSH_ALONG))
-			domain_queue_flush_all(d);
-		pviommu_queue_publish(&d->queue);
+			domain_queue_flush_all(d, n);
+		else
+			pviommu_queue_publish(&d->queue, n);
 	} else {
 		failure_take(d, bfn, nr);
 		domain_batch_unmap(d, bfn, nr);
@@ -1015,8 +1038,7 @@ static void pviommu_flush_iotlb_all(struct iommu_domain *domain)
 
 	if (d->unflushed) {
 		if (likely(domain_queue_ready(d, 0))) {
-			domain_queue_flush_all(d);
-			pviommu_queue_publish(&d->queue);
+			domain_queue_flush_all(d, d->queue.tail);
 		} else {
 			op = op_flush(d, XEN_IOMMU_FLUSH_ALL, 0);
 			d->waiting = 0;
@@ -1029,31 +1051,12 @@ static void pviommu_flush_iotlb_all(struct iommu_domain *domain)
 	domain_unlock(d, flags);
 }
 
-static void pviommu_iotlb_sync(struct iommu_domain *domain,
-			       struct iommu_iotlb_gather *gather)
+/* For a range that is not queued; it is still to be unmapped for the DMA API. */
+static noinline void domain_sync(struct pviommu_domain *d, u64 bfn, u64 nr)
 {
-	struct pviommu_domain *d = to_pviommu_domain(domain);
 	struct xen_iommu_op op;
-	unsigned long flags;
-	u64 bfn, nr;
 
-	if (gather->start > gather->end)
-		return;
-
-	bfn = PVIOMMU_BFN(gather->start);
-	nr = PVIOMMU_BFN(gather->end) - bfn + 1;
-	flags = domain_lock(d);
-	if (iommu_is_dma_domain(domain)) {
-		xlate_remove(d, bfn, nr);
-		if (likely(domain_queue_ready(d, nr))) {
-			domain_queue_unmap(d, bfn, nr);
-			*pviommu_queue_slot(&d->queue) = op_flush(d, bfn, nr);
-			pviommu_queue_publish(&d->queue);
-			frames_remove(d, nr);
-			domain_unlock(d, flags);
-			domain_queue_sync(d);
-			return;
-		}
+	if (iommu_is_dma_domain(&d->domain)) {
 		failure_take(d, bfn, nr);
 		domain_batch_unmap(d, bfn, nr);
 	}
@@ -1063,40 +1066,72 @@ static void pviommu_iotlb_sync(struct iommu_domain *domain,
 	else
 		op = op_flush(d, XEN_IOMMU_FLUSH_ALL, 0);
 	domain_send_with(d, &op);
+}
+
+static void pviommu_iotlb_sync(struct iommu_domain *domain,
+			       struct iommu_iotlb_gather *gather)
+{
+	struct pviommu_domain *d = to_pviommu_domain(domain);
+	struct pviommu_queue *q = &d->queue;
+	u64 bfn = PVIOMMU_BFN(gather->start);
+	u64 nr = PVIOMMU_BFN(gather->end) - bfn + 1;
+	unsigned long flags;
+
+	if (gather->start > gather->end)
+		return;
+
+	flags = domain_lock(d);
+	xlate_remove(d, bfn, nr);
+	if (unlikely(!domain_queue_ready(d, nr))) {
+		domain_sync(d, bfn, nr);
+		domain_unlock(d, flags);
+		return;
+	}
+	domain_queue_flush(d, domain_queue_unmap(d, bfn, nr), bfn, nr);
+	frames_remove(d, nr);
 	domain_unlock(d, flags);
+
+	/* A device has had its time to run things: see whether all went well. */
+	if (likely(domain_queue_runs(d) &&
+		   READ_ONCE(q->shared->errors) == READ_ONCE(q->errors)))
+		return;
+	flags = domain_lock(d);
+	domain_queue_attend(d);
+	domain_unlock(d, flags);
+}
+
+/* The answer is cached as far as it goes: the next to be asked for is the next. */
+static noinline phys_addr_t domain_lookup(struct pviommu_domain *d,
+					  dma_addr_t iova)
+{
+	u64 bfn = PVIOMMU_BFN(iova), gfn, nr, i;
+	unsigned long flags = domain_lock(d);
+	struct xen_iommu_op op = op_lookup(d, bfn);
+
+	op = *domain_send_with(d, &op);
+	gfn = op.u.lookup.gfn;
+	nr = op.status ? 0 : clamp_t(u64, op.u.lookup.nr_frames, 1, XLATE_AHEAD);
+	for (i = 0; i < nr; i++)
+		xlate_add(d, bfn + i, gfn + i);
+	domain_unlock(d, flags);
+	return op.status ? 0 : PVIOMMU_ADDR(gfn) | offset_in_page(iova);
 }
 
 static phys_addr_t pviommu_iova_to_phys(struct iommu_domain *domain,
 					dma_addr_t iova)
 {
 	struct pviommu_domain *d = to_pviommu_domain(domain);
-	u64 bfn = PVIOMMU_BFN(iova);
-	const struct xen_iommu_op *answer;
-	struct xen_iommu_op op;
-	unsigned long flags;
-	bool found;
-	u64 gfn;
+	u64 gfn = xlate_find(d, PVIOMMU_BFN(iova));
 
-	found = xlate_find(d, bfn, &gfn);
-	if (!found) {
-		flags = domain_lock(d);
-		op = op_lookup(d, bfn);
-		answer = domain_send_with(d, &op);
-		found = !answer->status;
-		gfn = answer->u.lookup.gfn;
-		if (found)
-			xlate_add(d, bfn, gfn,
-				  max(answer->u.lookup.nr_frames, 1U));
-		domain_unlock(d, flags);
-	}
-	return found ? PVIOMMU_ADDR(gfn) | (iova & ~PAGE_MASK) : 0;
+	if (unlikely(!gfn))
+		return domain_lookup(d, iova);
+	return PVIOMMU_ADDR(gfn) | offset_in_page(iova);
 }
 
 static void domain_free(struct pviommu_domain *d)
 {
 	pviommu_block_disown(d->v, d->block);
 	free_pages((unsigned long)d->ops, ARRAY_ORDER);
-	kfree(d->xlate);
 	kfree(d);
 }
 
@@ -1242,7 +1277,6 @@ struct iommu_domain *pviommu_domain_alloc(struct device *dev)
 	struct pviommu *v = pviommu_instance;
 	struct xen_iommu_op op = { .op = XEN_IOMMUOP_alloc_context };
 	struct pviommu_domain *d;
-	unsigned int i;
 	int error;
 
 	d = kzalloc(sizeof(*d), GFP_KERNEL);
@@ -1250,15 +1284,11 @@ struct iommu_domain *pviommu_domain_alloc(struct device *dev)
 		return ERR_PTR(-ENOMEM);
 	d->v = v;
 	spin_lock_init(&d->lock);
-	seqcount_spinlock_init(&d->xlate_seq, &d->lock);
 	d->ops = (void *)__get_free_pages(GFP_KERNEL | __GFP_ZERO, ARRAY_ORDER);
-	d->xlate = kmalloc_array(XLATE_SLOTS, sizeof(*d->xlate), GFP_KERNEL);
-	if (!d->ops || !d->xlate) {
+	if (!d->ops) {
 		error = -ENOMEM;
 		goto err_free;
 	}
-	for (i = 0; i < XLATE_SLOTS; i++)
-		d->xlate[i].bfn = XLATE_EMPTY;
 
 	error = pviommu_call(v, &op);
 	if (!error && op.u.context.ctx >= v->max_contexts)

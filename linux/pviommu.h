@@ -70,7 +70,7 @@ struct pviommu_block {
 /**
  * struct pviommu_queue - operations of a context, on their way to the device
  * @shared: what the device sees of it, or NULL if there is no queue
- * @tail: operations stored, free-running; some may not be published yet
+ * @tail: operations stored, free-running
  * @seen: those before this one ran, and their statuses were looked at
  * @errors: how many failures were found
  * @lost: the device does not look at @shared any more
@@ -185,25 +185,26 @@ bool pviommu_queue_run(struct pviommu_queue *q, struct pviommu *v,
 		       struct pviommu_block *own);
 bool pviommu_queue_failed(struct pviommu_queue *q, struct xen_iommu_op *op);
 
-/* Is there room for @nr operations, whatever became of earlier ones? */
+/* Is there room for @nr operations, as far as is known? */
 static inline bool pviommu_queue_room(const struct pviommu_queue *q, u32 nr)
 {
 	return q->tail - q->seen <= PVIOMMU_QUEUE_OPS - nr;
 }
 
-/* Where to store the next operation, if there is room; status and all. */
-static inline struct xen_iommu_op *pviommu_queue_slot(struct pviommu_queue *q)
+/* Where operation @n goes. */
+static inline void *pviommu_queue_slot(struct pviommu_queue *q, u32 n)
 {
-	return &q->shared->ops[q->tail++ % PVIOMMU_QUEUE_OPS];
+	return &q->shared->ops[n % PVIOMMU_QUEUE_OPS];
 }
 
 /*
- * What was stored is the device's now. It runs it in time if, after a full
- * barrier, the queue's flags do not say otherwise.
+ * Operations before @tail are stored and the device's now. It runs them in
+ * time if, after a full barrier, the queue's flags do not say otherwise.
  */
-static inline void pviommu_queue_publish(struct pviommu_queue *q)
+static inline void pviommu_queue_publish(struct pviommu_queue *q, u32 tail)
 {
-	smp_store_release(&q->shared->tail, q->tail);
+	q->tail = tail;
+	virt_store_release(&q->shared->tail, tail);
 }
 
 /* domain.c */

@@ -109,7 +109,7 @@ bool pviommu_queue_run(struct pviommu_queue *q, struct pviommu *v,
 	u32 head = READ_ONCE(q->shared->head), before;
 	unsigned int idle = 0;
 
-	while (head != q->shared->tail) {
+	while (head != q->tail) {
 		before = head;
 		pviommu_ring(v, own);
 		head = READ_ONCE(q->shared->head);
@@ -135,7 +135,7 @@ bool pviommu_queue_run(struct pviommu_queue *q, struct pviommu *v,
 bool pviommu_queue_failed(struct pviommu_queue *q, struct xen_iommu_op *op)
 {
 	/* Failures are stored before. */
-	u32 head = smp_load_acquire(&q->shared->head);
+	u32 head = virt_load_acquire(&q->shared->head);
 	const struct xen_iommu_op *slot;
 
 	/* Not to be trusted if it is beyond what there is. */
