@@ -27,10 +27,11 @@ MEMORY_MIB = 512
 # Seconds.
 BOOT, ANSWER = 120, 60
 
-NONE, OURS, VIRTIO, INTEL, INTEL_CM, AMD = (
-    'none', 'xen-pviommu', 'virtio-iommu', 'intel-iommu', 'intel-iommu-cm',
-    'amd-iommu')
-LABELS = {NONE: 'no IOMMU', OURS: 'xen-pviommu', VIRTIO: 'virtio-iommu',
+NONE, OURS, CALLS, VIRTIO, INTEL, INTEL_CM, AMD = (
+    'none', 'xen-pviommu', 'xen-pviommu-calls', 'virtio-iommu', 'intel-iommu',
+    'intel-iommu-cm', 'amd-iommu')
+LABELS = {NONE: 'no IOMMU', OURS: 'xen-pviommu',
+          CALLS: 'xen-pviommu, queues=off', VIRTIO: 'virtio-iommu',
           INTEL: 'intel-iommu', INTEL_CM: 'intel-iommu, caching-mode',
           AMD: 'amd-iommu'}
 # QEMU's device, what the kernel is told, what is to be loaded. Interrupts are
@@ -38,6 +39,8 @@ LABELS = {NONE: 'no IOMMU', OURS: 'xen-pviommu', VIRTIO: 'virtio-iommu',
 IOMMUS = {
     NONE: ([], '', ''),
     OURS: (['-device', 'xen-pviommu'], '', 'load_pviommu'),
+    # As it is while a device of the host is assigned
+    CALLS: (['-device', 'xen-pviommu,queues=off'], '', 'load_pviommu'),
     VIRTIO: (['-device', 'virtio-iommu-pci'], '', 'load virtio-iommu'),
     INTEL: (['-device', 'intel-iommu,intremap=off'], 'intel_iommu=on', ''),
     INTEL_CM: (['-device', 'intel-iommu,intremap=off,caching-mode=on'],

@@ -97,7 +97,7 @@ go with it.''')
             ('contexts', 'contexts', 'Map and unmap of a page, devices in turn',
              'Each device is in a context of its own.'),
             ('batch', 'batch', 'Map and unmap, a page of a list',
-             'A list is one doorbell to map and one to unmap.')):
+             'A list is mapped at once, and unmapped at once.')):
         yield Plot(f'growth-{what}', svg.lines(
             title, {'batch': 'pages in the list'}.get(key, key), 'ns',
             [(LABELS[s], [(max(x, 1), y) for x, y in e.series(what, s, key)])
