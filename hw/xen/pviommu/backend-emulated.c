@@ -9,7 +9,6 @@
 
 #include "qemu/osdep.h"
 #include "qemu/interval-tree.h"
-#include "qemu/lockable.h"
 #include "qemu/main-loop.h"
 #include "compat.h"
 #include "backend.h"
@@ -36,8 +35,7 @@ typedef struct Section {
 
 struct XenPVIOMMUBackend {
     MemoryListener listener;
-    /* For what the BQL alone changes and a look at the memory map reads */
-    QemuRecMutex *lock;
+    QemuRecMutex *lock;         /* held from begin() to commit() */
     IntervalTreeRoot sections;
     const Section *last;        /* that pages were taken from, or NULL */
     unsigned nr_holed;          /* sections with a RamDiscardManager */
@@ -73,6 +71,16 @@ static SectionKind section_kind(const MemoryRegionSection *section)
                                                          : SECTION_RAM;
 }
 
+/*
+ * Until commit(), a section that changes is not there. Who looks then, without
+ * the BQL, has to wait: what is mapped from it would fail.
+ */
+static void begin(MemoryListener *listener)
+{
+    qemu_rec_mutex_lock(container_of(listener, XenPVIOMMUBackend,
+                                     listener)->lock);
+}
+
 static void region_add(MemoryListener *listener, MemoryRegionSection *section)
 {
     XenPVIOMMUBackend *b = container_of(listener, XenPVIOMMUBackend, listener);
@@ -85,11 +93,9 @@ static void region_add(MemoryListener *listener, MemoryRegionSection *section)
     s->offset = section->offset_within_region;
     s->kind = section_kind(section);
     s->holed = memory_region_has_ram_discard_manager(section->mr);
-    WITH_QEMU_LOCK_GUARD(b->lock) {
-        b->nr_holed += s->holed;
-        b->last = NULL;
-        interval_tree_insert(&s->node, &b->sections);
-    }
+    b->nr_holed += s->holed;
+    b->last = NULL;
+    interval_tree_insert(&s->node, &b->sections);
 }
 
 static void region_del(MemoryListener *listener, MemoryRegionSection *section)
@@ -99,11 +105,9 @@ static void region_del(MemoryListener *listener, MemoryRegionSection *section)
                               section->offset_within_address_space);
 
     assert(s && s->node.start == section->offset_within_address_space);
-    WITH_QEMU_LOCK_GUARD(b->lock) {
-        b->nr_holed -= s->holed;
-        b->last = NULL;
-        interval_tree_remove(&s->node, &b->sections);
-    }
+    b->nr_holed -= s->holed;
+    b->last = NULL;
+    interval_tree_remove(&s->node, &b->sections);
     if (s->kind == SECTION_OTHER) {
         g_free(s);
     } else {
@@ -157,6 +161,7 @@ static void commit(MemoryListener *listener)
         b->had_holes = !b->had_holes;
         b->holes(b->opaque);
     }
+    qemu_rec_mutex_unlock(b->lock);
 }
 
 /* Only where somebody checks: QEMU's own RAM needs no holding. */
@@ -332,6 +337,7 @@ XenPVIOMMUBackend *xen_pviommu_emulated_new(bool books, QemuRecMutex *lock,
     b->removed = g_ptr_array_new_with_free_func(g_free);
     b->listener = (MemoryListener) {
         .name = "xen-pviommu",
+        .begin = begin,
         .region_add = region_add,
         .region_del = region_del,
         .commit = commit,

@@ -56,7 +56,8 @@ extern const XenPVIOMMUBackendOps xen_pviommu_emulated_ops;
 /**
  * xen_pviommu_emulated_new: follow the machine's memory map
  * @books: count references page by page, for xen_pviommu_core_check()
- * @lock: what callers of XenPVIOMMUBackendOps hold, beside the BQL or not
+ * @lock: what callers of XenPVIOMMUBackendOps hold, beside the BQL or not;
+ * it is held while the memory map changes
  */
 XenPVIOMMUBackend *xen_pviommu_emulated_new(bool books, QemuRecMutex *lock,
                                             XenPVIOMMULostFunc *lost,

@@ -37,6 +37,9 @@ static void for_each_part(MemoryListener *listener,
                           void (*func)(MemoryListener *listener,
                                        MemoryRegionSection *section))
 {
+    if (listener->begin) {
+        listener->begin(listener);
+    }
     for (int i = 0; i < ARRAY_SIZE(parts); i++) {
         MemoryRegionSection section = {
             .mr = &regions[i],
