@@ -100,7 +100,7 @@ static inline void xen_pviommu_queue_run(const XenPVIOMMUContext *ctx)
     struct xen_iommu_queue *shared = q ? qatomic_rcu_read(&q->shared) : NULL;
 
     if (shared && le32_to_cpu(qatomic_load_acquire(&shared->tail)) !=
-                  qatomic_read(&q->head)) {
+                  qatomic_load_acquire(&q->head)) {
         xen_pviommu_queue_run_slow(q);
     }
 }
