@@ -12,6 +12,12 @@
 
 #define DEVICE_PART offsetof(struct xen_iommu_queue, head)
 
+/*
+ * See xen_pviommu_core_work(): more than a queue full of operations takes,
+ * unless they find very much that waits for a flush, again and again.
+ */
+#define DEAR_WORK (1u << 22)
+
 /* A map may take this many nodes of a table. */
 #define NODES_PER_OP 8
 
@@ -121,7 +127,8 @@ static bool queues_need_calls(const XenPVIOMMUState *s)
 /* What waits for a flush takes room that an operation needs. */
 static void flush_everything(XenPVIOMMUCore *core)
 {
-    for (uint32_t id = 0; id < core->limits.max_contexts; id++) {
+    for (uint32_t id = 0;
+         id < core->limits.max_contexts && core->pending_frames; id++) {
         if (core->contexts[id] && core->contexts[id]->pending_frames) {
             xen_pviommu_context_flush_all(core, core->contexts[id]);
         }
@@ -158,6 +165,7 @@ static void queue_run_op(XenPVIOMMUQueue *q, unsigned slot)
 static bool queue_run(XenPVIOMMUQueue *q, uint64_t end)
 {
     XenPVIOMMUCore *core = &q->s->core;
+    uint64_t dear = xen_pviommu_core_work(core) + DEAR_WORK;
     uint32_t head = q->head;
     uint32_t tail;
 
@@ -177,6 +185,10 @@ static bool queue_run(XenPVIOMMUQueue *q, uint64_t end)
     while (head != tail && xen_pviommu_core_work(core) < end) {
         queue_run_op(q, head & (q->nr_ops - 1));
         head++;
+        if (xen_pviommu_core_work(core) >= dear) {
+            flush_everything(core);
+            dear = UINT64_MAX;
+        }
     }
     trace_xen_pviommu_queue_run(q->ctx->id, head - q->head, tail - head);
     q->shared->errors = cpu_to_le32(q->errors);
