@@ -36,37 +36,45 @@ static uint64_t queue_pages(const XenPVIOMMUQueue *q)
 /* Find its memory; false if that is not one piece of RAM. */
 static bool queue_find(XenPVIOMMUQueue *q)
 {
-    MemoryRegionCache *cache = &q->cache;
     uint64_t gfn = q->addr >> XEN_IOMMU_PAGE_SHIFT, nr = queue_pages(q);
     const XenPVIOMMUCore *core = &q->s->core;
-    uint64_t len = queue_size(q->nr_ops);
+    hwaddr len = queue_size(q->nr_ops);
+    void *shared;
 
-    address_space_cache_init_empty(cache);
     /* Under Xen there may be holes. What leaves takes the queue along. */
     if (core->backend_ops->get(core->backend, XEN_IOMMU_DOMID_SELF, gfn, nr,
                                false)) {
         return false;
     }
     core->backend_ops->put(core->backend, gfn, nr, false);
-    if (address_space_cache_init(cache, &address_space_memory, q->addr, len,
-                                 true) != len || !cache->ptr) {
-        address_space_cache_destroy(cache);
+    /* A cache would hold on to the memory map, and to all devices in it. */
+    shared = address_space_map(&address_space_memory, q->addr, &len, true,
+                               MEMTXATTRS_UNSPECIFIED);
+    if (!shared) {
         return false;
     }
-    qatomic_rcu_set(&q->shared, cache->ptr);
+    q->mr = memory_region_from_host(shared, &q->offset);
+    if (!q->mr || len != queue_size(q->nr_ops)) {
+        address_space_unmap(&address_space_memory, shared, len, true, 0);
+        return false;
+    }
+    qatomic_rcu_set(&q->shared, shared);
     return true;
 }
 
 static void queue_free(XenPVIOMMUQueue *q)
 {
-    address_space_cache_destroy(&q->cache);
+    if (q->shared) {
+        address_space_unmap(&address_space_memory, q->shared,
+                            queue_size(q->nr_ops), true, 0);
+    }
     g_free(q);
 }
 
 /* The guest has what the device stored; for migration, too. */
 static void queue_stored(XenPVIOMMUQueue *q, hwaddr offset, hwaddr len)
 {
-    address_space_cache_invalidate(&q->cache, offset, len);
+    memory_region_set_dirty(q->mr, q->offset + offset, len);
 }
 
 static void queue_set_flags(XenPVIOMMUQueue *q, uint32_t flags)

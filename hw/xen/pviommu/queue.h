@@ -23,8 +23,9 @@ struct XenPVIOMMUQueue {
     QLIST_ENTRY(XenPVIOMMUQueue) next;
     XenPVIOMMUState *s;
     XenPVIOMMUContext *ctx;
-    MemoryRegionCache cache;
     struct xen_iommu_queue *shared;     /* RCU; NULL: not looked up yet */
+    MemoryRegion *mr;                   /* that it is in, at... */
+    uint64_t offset;
     uint64_t addr;
     uint32_t nr_ops;
     uint32_t head;                      /* atomic */
