@@ -132,6 +132,15 @@ static bool queues_need_calls(const XenPVIOMMUState *s)
            xen_pviommu_emulated_has_holes(s->core.backend);
 }
 
+static void queues_set_flags(XenPVIOMMUState *s, bool calls)
+{
+    XenPVIOMMUQueue *q;
+
+    QLIST_FOREACH(q, &s->queues, next) {
+        queue_set_flags(q, calls ? XEN_IOMMU_QUEUE_doorbell : 0);
+    }
+}
+
 /* What waits for a flush takes room that an operation needs. */
 static void flush_everything(XenPVIOMMUCore *core)
 {
@@ -169,7 +178,10 @@ static void queue_run_op(XenPVIOMMUQueue *q, unsigned slot)
     }
 }
 
-/* Run @q until it is empty, or the work done gets to @end: then false. */
+/*
+ * Run @q until it is empty, or the work done gets to @end: then false. Call
+ * queues_tell() afterwards.
+ */
 static bool queue_run(XenPVIOMMUQueue *q, uint64_t end)
 {
     XenPVIOMMUCore *core = &q->s->core;
@@ -198,6 +210,10 @@ static bool queue_run(XenPVIOMMUQueue *q, uint64_t end)
             dear = UINT64_MAX;
         }
     }
+    if (!q->s->queues_need_calls && queues_need_calls(q->s)) {
+        /* Before it sees slots to use, for which there may be no room. */
+        queues_set_flags(q->s, true);
+    }
     trace_xen_pviommu_queue_run(q->ctx->id, head - q->head, tail - head);
     q->shared->errors = cpu_to_le32(q->errors);
     qatomic_store_release(&q->shared->head, cpu_to_le32(head));
@@ -219,9 +235,7 @@ static void queues_tell(XenPVIOMMUState *s, bool calls)
         return;
     }
     s->queues_need_calls = calls;
-    QLIST_FOREACH(q, &s->queues, next) {
-        queue_set_flags(q, calls ? XEN_IOMMU_QUEUE_doorbell : 0);
-    }
+    queues_set_flags(s, calls);
     if (calls) {
         /* Pairs with the guest's, between its tail and its look at flags. */
         smp_mb();
@@ -369,9 +383,7 @@ void xen_pviommu_queues_settle(XenPVIOMMUState *s)
         }
     }
     /* What the guest was told it was told by another machine. */
-    QLIST_FOREACH(q, &s->queues, next) {
-        queue_set_flags(q, s->queues_need_calls ? XEN_IOMMU_QUEUE_doorbell : 0);
-    }
+    queues_set_flags(s, s->queues_need_calls);
     queues_tell(s, queues_need_calls(s));
 }
 
