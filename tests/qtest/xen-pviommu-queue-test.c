@@ -810,6 +810,43 @@ static void test_work_calls(void)
     bench_free(b);
 }
 
+/*
+ * A guest that makes its operations dear, by very many unmaps of the same BFNs
+ * that wait for a flush: they are flushed, and that once.
+ */
+static void test_work_pending(void)
+{
+    const unsigned nr = XEN_IOMMU_QUEUE_MAX_OPS;
+    const unsigned frames = XEN_IOMMU_QUEUE_MAX_FRAMES;
+    g_autofree struct xen_iommu_op *ops =
+        g_new0(struct xen_iommu_op, frames + 1);
+    Bench *b = bench_new_bare("q35", "premap=off,x-check=off", NULL);
+    uint64_t pending;
+
+    pviommu_queue_init(&b->q, b->iommu, 0, QUEUE(0), nr);
+    assert_status(pviommu_map(b->iommu, 0, BFN + frames, GFN, 1, 0), 0);
+    for (unsigned i = 0; i < 100; i++) {
+        ops[0] = pviommu_op_map(0, BFN, GFN, frames, 0);
+        for (unsigned j = 0; j < frames; j++) {
+            ops[1 + j] = pviommu_op_unmap(0, BFN + j, 1);
+        }
+        pviommu_run(b->iommu, ops, frames + 1);
+    }
+    pviommu_assert_frames(b->iommu, 1, 100 * frames);
+
+    for (unsigned i = 0; i < nr; i += 2) {
+        push_map(&b->q, BFN, GFN, frames);
+        push_unmap(&b->q, BFN, frames);
+    }
+    g_assert_cmphex(pviommu_queue_flags(&b->q), ==, 0);
+    assert_reaches(&b->m, BFN + frames, GFN);
+    assert_ran(&b->q, 0);
+    pending = counter(b, XEN_PVIOMMU_COUNTER_PENDING);
+    g_assert_cmpuint(pending, <, nr / 2 * frames);
+    g_assert_cmpuint(pending, >, nr / 4 * frames);
+    bench_free(b);
+}
+
 /* What is more than a full ring is nothing that the device could follow. */
 static void test_dead(const void *machine)
 {
@@ -1414,6 +1451,31 @@ static void test_dimm(const void *machine)
     bench_free(b);
 }
 
+/* The machine's hot-plug controller of PCI: select a bus, eject a slot. */
+#define PCIHP           0xae00
+#define PCIHP_EJECT     0x08
+#define PCIHP_SELECT    0x10
+
+/* A device that was there when the queue was set, and goes, is let go of. */
+static void test_unplug(void)
+{
+    Bench *b = bench_new_bare("pc", "premap=off", NULL);
+    QTestState *qts = b->iommu->qts;
+    QEdu edu;
+
+    qtest_qmp_device_add(qts, "edu", "hot", "{'addr': '14'}");
+    edu_init(&edu, b->iommu, QPCI_DEVFN(EXTRA_SLOT, 0));
+    pviommu_queue_init(&b->q, b->iommu, 0, QUEUE(0), NR_OPS);
+    qtest_qmp_device_del_send(qts, "hot");
+    qtest_outl(qts, PCIHP + PCIHP_SELECT, 0);
+    qtest_outl(qts, PCIHP + PCIHP_EJECT, 1u << EXTRA_SLOT);
+    qtest_qmp_eventwait(qts, "DEVICE_DELETED");
+
+    push_map(&b->q, BFN, GFN, 1);
+    assert_reaches(&b->m, BFN, GFN);
+    bench_free(b);
+}
+
 /* RAM that the guest makes read-only, or hides, with the queue in it */
 static void test_ram_changes(const void *machine)
 {
@@ -1570,6 +1632,7 @@ int main(int argc, char **argv)
     pviommu_add_for_machines("queue/ring", test_ring);
     qtest_add_func("/xen-pviommu/queue/work", test_work);
     qtest_add_func("/xen-pviommu/queue/work-calls", test_work_calls);
+    qtest_add_func("/xen-pviommu/queue/work-pending", test_work_pending);
     pviommu_add_for_machines("queue/dead", test_dead);
     pviommu_add_for_machines("queue/switch", test_switch);
     pviommu_add_for_machines("queue/listener", test_listener);
@@ -1584,6 +1647,7 @@ int main(int argc, char **argv)
     pviommu_add_for_machines("queue/bus-master", test_bus_master);
     pviommu_add_for_machines("queue/balloon", test_balloon);
     pviommu_add_for_machines("queue/dimm", test_dimm);
+    qtest_add_func("/xen-pviommu/queue/unplug", test_unplug);
     pviommu_add_for_machines("queue/ram-changes", test_ram_changes);
     pviommu_add_for_machines("queue/reset", test_reset);
     pviommu_add_for_machines("queue/by-dma", test_by_dma);
