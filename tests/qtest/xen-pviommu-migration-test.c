@@ -11,6 +11,7 @@
 #include "qobject/qdict.h"
 #include "libqos/bridge.h"
 #include "libqos/edu.h"
+#include "libqos/pviommu-mirror.h"
 #include "libqos/virtio-ram.h"
 #include "standard-headers/linux/virtio_mem.h"
 
@@ -389,6 +390,163 @@ static void test_virtio_mem(void)
     }
 }
 
+#define QUEUE(n)        (PVIOMMU_QUEUE_ADDR + (n) * PVIOMMU_QUEUE_STRIDE)
+/* Devices that listen to nothing, or one that listens */
+#define QUIET           "-device '{\"driver\":\"pviommu-mirror\"," \
+                        "\"addr\":\"11\",\"notifier\":\"none\"}' " \
+                        "-device '{\"driver\":\"pviommu-mirror\"," \
+                        "\"addr\":\"12\",\"notifier\":\"none\"}' "
+#define LISTENER        "-device '{\"driver\":\"pviommu-mirror\"," \
+                        "\"addr\":\"13\",\"notifier\":\"map\"}' "
+
+static void push_map(QPVIOMMUQueue *q, uint64_t bfn, uint64_t gfn)
+{
+    pviommu_queue_push(q, pviommu_op_map(q->ctx, bfn, gfn, 0, 0));
+}
+
+static void assert_head(QPVIOMMUQueue *q, uint32_t errors, uint32_t flags)
+{
+    g_assert_cmpuint(pviommu_queue_head(q), ==, q->tail);
+    g_assert_cmpuint(pviommu_queue_errors(q), ==, errors);
+    g_assert_cmphex(pviommu_queue_flags(q), ==, flags);
+}
+
+/* DMA at @bfn reaches @gfn, or does not. */
+static void assert_reaches(QXenPVIOMMU *iommu, unsigned slot, uint64_t bfn,
+                           uint64_t gfn, bool reaches)
+{
+    QMirror m;
+
+    mirror_init(&m, iommu, QPCI_DEVFN(slot, 0));
+    qtest_writeq(iommu->qts, ADDR(gfn), 0);
+    g_assert(mirror_dma_write(&m, ADDR(bfn), gfn, 8) == reaches);
+    g_assert_cmphex(qtest_readq(iommu->qts, ADDR(gfn)), ==,
+                    reaches ? gfn : 0);
+}
+
+/*
+ * Queues that are full, have wrapped around, and have operations that did not
+ * run yet and some that fail. On the way back nobody runs in between.
+ */
+static void test_queue(const void *machine)
+{
+    QXenPVIOMMU *iommu = pviommu_start(machine, "premap=off", QUIET);
+    QPVIOMMUQueue q[3];
+    uint16_t ctx, dead;
+    bool loaded;
+
+    pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
+    ctx = pviommu_alloc_context(iommu);
+    dead = pviommu_alloc_context(iommu);
+    assert_status(pviommu_attach(iommu, 0x12 << 3, ctx), 0);
+    pviommu_queue_init(&q[0], iommu, 0, QUEUE(0), 4);
+    pviommu_queue_init(&q[1], iommu, ctx, QUEUE(1), 1024);
+    pviommu_queue_init(&q[2], iommu, dead, QUEUE(2), 4);
+    qtest_writel(iommu->qts, q[2].addr, 5);
+    for (unsigned i = 0; i < 3; i++) {
+        push_map(&q[0], BFN + i, GFN + i);
+        assert_reaches(iommu, 0x11, BFN + i, GFN + i, true);
+    }
+    pviommu_queue_push(&q[0], pviommu_op_unmap(0, BFN, 0));
+    push_map(&q[0], BFN + 1, GFN + 77);
+    push_map(&q[0], BFN + 3, GFN + 3);
+    pviommu_queue_push(&q[0], pviommu_op_flush(0, BFN, 3));
+    push_map(&q[1], BFN, GFN + 50);
+    g_assert_cmpuint(pviommu_queue_head(&q[0]), ==, 3);
+    g_assert_cmpuint(pviommu_queue_head(&q[1]), ==, 0);
+
+    save(iommu->qts);
+    qtest_quit(iommu->qts);
+    for (unsigned i = 0; i < 2; i++) {
+        pviommu_moved(iommu, load(machine, NULL, i ? QUIET : QUIET "-S ",
+                                  &loaded));
+        g_assert_true(loaded);
+        if (!i) {
+            save(iommu->qts);
+            qtest_quit(iommu->qts);
+        }
+    }
+    qtest_qmp_assert_success(iommu->qts, "{'execute': 'cont'}");
+
+    /* What failed did so on the source, where it ran; there is room again. */
+    for (unsigned i = 0; i < 4; i++) {
+        assert_status(pviommu_queue_status(&q[0], 3 + i),
+                      i == 1 ? XEN_IOMMU_EEXIST : 0);
+    }
+    assert_head(&q[0], 1, 0);
+    assert_head(&q[1], 0, 0);
+    g_assert_cmphex(pviommu_queue_flags(&q[2]) & XEN_IOMMU_QUEUE_dead, ==,
+                    XEN_IOMMU_QUEUE_dead);
+    assert_reaches(iommu, 0x11, BFN, GFN, false);
+    assert_reaches(iommu, 0x11, BFN + 1, GFN + 1, true);
+    assert_reaches(iommu, 0x11, BFN + 3, GFN + 3, true);
+    assert_reaches(iommu, 0x12, BFN, GFN + 50, true);
+
+    /* And on from there. */
+    push_map(&q[0], BFN, GFN + 9);
+    push_map(&q[1], BFN + 9, GFN + 10);
+    push_map(&q[1], BFN, GFN + 10);
+    assert_reaches(iommu, 0x11, BFN, GFN + 9, true);
+    assert_reaches(iommu, 0x12, BFN + 9, GFN + 10, true);
+    assert_head(&q[0], 1, 0);
+    assert_head(&q[1], 1, 0);
+    pviommu_assert_frames(iommu, 4 + 2, 0);
+    assert_status(pviommu_set_queue(iommu, dead, 0, 0), 0);
+    pviommu_quit(iommu);
+}
+
+/* What runs a queue may be another thing there than here. */
+static void test_queue_flags(const void *machine)
+{
+    static const struct {
+        const char *props, *devices;
+        bool calls;
+    } machines[] = {
+        { "premap=off", QUIET, false },
+        { "premap=off", QUIET LISTENER, true },
+        { "premap=off,max-mappings=1000", QUIET, true },
+    };
+    const unsigned nr = ARRAY_SIZE(machines);
+
+    for (unsigned i = 0; i < nr * nr; i++) {
+        unsigned from = i / nr, to = i % nr;
+        uint32_t flags = machines[to].calls ? XEN_IOMMU_QUEUE_doorbell : 0;
+        QXenPVIOMMU *iommu = pviommu_start(machine, machines[from].props,
+                                           machines[from].devices);
+        QPVIOMMUQueue q;
+        bool loaded;
+
+        pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
+        pviommu_queue_init(&q, iommu, 0, QUEUE(0), 16);
+        push_map(&q, BFN, GFN);
+        /* Nothing runs it here. */
+        pviommu_set_bus_master(iommu, i & 1);
+        save(iommu->qts);
+        qtest_quit(iommu->qts);
+        pviommu_moved(iommu, load(machine, machines[to].props,
+                                  machines[to].devices, &loaded));
+        g_assert_true(loaded);
+        if (!(i & 1)) {
+            g_assert_cmpuint(pviommu_queue_head(&q), ==, 0);
+            assert_reaches(iommu, 0x11, BFN, GFN, false);
+            pviommu_set_bus_master(iommu, true);
+            /* Its guest knew that it takes a call, or finds out now. */
+            if (machines[from].calls || flags) {
+                pviommu_queue_kick(&q);
+            }
+        }
+        assert_reaches(iommu, 0x11, BFN, GFN, true);
+        assert_head(&q, 0, flags);
+
+        push_map(&q, BFN + 1, GFN + 1);
+        assert_reaches(iommu, 0x11, BFN + 1, GFN + 1, !flags);
+        pviommu_queue_kick(&q);
+        assert_reaches(iommu, 0x11, BFN + 1, GFN + 1, true);
+        assert_head(&q, 0, flags);
+        pviommu_quit(iommu);
+    }
+}
+
 /* The saved stream, and where in it the device's section is. */
 typedef struct Stream {
     uint8_t *data;
@@ -526,6 +684,8 @@ int main(int argc, char **argv)
     qtest_add_func("/xen-pviommu/migration/does-not-fit", test_does_not_fit);
     qtest_add_func("/xen-pviommu/migration/fits-better", test_fits_better);
     qtest_add_func("/xen-pviommu/migration/virtio-mem", test_virtio_mem);
+    pviommu_add_for_machines("migration/queue", test_queue);
+    pviommu_add_for_machines("migration/queue-flags", test_queue_flags);
     qtest_add_func("/xen-pviommu/migration/truncated", test_truncated);
     qtest_add_func("/xen-pviommu/migration/bit-flips", test_bit_flips);
     ret = g_test_run();

@@ -719,6 +719,173 @@ static void test_damaged(void)
     g_assert_cmpuint(taken, <, nr);
 }
 
+#define QUEUE(n)        (PVIOMMU_QUEUE_ADDR + (n) * PVIOMMU_QUEUE_STRIDE)
+
+/* Of the queues' part of a section: how many there are, and each of them */
+#define QUEUES_NAME     "xen-pviommu/queues"
+#define QUEUES_NR       (strlen(QUEUES_NAME) + 4)
+#define QUEUE_CTX       0
+#define QUEUE_ADDR      2
+#define QUEUE_NR_OPS    10
+#define QUEUE_HEAD      14
+#define QUEUE_LEN       22
+#define QUEUE_FIELD(i, field) (QUEUES_NR + 4 + (i) * QUEUE_LEN + (field))
+
+static void push_map(QPVIOMMUQueue *q, uint64_t bfn, uint64_t gfn)
+{
+    pviommu_queue_push(q, pviommu_op_map(q->ctx, bfn, gfn, 0, 0));
+}
+
+/* Three operations ran in one of two queues. */
+static void fill_queues(QXenPVIOMMU *iommu, QPVIOMMUQueue *q)
+{
+    pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
+    g_assert_cmpint(pviommu_enable(iommu), ==, 0);
+    g_assert_cmpuint(pviommu_alloc_context(iommu), ==, 1);
+    pviommu_queue_init(&q[0], iommu, 0, QUEUE(0), 4);
+    pviommu_queue_init(&q[1], iommu, 1, QUEUE(1), 1024);
+    push_map(&q[0], 1, GFN(1));
+    push_map(&q[0], 1, GFN(2));
+    push_map(&q[0], 2, GFN(2));
+}
+
+/* loadvm: queues that are others by then, and ones that are gone */
+static void test_queue_snapshot(void)
+{
+    g_autofree char *image = tmp_file("image");
+    QXenPVIOMMU *iommu = start(NULL, "");
+    QPVIOMMUQueue q[2], other;
+
+    add_image(iommu->qts, image);
+    fill_queues(iommu, q);
+    stop(iommu);
+    snapshot(iommu->qts, "snapshot-save");
+    cont(iommu);
+    pviommu_queue_init(&other, iommu, 0, QUEUE(2), 16);
+    push_map(&other, 3, GFN(3));
+    g_assert_cmpint(pviommu_free_context(iommu, 1), ==, 0);
+
+    stop(iommu);
+    snapshot(iommu->qts, "snapshot-load");
+    cont(iommu);
+    for (unsigned i = 0; i < 2; i++) {
+        g_assert_cmpuint(pviommu_queue_head(&q[i]), ==, q[i].tail);
+        g_assert_cmpuint(pviommu_queue_errors(&q[i]), ==, !i);
+        g_assert_cmphex(pviommu_queue_flags(&q[i]), ==, 0);
+        push_map(&q[i], 5, GFN(5));
+        pviommu_queue_kick(&q[i]);
+        pviommu_assert_mapped(iommu, i, 5, GFN(5), 1, 0);
+    }
+    pviommu_assert_mapped(iommu, 0, 1, GFN(1), 2, 0);
+    pviommu_assert_unmapped(iommu, 0, 3);
+    pviommu_quit(iommu);
+}
+
+/* A section with two queues, that of context 0 being the @first of them */
+static uint8_t *queue_stream(size_t *len, size_t *at, unsigned *first)
+{
+    g_autofree char *path = tmp_file("queues");
+    QXenPVIOMMU *iommu = start(NULL, "");
+    QPVIOMMUQueue q[2];
+    char *data;
+
+    fill_queues(iommu, q);
+    stop(iommu);
+    save(iommu, path);
+    pviommu_quit(iommu);
+    g_assert_true(g_file_get_contents(path, &data, len, NULL));
+    *at = find((uint8_t *)data, *len, 0, QUEUES_NAME, strlen(QUEUES_NAME));
+    g_assert_cmpuint(*at, !=, OFFSET_NONE);
+    g_assert_cmpuint(ldl_be_p(data + *at + QUEUES_NR), ==, 2);
+    *first = lduw_be_p(data + *at + QUEUE_FIELD(0, QUEUE_CTX)) ? 1 : 0;
+    g_assert_cmphex(ldq_be_p(data + *at + QUEUE_FIELD(*first, QUEUE_ADDR)), ==,
+                    QUEUE(0));
+    return (uint8_t *)data;
+}
+
+/* Queues that no guest can have are refused. */
+static void test_queue_refused(void)
+{
+    static const struct {
+        unsigned field;
+        unsigned bytes;
+        uint64_t value;
+    } cases[] = {
+        { QUEUE_CTX, 2, 2 },            /* no such context */
+        { QUEUE_CTX, 2, 1 },            /* twice */
+        { QUEUE_CTX, 2, 0xffff },
+        { QUEUE_ADDR, 8, 0 },
+        { QUEUE_ADDR, 8, QUEUE(0) + 8 },
+        { QUEUE_ADDR, 8, -0x1000ull | 1 },
+        { QUEUE_NR_OPS, 4, 0 },
+        { QUEUE_NR_OPS, 4, 3 },
+        { QUEUE_NR_OPS, 4, 2048 },
+        { QUEUE_NR_OPS, 4, 0xffffffff },
+    };
+    size_t len, at;
+    unsigned first;
+    g_autofree uint8_t *data = queue_stream(&len, &at, &first);
+
+    g_assert_true(try_damaged(data, len));
+    for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+        g_autofree uint8_t *bad = g_memdup2(data, len);
+        uint8_t *p = bad + at + QUEUE_FIELD(first, cases[i].field);
+
+        if (cases[i].bytes == 2) {
+            stw_be_p(p, cases[i].value);
+        } else if (cases[i].bytes == 4) {
+            stl_be_p(p, cases[i].value);
+        } else {
+            stq_be_p(p, cases[i].value);
+        }
+        g_assert_false(try_damaged(bad, len));
+    }
+    stl_be_p(data + at + QUEUES_NR, UINT32_MAX);
+    g_assert_false(try_damaged(data, len));
+}
+
+/* Queues whose memory is not there, or says something else, are none. */
+static void test_queue_lost(void)
+{
+    g_autofree char *path = tmp_file("lost");
+    size_t len, at;
+    unsigned first;
+    g_autofree uint8_t *data = queue_stream(&len, &at, &first);
+
+    for (unsigned i = 0; i < 3; i++) {
+        g_autofree uint8_t *bad = g_memdup2(data, len);
+        QXenPVIOMMU *iommu;
+        QPVIOMMUQueue q;
+
+        if (i == 1) {
+            stq_be_p(bad + at + QUEUE_FIELD(first, QUEUE_ADDR), PVIOMMU_RAM);
+        }
+        g_assert_true(g_file_set_contents(path, (char *)bad, len, NULL));
+        iommu = start_loaded(path, NULL, "");
+        q = (QPVIOMMUQueue) { iommu, 0, QUEUE(0), 4 };
+        if (i == 0) {
+            /* All as the stream says */
+            q.tail = 3;
+            qtest_writel(iommu->qts,
+                         q.addr + offsetof(struct xen_iommu_queue, head), 3);
+            push_map(&q, 7, GFN(7));
+            pviommu_queue_kick(&q);
+            pviommu_assert_mapped(iommu, 0, 7, GFN(7), 1, 0);
+            g_assert_cmpuint(pviommu_queue_errors(&q), ==, 1);
+        } else {
+            push_map(&q, 7, GFN(7));
+            pviommu_assert_unmapped(iommu, 0, 7);
+            g_assert_cmphex(pviommu_queue_flags(&q) & XEN_IOMMU_QUEUE_dead, ==,
+                            i == 1 ? 0 : XEN_IOMMU_QUEUE_dead);
+        }
+        pviommu_queue_init(&q, iommu, 0, QUEUE(2), 4);
+        push_map(&q, 8, GFN(8));
+        pviommu_queue_kick(&q);
+        pviommu_assert_mapped(iommu, 0, 8, GFN(8), 1, 0);
+        pviommu_quit(iommu);
+    }
+}
+
 /* Above the reserved range. */
 #define MANY_BFN        0x100000ull
 
@@ -830,6 +997,11 @@ int main(int argc, char **argv)
     pviommu_add_for_machines("vmstate/memory-map", test_memory_map);
     qtest_add_func("/xen-pviommu/q35/vmstate/cut-short", test_cut_short);
     qtest_add_func("/xen-pviommu/q35/vmstate/damaged", test_damaged);
+    qtest_add_func("/xen-pviommu/q35/vmstate/queue-snapshot",
+                   test_queue_snapshot);
+    qtest_add_func("/xen-pviommu/q35/vmstate/queue-refused",
+                   test_queue_refused);
+    qtest_add_func("/xen-pviommu/q35/vmstate/queue-lost", test_queue_lost);
     qtest_add_func("/xen-pviommu/q35/vmstate/many", test_many);
 
     ret = g_test_run();
