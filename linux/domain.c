@@ -14,9 +14,9 @@
  * the device says when there is little room. One that fails all the same is
  * found later, and then the domain takes the other way from there on.
  *
- * That is the batch, an array which goes out with one doorbell when somebody
- * needs it done. It is for domains of others, who are told what failed; for
- * maps of what is not RAM; and for times when the queue does not run by itself.
+ * That is the batch (batch.c), an array which goes out with one doorbell when
+ * somebody needs it done. It is for domains of others, who are told what failed;
+ * for maps of what is not RAM; and for when the queue does not run by itself.
  *
  *   map_pages      adds          iotlb_sync_map   sends
  *   unmap_pages    adds          iotlb_sync       sends, with a flush of the
@@ -27,37 +27,19 @@
  * A doorbell runs the queue before the batch; and nothing is queued while
  * anything is in the batch. So all run in the order they came in.
  *
- * What does not end with a flush gets one if much waits for it.
- *
  * In lazy mode the core calls flush_iotlb_all() alone, after many unmaps, and
- * does not use an IOVA again before; so unmaps may wait in the batch, or go
- * out early with somebody's map.
- *
- * The batch holds unmaps first and maps after them: an unmap never follows a
- * map in one batch. So a map that has to be tried again, after the batch,
- * cannot bring back what a later operation took away.
+ * does not use an IOVA again before; so unmaps may wait, or run early with
+ * somebody's map.
  */
 
 #include <linux/bitmap.h>
-#include <linux/compiler.h>
-#include <linux/delay.h>
 #include <linux/errno.h>
-#include <linux/gfp.h>
-#include <linux/io-64-nonatomic-lo-hi.h>
 #include <linux/list.h>
+#include <linux/mm.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
 
-#include "pviommu.h"
-#include "compat.h"
-
-/* The array of a domain: the batch, then a slot to repair what went wrong. */
-#define ARRAY_ORDER	1
-#define ARRAY_OPS	((PAGE_SIZE << ARRAY_ORDER) / sizeof(struct xen_iommu_op))
-#define BATCH_OPS	(ARRAY_OPS - 1)
-
-/* Slots of the batch that only the operation that sends it may use. */
-#define BATCH_LAST	1
+#include "domain.h"
 
 /*
  * The longest range that goes to the queue, and the room it needs there: in
@@ -68,112 +50,17 @@
 #define QUEUE_ROOM	(QUEUE_PARTS + 1)
 
 /*
- * Frames that wait for a flush in lazy mode before one goes along with the
- * next batch, or into the queue. It costs no doorbell; what waits costs the
- * device more the more it is.
- */
-#define FLUSH_ALONG	1024
-
-/* The longest range one operation is asked for. */
-#define RANGE_MAX	BIT_ULL(31)
-
-/*
- * How often in a batch, and how long apart, maps are tried again whose page is
- * not here.
- */
-#define MAP_TRIES	100
-#define MAP_WAIT_US	20
-
-/*
  * Where BFNs led when they were last mapped or looked up. dma_unmap_page() asks
  * for the physical address each time, and would cost a doorbell. This is a
  * cache of constant size, not a copy of what is mapped: what is not in it is
  * looked up.
  *
- * A BFN's low bits are its slot; a slot has the others, and the GFN. That is one
- * word, so that it is read without a lock. GFN 0, of which 0 is a part, is none.
+ * The low bits of a BFN are its slot; there are the others, and the GFN. That
+ * is one word, so that it can be read without a lock. GFN 0 is never cached.
  */
-#define XLATE_SLOTS	1024
-#define XLATE_SLOT_BITS	10
 #define XLATE_GFN_BITS	38
-#define XLATE_BFN_BITS	(64 - XLATE_GFN_BITS + XLATE_SLOT_BITS)
+#define XLATE_BFN_MAX	(BIT_ULL(64 - XLATE_GFN_BITS) * XLATE_SLOTS - 1)
 #define XLATE_AHEAD	64
-
-#define NR_FAILURES	16
-
-/**
- * struct pviommu_failure - a map that failed before its mapper came to ask
- * @bfn: where it starts
- * @end: where it ends, exclusive
- * @error: why, a negative errno
- *
- * The batch that held it may have been sent by another CPU.
- */
-struct pviommu_failure {
-	u64 bfn;
-	u64 end;
-	int error;
-};
-
-/**
- * struct pviommu_domain - a context
- * @domain: what the core knows of it
- * @v: the device
- * @ctx: its number
- * @block: its own register block, or NULL; under @lock
- * @list: in pviommu.domains
- * @lock: protects all below; taken with interrupts off, around block locks.
- *	Nothing is printed under it: a console may send through this domain.
- * @queue: its queue, if it has one
- * @direct: operations go to the queue; nothing is in the batch, or failed
- *	there without somebody to know; read without @lock, too
- * @ops: BATCH_OPS operations that make the batch, and one for repairs
- * @nr_batched: how many wait in the batch
- * @maps_batched: the last of them are maps
- * @unflushed: something was unmapped and no whole flush followed
- * @waiting: frames that wait for a flush, about
- * @careful: a map failed too late to say so; queue none from now on, and send
- *	each at once where a batch is too late as well
- * @frames: what it has of pviommu.frames
- * @nr_failures: how many of @failures are in use
- * @failures: maps that failed and whose mapper does not know yet
- * @complaint: an operation that failed and should not have, for the log
- * @xlate_used: slots of @xlate that may be other than 0
- * @xlate: cached translations; written under @lock
- */
-struct pviommu_domain {
-	struct iommu_domain domain;
-	struct pviommu *v;
-	u16 ctx;
-	struct pviommu_block *block;
-	struct list_head list;
-
-	spinlock_t lock;
-	struct pviommu_queue queue;
-	bool direct;
-	struct xen_iommu_op *ops;
-	unsigned int nr_batched;
-	bool maps_batched;
-	bool unflushed;
-	u64 waiting;
-	bool careful;
-	u64 frames;
-	unsigned int nr_failures;
-	struct pviommu_failure failures[NR_FAILURES];
-	struct xen_iommu_op complaint;
-	DECLARE_BITMAP(xlate_used, XLATE_SLOTS);
-	u64 xlate[XLATE_SLOTS];
-};
-
-/**
- * struct pviommu_repair - what the repair of a batch did so far
- * @waits: how often it waited for a page
- * @flushed: what nothing was unmapped in since: 1 the context, 2 everything
- */
-struct pviommu_repair {
-	unsigned int waits;
-	unsigned int flushed;
-};
 
 static struct pviommu_domain *to_pviommu_domain(struct iommu_domain *domain)
 {
@@ -236,26 +123,14 @@ static void domain_unlock(struct pviommu_domain *d, unsigned long flags)
 
 /* Cached translations */
 
-static u64 xlate_high(u64 bfn)
-{
-	return bfn / XLATE_SLOTS << XLATE_GFN_BITS;
-}
-
 static void xlate_add(struct pviommu_domain *d, u64 bfn, u64 gfn)
 {
 	unsigned int slot = bfn % XLATE_SLOTS;
 
-	if (unlikely(bfn >> XLATE_BFN_BITS || gfn >> XLATE_GFN_BITS))
+	if (unlikely(bfn > XLATE_BFN_MAX || gfn >> XLATE_GFN_BITS))
 		return;
-	WRITE_ONCE(d->xlate[slot], xlate_high(bfn) | gfn);
+	WRITE_ONCE(d->xlate[slot], bfn / XLATE_SLOTS << XLATE_GFN_BITS | gfn);
 	__set_bit(slot, d->xlate_used);
-}
-
-static bool xlate_in(u64 entry, u64 bfn, u64 nr, unsigned int slot)
-{
-	u64 b = (entry >> XLATE_GFN_BITS) * XLATE_SLOTS + slot;
-
-	return !entry || b - bfn < nr;
 }
 
 /* Slots [@slot, @end): forget what is in [@bfn, @bfn + @nr). */
@@ -263,15 +138,22 @@ static void xlate_clear(struct pviommu_domain *d, unsigned int slot,
 			unsigned int end, u64 bfn, u64 nr)
 {
 	for_each_set_bit_from(slot, d->xlate_used, end) {
-		if (!xlate_in(d->xlate[slot], bfn, nr, slot))
+		u64 high = d->xlate[slot] >> XLATE_GFN_BITS;
+
+		if (d->xlate[slot] && high * XLATE_SLOTS + slot - bfn >= nr)
 			continue;
 		WRITE_ONCE(d->xlate[slot], 0);
 		__clear_bit(slot, d->xlate_used);
 	}
 }
 
-static noinline void xlate_remove_range(struct pviommu_domain *d, u64 bfn,
-					u64 nr)
+/**
+ * pviommu_xlate_remove() - forget where a range led
+ * @d: the domain; its lock is held
+ * @bfn: where the range starts
+ * @nr: its length, in frames
+ */
+noinline void pviommu_xlate_remove(struct pviommu_domain *d, u64 bfn, u64 nr)
 {
 	unsigned int slot = bfn % XLATE_SLOTS;
 	u64 end = slot + min_t(u64, nr, XLATE_SLOTS);
@@ -281,14 +163,14 @@ static noinline void xlate_remove_range(struct pviommu_domain *d, u64 bfn,
 		xlate_clear(d, 0, end - XLATE_SLOTS, bfn, nr);
 }
 
+/* The same. One page leaves its bit, as the next map may use the slot again. */
 static void xlate_remove(struct pviommu_domain *d, u64 bfn, u64 nr)
 {
 	u64 *slot = &d->xlate[bfn % XLATE_SLOTS];
 
 	if (unlikely(nr != 1))
-		xlate_remove_range(d, bfn, nr);
+		pviommu_xlate_remove(d, bfn, nr);
 	else if (likely(*slot >> XLATE_GFN_BITS == bfn / XLATE_SLOTS))
-		/* Its bit stays: the next map may well use it again. */
 		WRITE_ONCE(*slot, 0);
 }
 
@@ -302,449 +184,19 @@ static u64 xlate_find(const struct pviommu_domain *d, u64 bfn)
 	return entry & GENMASK_ULL(XLATE_GFN_BITS - 1, 0);
 }
 
-/* Maps that failed */
-
-static void failure_add(struct pviommu_domain *d, u64 bfn, u64 end, int error)
-{
-	struct pviommu_failure *f;
-
-	/* A scatterlist that fails, fails piece after piece. */
-	for (f = d->failures; f < d->failures + d->nr_failures; f++) {
-		if (f->end == bfn) {
-			f->end = end;
-			return;
-		}
-	}
-	/* Better to fail a map too many, among those on their way, than lose one. */
-	if (d->nr_failures == NR_FAILURES) {
-		f--;
-		f->bfn = min(f->bfn, bfn);
-		f->end = max(f->end, end);
-		return;
-	}
-	*f = (struct pviommu_failure){ bfn, end, error };
-	d->nr_failures++;
-}
-
-/*
- * Forget what failed in [@bfn, @bfn + @nr), and return its error, if any. What
- * failed beside it is somebody else's, even where both went as one operation.
- */
-static noinline int failure_take_slow(struct pviommu_domain *d, u64 bfn,
-				      u64 nr)
-{
-	unsigned int i;
-	int error = 0;
-
-	for (i = d->nr_failures; i--; ) {
-		struct pviommu_failure f = d->failures[i];
-		u64 before, behind;
-
-		if (f.end <= bfn || f.bfn >= bfn + nr)
-			continue;
-		error = f.error;
-		d->failures[i] = d->failures[--d->nr_failures];
-		before = f.bfn < bfn ? bfn - f.bfn : 0;
-		behind = f.end > bfn + nr ? f.end - (bfn + nr) : 0;
-		/* To merge them would bring back what lies between. */
-		if (before && behind && d->nr_failures + 2 > NR_FAILURES) {
-			if (before < behind)
-				before = 0;
-			else
-				behind = 0;
-		}
-		if (before)
-			failure_add(d, f.bfn, bfn, f.error);
-		if (behind)
-			failure_add(d, bfn + nr, f.end, f.error);
-	}
-	return error;
-}
-
-static int failure_take(struct pviommu_domain *d, u64 bfn, u64 nr)
-{
-	return unlikely(d->nr_failures) ? failure_take_slow(d, bfn, nr) : 0;
-}
-
-/*
- * Frames mapped or about to be, where somebody has to know. -ENOSPC cannot
- * come as a surprise while they are no more than the device takes.
- */
-
-static bool frames_add(struct pviommu_domain *d, u64 nr)
-{
-	if (PVIOMMU_SYNC_MAP_REPORTS)
-		return true;
-	d->frames += nr;
-	return atomic64_add_return(nr, &d->v->frames) <= d->v->max_mappings;
-}
-
-static void frames_remove(struct pviommu_domain *d, u64 nr)
-{
-	if (PVIOMMU_SYNC_MAP_REPORTS)
-		return;
-	d->frames -= nr;
-	atomic64_sub(nr, &d->v->frames);
-}
-
-/* Operations; always inline, so that they are made where they are stored. */
-
-static __always_inline struct xen_iommu_op
-op_map(const struct pviommu_domain *d, u64 bfn, u64 gfn, u32 nr, u16 flags)
-{
-	return (struct xen_iommu_op) {
-		.op = XEN_IOMMUOP_map,
-		.flags = flags,
-		.u.map = {
-			.bfn = bfn,
-			.gfn = gfn,
-			.domid = XEN_IOMMU_DOMID_SELF,
-			.ctx = d->ctx,
-			.nr_frames = nr,
-		},
-	};
-}
-
-static __always_inline struct xen_iommu_op
-op_unmap(const struct pviommu_domain *d, u64 bfn, u32 nr, u16 flags)
-{
-	return (struct xen_iommu_op) {
-		.op = XEN_IOMMUOP_unmap,
-		.flags = flags,
-		.u.unmap = {
-			.bfn = bfn,
-			.ctx = d->ctx,
-			.nr_frames = nr,
-		},
-	};
-}
-
-/* XEN_IOMMU_FLUSH_ALL and 0: the whole context. */
-static __always_inline struct xen_iommu_op
-op_flush(const struct pviommu_domain *d, u64 bfn, u32 nr)
-{
-	return (struct xen_iommu_op) {
-		.op = XEN_IOMMUOP_flush,
-		.u.flush = {
-			.bfn = bfn,
-			.ctx = d->ctx,
-			.nr_frames = nr,
-		},
-	};
-}
-
-static __always_inline struct xen_iommu_op
-op_lookup(const struct pviommu_domain *d, u64 bfn)
-{
-	return (struct xen_iommu_op) {
-		.op = XEN_IOMMUOP_lookup_bfn,
-		.u.lookup = {
-			.bfn = bfn,
-			.ctx = d->ctx,
-		},
-	};
-}
-
-/* The batch */
-
-static void domain_complain(struct pviommu_domain *d,
-			    const struct xen_iommu_op *op)
-{
-	if (!d->complaint.op)
-		d->complaint = *op;
-}
-
-/* Run one operation by itself, in the slot for repairs; @op gets its answer. */
-static void domain_run_one(struct pviommu_domain *d, struct xen_iommu_op *op)
-{
-	struct xen_iommu_op *slot = &d->ops[BATCH_OPS];
-
-	*slot = *op;
-	slot->status = PVIOMMU_NOT_RUN;
-	pviommu_run(d->v, d->block, slot, 1);
-	*op = *slot;
-}
-
-/*
- * What waits for a flush, in whatever context, takes room. To flush what its
- * users have not asked for yet does no harm.
- */
-static void domain_flush_everywhere(struct pviommu_domain *d)
-{
-	struct xen_iommu_op flush;
-	unsigned int ctx;
-
-	for_each_set_bit(ctx, d->v->contexts, d->v->max_contexts) {
-		flush = op_flush(d, XEN_IOMMU_FLUSH_ALL, 0);
-		flush.u.flush.ctx = ctx;
-		domain_run_one(d, &flush);
-	}
-}
-
-/*
- * Try a map or unmap again that found no room, or no page yet: without more
- * ado, as an operation before it may have been helped already; then with more
- * room in this context, then with more everywhere; and until the page is here.
- * What an operation before it did in vain is not done again.
- */
-static void domain_try_again(struct pviommu_domain *d, struct xen_iommu_op *op,
-			     struct pviommu_repair *repair)
-{
-	struct xen_iommu_op flush;
-	bool again = false;
-
-	for (;;) {
-		if (op->status == -EAGAIN && repair->waits < MAP_TRIES) {
-			repair->waits++;
-			udelay(MAP_WAIT_US);
-		} else if (op->status == -ENOSPC && !again) {
-			again = true;
-		} else if (op->status == -ENOSPC && !repair->flushed) {
-			flush = op_flush(d, XEN_IOMMU_FLUSH_ALL, 0);
-			domain_run_one(d, &flush);
-			repair->flushed = 1;
-		} else if (op->status == -ENOSPC && repair->flushed == 1) {
-			domain_flush_everywhere(d);
-			repair->flushed = 2;
-		} else {
-			break;
-		}
-		domain_run_one(d, op);
-	}
-	/* Now there is something to flush again. */
-	if (op->op == XEN_IOMMUOP_unmap && !op->status)
-		repair->flushed = 0;
-}
-
-/* Says that there was nothing to unmap; in a reserved range there never is. */
-static bool not_mapped(int status)
-{
-	return status == -ENOENT || status == -EADDRNOTAVAIL;
-}
-
-/*
- * Unmap a range of which some frames were not mapped: their maps failed, or
- * the hypervisor took the pages back. Or it is of more runs than can wait for
- * a flush. Nothing of it was unmapped yet, and what is there must go, run by
- * run.
- */
-static void domain_unmap_runs(struct pviommu_domain *d,
-			      const struct xen_iommu_op *op,
-			      struct pviommu_repair *repair)
-{
-	u64 end = op->u.unmap.bfn + op->u.unmap.nr_frames;
-	struct xen_iommu_op lookup, unmap = *op;
-	u64 bfn, nr;
-
-	for (bfn = op->u.unmap.bfn; bfn < end; bfn += nr) {
-		lookup = op_lookup(d, bfn);
-		domain_run_one(d, &lookup);
-		/* Without the length of the hole this could take forever. */
-		if (lookup.status &&
-		    (lookup.status != -ENOENT || !lookup.u.lookup.nr_frames)) {
-			domain_complain(d, &lookup);
-			break;
-		}
-		/* Where nothing is mapped, this can be the length of the hole. */
-		nr = clamp_t(u64, lookup.u.lookup.nr_frames, 1, end - bfn);
-		if (lookup.status)
-			continue;
-
-		unmap.u.unmap.bfn = bfn;
-		unmap.u.unmap.nr_frames = nr;
-		domain_run_one(d, &unmap);
-		domain_try_again(d, &unmap, repair);
-		if (!unmap.status)
-			frames_remove(d, nr);
-		else if (!not_mapped(unmap.status))
-			domain_complain(d, &unmap);
-	}
-}
-
-static void domain_op_failed(struct pviommu_domain *d, struct xen_iommu_op *op,
-			     struct pviommu_repair *repair)
-{
-	u64 bfn = op->u.map.bfn;
-	u32 nr = op->u.map.nr_frames;
-
-	switch (op->op) {
-	case XEN_IOMMUOP_map:
-		domain_try_again(d, op, repair);
-		if (!op->status)
-			break;
-		failure_add(d, bfn, bfn + nr, op->status);
-		frames_remove(d, nr);
-		xlate_remove(d, bfn, nr);
-		break;
-	case XEN_IOMMUOP_unmap:
-		domain_try_again(d, op, repair);
-		if (!op->status)
-			frames_remove(d, nr);
-		else if (nr > 1 &&
-			 (not_mapped(op->status) || op->status == -ENOSPC))
-			domain_unmap_runs(d, op, repair);
-		else if (!not_mapped(op->status))
-			domain_complain(d, op);
-		break;
-	case XEN_IOMMUOP_flush:
-		domain_complain(d, op);
-		break;
-	}
-}
-
-static void domain_add(struct pviommu_domain *d, const struct xen_iommu_op *op)
-{
-	struct xen_iommu_op *slot = &d->ops[d->nr_batched++];
-
-	WRITE_ONCE(d->direct, false);
-	*slot = *op;
-	slot->status = PVIOMMU_NOT_RUN;
-}
-
-/* Send the batch; afterwards every operation in it has run. */
-static void domain_send(struct pviommu_domain *d)
-{
-	struct pviommu_repair repair = {};
-	struct xen_iommu_op flush, *last;
-	bool repaired = false;
-	unsigned int i, nr;
-
-	lockdep_assert_held(&d->lock);
-
-	if (!d->nr_batched)
-		return;
-	last = &d->ops[d->nr_batched - 1];
-	if (unlikely(d->waiting >= FLUSH_ALONG) &&
-	    (last->op == XEN_IOMMUOP_map || last->op == XEN_IOMMUOP_unmap)) {
-		flush = op_flush(d, XEN_IOMMU_FLUSH_ALL, 0);
-		domain_add(d, &flush);
-		d->unflushed = false;
-		d->waiting = 0;
-	}
-	nr = d->nr_batched;
-	d->nr_batched = 0;
-	d->maps_batched = false;
-	if (likely(!pviommu_run(d->v, d->block, d->ops, nr)) &&
-	    PVIOMMU_SYNC_MAP_REPORTS)
-		return;
-	for (i = 0; i < nr; i++) {
-		if (unlikely(d->ops[i].status)) {
-			domain_op_failed(d, &d->ops[i], &repair);
-			if (d->ops[i].op != XEN_IOMMUOP_lookup_bfn)
-				repaired = true;
-		} else if (d->ops[i].op == XEN_IOMMUOP_unmap) {
-			frames_remove(d, d->ops[i].u.unmap.nr_frames);
-		}
-	}
-
-	if (likely(!repaired))
-		return;
-
-	/* A flush, or a lookup, has to come after the operations it is for. */
-	last = &d->ops[nr - 1];
-	if (last->op == XEN_IOMMUOP_flush) {
-		domain_run_one(d, last);
-		if (last->status)
-			domain_complain(d, last);
-	} else if (last->op == XEN_IOMMUOP_lookup_bfn) {
-		*last = op_lookup(d, last->u.lookup.bfn);
-		domain_run_one(d, last);
-	}
-}
-
-static void domain_batch(struct pviommu_domain *d,
-			 const struct xen_iommu_op *op)
-{
-	if (d->nr_batched == BATCH_OPS - BATCH_LAST)
-		domain_send(d);
-	domain_add(d, op);
-}
-
-/* Add @op as the last of its batch, and send it. */
-static struct xen_iommu_op *domain_send_with(struct pviommu_domain *d,
-					     const struct xen_iommu_op *op)
-{
-	struct xen_iommu_op *last = &d->ops[d->nr_batched];
-
-	domain_add(d, op);
-	domain_send(d);
-	return last;
-}
-
-static struct xen_iommu_op *domain_last(struct pviommu_domain *d, u16 opcode)
-{
-	struct xen_iommu_op *last;
-
-	if (!d->nr_batched)
-		return NULL;
-	last = &d->ops[d->nr_batched - 1];
-	return last->op == opcode ? last : NULL;
-}
-
-static void domain_batch_map_part(struct pviommu_domain *d, u64 bfn, u64 gfn,
-				  u32 nr, u16 flags)
-{
-	struct xen_iommu_op op = op_map(d, bfn, gfn, nr, flags);
-	struct xen_iommu_op *last = domain_last(d, XEN_IOMMUOP_map);
-
-	if (last && last->flags == flags &&
-	    last->u.map.bfn + last->u.map.nr_frames == bfn &&
-	    last->u.map.gfn + last->u.map.nr_frames == gfn &&
-	    last->u.map.nr_frames + nr <= RANGE_MAX) {
-		last->u.map.nr_frames += nr;
-		return;
-	}
-	domain_batch(d, &op);
-	d->maps_batched = true;
-}
-
-static void domain_batch_map(struct pviommu_domain *d, u64 bfn, u64 gfn,
-			     u64 nr, u16 flags)
-{
-	u64 done;
-	u32 part;
-
-	for (done = 0; done < nr; done += part) {
-		part = min_t(u64, nr - done, RANGE_MAX);
-		domain_batch_map_part(d, bfn + done, gfn + done, part, flags);
-	}
-}
-
-static void domain_batch_unmap_part(struct pviommu_domain *d, u64 bfn, u32 nr)
-{
-	struct xen_iommu_op op = op_unmap(d, bfn, nr, 0);
-	struct xen_iommu_op *last = domain_last(d, XEN_IOMMUOP_unmap);
-
-	if (last && last->u.unmap.bfn + last->u.unmap.nr_frames == bfn &&
-	    last->u.unmap.nr_frames + nr <= RANGE_MAX) {
-		last->u.unmap.nr_frames += nr;
-	} else {
-		if (d->maps_batched)
-			domain_send(d);
-		domain_batch(d, &op);
-	}
-	/* Not before: what is sent for want of room can end with a flush. */
-	d->unflushed = true;
-	d->waiting += nr;
-}
-
-static void domain_batch_unmap(struct pviommu_domain *d, u64 bfn, u64 nr)
-{
-	u64 done;
-	u32 part;
-
-	for (done = 0; done < nr; done += part) {
-		part = min_t(u64, nr - done, RANGE_MAX);
-		domain_batch_unmap_part(d, bfn + done, part);
-	}
-}
-
 /* The queue */
+
+/* From here on all goes to the batch; what is queued already will run. */
+static void domain_be_careful(struct pviommu_domain *d)
+{
+	d->careful = true;
+	WRITE_ONCE(d->direct, false);
+}
 
 static void domain_queue_lost(struct pviommu_domain *d)
 {
 	d->queue.lost = true;
-	d->careful = true;
+	domain_be_careful(d);
 	d->complaint.op = XEN_IOMMUOP_set_queue;
 }
 
@@ -760,8 +212,8 @@ static void domain_queue_look(struct pviommu_domain *d)
 		domain_complain(d, &op);
 		if (op.op != XEN_IOMMUOP_map)
 			continue;
-		d->careful = true;
-		xlate_remove(d, op.u.map.bfn, op.u.map.nr_frames);
+		domain_be_careful(d);
+		pviommu_xlate_remove(d, op.u.map.bfn, op.u.map.nr_frames);
 	}
 }
 
@@ -815,7 +267,7 @@ static noinline bool domain_queue_ready_slow(struct pviommu_domain *d, u64 nr)
 		if (d->careful)
 			return false;
 	}
-	domain_send(d);
+	pviommu_batch_send(d);
 	if (d->nr_failures)
 		return false;
 	/* Whoever reads it knows that the batch is done. */
@@ -902,8 +354,8 @@ static void domain_queue_flush_all(struct pviommu_domain *d, u32 n)
 static noinline int domain_map(struct pviommu_domain *d, u64 bfn, u64 gfn,
 			       u64 nr, u16 flags, bool at_once)
 {
-	failure_take(d, bfn, nr);
-	domain_batch_map(d, bfn, gfn, nr, flags);
+	pviommu_failures_take(d, bfn, nr);
+	pviommu_batch_map(d, bfn, gfn, nr, flags);
 	/*
 	 * Where the core does not ask for errors later, they have to come out
 	 * now, at the price of a doorbell for each piece of a scatterlist.
@@ -913,8 +365,8 @@ static noinline int domain_map(struct pviommu_domain *d, u64 bfn, u64 gfn,
 	if (PVIOMMU_SYNC_MAP_REPORTS ||
 	    (iommu_is_dma_domain(&d->domain) && !d->careful && !at_once))
 		return 0;
-	domain_send(d);
-	return failure_take(d, bfn, nr);
+	pviommu_batch_send(d);
+	return pviommu_failures_take(d, bfn, nr);
 }
 
 static int pviommu_map_pages(struct iommu_domain *domain, unsigned long iova,
@@ -953,11 +405,11 @@ static noinline int domain_sync_map(struct pviommu_domain *d,
 	unsigned long flags = domain_lock(d);
 	int error;
 
-	domain_send(d);
+	pviommu_batch_send(d);
 	domain_queue_attend(d);
-	error = failure_take(d, PVIOMMU_BFN(iova), PVIOMMU_BFN(size));
+	error = pviommu_failures_take(d, PVIOMMU_BFN(iova), PVIOMMU_BFN(size));
 	if (!PVIOMMU_SYNC_MAP_REPORTS && error)
-		d->careful = true;
+		domain_be_careful(d);
 	domain_unlock(d, flags);
 
 	if (!PVIOMMU_SYNC_MAP_REPORTS && error)
@@ -1020,8 +472,8 @@ static size_t pviommu_unmap_pages(struct iommu_domain *domain,
 		else
 			pviommu_queue_publish(&d->queue, n);
 	} else {
-		failure_take(d, bfn, nr);
-		domain_batch_unmap(d, bfn, nr);
+		pviommu_failures_take(d, bfn, nr);
+		pviommu_batch_unmap(d, bfn, nr);
 	}
 	domain_unlock(d, flags);
 
@@ -1040,9 +492,9 @@ static void pviommu_flush_iotlb_all(struct iommu_domain *domain)
 		if (likely(domain_queue_ready(d, 0))) {
 			domain_queue_flush_all(d, d->queue.tail);
 		} else {
-			op = op_flush(d, XEN_IOMMU_FLUSH_ALL, 0);
+			op = op_flush_all(d->ctx);
 			d->waiting = 0;
-			domain_send_with(d, &op);
+			pviommu_batch_send_with(d, &op);
 			d->unflushed = false;
 		}
 	}
@@ -1057,15 +509,16 @@ static noinline void domain_sync(struct pviommu_domain *d, u64 bfn, u64 nr)
 	struct xen_iommu_op op;
 
 	if (iommu_is_dma_domain(&d->domain)) {
-		failure_take(d, bfn, nr);
-		domain_batch_unmap(d, bfn, nr);
+		pviommu_failures_take(d, bfn, nr);
+		pviommu_xlate_remove(d, bfn, nr);
+		pviommu_batch_unmap(d, bfn, nr);
 	}
 	d->waiting -= min(nr, d->waiting);
 	if (nr <= RANGE_MAX)
-		op = op_flush(d, bfn, nr);
+		op = op_flush(d->ctx, bfn, nr);
 	else
-		op = op_flush(d, XEN_IOMMU_FLUSH_ALL, 0);
-	domain_send_with(d, &op);
+		op = op_flush_all(d->ctx);
+	pviommu_batch_send_with(d, &op);
 }
 
 static void pviommu_iotlb_sync(struct iommu_domain *domain,
@@ -1081,12 +534,12 @@ static void pviommu_iotlb_sync(struct iommu_domain *domain,
 		return;
 
 	flags = domain_lock(d);
-	xlate_remove(d, bfn, nr);
 	if (unlikely(!domain_queue_ready(d, nr))) {
 		domain_sync(d, bfn, nr);
 		domain_unlock(d, flags);
 		return;
 	}
+	xlate_remove(d, bfn, nr);
 	domain_queue_flush(d, domain_queue_unmap(d, bfn, nr), bfn, nr);
 	frames_remove(d, nr);
 	domain_unlock(d, flags);
@@ -1106,9 +559,9 @@ static noinline phys_addr_t domain_lookup(struct pviommu_domain *d,
 {
 	u64 bfn = PVIOMMU_BFN(iova), gfn, nr, i;
 	unsigned long flags = domain_lock(d);
-	struct xen_iommu_op op = op_lookup(d, bfn);
+	struct xen_iommu_op op = op_lookup(d->ctx, bfn);
 
-	op = *domain_send_with(d, &op);
+	pviommu_batch_send_with(d, &op);
 	gfn = op.u.lookup.gfn;
 	nr = op.status ? 0 : clamp_t(u64, op.u.lookup.nr_frames, 1, XLATE_AHEAD);
 	for (i = 0; i < nr; i++)
@@ -1131,7 +584,7 @@ static phys_addr_t pviommu_iova_to_phys(struct iommu_domain *domain,
 static void domain_free(struct pviommu_domain *d)
 {
 	pviommu_block_disown(d->v, d->block);
-	free_pages((unsigned long)d->ops, ARRAY_ORDER);
+	pviommu_batch_free(d);
 	kfree(d);
 }
 
@@ -1227,8 +680,7 @@ void pviommu_domains_stop_queues(struct pviommu *v)
 		if (!d->queue.shared)
 			continue;
 		flags = domain_lock(d);
-		WRITE_ONCE(d->direct, false);
-		d->careful = true;
+		domain_be_careful(d);
 		domain_unlock(d, flags);
 		if (!pviommu_queue_stop(&d->queue, v, d->ctx))
 			WRITE_ONCE(d->queue.lost, true);
@@ -1284,11 +736,9 @@ struct iommu_domain *pviommu_domain_alloc(struct device *dev)
 		return ERR_PTR(-ENOMEM);
 	d->v = v;
 	spin_lock_init(&d->lock);
-	d->ops = (void *)__get_free_pages(GFP_KERNEL | __GFP_ZERO, ARRAY_ORDER);
-	if (!d->ops) {
-		error = -ENOMEM;
+	error = pviommu_batch_init(d);
+	if (error)
 		goto err_free;
-	}
 
 	error = pviommu_call(v, &op);
 	if (!error && op.u.context.ctx >= v->max_contexts)
@@ -1306,8 +756,11 @@ struct iommu_domain *pviommu_domain_alloc(struct device *dev)
 	list_add_tail(&d->list, &v->domains);
 	mutex_unlock(&v->rids_lock);
 
-	/* Ranges of any length are one operation, so any size is a page size. */
-	d->domain.pgsize_bitmap = ~0UL << XEN_IOMMU_PAGE_SHIFT;
+	/*
+	 * A range of any length is one operation. Given all powers of two, the
+	 * core would ask for each part of one whose length is none.
+	 */
+	d->domain.pgsize_bitmap = PVIOMMU_PAGE_SIZES;
 	d->domain.geometry.aperture_end =
 		PVIOMMU_ADDR(1ULL << v->bfn_bits) - 1;
 	d->domain.geometry.force_aperture = true;

@@ -471,7 +471,7 @@ const struct iommu_ops pviommu_ops = {
 	.get_resv_regions	= pviommu_get_resv_regions,
 	.def_domain_type	= pviommu_def_domain_type,
 	.default_domain_ops	= &pviommu_domain_ops,
-	.pgsize_bitmap		= ~0UL << XEN_IOMMU_PAGE_SHIFT,
+	.pgsize_bitmap		= PVIOMMU_PAGE_SIZES,
 	.owner			= THIS_MODULE,
 	PVIOMMU_OPS_COMPAT
 };

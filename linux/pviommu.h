@@ -8,7 +8,8 @@
  *   endpoint.c   the IOMMU core's view of a device: requester IDs, reserved
  *                regions, attach and detach
  *   domain.c     a domain is a context: map, unmap, flush, look up
- *   queue.c      operations of a context that need no doorbell
+ *   batch.c      operations that go out with one doorbell, and repairs
+ *   queue.c      operations that need no doorbell
  *   transport.c  register blocks and doorbells; knows no operation
  *   fault.c      the fault ring
  *   debugfs.c    counters, and who is in which context
@@ -27,6 +28,7 @@
 #include <linux/list.h>
 #include <linux/mutex.h>
 #include <linux/pci.h>
+#include <linux/sizes.h>
 #include <linux/spinlock.h>
 #include <linux/workqueue.h>
 #include <linux/xarray.h>
@@ -45,6 +47,9 @@
 
 /* No status the device gives is positive: this one says it gave none. */
 #define PVIOMMU_NOT_RUN		1
+
+/* What the core shall break ranges down to. */
+#define PVIOMMU_PAGE_SIZES	(SZ_4K | SZ_2M | SZ_1G)
 
 /* Doorbells in a row that may get nothing done before the device is at fault. */
 #define PVIOMMU_IDLE_RINGS_MAX	1000
@@ -204,6 +209,7 @@ static inline void *pviommu_queue_slot(struct pviommu_queue *q, u32 n)
 static inline void pviommu_queue_publish(struct pviommu_queue *q, u32 tail)
 {
 	q->tail = tail;
+	/* After what is in them. */
 	virt_store_release(&q->shared->tail, tail);
 }
 

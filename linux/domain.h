@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * xen-pviommu: what a domain is, for domain.c and batch.c
+ */
+
+#ifndef XEN_PVIOMMU_DOMAIN_H
+#define XEN_PVIOMMU_DOMAIN_H
+
+#include <linux/atomic.h>
+#include <linux/bitmap.h>
+#include <linux/compiler.h>
+#include <linux/spinlock.h>
+
+#include "pviommu.h"
+#include "compat.h"
+
+/*
+ * Frames that wait for a flush in lazy mode before one goes along with the
+ * next batch, or into the queue. It costs no doorbell; what waits costs the
+ * device more the more it is.
+ */
+#define FLUSH_ALONG	1024
+
+/* The longest range one operation is asked for. */
+#define RANGE_MAX	BIT_ULL(31)
+
+/* Cached translations, a power of two. */
+#define XLATE_SLOTS	1024
+
+#define NR_FAILURES	16
+
+/**
+ * struct pviommu_failure - a map that failed before its mapper came to ask
+ * @bfn: where it starts
+ * @end: where it ends, exclusive
+ * @error: why, a negative errno
+ *
+ * The batch that held it may have been sent by another CPU.
+ */
+struct pviommu_failure {
+	u64 bfn;
+	u64 end;
+	int error;
+};
+
+/**
+ * struct pviommu_domain - a context
+ * @domain: what the core knows of it
+ * @v: the device
+ * @ctx: its number
+ * @block: its own register block, or NULL; under @lock
+ * @list: in pviommu.domains
+ * @lock: protects all below; taken with interrupts off, around block locks.
+ *	Nothing is printed under it: a console may send through this domain.
+ * @queue: its queue, if it has one
+ * @direct: operations go to the queue; nothing is in the batch, or failed
+ *	there without somebody to know; read without @lock, too
+ * @ops: BATCH_OPS operations that make the batch, and one for repairs
+ * @nr_batched: how many wait in the batch
+ * @maps_batched: the last of them are maps
+ * @unflushed: something was unmapped and no whole flush followed
+ * @waiting: frames that wait for a flush, about
+ * @careful: a map failed too late to say so; queue none from now on, and send
+ *	each at once where a batch is too late as well
+ * @frames: what it has of pviommu.frames
+ * @nr_failures: how many of @failures are in use
+ * @failures: maps that failed and whose mapper does not know yet
+ * @complaint: an operation that failed and should not have, for the log
+ * @xlate_used: slots of @xlate that may be other than 0
+ * @xlate: cached translations; written under @lock
+ */
+struct pviommu_domain {
+	struct iommu_domain domain;
+	struct pviommu *v;
+	u16 ctx;
+	struct pviommu_block *block;
+	struct list_head list;
+
+	spinlock_t lock;
+	struct pviommu_queue queue;
+	bool direct;
+	struct xen_iommu_op *ops;
+	unsigned int nr_batched;
+	bool maps_batched;
+	bool unflushed;
+	u64 waiting;
+	bool careful;
+	u64 frames;
+	unsigned int nr_failures;
+	struct pviommu_failure failures[NR_FAILURES];
+	struct xen_iommu_op complaint;
+	DECLARE_BITMAP(xlate_used, XLATE_SLOTS);
+	u64 xlate[XLATE_SLOTS];
+};
+
+/* Have @op in the log, when the lock is released. */
+static inline void domain_complain(struct pviommu_domain *d,
+				   const struct xen_iommu_op *op)
+{
+	if (!d->complaint.op)
+		d->complaint = *op;
+}
+
+/*
+ * Frames mapped or about to be, where somebody has to know. -ENOSPC cannot
+ * come as a surprise while they are no more than the device takes.
+ */
+
+static inline bool frames_add(struct pviommu_domain *d, u64 nr)
+{
+	if (PVIOMMU_SYNC_MAP_REPORTS)
+		return true;
+	d->frames += nr;
+	return atomic64_add_return(nr, &d->v->frames) <= d->v->max_mappings;
+}
+
+static inline void frames_remove(struct pviommu_domain *d, u64 nr)
+{
+	if (PVIOMMU_SYNC_MAP_REPORTS)
+		return;
+	d->frames -= nr;
+	atomic64_sub(nr, &d->v->frames);
+}
+
+/* Operations */
+
+static inline struct xen_iommu_op op_flush(u16 ctx, u64 bfn, u32 nr)
+{
+	return (struct xen_iommu_op) {
+		.op = XEN_IOMMUOP_flush,
+		.u.flush = {
+			.bfn = bfn,
+			.ctx = ctx,
+			.nr_frames = nr,
+		},
+	};
+}
+
+static inline struct xen_iommu_op op_flush_all(u16 ctx)
+{
+	return op_flush(ctx, XEN_IOMMU_FLUSH_ALL, 0);
+}
+
+static inline struct xen_iommu_op op_lookup(u16 ctx, u64 bfn)
+{
+	return (struct xen_iommu_op) {
+		.op = XEN_IOMMUOP_lookup_bfn,
+		.u.lookup = {
+			.bfn = bfn,
+			.ctx = ctx,
+		},
+	};
+}
+
+/* domain.c */
+
+void pviommu_xlate_remove(struct pviommu_domain *d, u64 bfn, u64 nr);
+
+/* batch.c */
+
+int pviommu_batch_init(struct pviommu_domain *d);
+void pviommu_batch_free(struct pviommu_domain *d);
+void pviommu_batch_map(struct pviommu_domain *d, u64 bfn, u64 gfn, u64 nr,
+		       u16 flags);
+void pviommu_batch_unmap(struct pviommu_domain *d, u64 bfn, u64 nr);
+void pviommu_batch_send(struct pviommu_domain *d);
+void pviommu_batch_send_with(struct pviommu_domain *d, struct xen_iommu_op *op);
+int pviommu_failures_take(struct pviommu_domain *d, u64 bfn, u64 nr);
+
+#endif /* XEN_PVIOMMU_DOMAIN_H */
