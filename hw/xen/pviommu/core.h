@@ -88,7 +88,7 @@ typedef struct XenPVIOMMUClientOps {
     int (*store)(void *opaque, uint64_t addr, const void *buf, size_t len);
     /*
      * Give @ctx the queue at @addr, or with @nr_ops 0 take it away, which
-     * always works. 0 or -XEN_IOMMU_EFAULT.
+     * always works. 0, -XEN_IOMMU_EFAULT or -XEN_IOMMU_ENOSPC.
      */
     int (*set_queue)(void *opaque, XenPVIOMMUContext *ctx, uint64_t addr,
                      uint32_t nr_ops);

@@ -47,7 +47,9 @@ struct XenPVIOMMUState {
     GPtrArray *listening;       /* those that have notifiers: mostly none */
     QLIST_HEAD(, XenPVIOMMUQueue) queues;
     uint32_t queue_ops;         /* that fit into them, together */
+    unsigned nr_queues;
     bool queues_need_calls;     /* as their flags say */
+    bool queues_stopped;        /* DMA does not run them */
     XenPVIOMMUFaults faults;
     XenInvalidateClient invalidate;
     XenPVIOMMUBlock blocks[XEN_PVIOMMU_MAX_BLOCKS];

@@ -18,6 +18,12 @@
  */
 #define DEAR_WORK (1u << 22)
 
+/* A doorbell looks at all of them. */
+#define QUEUES_MAX 256
+
+/* Memory is looked up, and given back after a grace period. */
+#define SET_WORK 32
+
 /* A map may take this many nodes of a table. */
 #define NODES_PER_OP 8
 
@@ -90,6 +96,7 @@ static void queue_add(XenPVIOMMUQueue *q)
     XenPVIOMMUState *s = q->s;
 
     QLIST_INSERT_HEAD(&s->queues, q, next);
+    s->nr_queues++;
     s->queue_ops += q->nr_ops;
     qatomic_rcu_set(&q->ctx->queue, q);
     trace_xen_pviommu_queue(q->ctx->id, q->addr, q->nr_ops);
@@ -99,6 +106,7 @@ static void queue_remove(XenPVIOMMUQueue *q)
 {
     trace_xen_pviommu_queue(q->ctx->id, 0, 0);
     qatomic_rcu_set(&q->ctx->queue, NULL);
+    q->s->nr_queues--;
     q->s->queue_ops -= q->nr_ops;
     QLIST_REMOVE(q, next);
     call_rcu(q, queue_free, rcu);
@@ -125,11 +133,16 @@ static bool queues_have_room(const XenPVIOMMUState *s)
            core->budget.max_nodes;
 }
 
-/* Before the big switch nobody translates. */
+/* DMA must not run them; before the big switch nobody translates. */
+static bool queues_stopped(const XenPVIOMMUState *s)
+{
+    return s->core.identity || s->listening->len ||
+           xen_pviommu_emulated_has_holes(s->core.backend);
+}
+
 static bool queues_need_calls(const XenPVIOMMUState *s)
 {
-    return s->core.identity || s->listening->len || !queues_have_room(s) ||
-           xen_pviommu_emulated_has_holes(s->core.backend);
+    return queues_stopped(s) || !queues_have_room(s);
 }
 
 static void queues_set_flags(XenPVIOMMUState *s, bool calls)
@@ -202,6 +215,7 @@ static bool queue_run(XenPVIOMMUQueue *q, uint64_t end)
         queue_kill(q);
         return true;
     }
+    q->running = true;
     while (head != tail && xen_pviommu_core_work(core) < end) {
         queue_run_op(q, head & (q->nr_ops - 1));
         head++;
@@ -210,6 +224,7 @@ static bool queue_run(XenPVIOMMUQueue *q, uint64_t end)
             dear = UINT64_MAX;
         }
     }
+    q->running = false;
     if (!q->s->queues_need_calls && queues_need_calls(q->s)) {
         /* Before it sees slots to use, for which there may be no room. */
         queues_set_flags(q->s, true);
@@ -224,25 +239,40 @@ static bool queue_run(XenPVIOMMUQueue *q, uint64_t end)
 }
 
 /*
- * Tell the guest. What it queued before it could know needs no call: that has
- * run when this returns.
+ * Tell the guest, and with @stop keep DMA from running queues. What was queued
+ * before the guest could know needs no call: that has run when this returns, or
+ * DMA runs it. A queue that makes it too much work is not waited for.
  */
-static void queues_tell(XenPVIOMMUState *s, bool calls)
+static void queues_tell(XenPVIOMMUState *s, bool calls, bool stop)
 {
+    uint64_t end = xen_pviommu_core_work(&s->core) + DEAR_WORK;
     XenPVIOMMUQueue *q, *next;
 
-    if (calls == s->queues_need_calls || !xen_pviommu_may_dma(s)) {
+    if (!xen_pviommu_may_dma(s)) {
         return;
     }
-    s->queues_need_calls = calls;
-    queues_set_flags(s, calls);
-    if (calls) {
+    if (calls != s->queues_need_calls) {
+        s->queues_need_calls = calls;
+        queues_set_flags(s, calls);
+    }
+    if (stop && !s->queues_stopped) {
         /* Pairs with the guest's, between its tail and its look at flags. */
         smp_mb();
         QLIST_FOREACH_SAFE(q, &s->queues, next, next) {
-            queue_run(q, UINT64_MAX);
+            if (!queue_run(q, end)) {
+                xen_pviommu_guest_error(&s->core, "context %u: the queue is "
+                                        "too much work", q->ctx->id);
+                queue_kill(q);
+            }
         }
     }
+    s->queues_stopped = stop;
+}
+
+/* After any change to what decides about it. */
+static void queues_tell_now(XenPVIOMMUState *s)
+{
+    queues_tell(s, queues_need_calls(s), queues_stopped(s));
 }
 
 void xen_pviommu_queue_run_slow(XenPVIOMMUQueue *q)
@@ -251,12 +281,13 @@ void xen_pviommu_queue_run_slow(XenPVIOMMUQueue *q)
 
     QEMU_LOCK_GUARD(&s->lock);
 
-    if (q->ctx->queue != q || s->queues_need_calls || queues_need_calls(s) ||
-        !xen_pviommu_may_dma(s)) {
+    /* Where an operation causes DMA, that is ahead of those that follow. */
+    if (q->ctx->queue != q || s->queues_stopped || queues_stopped(s) ||
+        q->running || !xen_pviommu_may_dma(s)) {
         return;
     }
     queue_run(q, UINT64_MAX);
-    queues_tell(s, queues_need_calls(s));
+    queues_tell_now(s);
     if (s->check) {
         xen_pviommu_core_check(&s->core);
     }
@@ -274,7 +305,7 @@ bool xen_pviommu_queues_run(XenPVIOMMUState *s, uint64_t end)
             empty &= queue_run(q, end);
         }
     }
-    queues_tell(s, queues_need_calls(s));
+    queues_tell_now(s);
     return empty;
 }
 
@@ -282,7 +313,8 @@ void xen_pviommu_queues_update(XenPVIOMMUState *s, bool listener)
 {
     QEMU_LOCK_GUARD(&s->lock);
 
-    queues_tell(s, listener || queues_need_calls(s));
+    queues_tell(s, listener || queues_need_calls(s),
+                listener || queues_stopped(s));
 }
 
 void xen_pviommu_queues_lost(XenPVIOMMUState *s, uint64_t gfn, uint64_t nr)
@@ -332,7 +364,11 @@ int xen_pviommu_queue_set(XenPVIOMMUState *s, XenPVIOMMUContext *ctx,
 
     QEMU_LOCK_GUARD(&s->lock);
 
+    s->core.work += SET_WORK;
     if (nr_ops) {
+        if (!ctx->queue && s->nr_queues == QUEUES_MAX) {
+            return -XEN_IOMMU_ENOSPC;
+        }
         q = queue_new(s, ctx, addr, nr_ops);
         if (!queue_find(q)) {
             g_free(q);
@@ -346,7 +382,7 @@ int xen_pviommu_queue_set(XenPVIOMMUState *s, XenPVIOMMUContext *ctx,
         queue_add(q);
     }
     /* There may be room for fewer queues than there are now. */
-    queues_tell(s, queues_need_calls(s));
+    queues_tell_now(s);
     if (q) {
         queue_set_flags(q, s->queues_need_calls ? XEN_IOMMU_QUEUE_doorbell : 0);
     }
@@ -361,7 +397,8 @@ bool xen_pviommu_queue_load(XenPVIOMMUState *s, XenPVIOMMUContext *ctx,
 
     QEMU_LOCK_GUARD(&s->lock);
 
-    if (!xen_pviommu_queue_valid(addr, nr_ops) || ctx->queue) {
+    if (!xen_pviommu_queue_valid(addr, nr_ops) || ctx->queue ||
+        s->nr_queues == QUEUES_MAX) {
         return false;
     }
     q = queue_new(s, ctx, addr, nr_ops);
@@ -384,10 +421,10 @@ void xen_pviommu_queues_settle(XenPVIOMMUState *s)
     }
     /* What the guest was told it was told by another machine. */
     queues_set_flags(s, s->queues_need_calls);
-    queues_tell(s, queues_need_calls(s));
+    queues_tell_now(s);
 }
 
-void xen_pviommu_queues_finalize(XenPVIOMMUState *s)
+void xen_pviommu_queues_remove(XenPVIOMMUState *s)
 {
     XenPVIOMMUQueue *q, *next;
 

@@ -30,6 +30,7 @@ struct XenPVIOMMUQueue {
     uint32_t nr_ops;
     uint32_t head;                      /* atomic */
     uint32_t errors;
+    bool running;
 };
 
 /**
@@ -59,8 +60,8 @@ bool xen_pviommu_queue_load(XenPVIOMMUState *s, XenPVIOMMUContext *ctx,
  */
 void xen_pviommu_queues_settle(XenPVIOMMUState *s);
 
-/** xen_pviommu_queues_finalize: take all queues away */
-void xen_pviommu_queues_finalize(XenPVIOMMUState *s);
+/** xen_pviommu_queues_remove: take all queues away */
+void xen_pviommu_queues_remove(XenPVIOMMUState *s);
 
 /**
  * xen_pviommu_queues_run: run all queues

@@ -339,16 +339,24 @@ static void write_as_32(XenPVIOMMUState *s, hwaddr addr, uint64_t value,
 
 static uint64_t regs_read(void *opaque, hwaddr addr, unsigned size)
 {
-    uint64_t value = read_as_32(opaque, addr, size, read_reg32);
+    XenPVIOMMUState *s = opaque;
+    uint64_t value;
 
+    WITH_QEMU_LOCK_GUARD(&s->lock) {
+        value = read_as_32(s, addr, size, read_reg32);
+    }
     trace_xen_pviommu_reg_read(addr, size, value);
     return value;
 }
 
 static void regs_write(void *opaque, hwaddr addr, uint64_t value, unsigned size)
 {
+    XenPVIOMMUState *s = opaque;
+
     trace_xen_pviommu_reg_write(addr, size, value);
-    write_as_32(opaque, addr, value, size, write_reg32);
+    WITH_QEMU_LOCK_GUARD(&s->lock) {
+        write_as_32(s, addr, value, size, write_reg32);
+    }
 }
 
 static uint64_t blocks_read(void *opaque, hwaddr addr, unsigned size)
@@ -603,7 +611,7 @@ static void xen_pviommu_exit(PCIDevice *dev)
     bus->iommu_ops = NULL;
     bus->iommu_opaque = NULL;
     xen_invalidate_unregister(&s->invalidate);
-    xen_pviommu_queues_finalize(s);
+    xen_pviommu_queues_remove(s);
     xen_pviommu_dma_finalize(s);
     xen_pviommu_core_finalize(&s->core);
     xen_pviommu_emulated_free(s->core.backend);
@@ -624,6 +632,8 @@ static void xen_pviommu_reset_exit(Object *obj, ResetType type)
 
     trace_xen_pviommu_reset();
     xen_pviommu_vmstate_forget(s);
+    /* First, as what tells of one that goes is stored in the others. */
+    xen_pviommu_queues_remove(s);
     xen_pviommu_core_reset(&s->core);
     xen_pviommu_dma_update(s);
     xen_pviommu_faults_reset(s);
