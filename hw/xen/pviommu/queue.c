@@ -149,6 +149,7 @@ static void queues_set_flags(XenPVIOMMUState *s, bool calls)
 {
     XenPVIOMMUQueue *q;
 
+    s->queues_need_calls = calls;
     QLIST_FOREACH(q, &s->queues, next) {
         queue_set_flags(q, calls ? XEN_IOMMU_QUEUE_doorbell : 0);
     }
@@ -252,7 +253,6 @@ static void queues_tell(XenPVIOMMUState *s, bool calls, bool stop)
         return;
     }
     if (calls != s->queues_need_calls) {
-        s->queues_need_calls = calls;
         queues_set_flags(s, calls);
     }
     if (stop && !s->queues_stopped) {
