@@ -1168,6 +1168,35 @@ static void test_room_goes(void)
     bench_free(b);
 }
 
+/* One queue takes the room, in the same call another one gives it back. */
+static void test_room_back(void)
+{
+    Bench *b = bench_new_bare("q35", "premap=off,max-mappings=10000", NULL);
+    uint16_t ctx = pviommu_alloc_context(b->iommu);
+    QPVIOMMUQueue first, second;
+
+    for (unsigned i = 0; i < 2; i++) {
+        /* Whichever of them is run first */
+        pviommu_queue_init(&first, b->iommu, i ? ctx : 0, QUEUE(0), 2);
+        pviommu_queue_init(&second, b->iommu, i ? 0 : ctx, QUEUE(1), 2);
+        assert_status(pviommu_map(b->iommu, first.ctx, BFN, GFN, 7900, 0), 0);
+        g_assert_cmphex(pviommu_queue_flags(&first), ==, 0);
+        push_unmap(&first, BFN, 512);
+        push_map(&second, BFN, GFN, 512);
+        call(b);
+        assert_ran(&first, 0);
+        assert_ran(&second, 0);
+        g_assert_cmphex(pviommu_queue_flags(&first), ==, 0);
+        g_assert_cmphex(pviommu_queue_flags(&second), ==, 0);
+        assert_status(pviommu_unmap(b->iommu, first.ctx, BFN + 512, 7900 - 512),
+                      0);
+        assert_status(pviommu_unmap(b->iommu, second.ctx, BFN, 512), 0);
+        assert_status(pviommu_flush_all(b->iommu, 0), 0);
+        assert_status(pviommu_flush_all(b->iommu, ctx), 0);
+    }
+    bench_free(b);
+}
+
 /* Memory that comes and goes in blocks is not looked up in a DMA. */
 static void test_virtio_mem(const void *machine)
 {
@@ -1642,6 +1671,7 @@ int main(int argc, char **argv)
     pviommu_add_for_machines("queue/listener-switch", test_listener_switch);
     qtest_add_func("/xen-pviommu/queue/room", test_room);
     qtest_add_func("/xen-pviommu/queue/room-goes", test_room_goes);
+    qtest_add_func("/xen-pviommu/queue/room-back", test_room_back);
     pviommu_add_for_machines("queue/virtio-mem", test_virtio_mem);
     pviommu_add_for_machines("queue/contexts", test_contexts);
     pviommu_add_for_machines("queue/replace", test_replace);
