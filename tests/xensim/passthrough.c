@@ -4,6 +4,7 @@
  * machine has none, so all of it is refused
  */
 
+#include "config-host.h"
 #include "sim.h"
 
 #include <errno.h>
@@ -49,3 +50,8 @@ NO_FUNCTION(xc_domain_unbind_pt_irq,
             (xc_interface *xch, uint32_t domid, uint8_t machine_irq,
              uint8_t irq_type, uint8_t bus, uint8_t device, uint8_t intx,
              uint8_t isa_irq))
+#if CONFIG_XEN_CTRL_INTERFACE_VERSION >= 42000
+NO_FUNCTION(xc_physdev_map_pirq_gsi,
+            (xc_interface *xch, uint32_t domid, int gsi, int *pirq))
+NO_FUNCTION(xc_pcidev_get_gsi, (xc_interface *xch, uint32_t sbdf))
+#endif

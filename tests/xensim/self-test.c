@@ -316,6 +316,13 @@ static void get_param(void)
          "refused");
 }
 
+static void no_function(void)
+{
+    int pirq;
+
+    must(FN(xc_physdev_map_pirq)(xch, DOMID, 1, &pirq), "refused");
+}
+
 static void two_servers(void)
 {
     ioservid_t other;
@@ -567,6 +574,7 @@ static const Case cases[] = {
     { "populate-twice", populate_twice, "GFN 0x2000 order 0" },
     { "set-param", no_such_param, "xc_set_hvm_param: parameter" },
     { "get-param", get_param, "xc_get_hvm_param: parameter" },
+    { "no-function", no_function, "there is no physical function" },
     { "two-servers", two_servers, "there is one" },
     { "server-left", server_left, "the ioreq server was not destroyed" },
     { "no-server", no_server, "no ioreq server 1" },

@@ -2,8 +2,9 @@
  * edu-copy SBDF FROM TO BYTES: by DMA of the edu device there, in dom0 or in a
  * guest
  *
- * FROM and TO are the frame numbers that it puts on its bus, in decimal. Whether
- * it could reach them is for others to see: it says nothing of it itself.
+ * FROM and TO are the frame numbers that it puts on its bus, in decimal.
+ * Whether it could reach them is for others to see: it says nothing of it
+ * itself.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
