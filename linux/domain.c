@@ -34,10 +34,10 @@
 
 #include <linux/bitmap.h>
 #include <linux/errno.h>
+#include <linux/gfp.h>
 #include <linux/list.h>
 #include <linux/mm.h>
 #include <linux/seq_file.h>
-#include <linux/slab.h>
 
 #include "domain.h"
 
@@ -55,11 +55,11 @@
  * cache of constant size, not a copy of what is mapped: what is not in it is
  * looked up.
  *
- * The low bits of a BFN are its slot; there are the others, and the GFN. That
- * is one word, so that it can be read without a lock. GFN 0 is never cached.
+ * The low bits of a BFN are its set; there are the others, and the GFN. That is
+ * one word, so that it can be read without a lock. GFN 0 is never cached.
  */
 #define XLATE_GFN_BITS	38
-#define XLATE_BFN_MAX	(BIT_ULL(64 - XLATE_GFN_BITS) * XLATE_SLOTS - 1)
+#define XLATE_BFN_MAX	(BIT_ULL(64 - XLATE_GFN_BITS) * XLATE_SETS - 1)
 #define XLATE_AHEAD	64
 
 static struct pviommu_domain *to_pviommu_domain(struct iommu_domain *domain)
@@ -123,27 +123,40 @@ static void domain_unlock(struct pviommu_domain *d, unsigned long flags)
 
 /* Cached translations */
 
+static bool xlate_is(u64 entry, u64 bfn)
+{
+	return entry >> XLATE_GFN_BITS == bfn / XLATE_SETS;
+}
+
 static void xlate_add(struct pviommu_domain *d, u64 bfn, u64 gfn)
 {
-	unsigned int slot = bfn % XLATE_SLOTS;
+	u64 *way = d->xlate[bfn % XLATE_SETS];
 
 	if (unlikely(bfn > XLATE_BFN_MAX || gfn >> XLATE_GFN_BITS))
 		return;
-	WRITE_ONCE(d->xlate[slot], bfn / XLATE_SLOTS << XLATE_GFN_BITS | gfn);
-	__set_bit(slot, d->xlate_used);
+	/* The youngest is first. What moves is in both for a while, not in none. */
+	if (unlikely(way[0] && !xlate_is(way[0], bfn)))
+		WRITE_ONCE(way[1], way[0]);
+	smp_store_release(&way[0], bfn / XLATE_SETS << XLATE_GFN_BITS | gfn);
+	__set_bit(bfn % XLATE_SETS, d->xlate_used);
 }
 
-/* Slots [@slot, @end): forget what is in [@bfn, @bfn + @nr). */
-static void xlate_clear(struct pviommu_domain *d, unsigned int slot,
+/* Sets [@set, @end): forget what is in [@bfn, @bfn + @nr). */
+static void xlate_clear(struct pviommu_domain *d, unsigned int set,
 			unsigned int end, u64 bfn, u64 nr)
 {
-	for_each_set_bit_from(slot, d->xlate_used, end) {
-		u64 high = d->xlate[slot] >> XLATE_GFN_BITS;
+	for_each_set_bit_from(set, d->xlate_used, end) {
+		u64 *way, left = 0;
 
-		if (d->xlate[slot] && high * XLATE_SLOTS + slot - bfn >= nr)
-			continue;
-		WRITE_ONCE(d->xlate[slot], 0);
-		__clear_bit(slot, d->xlate_used);
+		for (way = d->xlate[set]; way < d->xlate[set + 1]; way++) {
+			u64 b = (*way >> XLATE_GFN_BITS) * XLATE_SETS + set;
+
+			if (*way && b - bfn < nr)
+				WRITE_ONCE(*way, 0);
+			left |= *way;
+		}
+		if (!left)
+			__clear_bit(set, d->xlate_used);
 	}
 }
 
@@ -155,31 +168,39 @@ static void xlate_clear(struct pviommu_domain *d, unsigned int slot,
  */
 noinline void pviommu_xlate_remove(struct pviommu_domain *d, u64 bfn, u64 nr)
 {
-	unsigned int slot = bfn % XLATE_SLOTS;
-	u64 end = slot + min_t(u64, nr, XLATE_SLOTS);
+	unsigned int set = bfn % XLATE_SETS;
+	u64 end = set + min_t(u64, nr, XLATE_SETS);
 
-	xlate_clear(d, slot, min_t(u64, end, XLATE_SLOTS), bfn, nr);
-	if (end > XLATE_SLOTS)
-		xlate_clear(d, 0, end - XLATE_SLOTS, bfn, nr);
+	xlate_clear(d, set, min_t(u64, end, XLATE_SETS), bfn, nr);
+	if (end > XLATE_SETS)
+		xlate_clear(d, 0, end - XLATE_SETS, bfn, nr);
 }
 
-/* The same. One page leaves its bit, as the next map may use the slot again. */
+/* The same. One page leaves its bit, as the next map may use the set again. */
 static void xlate_remove(struct pviommu_domain *d, u64 bfn, u64 nr)
 {
-	u64 *slot = &d->xlate[bfn % XLATE_SLOTS];
+	u64 *way = d->xlate[bfn % XLATE_SETS];
 
-	if (unlikely(nr != 1))
+	if (unlikely(nr != 1)) {
 		pviommu_xlate_remove(d, bfn, nr);
-	else if (likely(*slot >> XLATE_GFN_BITS == bfn / XLATE_SLOTS))
-		WRITE_ONCE(*slot, 0);
+		return;
+	}
+	if (likely(xlate_is(way[0], bfn)))
+		WRITE_ONCE(way[0], 0);
+	if (unlikely(xlate_is(way[1], bfn)))
+		WRITE_ONCE(way[1], 0);
 }
 
 /* What is cached for @bfn, or 0; without the lock too. */
 static u64 xlate_find(const struct pviommu_domain *d, u64 bfn)
 {
-	u64 entry = READ_ONCE(d->xlate[bfn % XLATE_SLOTS]);
+	const u64 *way = d->xlate[bfn % XLATE_SETS];
+	/* What it replaced has moved by then. */
+	u64 entry = smp_load_acquire(&way[0]);
 
-	if (entry >> XLATE_GFN_BITS != bfn / XLATE_SLOTS)
+	if (unlikely(!xlate_is(entry, bfn)))
+		entry = READ_ONCE(way[1]);
+	if (unlikely(!xlate_is(entry, bfn)))
 		return 0;
 	return entry & GENMASK_ULL(XLATE_GFN_BITS - 1, 0);
 }
@@ -585,7 +606,7 @@ static void domain_free(struct pviommu_domain *d)
 {
 	pviommu_block_disown(d->v, d->block);
 	pviommu_batch_free(d);
-	kfree(d);
+	free_pages_exact(d, sizeof(*d));
 }
 
 /**
@@ -731,7 +752,7 @@ struct iommu_domain *pviommu_domain_alloc(struct device *dev)
 	struct pviommu_domain *d;
 	int error;
 
-	d = kzalloc(sizeof(*d), GFP_KERNEL);
+	d = alloc_pages_exact(sizeof(*d), GFP_KERNEL | __GFP_ZERO);
 	if (!d)
 		return ERR_PTR(-ENOMEM);
 	d->v = v;

@@ -24,8 +24,9 @@
 /* The longest range one operation is asked for. */
 #define RANGE_MAX	BIT_ULL(31)
 
-/* Cached translations, a power of two. */
-#define XLATE_SLOTS	1024
+/* Where translations are cached: sets, a power of two, and ways in each. */
+#define XLATE_SETS	1024
+#define XLATE_WAYS	2
 
 #define NR_FAILURES	16
 
@@ -66,7 +67,7 @@ struct pviommu_failure {
  * @nr_failures: how many of @failures are in use
  * @failures: maps that failed and whose mapper does not know yet
  * @complaint: an operation that failed and should not have, for the log
- * @xlate_used: slots of @xlate that may be other than 0
+ * @xlate_used: sets of @xlate that may have something
  * @xlate: cached translations; written under @lock
  */
 struct pviommu_domain {
@@ -89,8 +90,8 @@ struct pviommu_domain {
 	unsigned int nr_failures;
 	struct pviommu_failure failures[NR_FAILURES];
 	struct xen_iommu_op complaint;
-	DECLARE_BITMAP(xlate_used, XLATE_SLOTS);
-	u64 xlate[XLATE_SLOTS];
+	DECLARE_BITMAP(xlate_used, XLATE_SETS);
+	u64 xlate[XLATE_SETS][XLATE_WAYS];
 };
 
 /* Have @op in the log, when the lock is released. */
