@@ -166,11 +166,10 @@ int xen_invalidate_populated(uint64_t gfn, uint64_t nr, uint64_t *work)
 {
     XenInvalidateClient *hypervisor = who_knows();
     uint64_t end = gfn + nr, pos = gfn, stop;
-    /* Without the BQL nothing is remembered, and a range is a short one. */
-    bool remember = bql_locked();
-    bool goes_on = remember && populated.gfn < populated.end &&
+    bool goes_on = populated.gfn < populated.end &&
                    gfn >= populated.gfn && gfn <= populated.end;
 
+    assert(bql_locked());
     if (goes_on) {
         pos = MIN(populated.end, end);
     }
@@ -190,7 +189,7 @@ int xen_invalidate_populated(uint64_t gfn, uint64_t nr, uint64_t *work)
     }
     if (goes_on) {
         populated.end = MAX(populated.end, stop);
-    } else if (remember && stop < end) {
+    } else if (stop < end) {
         populated.gfn = gfn;
         populated.end = stop;
     }

@@ -47,7 +47,7 @@ static bool queue_find(XenPVIOMMUQueue *q)
     hwaddr len = queue_size(q->nr_ops);
     void *shared;
 
-    /* Under Xen there may be holes. What leaves takes the queue along. */
+    /* There may be no page. What leaves takes the queue along. */
     if (core->backend_ops->get(core->backend, XEN_IOMMU_DOMID_SELF, gfn, nr,
                                false)) {
         return false;
@@ -332,16 +332,6 @@ void xen_pviommu_queues_lost(XenPVIOMMUState *s, uint64_t gfn, uint64_t nr)
                                     "is gone", q->ctx->id);
             queue_kill(q);
         }
-    }
-}
-
-void xen_pviommu_queues_held(XenPVIOMMUState *s, XenPVIOMMUHeldFunc *func,
-                             void *opaque)
-{
-    XenPVIOMMUQueue *q;
-
-    QLIST_FOREACH(q, &s->queues, next) {
-        func(opaque, q->addr >> XEN_IOMMU_PAGE_SHIFT, queue_pages(q));
     }
 }
 

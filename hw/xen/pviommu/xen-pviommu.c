@@ -436,7 +436,6 @@ static void held(XenInvalidateClient *client, GArray *ranges)
     QEMU_LOCK_GUARD(&s->lock);
 
     xen_pviommu_core_held(&s->core, add_held, &h);
-    xen_pviommu_queues_held(s, add_held, &h);
 }
 
 static bool covers(XenInvalidateClient *client, const AddressSpace *as)
@@ -533,6 +532,11 @@ static void xen_pviommu_realize(PCIDevice *dev, Error **errp)
         return;
     }
 
+    /*
+     * A queue would lock its bucket of the mapcache for good, and with it pages
+     * that have left the guest.
+     */
+    s->core.queues &= !xen_enabled();
     qemu_rec_mutex_init(&s->lock);
     QLIST_INIT(&s->queues);
     s->core.backend_ops = &xen_pviommu_emulated_ops;
@@ -671,7 +675,7 @@ static const struct {
                 "takes over; off: nothing is mapped from the start" },
     { "control", "off: the guest may not change anything (-EACCES)" },
     { "queues", "on: the guest may queue operations for emulated devices, and "
-                "has an exit only when the queue is full" },
+                "has an exit only when the queue is full; not under Xen" },
     { "bfn-bits", "width of a bus frame number, 12 to 40; bus addresses have "
                   "12 bits more" },
     { "max-mappings", "4 KiB frames mapped or awaiting a flush at a time" },
