@@ -134,9 +134,10 @@ static void xlate_add(struct pviommu_domain *d, u64 bfn, u64 gfn)
 
 	if (unlikely(bfn > XLATE_BFN_MAX || gfn >> XLATE_GFN_BITS))
 		return;
-	/* The youngest is first. What moves is in both for a while, not in none. */
+	/* The youngest is the first. */
 	if (unlikely(way[0] && !xlate_is(way[0], bfn)))
 		WRITE_ONCE(way[1], way[0]);
+	/* What moved is in both places for a while, and never in none. */
 	smp_store_release(&way[0], bfn / XLATE_SETS << XLATE_GFN_BITS | gfn);
 	__set_bit(bfn % XLATE_SETS, d->xlate_used);
 }
