@@ -1383,7 +1383,15 @@ static void test_bus_master(const void *machine)
                     -XEN_IOMMU_EIO);
     assert_not_ran(&b->q, 2);
 
+    /* Nor does it store there, whatever happens. */
+    qtest_writel(b->iommu->qts, b->q.addr + FIELD(flags), 0x5a5a5a5a);
+    qtest_qmp_assert_success(b->iommu->qts, "{'execute': 'stop'}");
+    qtest_qmp_assert_success(b->iommu->qts, "{'execute': 'cont'}");
+    g_assert_cmphex(pviommu_queue_flags(&b->q), ==, 0x5a5a5a5a);
+    assert_not_ran(&b->q, 2);
+
     pviommu_set_bus_master(b->iommu, true);
+    g_assert_cmphex(pviommu_queue_flags(&b->q), ==, 0);
     assert_fault(&b->m, BFN, GFN);
     assert_reaches(&b->m, BFN + 1, GFN + 1);
     assert_ran(&b->q, 0);
