@@ -892,6 +892,36 @@ static void test_dead(const void *machine)
     }
 }
 
+/* There are so many at a time; another one for a context is none more. */
+static void test_many(void)
+{
+    const unsigned max = 256;
+    Bench *b = bench_new_bare("q35", "premap=off", NULL);
+    QPVIOMMUQueue q;
+    uint16_t ctx = 0;
+
+    for (unsigned i = 0; i < max; i++) {
+        assert_status(pviommu_set_queue(b->iommu, ctx, ADDR(GFN + i), 1), 0);
+        ctx = pviommu_alloc_context(b->iommu);
+    }
+    assert_status(pviommu_set_queue(b->iommu, ctx, QUEUE(0), 1),
+                  XEN_IOMMU_ENOSPC);
+    pviommu_queue_init(&q, b->iommu, 0, QUEUE(0), 1);
+    push_map(&q, BFN, GFN, 1);
+    assert_reaches(&b->m, BFN, GFN);
+    assert_ran(&q, 0);
+    assert_status(pviommu_set_queue(b->iommu, 1, 0, 0), 0);
+    pviommu_queue_init(&q, b->iommu, ctx, QUEUE(1), 1);
+    push_map(&q, BFN, GFN, 1);
+    call(b);
+    assert_ran(&q, 0);
+    assert_status(pviommu_set_queue(b->iommu, 1, QUEUE(2), 1),
+                  XEN_IOMMU_ENOSPC);
+    assert_status(pviommu_free_context(b->iommu, 2), 0);
+    assert_status(pviommu_set_queue(b->iommu, 1, QUEUE(2), 1), 0);
+    bench_free(b);
+}
+
 /*
  * Before the big switch no device is translated, so that nothing but a call
  * can run what pulls it; and the guest is told.
@@ -1028,6 +1058,71 @@ static void test_listener_comes(void)
     g_assert_cmphex(pviommu_queue_flags(&b->q), ==, 0);
     assert_reaches(&b->m, BFN, GFN);
     assert_ran(&b->q, 0);
+    bench_free(b);
+}
+
+/*
+ * One comes, and there is more in the queues than it can wait for: those that
+ * are too much are no more, and say so; the others ran.
+ */
+static void test_listener_hurries(void)
+{
+    const unsigned nr = 128, nr_queues = 10;
+    struct xen_iommu_op ops[128];
+    Bench *b = bench_new_bare("pc", "premap=off,x-check=off", NULL);
+    uint64_t mapped = 0;
+    unsigned dead = 0;
+    QPVIOMMUQueue q[10];
+    QMirror m;
+
+    for (unsigned i = 0; i < nr_queues; i++) {
+        uint16_t ctx = i ? pviommu_alloc_context(b->iommu) : 0;
+
+        pviommu_queue_init(&q[i], b->iommu, ctx, QUEUE(i), nr);
+    }
+    for (unsigned i = 0; i < nr_queues; i++) {
+        for (unsigned j = 0; j < nr; j++) {
+            ops[j] = pviommu_op_map(q[i].ctx, BFN + 512 * j, GFN + 1 + j, 512,
+                                    0);
+        }
+        pviommu_store_ops(b->iommu, q[i].addr + FIELD(ops), ops, nr);
+        q[i].tail = nr;
+        qtest_writel(b->iommu->qts, q[i].addr + FIELD(tail), nr);
+        g_assert_cmphex(pviommu_queue_flags(&q[i]), ==, 0);
+    }
+    qtest_qmp_device_add(b->iommu->qts, "pviommu-mirror", "m0",
+                         "{'addr':'0x13'}");
+    for (unsigned i = 0; i < nr_queues; i++) {
+        uint32_t flags = pviommu_queue_flags(&q[i]);
+        uint32_t head = pviommu_queue_head(&q[i]);
+
+        mapped += 512 * head;
+        if (flags & DEAD) {
+            dead++;
+            g_assert_cmpuint(head, <, nr);
+        } else {
+            g_assert_cmphex(flags, ==, DOORBELL);
+            assert_ran(&q[i], 0);
+        }
+    }
+    g_test_message("%u of %u queues are dead", dead, nr_queues);
+    g_assert_cmpuint(dead, >, 0);
+    g_assert_cmpuint(dead, <, nr_queues);
+    call(b);
+    pviommu_assert_frames(b->iommu, mapped, 0);
+
+    /* They can be had again. */
+    mirror_init(&m, b->iommu, QPCI_DEVFN(0x13, 0));
+    mirror_assert_sane(&m);
+    for (unsigned i = 0; i < nr_queues; i++) {
+        pviommu_queue_init(&q[i], b->iommu, q[i].ctx, QUEUE(i), 1);
+        push_map(&q[i], BFN - 1, GFN, 1);
+    }
+    call(b);
+    for (unsigned i = 0; i < nr_queues; i++) {
+        assert_ran(&q[i], 0);
+    }
+    mirror_assert_page(&m, BFN - 1, GFN, 3);
     bench_free(b);
 }
 
@@ -1672,9 +1767,12 @@ int main(int argc, char **argv)
     qtest_add_func("/xen-pviommu/queue/work-calls", test_work_calls);
     qtest_add_func("/xen-pviommu/queue/work-pending", test_work_pending);
     pviommu_add_for_machines("queue/dead", test_dead);
+    qtest_add_func("/xen-pviommu/queue/many", test_many);
     pviommu_add_for_machines("queue/switch", test_switch);
     pviommu_add_for_machines("queue/listener", test_listener);
     qtest_add_func("/xen-pviommu/queue/listener-comes", test_listener_comes);
+    qtest_add_func("/xen-pviommu/queue/listener-hurries",
+                   test_listener_hurries);
     qtest_add_func("/xen-pviommu/queue/listener-unseen", test_listener_unseen);
     pviommu_add_for_machines("queue/listener-switch", test_listener_switch);
     qtest_add_func("/xen-pviommu/queue/room", test_room);
