@@ -13,7 +13,7 @@
 
 #include "qemu/osdep.h"
 #include "qemu/bswap.h"
-#include "../unit/pviommu-model.h"
+#include "../unit/pviommu-bench.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -24,6 +24,8 @@ exe=$out/xen-pviommu-fuzz-iommu-op
     -iquote "$src/host/include/generic" \
     $(pkg-config --cflags glib-2.0) \
     "$project/tests/fuzz/fuzz-iommu-op.c" \
+    "$project/tests/unit/pviommu-bench.c" \
+    "$project/tests/unit/pviommu-machine.c" \
     "$project/tests/unit/pviommu-model.c" \
     "$core/bfn-table.c" "$core/check.c" "$core/context.c" \
     "$core/gfn-index.c" "$core/iommu-op.c" "$core/node-pool.c" \

@@ -7,7 +7,7 @@
 
 #include "qemu/osdep.h"
 #include "qemu/bswap.h"
-#include "pviommu-model.h"
+#include "pviommu-bench.h"
 #include "test-rcu-barrier.h"
 
 #define RANDOM_OPS 200000

@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The core on a bench: a guest's memory, devices that remember what they are
+ * told, and a model of docs/specs/xen-pviommu.rst in plain arrays, which says
+ * what each operation has to return.
+ */
+
+#ifndef TESTS_UNIT_PVIOMMU_BENCH_H
+#define TESTS_UNIT_PVIOMMU_BENCH_H
+
+#include "../../hw/xen/pviommu/iommu-op.h"
+
+#define NR_GFNS         4096
+#define NR_DEVICES      4
+#define MAX_CONTEXTS    8
+#define MODEL_MAX_BITS  14
+
+#define DOMID_SELF      XEN_IOMMU_DOMID_SELF
+#define DOMID_FOREIGN   2       /* is there, and not ours to map */
+
+/* Where query_reserved may store. */
+#define STORE_BASE      0x100000
+#define STORE_SIZE      0x1000
+
+/* Where queues may be. */
+#define QUEUE_BASE      0x200000
+#define QUEUE_SIZE      0x100000
+
+typedef enum Kind {
+    KIND_HOLE,
+    KIND_RAM,
+    KIND_ROM,
+    KIND_MMIO,
+    KIND_PAGED,                 /* out; comes back when it is asked for */
+} Kind;
+
+/* A frame that is mapped: 0, or the GFN plus 1, and a flag */
+typedef uint32_t Frame;
+#define FRAME_READONLY  0x80000000u
+
+static inline Frame frame_new(uint64_t gfn, bool readonly)
+{
+    return (gfn + 1) | (readonly ? FRAME_READONLY : 0);
+}
+
+static inline uint64_t frame_gfn(Frame f)
+{
+    return (f & ~FRAME_READONLY) - 1;
+}
+
+static inline bool frame_readonly(Frame f)
+{
+    return f & FRAME_READONLY;
+}
+
+typedef struct Bench Bench;
+
+struct XenPVIOMMUBackend {
+    Bench *bench;
+    uint8_t kind[NR_GFNS];      /* Kind */
+    bool huge;                  /* RAM goes on behind NR_GFNS */
+    uint32_t ro[NR_GFNS];       /* references */
+    uint32_t rw[NR_GFNS];
+    uint64_t total;
+};
+
+typedef struct Device {
+    uint32_t sbdf;
+    bool gone;
+    XenPVIOMMUContext *ctx;
+    GArray *reserved;
+    /* What it was told, and not told to forget. */
+    Frame *tlb;                 /* by BFN */
+    uint32_t ro[NR_GFNS];       /* how often each page is in tlb */
+    uint32_t rw[NR_GFNS];
+} Device;
+
+typedef struct Pending {
+    uint64_t bfn;
+    Frame frame;
+} Pending;
+
+/* A queue, of which it only matters where it is. */
+struct XenPVIOMMUQueue {
+    uint64_t addr;
+    uint32_t nr_ops;            /* 0: none */
+};
+
+typedef struct ModelContext {
+    bool live;
+    Frame *map;                 /* by BFN */
+    GArray *pending;            /* of Pending, each one page */
+    XenPVIOMMUQueue queue;
+} ModelContext;
+
+typedef struct Model {
+    bool identity;
+    ModelContext ctx[MAX_CONTEXTS];
+    uint16_t device_ctx[NR_DEVICES];
+    uint64_t mapped;
+    uint64_t pending;
+    uint64_t counter[XEN_PVIOMMU_NR_EVENT_COUNTERS];
+    unsigned enabled;
+} Model;
+
+struct Bench {
+    XenPVIOMMUCore core;
+    XenPVIOMMUBackendOps ops;
+    XenPVIOMMUBackend backend;
+    Device dev[NR_DEVICES];
+    unsigned enabled;           /* calls */
+    uint64_t unmap_calls;
+    uint64_t map_calls;
+    uint8_t stored[STORE_SIZE];
+    XenPVIOMMUQueue queue[MAX_CONTEXTS];
+    bool out_of_nodes;          /* what the core said of this operation */
+    bool modelled;              /* small enough for tlb and model */
+    Model model;
+};
+
+typedef struct BenchConfig {
+    unsigned bfn_bits;
+    unsigned max_contexts;
+    uint64_t max_mappings;
+    bool premap;
+    bool no_control;
+    bool no_queues;
+    uint32_t ops;               /* 0: all */
+    const XenPVIOMMUReserved *reserved;
+    unsigned nr_reserved;
+} BenchConfig;
+
+/** bench_bfn_limit: BFNs are below it */
+static inline uint64_t bench_bfn_limit(const Bench *b)
+{
+    return 1ull << b->core.limits.bfn_bits;
+}
+
+Bench *bench_new(const BenchConfig *config);
+void bench_free(Bench *b);
+
+/** bench_reserve: what device @i reserves; while nothing is mapped */
+void bench_reserve(Bench *b, unsigned i, uint64_t bfn, uint64_t nr,
+                   uint32_t flags);
+
+/** bench_op: run @op on the core and on the model, compare, return status */
+int bench_op(Bench *b, struct xen_iommu_op *op);
+
+/** bench_queued_op: the same for an operation of a queue of context @id */
+int bench_queued_op(Bench *b, uint16_t id, struct xen_iommu_op *op);
+
+void bench_invalidate(Bench *b, uint64_t gfn, uint64_t nr);
+void bench_reset(Bench *b);
+
+/** bench_check: all there is against the model; slow */
+void bench_check(Bench *b);
+
+/** bench_page_refs: the backend's references on a page */
+uint64_t bench_page_refs(const Bench *b, uint64_t gfn);
+
+#endif /* TESTS_UNIT_PVIOMMU_BENCH_H */

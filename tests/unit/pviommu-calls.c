@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Operations on a bench, one at a time
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/bswap.h"
+#include "pviommu-calls.h"
+
+/* Without the RANGES feature, or for one page: 0 */
+int do_map(Bench *b, uint16_t ctx, uint64_t bfn, uint64_t gfn,
+           uint32_t nr, uint16_t flags)
+{
+    struct xen_iommu_op op = {
+        .op = cpu_to_le16(XEN_IOMMUOP_map),
+        .flags = cpu_to_le16(flags),
+        .u.map = {
+            .bfn = cpu_to_le64(bfn),
+            .gfn = cpu_to_le64(gfn),
+            .domid = cpu_to_le16(DOMID_SELF),
+            .ctx = cpu_to_le16(ctx),
+            .nr_frames = cpu_to_le32(nr),
+        },
+    };
+
+    return bench_op(b, &op);
+}
+
+int do_unmap(Bench *b, uint16_t ctx, uint64_t bfn, uint32_t nr)
+{
+    struct xen_iommu_op op = {
+        .op = cpu_to_le16(XEN_IOMMUOP_unmap),
+        .u.unmap = {
+            .bfn = cpu_to_le64(bfn),
+            .ctx = cpu_to_le16(ctx),
+            .nr_frames = cpu_to_le32(nr),
+        },
+    };
+
+    return bench_op(b, &op);
+}
+
+int do_unmap_holes(Bench *b, uint16_t ctx, uint64_t bfn, uint32_t nr)
+{
+    struct xen_iommu_op op = {
+        .op = cpu_to_le16(XEN_IOMMUOP_unmap),
+        .flags = cpu_to_le16(XEN_IOMMUOP_unmap_holes),
+        .u.unmap = {
+            .bfn = cpu_to_le64(bfn),
+            .ctx = cpu_to_le16(ctx),
+            .nr_frames = cpu_to_le32(nr),
+        },
+    };
+
+    return bench_op(b, &op);
+}
+
+int do_flush(Bench *b, uint16_t ctx, uint64_t bfn, uint32_t nr)
+{
+    struct xen_iommu_op op = {
+        .op = cpu_to_le16(XEN_IOMMUOP_flush),
+        .u.flush = {
+            .bfn = cpu_to_le64(bfn),
+            .ctx = cpu_to_le16(ctx),
+            .nr_frames = cpu_to_le32(nr),
+        },
+    };
+
+    return bench_op(b, &op);
+}
+
+int do_flush_all(Bench *b, uint16_t ctx)
+{
+    return do_flush(b, ctx, XEN_IOMMU_FLUSH_ALL, 0);
+}
+
+int do_lookup(Bench *b, uint16_t code, uint16_t ctx, uint64_t bfn,
+              uint64_t gfn, struct xen_iommu_op *op)
+{
+    *op = (struct xen_iommu_op) {
+        .op = cpu_to_le16(code),
+        .u.lookup = {
+            .bfn = cpu_to_le64(bfn),
+            .gfn = cpu_to_le64(gfn),
+            .ctx = cpu_to_le16(ctx),
+        },
+    };
+    return bench_op(b, op);
+}
+
+int do_alloc(Bench *b, uint16_t *ctx)
+{
+    struct xen_iommu_op op = {
+        .op = cpu_to_le16(XEN_IOMMUOP_alloc_context),
+    };
+    int ret = bench_op(b, &op);
+
+    *ctx = le16_to_cpu(op.u.context.ctx);
+    return ret;
+}
+
+int do_free(Bench *b, uint16_t ctx)
+{
+    struct xen_iommu_op op = {
+        .op = cpu_to_le16(XEN_IOMMUOP_free_context),
+        .u.context.ctx = cpu_to_le16(ctx),
+    };
+
+    return bench_op(b, &op);
+}
+
+int do_attach(Bench *b, uint32_t sbdf, uint16_t ctx)
+{
+    struct xen_iommu_op op = {
+        .op = cpu_to_le16(XEN_IOMMUOP_attach_device),
+        .u.attach_device = {
+            .sbdf = cpu_to_le32(sbdf),
+            .ctx = cpu_to_le16(ctx),
+        },
+    };
+
+    return bench_op(b, &op);
+}
+
+int do_enable(Bench *b)
+{
+    struct xen_iommu_op op = { .op = cpu_to_le16(XEN_IOMMUOP_enable) };
+
+    return bench_op(b, &op);
+}
+
+int do_set_queue(Bench *b, uint16_t ctx, uint64_t addr, uint32_t nr_ops)
+{
+    struct xen_iommu_op op = {
+        .op = cpu_to_le16(XEN_IOMMUOP_set_queue),
+        .u.set_queue = {
+            .addr = cpu_to_le64(addr),
+            .ctx = cpu_to_le16(ctx),
+            .nr_ops = cpu_to_le32(nr_ops),
+        },
+    };
+
+    return bench_op(b, &op);
+}
+
+int do_query_reserved(Bench *b, uint16_t flags, uint32_t sbdf,
+                      uint16_t ctx, uint64_t addr, uint32_t room,
+                      uint32_t *nr)
+{
+    struct xen_iommu_op op = {
+        .op = cpu_to_le16(XEN_IOMMUOP_query_reserved),
+        .flags = cpu_to_le16(flags),
+        .u.query_reserved = {
+            .nr_entries = cpu_to_le32(room),
+            .ranges = cpu_to_le64(addr),
+            .sbdf = cpu_to_le32(sbdf),
+            .ctx = cpu_to_le16(ctx),
+        },
+    };
+    int ret = bench_op(b, &op);
+
+    *nr = le32_to_cpu(op.u.query_reserved.nr_entries);
+    return ret;
+}

@@ -1,0 +1,352 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the core on a bench stands on: a guest's memory and who refers to it,
+ * and devices that remember what they are told
+ */
+
+#include "qemu/osdep.h"
+#include "pviommu-machine.h"
+
+/* The backend: a guest's memory and who refers to it. */
+
+static Kind page_kind(const XenPVIOMMUBackend *be, uint64_t gfn)
+{
+    return gfn < NR_GFNS ? be->kind[gfn] : be->huge ? KIND_RAM : KIND_HOLE;
+}
+
+/* What get() has to say, without doing it. */
+int machine_backend_answer(const XenPVIOMMUBackend *be, uint16_t domid,
+                           uint64_t gfn, uint64_t nr, bool readonly,
+                           uint64_t *culprit)
+{
+    if (domid == DOMID_FOREIGN) {
+        return -XEN_IOMMU_EPERM;
+    }
+    if (domid != DOMID_SELF) {
+        return -XEN_IOMMU_ESRCH;
+    }
+    for (uint64_t end = gfn + nr; gfn < end; gfn++) {
+        *culprit = gfn;
+        if (gfn >= NR_GFNS && be->huge) {
+            break;
+        }
+        switch (page_kind(be, gfn)) {
+        case KIND_HOLE:
+            return -XEN_IOMMU_ENOENT;
+        case KIND_MMIO:
+            return -XEN_IOMMU_EPERM;
+        case KIND_ROM:
+            if (!readonly) {
+                return -XEN_IOMMU_EPERM;
+            }
+            break;
+        case KIND_PAGED:
+            return -XEN_IOMMU_EAGAIN;
+        case KIND_RAM:
+            break;
+        }
+    }
+    return 0;
+}
+
+static int backend_get(XenPVIOMMUBackend *be, uint16_t domid, uint64_t gfn,
+                       uint64_t nr, bool readonly)
+{
+    uint64_t culprit;
+    int ret;
+
+    g_assert_cmpuint(nr, >, 0);
+    ret = machine_backend_answer(be, domid, gfn, nr, readonly, &culprit);
+    if (ret == -XEN_IOMMU_EAGAIN) {
+        be->kind[culprit] = KIND_RAM;
+    }
+    if (ret) {
+        return ret;
+    }
+    for (uint64_t g = gfn; g < MIN(gfn + nr, NR_GFNS); g++) {
+        (readonly ? be->ro : be->rw)[g]++;
+    }
+    be->total += nr;
+    return 0;
+}
+
+/*
+ * There are as many references as places where devices may still use the
+ * page. Devices of a context see the same places.
+ */
+void machine_check_held(const XenPVIOMMUBackend *be, uint64_t gfn)
+{
+    const Bench *b = be->bench;
+    uint64_t ro = 0, rw = 0;
+
+    for (unsigned i = 0; i < NR_DEVICES; i++) {
+        uint32_t most_ro = 0, most_rw = 0;
+        bool done = false;
+
+        for (unsigned j = 0; j < i && !done; j++) {
+            done = b->dev[j].ctx == b->dev[i].ctx;
+        }
+        for (unsigned j = i; j < NR_DEVICES && !done; j++) {
+            if (b->dev[j].ctx == b->dev[i].ctx) {
+                most_ro = MAX(most_ro, b->dev[j].ro[gfn]);
+                most_rw = MAX(most_rw, b->dev[j].rw[gfn]);
+            }
+        }
+        ro += most_ro;
+        rw += most_rw;
+    }
+    g_assert_cmpuint(be->ro[gfn], >=, ro);
+    g_assert_cmpuint(be->rw[gfn], >=, rw);
+}
+
+static void backend_put(XenPVIOMMUBackend *be, uint64_t gfn, uint64_t nr,
+                        bool readonly)
+{
+    uint32_t *refs = readonly ? be->ro : be->rw;
+
+    g_assert_cmpuint(nr, >, 0);
+    g_assert_cmpuint(be->total, >=, nr);
+    be->total -= nr;
+    for (uint64_t g = gfn; g < MIN(gfn + nr, NR_GFNS); g++) {
+        g_assert_cmpuint(refs[g], >, 0);
+        refs[g]--;
+        machine_check_held(be, g);
+    }
+}
+
+static uint64_t backend_total(XenPVIOMMUBackend *be)
+{
+    return be->total;
+}
+
+static uint64_t backend_refs(XenPVIOMMUBackend *be, uint64_t gfn)
+{
+    return be->ro[gfn] + be->rw[gfn];
+}
+
+const XenPVIOMMUBackendOps machine_backend_ops = {
+    .get = backend_get,
+    .put = backend_put,
+    .total = backend_total,
+    .refs = backend_refs,
+};
+
+/* The devices: they keep a translation until they are told to drop it. */
+
+void machine_tlb_set(Device *d, uint64_t bfn, Frame frame)
+{
+    Frame old = d->tlb[bfn];
+
+    if (old) {
+        (frame_readonly(old) ? d->ro : d->rw)[frame_gfn(old)]--;
+    }
+    if (frame) {
+        (frame_readonly(frame) ? d->ro : d->rw)[frame_gfn(frame)]++;
+    }
+    d->tlb[bfn] = frame;
+}
+
+static void tlb_map(Bench *b, Device *d, const BfnRun *run)
+{
+    for (uint64_t i = 0; i < run->nr; i++) {
+        /* As VFIO: what is mapped cannot be mapped over. */
+        g_assert_cmphex(d->tlb[run->bfn + i], ==, 0);
+        machine_tlb_set(d, run->bfn + i,
+                        frame_new(run->gfn + i, run->readonly));
+    }
+}
+
+static void client_map(void *opaque, XenPVIOMMUContext *ctx, const BfnRun *run)
+{
+    Bench *b = opaque;
+    BfnRun there;
+
+    b->map_calls++;
+    g_assert_cmpuint(run->nr, >, 0);
+    g_assert_true(bfn_table_next_run(ctx->table, run->bfn, run->bfn + run->nr,
+                                     &there));
+    g_assert_cmphex(there.bfn, ==, run->bfn);
+    g_assert_cmphex(there.gfn, ==, run->gfn);
+    g_assert_cmphex(there.nr, ==, run->nr);
+    g_assert(there.readonly == run->readonly);
+    for (unsigned i = 0; b->modelled && i < NR_DEVICES; i++) {
+        if (b->dev[i].ctx == ctx) {
+            tlb_map(b, &b->dev[i], run);
+        }
+    }
+}
+
+static void client_unmap(void *opaque, XenPVIOMMUContext *ctx,
+                         uint64_t bfn, uint64_t nr)
+{
+    Bench *b = opaque;
+
+    b->unmap_calls++;
+    g_assert_cmpuint(nr, >, 0);
+    g_assert_cmphex(bfn + nr, <=, xen_pviommu_bfn_limit(&b->core));
+    /* A device must not lose what is mapped. */
+    g_assert_true(bfn_table_range_empty(ctx->table, bfn, nr));
+    for (unsigned i = 0; b->modelled && i < NR_DEVICES; i++) {
+        for (uint64_t j = bfn; b->dev[i].ctx == ctx && j < bfn + nr; j++) {
+            machine_tlb_set(&b->dev[i], j, 0);
+        }
+    }
+}
+
+Device *machine_device(Bench *b, uint32_t sbdf)
+{
+    for (unsigned i = 0; i < NR_DEVICES; i++) {
+        if (b->dev[i].sbdf == sbdf && !b->dev[i].gone) {
+            return &b->dev[i];
+        }
+    }
+    return NULL;
+}
+
+void machine_update_reserved(Bench *b, XenPVIOMMUContext *ctx)
+{
+    g_array_set_size(ctx->reserved, 0);
+    for (unsigned i = 0; i < NR_DEVICES; i++) {
+        if (b->dev[i].ctx == ctx && !b->dev[i].gone) {
+            xen_pviommu_reserved_add_all(ctx->reserved, b->dev[i].reserved);
+        }
+    }
+}
+
+static void device_move(Bench *b, Device *d, XenPVIOMMUContext *ctx)
+{
+    uint64_t limit = xen_pviommu_bfn_limit(&b->core);
+    XenPVIOMMUContext *old = d->ctx;
+    BfnRun run;
+
+    if (old == ctx) {
+        return;
+    }
+    old->nr_devices--;
+    ctx->nr_devices++;
+    d->ctx = ctx;
+    if (b->modelled) {
+        for (uint64_t bfn = 0; bfn < limit; bfn++) {
+            machine_tlb_set(d, bfn, 0);
+        }
+        for (uint64_t bfn = 0; bfn_table_next_run(ctx->table, bfn, limit, &run);
+             bfn = run.bfn + run.nr) {
+            tlb_map(b, d, &run);
+        }
+    }
+    xen_pviommu_context_flush_all(&b->core, old);
+    machine_update_reserved(b, old);
+    machine_update_reserved(b, ctx);
+}
+
+static int client_attach(void *opaque, uint32_t sbdf, XenPVIOMMUContext *ctx)
+{
+    Bench *b = opaque;
+    Device *d = machine_device(b, sbdf);
+
+    if (!d) {
+        return -XEN_IOMMU_ENODEV;
+    }
+    for (guint i = 0; i < d->reserved->len; i++) {
+        const XenPVIOMMUReserved *r = xen_pviommu_reserved_at(d->reserved, i);
+
+        if (!bfn_table_range_empty(ctx->table, r->bfn, r->nr)) {
+            return -XEN_IOMMU_EADDRNOTAVAIL;
+        }
+    }
+    device_move(b, d, ctx);
+    return 0;
+}
+
+static void client_reap(void *opaque, XenPVIOMMUContext *ctx)
+{
+    Bench *b = opaque;
+
+    for (unsigned i = 0; i < NR_DEVICES; i++) {
+        if (b->dev[i].gone && b->dev[i].ctx == ctx) {
+            device_move(b, &b->dev[i], b->core.contexts[XEN_IOMMU_CTX_DEFAULT]);
+        }
+    }
+}
+
+static int client_reserved(void *opaque, uint32_t sbdf, GArray *list)
+{
+    Device *d = machine_device(opaque, sbdf);
+
+    if (!d) {
+        return -XEN_IOMMU_ENODEV;
+    }
+    xen_pviommu_reserved_add_all(list, d->reserved);
+    return 0;
+}
+
+static void client_attach_all(void *opaque, XenPVIOMMUContext *ctx)
+{
+    Bench *b = opaque;
+
+    for (unsigned i = 0; i < NR_DEVICES; i++) {
+        device_move(b, &b->dev[i], ctx);
+    }
+}
+
+static void client_enabled(void *opaque)
+{
+    Bench *b = opaque;
+
+    g_assert_false(b->core.identity);
+    b->enabled++;
+}
+
+bool machine_store_fits(uint64_t addr, uint64_t len)
+{
+    return addr >= STORE_BASE && addr < STORE_BASE + STORE_SIZE &&
+           len <= STORE_BASE + STORE_SIZE - addr;
+}
+
+bool machine_queue_fits(uint64_t addr, uint32_t nr_ops)
+{
+    return addr >= QUEUE_BASE &&
+           addr + 128 + 32 * nr_ops <= QUEUE_BASE + QUEUE_SIZE;
+}
+
+static int client_store(void *opaque, uint64_t addr, const void *buf,
+                        size_t len)
+{
+    Bench *b = opaque;
+
+    if (!machine_store_fits(addr, len)) {
+        return -XEN_IOMMU_EFAULT;
+    }
+    memcpy(b->stored + (addr - STORE_BASE), buf, len);
+    return 0;
+}
+
+static int client_set_queue(void *opaque, XenPVIOMMUContext *ctx, uint64_t addr,
+                            uint32_t nr_ops)
+{
+    Bench *b = opaque;
+
+    if (!nr_ops) {
+        ctx->queue = NULL;
+        return 0;
+    }
+    g_assert_true(xen_pviommu_queue_valid(addr, nr_ops));
+    if (!machine_queue_fits(addr, nr_ops)) {
+        return -XEN_IOMMU_EFAULT;
+    }
+    b->queue[ctx->id] = (XenPVIOMMUQueue) { addr, nr_ops };
+    ctx->queue = &b->queue[ctx->id];
+    return 0;
+}
+
+const XenPVIOMMUClientOps machine_client_ops = {
+    .map = client_map,
+    .unmap = client_unmap,
+    .attach = client_attach,
+    .reap = client_reap,
+    .reserved = client_reserved,
+    .attach_all = client_attach_all,
+    .enabled = client_enabled,
+    .store = client_store,
+    .set_queue = client_set_queue,
+};

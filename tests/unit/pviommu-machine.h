@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the core on a bench stands on: a guest's memory, and devices
+ */
+
+#ifndef TESTS_UNIT_PVIOMMU_MACHINE_H
+#define TESTS_UNIT_PVIOMMU_MACHINE_H
+
+#include "pviommu-bench.h"
+
+extern const XenPVIOMMUBackendOps machine_backend_ops;
+extern const XenPVIOMMUClientOps machine_client_ops;
+
+/**
+ * machine_backend_answer: what get() has to say, without doing it
+ * @culprit: the first GFN that it says that of, if it is an error of a page
+ */
+int machine_backend_answer(const XenPVIOMMUBackend *be, uint16_t domid,
+                           uint64_t gfn, uint64_t nr, bool readonly,
+                           uint64_t *culprit);
+
+/** machine_check_held: no device has the page beyond the references on it */
+void machine_check_held(const XenPVIOMMUBackend *be, uint64_t gfn);
+
+/** machine_device: the device with this SBDF, or NULL */
+Device *machine_device(Bench *b, uint32_t sbdf);
+
+/** machine_tlb_set: a device knows @frame at @bfn from now on; 0: nothing */
+void machine_tlb_set(Device *d, uint64_t bfn, Frame frame);
+
+/** machine_update_reserved: to what the devices in @ctx reserve now */
+void machine_update_reserved(Bench *b, XenPVIOMMUContext *ctx);
+
+/** machine_store_fits: query_reserved can store there */
+bool machine_store_fits(uint64_t addr, uint64_t len);
+
+/** machine_queue_fits: there is memory for such a queue */
+bool machine_queue_fits(uint64_t addr, uint32_t nr_ops);
+
+#endif /* TESTS_UNIT_PVIOMMU_MACHINE_H */
