@@ -23,6 +23,8 @@
 #include <linux/slab.h>
 #include <linux/version.h>
 
+#include "expect.h"
+
 #define EDU_VENDOR	0x1234
 #define EDU_DEVICE	0x11e8
 #define EDU_DMA_SRC	0x80
@@ -55,18 +57,6 @@ static struct iommu_domain *domain;
 static void __iomem *regs;
 static u8 *ram;
 static phys_addr_t bar;
-static atomic_t failures;
-
-static void expect(bool ok, int line)
-{
-	if (ok)
-		return;
-	/* A thread that is wrong is so a million times. */
-	if (atomic_inc_return(&failures) <= 20)
-		pr_err("dma-api: line %d: FAILED\n", line);
-}
-
-#define EXPECT(condition) expect(condition, __LINE__)
 
 static u8 *page_at(unsigned int i)
 {

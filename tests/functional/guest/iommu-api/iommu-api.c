@@ -22,6 +22,8 @@
 #include <linux/slab.h>
 #include <linux/version.h>
 
+#include "expect.h"
+
 #define EDU_VENDOR	0x1234
 #define EDU_DEVICE	0x11e8
 
@@ -47,18 +49,6 @@
 static struct iommu_domain *domain;
 static struct page *ram;
 static phys_addr_t bar;
-static atomic_t failures;
-
-static void expect(bool ok, int line)
-{
-	if (ok)
-		return;
-	/* A thread that is wrong is so a million times. */
-	if (atomic_inc_return(&failures) <= 20)
-		pr_err("iommu-api: line %d: FAILED\n", line);
-}
-
-#define EXPECT(condition) expect(condition, __LINE__)
 
 static struct iommu_domain *new_domain(struct device *dev)
 {
