@@ -737,7 +737,6 @@ static const VMStateDescription vmstate_queues = {
 static int xen_pviommu_post_load(void *opaque, int version_id)
 {
     XenPVIOMMUState *s = opaque;
-
     uint64_t missing = s->core.accepted & ~xen_pviommu_core_features(&s->core);
 
     if (missing) {

@@ -244,7 +244,7 @@ struct xen_iommu_queue {
     uint32_t pad1[13];
     struct xen_iommu_op ops[];
 };
-#define XEN_IOMMU_QUEUE_doorbell        (1U << 0) /* not run without a call */
+#define XEN_IOMMU_QUEUE_doorbell        (1U << 0) /* may need a call */
 #define XEN_IOMMU_QUEUE_dead            (1U << 1) /* not looked at any more */
 #define XEN_IOMMU_QUEUE_MAX_OPS         1024
 #define XEN_IOMMU_QUEUE_MAX_FRAMES      512 /* of a map or unmap in it */
