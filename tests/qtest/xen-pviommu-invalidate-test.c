@@ -47,7 +47,7 @@ static void start_with(Machine *v, const XenSimOptions *options, bool iommu,
     v->iommu = pviommu_new(v->sim->qts);
     if (iommu) {
         pviommu_probe(v->iommu);
-        pviommu_accept(v->iommu, XENSIM_FEATURES);
+        pviommu_accept(v->iommu, XEN_IOMMU_FEATURES_ALL);
     }
     for (unsigned i = 0; i < mirrors; i++) {
         mirror_init(&v->m[i], v->iommu, QPCI_DEVFN(MIRROR_SLOT + i, 0));

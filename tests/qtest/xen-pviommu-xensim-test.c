@@ -251,8 +251,8 @@ static void test_dma(void)
 
     mirror_init(&m, iommu, QPCI_DEVFN(MIRROR_SLOT, 0));
     g_assert_cmphex(pviommu_readq(iommu, XEN_PVIOMMU_REG_FEATURES), ==,
-                    XENSIM_FEATURES);
-    pviommu_accept(iommu, XENSIM_FEATURES);
+                    XEN_IOMMU_FEATURES_ALL);
+    pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
     g_assert_cmpint(pviommu_map(iommu, 0, BFN, GFN, 512, 0), ==, 0);
     g_assert_cmpint(pviommu_map(iommu, 0, BFN + 512, GFN + 7, 1,
                                 XEN_IOMMUOP_map_readonly), ==, 0);
@@ -287,7 +287,7 @@ static void test_held_dma(void)
     QMirror m;
 
     mirror_init(&m, iommu, QPCI_DEVFN(MIRROR_SLOT, 0));
-    pviommu_accept(iommu, XENSIM_FEATURES);
+    pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
     g_assert_cmpint(pviommu_map(iommu, 0, BFN, GFN, 1, 0), ==, 0);
     xensim_ioreq(sim, 0, &invalidate_all);
     g_assert_cmpuint(xensim_mapped(sim, page, 1), ==, 0);
@@ -321,7 +321,7 @@ static void test_missing_page(void)
     QMirror m;
 
     mirror_init(&m, iommu, QPCI_DEVFN(MIRROR_SLOT, 0));
-    pviommu_accept(iommu, XENSIM_FEATURES);
+    pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
     g_assert_cmpint(pviommu_map(iommu, 0, BFN, GFN, 3, 0), ==, 0);
     xensim_ioreq(sim, 0, &invalidate_all);
     xensim_remove(sim, GFN + 1, 1);
@@ -388,7 +388,7 @@ static void test_missing_array(void)
     struct xen_iommu_op ops[4], back[2];
     uint32_t done;
 
-    pviommu_accept(iommu, XENSIM_FEATURES);
+    pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
     for (unsigned i = 0; i < ARRAY_SIZE(ops); i++) {
         ops[i] = pviommu_op_map(0, BFN + i, GFN + 8 + i, 0, 0);
     }
@@ -428,7 +428,7 @@ static void test_missing_ring(void)
     QMirror m;
 
     mirror_init(&m, iommu, QPCI_DEVFN(MIRROR_SLOT, 0));
-    pviommu_accept(iommu, XENSIM_FEATURES);
+    pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
     g_assert_cmpint(pviommu_map(iommu, 0, BFN, GFN, 1, 0), ==, 0);
     pviommu_fault_ring(iommu, 4);
     pviommu_writel(iommu, vector + PCI_MSIX_ENTRY_LOWER_ADDR,
@@ -474,7 +474,7 @@ static void test_unnamed(void)
     QMirror m;
 
     mirror_init(&m, iommu, QPCI_DEVFN(MIRROR_SLOT, 0));
-    pviommu_accept(iommu, XENSIM_FEATURES);
+    pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
     ctx = pviommu_alloc_context(iommu);
     g_assert_cmpint(pviommu_map(iommu, 0, BFN, GFN, 8, 0), ==, 0);
     g_assert_cmpint(pviommu_map(iommu, ctx, BFN, GFN + 4, 4, 0), ==, 0);
@@ -524,7 +524,7 @@ static void test_stale_entries(void)
     QXenPVIOMMU *iommu = xensim_pviommu(sim);
     XenSimIoreq barrier = invalidate(0, 0, 1);
 
-    pviommu_accept(iommu, XENSIM_FEATURES);
+    pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
     g_assert_cmpint(pviommu_map(iommu, 0, BFN, GFN, 1, 0), ==, 0);
     xensim_remove(sim, GFN, 1);
     g_assert_true(xensim_buffer(sim, XENSIM_INVALIDATE_PAGE, false,
@@ -552,7 +552,7 @@ static void test_malformed_forgets(void)
         invalidate(0, 0, 2),            /* after entries that say nothing */
     };
 
-    pviommu_accept(iommu, XENSIM_FEATURES);
+    pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
     for (unsigned i = 0; i < ARRAY_SIZE(requests); i++) {
         uint32_t page = xensim_page(sim, GFN);
         uint64_t malformed = statistic(sim, "malformed");
@@ -647,6 +647,7 @@ static void test_lock_lengths(void)
             xensim_add(sim, GFN + 1, 1);
         }
     }
+    xensim_ioreq(sim, 0, &invalidate_all);
     g_assert_cmpuint(xensim_mapped(sim, xensim_page(sim, GFN), 1), ==, 0);
     pviommu_free(iommu);
     xensim_quit(sim);
@@ -668,7 +669,7 @@ static void test_long_map(void)
     uint64_t calls;
     uint32_t done;
 
-    pviommu_accept(iommu, XENSIM_FEATURES);
+    pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
     calls = xensim_count(sim, "xenforeignmemory_map2");
     for (unsigned i = 0; i < nr / go; i++) {
         g_assert_cmpint(pviommu_map(iommu, 0, BFN, first, nr, 0), ==,

@@ -228,6 +228,7 @@ static void *map_pages(void *addr, int prot, int flags, size_t nr,
         }
     }
     g_mutex_locker_free(locker);
+    sim_mmap_whole(base, nr << SIM_PAGE_SHIFT);
     return base;
 }
 

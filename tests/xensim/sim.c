@@ -321,6 +321,7 @@ static void __attribute__((constructor)) sim_init(void)
     }
     read_failures(getenv("XENSIM_FAIL") ?: "");
     on_exit(at_exit, NULL);
+    sim_mmap_init();
     sim_memory_init();
     sim_ioreq_init();
     path = getenv("XENSIM_SOCKET");

@@ -73,6 +73,12 @@ bool sim_handle(const char *fn, const void *handle, SimKind kind);
 /** sim_handle_free: it is closed. Returns: false, after a complaint. */
 bool sim_handle_free(const char *fn, void *handle, SimKind kind);
 
+/* --- mmap.c: what Linux does with mappings --------------------------------- */
+
+void sim_mmap_init(void);
+/** sim_mmap_whole: what is mapped there now is one mapping of guest pages */
+void sim_mmap_whole(void *base, size_t len);
+
 /* --- memory.c: pages, and where the guest has them ------------------------ */
 
 #define SIM_NO_PAGE     UINT32_MAX

@@ -8,7 +8,9 @@
 
 #include "qemu/osdep.h"
 #include "qemu/bitmap.h"
+#include "qemu/lockable.h"
 #include "qemu/main-loop.h"
+#include "compat.h"
 #include "hw/xen/xen-pviommu.h"
 #include "qapi/qapi-commands-xen-pviommu.h"
 
@@ -19,6 +21,7 @@ XenInvalidateStats xen_invalidate_stats;
 
 /* What a long range was found to have, for who asks again: [gfn, end). */
 static struct {
+    QemuMutex lock;             /* held while the hypervisor is asked */
     uint64_t gfn;
     uint64_t end;
 } populated;
@@ -26,9 +29,16 @@ static struct {
 static QLIST_HEAD(, XenInvalidateClient) clients =
     QLIST_HEAD_INITIALIZER(clients);
 
+/* Who can ask the hypervisor: the mapcache, if there is one. It stays. */
+static XenInvalidateClient *hypervisor;
+
 void xen_invalidate_register(XenInvalidateClient *client)
 {
     QLIST_INSERT_HEAD(&clients, client, next);
+    if (client->missing) {
+        qemu_mutex_init(&populated.lock);
+        hypervisor = client;
+    }
 }
 
 void xen_invalidate_unregister(XenInvalidateClient *client)
@@ -75,6 +85,15 @@ void xen_page_ranges_merge(GArray *ranges)
     g_array_set_size(ranges, len);
 }
 
+/* A check under way ends first: what it found may have left since. */
+static void forget_populated(void)
+{
+    if (hypervisor) {
+        QEMU_LOCK_GUARD(&populated.lock);
+        populated.end = populated.gfn;
+    }
+}
+
 void xen_invalidate_pages(uint64_t gfn, uint64_t nr)
 {
     const uint64_t limit = 1ull << XEN_INVALIDATE_GFN_BITS;
@@ -85,28 +104,14 @@ void xen_invalidate_pages(uint64_t gfn, uint64_t nr)
         return;
     }
     nr = MIN(nr, limit - gfn);
-    populated.end = populated.gfn;
+    forget_populated();
     QLIST_FOREACH(client, &clients, next) {
         client->invalidate(client, gfn, nr);
     }
 }
 
-/* Who can ask the hypervisor, or NULL. */
-static XenInvalidateClient *who_knows(void)
-{
-    XenInvalidateClient *client;
-
-    QLIST_FOREACH(client, &clients, next) {
-        if (client->missing) {
-            break;
-        }
-    }
-    return client;
-}
-
 /* Ask for the frames of @gfns, and forget them. */
-static void find_missing(XenInvalidateClient *hypervisor, uint64_t *gfns,
-                         unsigned *nr, GArray *gone)
+static void find_missing(uint64_t *gfns, unsigned *nr, GArray *gone)
 {
     DECLARE_BITMAP(missing, MISSING_FRAMES) = { };
 
@@ -122,15 +127,15 @@ void xen_invalidate_unnamed(void)
 {
     g_autoptr(GArray) held = g_array_new(false, false, sizeof(XenPageRange));
     g_autoptr(GArray) gone = g_array_new(false, false, sizeof(XenPageRange));
-    XenInvalidateClient *client, *hypervisor = who_knows();
+    XenInvalidateClient *client;
     uint64_t gfns[MISSING_FRAMES];
     unsigned nr = 0;
 
     assert(bql_locked());
-    populated.end = populated.gfn;
     if (!hypervisor) {
         return;
     }
+    forget_populated();
     QLIST_FOREACH(client, &clients, next) {
         if (client->held) {
             client->held(client, held);
@@ -143,11 +148,11 @@ void xen_invalidate_unnamed(void)
         for (uint64_t j = 0; j < r->nr; j++) {
             gfns[nr++] = r->gfn + j;
             if (nr == MISSING_FRAMES) {
-                find_missing(hypervisor, gfns, &nr, gone);
+                find_missing(gfns, &nr, gone);
             }
         }
     }
-    find_missing(hypervisor, gfns, &nr, gone);
+    find_missing(gfns, &nr, gone);
     for (guint i = 0; i < gone->len; i++) {
         const XenPageRange *r = &g_array_index(gone, XenPageRange, i);
 
@@ -157,19 +162,35 @@ void xen_invalidate_unnamed(void)
 
 bool xen_invalidate_backs(MemoryRegion *mr)
 {
-    XenInvalidateClient *hypervisor = who_knows();
-
     return hypervisor && hypervisor->backs(hypervisor, mr);
+}
+
+void *xen_lasting_map(MemoryRegion *mr, uint64_t offset, uint64_t size)
+{
+    if (xen_invalidate_backs(mr)) {
+        uint64_t addr = memory_region_get_ram_addr(mr) + offset;
+
+        return hypervisor->map_lasting(hypervisor, addr, size);
+    }
+    return (uint8_t *)memory_region_get_ram_ptr(mr) + offset;
+}
+
+void xen_lasting_unmap(MemoryRegion *mr, void *p)
+{
+    if (xen_invalidate_backs(mr)) {
+        hypervisor->unmap_lasting(hypervisor, p);
+    }
 }
 
 int xen_invalidate_populated(uint64_t gfn, uint64_t nr, uint64_t *work)
 {
-    XenInvalidateClient *hypervisor = who_knows();
     uint64_t end = gfn + nr, pos = gfn, stop;
-    bool goes_on = populated.gfn < populated.end &&
-                   gfn >= populated.gfn && gfn <= populated.end;
+    bool goes_on;
 
-    assert(bql_locked());
+    QEMU_LOCK_GUARD(&populated.lock);
+
+    goes_on = populated.gfn < populated.end &&
+              gfn >= populated.gfn && gfn <= populated.end;
     if (goes_on) {
         pos = MIN(populated.end, end);
     }

@@ -39,12 +39,41 @@ static uint64_t queue_pages(const XenPVIOMMUQueue *q)
     return DIV_ROUND_UP(queue_size(q->nr_ops), 1ull << XEN_IOMMU_PAGE_SHIFT);
 }
 
+/* The RAM that is at @addr, all of @size in one piece; or NULL. */
+static MemoryRegion *find_ram(uint64_t addr, uint64_t size, hwaddr *offset)
+{
+    MemoryRegion *mr = NULL;
+    uint64_t done = 0;
+
+    RCU_READ_LOCK_GUARD();
+
+    while (done < size) {
+        hwaddr part, len = size - done;
+        MemoryRegion *next = address_space_translate(&address_space_memory,
+                                                     addr + done, &part, &len,
+                                                     true,
+                                                     MEMTXATTRS_UNSPECIFIED);
+
+        if (!memory_access_is_direct(next, true, MEMTXATTRS_UNSPECIFIED) ||
+            (mr && (next != mr || part != *offset + done))) {
+            return NULL;
+        }
+        if (!mr) {
+            mr = next;
+            *offset = part;
+        }
+        done += len;
+    }
+    memory_region_ref(mr);
+    return mr;
+}
+
 /* Find its memory; false if that is not one piece of RAM. */
 static bool queue_find(XenPVIOMMUQueue *q)
 {
     uint64_t gfn = q->addr >> XEN_IOMMU_PAGE_SHIFT, nr = queue_pages(q);
     const XenPVIOMMUCore *core = &q->s->core;
-    hwaddr len = queue_size(q->nr_ops);
+    MemoryRegion *mr;
     void *shared;
 
     /* There may be no page. What leaves takes the queue along. */
@@ -54,16 +83,16 @@ static bool queue_find(XenPVIOMMUQueue *q)
     }
     core->backend_ops->put(core->backend, gfn, nr, false);
     /* A cache would hold on to the memory map, and to all devices in it. */
-    shared = address_space_map(&address_space_memory, q->addr, &len, true,
-                               MEMTXATTRS_UNSPECIFIED);
+    mr = find_ram(q->addr, queue_size(q->nr_ops), &q->offset);
+    if (!mr) {
+        return false;
+    }
+    shared = xen_lasting_map(mr, q->offset, queue_size(q->nr_ops));
     if (!shared) {
+        memory_region_unref(mr);
         return false;
     }
-    q->mr = memory_region_from_host(shared, &q->offset);
-    if (!q->mr || len != queue_size(q->nr_ops)) {
-        address_space_unmap(&address_space_memory, shared, len, true, 0);
-        return false;
-    }
+    q->mr = mr;
     qatomic_rcu_set(&q->shared, shared);
     return true;
 }
@@ -71,8 +100,8 @@ static bool queue_find(XenPVIOMMUQueue *q)
 static void queue_free(XenPVIOMMUQueue *q)
 {
     if (q->shared) {
-        address_space_unmap(&address_space_memory, q->shared,
-                            queue_size(q->nr_ops), true, 0);
+        xen_lasting_unmap(q->mr, q->shared);
+        memory_region_unref(q->mr);
     }
     g_free(q);
 }
@@ -331,6 +360,18 @@ void xen_pviommu_queues_lost(XenPVIOMMUState *s, uint64_t gfn, uint64_t nr)
             xen_pviommu_guest_error(&s->core, "context %u: the queue's memory "
                                     "is gone", q->ctx->id);
             queue_kill(q);
+        }
+    }
+}
+
+void xen_pviommu_queues_held(XenPVIOMMUState *s, XenPVIOMMUHeldFunc *func,
+                             void *opaque)
+{
+    XenPVIOMMUQueue *q;
+
+    QLIST_FOREACH(q, &s->queues, next) {
+        if (q->shared) {
+            func(opaque, q->addr >> XEN_IOMMU_PAGE_SHIFT, queue_pages(q));
         }
     }
 }

@@ -84,6 +84,10 @@ void xen_pviommu_queues_update(XenPVIOMMUState *s, bool listener);
 /** xen_pviommu_queues_lost: pages are going away, maybe those of queues */
 void xen_pviommu_queues_lost(XenPVIOMMUState *s, uint64_t gfn, uint64_t nr);
 
+/** xen_pviommu_queues_held: call @func for the pages that queues are in */
+void xen_pviommu_queues_held(XenPVIOMMUState *s, XenPVIOMMUHeldFunc *func,
+                             void *opaque);
+
 /** xen_pviommu_queue_run_slow: see xen_pviommu_queue_run(), with work to do */
 void xen_pviommu_queue_run_slow(XenPVIOMMUQueue *q);
 

@@ -436,6 +436,7 @@ static void held(XenInvalidateClient *client, GArray *ranges)
     QEMU_LOCK_GUARD(&s->lock);
 
     xen_pviommu_core_held(&s->core, add_held, &h);
+    xen_pviommu_queues_held(s, add_held, &h);
 }
 
 static bool covers(XenInvalidateClient *client, const AddressSpace *as)
@@ -532,11 +533,6 @@ static void xen_pviommu_realize(PCIDevice *dev, Error **errp)
         return;
     }
 
-    /*
-     * A queue would lock its bucket of the mapcache for good, and with it pages
-     * that have left the guest.
-     */
-    s->core.queues &= !xen_enabled();
     qemu_rec_mutex_init(&s->lock);
     QLIST_INIT(&s->queues);
     s->core.backend_ops = &xen_pviommu_emulated_ops;

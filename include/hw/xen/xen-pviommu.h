@@ -28,7 +28,8 @@ void xen_page_ranges_merge(GArray *ranges);
 
 /*
  * Who holds guest pages, and lets go of those that leave the guest. All but
- * the first may be NULL.
+ * the first may be NULL; those for the hypervisor are there together, in one
+ * client that stays.
  */
 typedef struct XenInvalidateClient {
     /*
@@ -45,14 +46,21 @@ typedef struct XenInvalidateClient {
     /*
      * Ask the hypervisor which of the @nr frames of @gfns have no page, and
      * set their bits in @missing; also those of which it cannot say. Returns:
-     * how much work that was, some nanoseconds each.
+     * how much work that was, some nanoseconds each. Any thread.
      */
     uint64_t (*missing)(struct XenInvalidateClient *client,
                         const uint64_t *gfns, unsigned nr,
                         unsigned long *missing);
-    /* It is the hypervisor that has the pages of @mr, at its RAM addresses. */
+    /*
+     * It is the hypervisor that has the pages of @mr, at its RAM addresses. Any
+     * thread.
+     */
     bool (*backs)(struct XenInvalidateClient *client,
                   struct MemoryRegion *mr);
+    /* See xen_lasting_map(); @addr is where the hypervisor has @size bytes. */
+    void *(*map_lasting)(struct XenInvalidateClient *client,
+                         uint64_t addr, uint64_t size);
+    void (*unmap_lasting)(struct XenInvalidateClient *client, void *p);
     QLIST_ENTRY(XenInvalidateClient) next;
 } XenInvalidateClient;
 
@@ -90,8 +98,30 @@ void xen_invalidate_pages(uint64_t gfn, uint64_t nr);
  */
 void xen_invalidate_unnamed(void);
 
-/** xen_invalidate_backs: only the hypervisor knows where @mr has pages */
+/**
+ * xen_invalidate_backs: only the hypervisor knows where @mr has pages
+ *
+ * Any thread.
+ */
 bool xen_invalidate_backs(struct MemoryRegion *mr);
+
+/**
+ * xen_lasting_map: map a part of RAM, to hold it for long
+ * @mr: RAM; the caller holds a reference to it until it unmaps
+ * @offset: in @mr, bytes
+ * @size: bytes; within @mr
+ *
+ * Under Xen this holds no page but those of the range. A lock in the mapcache
+ * can hold all that are around. Pages that leave the guest stay mapped until
+ * xen_lasting_unmap(): who maps should be a client, and let go then. Any
+ * thread.
+ *
+ * Returns: where it is, or NULL if a page is missing.
+ */
+void *xen_lasting_map(struct MemoryRegion *mr, uint64_t offset, uint64_t size);
+
+/** xen_lasting_unmap: let go of what xen_lasting_map() of @mr returned */
+void xen_lasting_unmap(struct MemoryRegion *mr, void *p);
 
 /* What xen_invalidate_populated() asks the hypervisor for at a time. */
 #define XEN_INVALIDATE_POPULATED_FRAMES (1u << 18)
@@ -101,7 +131,7 @@ bool xen_invalidate_backs(struct MemoryRegion *mr);
  * @work: grows by what that took, some nanoseconds each
  *
  * Returns: 0; -ENOENT: not at all of them; -EAGAIN: the range is long, and a
- * part of it is done, so ask again. BQL held.
+ * part of it is done, so ask again. Any thread.
  */
 int xen_invalidate_populated(uint64_t gfn, uint64_t nr, uint64_t *work);
 

@@ -13,9 +13,6 @@
 #include "libqtest.h"
 #include "libqos/xen-pviommu.h"
 
-/* What xen-pviommu offers under Xen: a queue would lock guest pages for good. */
-#define XENSIM_FEATURES (XEN_IOMMU_FEATURES_ALL & ~XEN_IOMMU_FEATURE_QUEUE)
-
 /* What an ioreq is about: those of Xen's public/hvm/ioreq.h. */
 #define XENSIM_PIO              0
 #define XENSIM_COPY             1

@@ -1,0 +1,342 @@
+/*
+ * xen-pviommu under a simulated hypervisor: what Xen's mapcache keeps of pages
+ * that left the guest, where Linux lets it replace a part of a mapping and
+ * where it does not
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qobject/qdict.h"
+#include "libqos/pviommu-mirror.h"
+#include "libqos/virtio-ram.h"
+#include "libqos/xensim.h"
+#include "hw/xen/interface/invalidate_page.h"
+
+#define MIRROR_SLOT     0x11
+#define RNG_SLOT        0x12
+#define BFN             0x123450ull
+#define PAGE            ((uint64_t)PVIOMMU_PAGE)
+/* What the mapcache maps at a time, in pages. */
+#define BUCKET          256
+/* At the start of a bucket. */
+#define GFN             (PVIOMMU_FREE_GFN + 0x1000ull)
+#define QUEUE_GFN       (GFN + 16)
+#define NR_OPS          256     /* of several pages */
+
+static const XenSimOptions splits, whole = {
+    .features = "invalidate-page,iommu-op,whole-maps",
+};
+
+typedef struct Machine {
+    XenSim *sim;
+    QXenPVIOMMU *iommu;
+    QMirror m;
+} Machine;
+
+static void start(Machine *v, const void *options, const char *args)
+{
+    g_autofree char *all = g_strdup_printf(
+        "-device xen-pviommu,addr=%x,x-check=on,premap=off " MIRROR_DEVICE("none")
+        "%s", PVIOMMU_SLOT, MIRROR_SLOT, args ?: "");
+
+    v->sim = xensim_start(options, all);
+    v->iommu = pviommu_new(v->sim->qts);
+    pviommu_probe(v->iommu);
+    pviommu_accept(v->iommu, XEN_IOMMU_FEATURES_ALL);
+    mirror_init(&v->m, v->iommu, QPCI_DEVFN(MIRROR_SLOT, 0));
+}
+
+static void quit(Machine *v)
+{
+    pviommu_free(v->iommu);
+    xensim_quit(v->sim);
+}
+
+static uint64_t counter(Machine *v, const char *name)
+{
+    QDict *rsp = qtest_qmp(v->sim->qts,
+                           "{ 'execute': 'x-query-xen-invalidate' }");
+    uint64_t n = qdict_get_int(qdict_get_qdict(rsp, "return"), name);
+
+    qobject_unref(rsp);
+    return n;
+}
+
+/* Returns: the page that was there. */
+static uint32_t take_away(Machine *v, uint64_t gfn)
+{
+    const XenSimIoreq req = {
+        .type = XENSIM_INVALIDATE_PAGE, .addr = gfn * PAGE, .size = 8,
+        .count = 1,
+    };
+    uint32_t page = xensim_page(v->sim, gfn);
+
+    xensim_remove(v->sim, gfn, 1);
+    xensim_ioreq(v->sim, 0, &req);
+    return page;
+}
+
+static uint64_t mapped(Machine *v, uint32_t page)
+{
+    return xensim_mapped(v->sim, page, 1);
+}
+
+static void hold(Machine *v, unsigned slot, uint64_t i)
+{
+    g_assert_cmpuint(mirror_hold(&v->m, slot, (BFN + i) * PAGE, PAGE, true), ==,
+                     PAGE);
+}
+
+/* It is done after a grace period. */
+static void wait_unmapped(Machine *v, uint32_t page)
+{
+    for (unsigned i = 0; i < 6000 && mapped(v, page); i++) {
+        g_usleep(10 * 1000);
+    }
+    g_assert_cmpuint(mapped(v, page), ==, 0);
+}
+
+/* --- buckets -------------------------------------------------------------- */
+
+/* The bucket of one DMA is there for the next. */
+static void test_kept(const void *options)
+{
+    uint64_t calls;
+    uint32_t page;
+    Machine v;
+
+    start(&v, options, NULL);
+    g_assert_cmpint(pviommu_map(v.iommu, 0, BFN, GFN, 64, 0), ==, 0);
+    hold(&v, 0, 0);
+    mirror_release(&v.m, 0, PAGE);
+    calls = xensim_count(v.sim, "xenforeignmemory_map2");
+    for (unsigned i = 0; i < 64; i++) {
+        hold(&v, 0, i);
+        mirror_release(&v.m, 0, PAGE);
+    }
+    g_assert_cmpuint(xensim_count(v.sim, "xenforeignmemory_map2"), ==, calls);
+    page = take_away(&v, GFN + 7);
+    g_assert_cmpuint(mapped(&v, page), ==, 0);
+    quit(&v);
+}
+
+/*
+ * DMA that goes on and on in a bucket, each piece beginning before the last one
+ * ends: a page beside it is gone as soon as those have ended that were under
+ * way.
+ */
+static void test_busy(const void *options)
+{
+    bool splitting = options == &splits;
+    uint32_t page, held;
+    Machine v;
+
+    start(&v, options, NULL);
+    g_assert_cmpint(pviommu_map(v.iommu, 0, BFN, GFN, 64, 0), ==, 0);
+    hold(&v, 0, 0);
+    hold(&v, 1, 1);
+    page = take_away(&v, GFN + 32);
+    g_assert_cmpuint(mapped(&v, page), ==, splitting ? 0 : 1);
+    g_assert_cmpuint(counter(&v, "mapcache-pages"), ==, splitting);
+    g_assert_cmpuint(counter(&v, "mapcache-deferred"), ==, !splitting);
+    mirror_release(&v.m, 0, PAGE);
+    hold(&v, 0, 2);
+    g_assert_cmpuint(mapped(&v, page), ==, splitting ? 0 : 1);
+    mirror_release(&v.m, 1, PAGE);
+    g_assert_cmpuint(mapped(&v, page), ==, 0);
+
+    /* What DMA has is what it is until it ends, and goes then. */
+    mirror_touch_write(&v.m, 0, 8, 0x1234);
+    g_assert_cmphex(xensim_readq(v.sim, (GFN + 2) * PAGE + 8), ==, 0x1234);
+    hold(&v, 1, 3);
+    held = take_away(&v, GFN + 2);
+    hold(&v, 2, 4);
+    g_assert_cmpuint(mapped(&v, held), ==, 1);
+    mirror_touch_write(&v.m, 0, 8, 0x5678);
+    mirror_release(&v.m, 0, PAGE);
+    hold(&v, 0, 5);
+    mirror_release(&v.m, 1, PAGE);
+    if (splitting) {
+        g_assert_cmpuint(mapped(&v, held), ==, 0);
+    }
+    /* Without, its bucket is retired when the first lock tries in vain. */
+    mirror_release(&v.m, 2, PAGE);
+    g_assert_cmpuint(mapped(&v, held), ==, 0);
+    mirror_release(&v.m, 0, PAGE);
+    xensim_add(v.sim, GFN + 2, 1);
+    g_assert_cmpint(pviommu_map(v.iommu, 0, BFN + 2, GFN + 2, 1, 0), ==, 0);
+    hold(&v, 0, 2);
+    mirror_touch_write(&v.m, 0, 8, 0x9abc);
+    g_assert_cmphex(xensim_readq(v.sim, (GFN + 2) * PAGE + 8), ==, 0x9abc);
+    mirror_release(&v.m, 0, PAGE);
+    quit(&v);
+}
+
+/* Pages that nobody has locked, in a bucket that nobody has */
+static void test_idle(const void *options)
+{
+    bool splitting = options == &splits;
+    uint32_t pages[8];
+    Machine v;
+
+    start(&v, options, NULL);
+    g_assert_cmpint(pviommu_map(v.iommu, 0, BFN, GFN, 64, 0), ==, 0);
+    hold(&v, 0, 0);
+    mirror_release(&v.m, 0, PAGE);
+    for (unsigned i = 0; i < ARRAY_SIZE(pages); i++) {
+        uint64_t data;
+
+        pages[i] = take_away(&v, GFN + 2 * i);
+        g_assert_cmpuint(mapped(&v, pages[i]), ==, 0);
+        /* The bucket is mapped again. */
+        g_assert_true(mirror_dma_read(&v.m, (BFN + 1) * PAGE, &data));
+    }
+    g_assert_cmpuint(counter(&v, "mapcache-pages"), ==, splitting ? 8 : 0);
+    g_assert_cmpuint(counter(&v, "mapcache-buckets"), ==, splitting ? 0 : 8);
+    g_assert_cmpuint(counter(&v, "mapcache-deferred"), ==, 0);
+    quit(&v);
+}
+
+/* --- what is held for long ------------------------------------------------ */
+
+static void push_map(QPVIOMMUQueue *q, uint64_t bfn, uint64_t gfn)
+{
+    pviommu_queue_push(q, pviommu_op_map(q->ctx, bfn, gfn, 0, 0));
+}
+
+static void assert_works(Machine *v, uint64_t bfn, uint64_t gfn)
+{
+    static uint64_t salt = 0x1111;
+
+    salt += 0x1111;
+    g_assert_true(mirror_dma_write(&v->m, bfn * PAGE, salt, 8));
+    g_assert_cmphex(xensim_readq(v->sim, gfn * PAGE), ==, salt);
+}
+
+/* A queue holds its own pages, and no other of the bucket that it is in. */
+static void test_queue(const void *options)
+{
+    QPVIOMMUQueue q;
+    uint32_t pages[2];
+    Machine v;
+
+    start(&v, options, NULL);
+    pviommu_queue_init(&q, v.iommu, 0, QUEUE_GFN * PAGE, NR_OPS);
+    push_map(&q, BFN, GFN);
+    assert_works(&v, BFN, GFN);
+    for (unsigned i = 0; i < 40; i++) {
+        uint64_t gfn = GFN + 100 + i;
+        uint32_t page;
+
+        push_map(&q, BFN + i, gfn);
+        pviommu_queue_push(&q, pviommu_op_unmap(0, BFN + i, 0));
+        pviommu_queue_push(&q, pviommu_op_map(0, BFN + i, gfn, 0, 0));
+        assert_works(&v, BFN + i, gfn);
+        g_assert_cmpuint(pviommu_queue_head(&q), ==, q.tail);
+        page = take_away(&v, gfn);
+        g_assert_cmpuint(mapped(&v, page), ==, 0);
+        g_assert_false(mirror_dma_write(&v.m, (BFN + i) * PAGE, 1, 8));
+    }
+    g_assert_cmpuint(pviommu_queue_errors(&q), ==, 1);
+    g_assert_cmpuint(counter(&v, "mapcache-deferred"), ==, 0);
+
+    /* There is no page to map. */
+    push_map(&q, BFN, GFN + 100);
+    g_assert_false(mirror_dma_write(&v.m, BFN * PAGE, 1, 8));
+    g_assert_cmpint(pviommu_queue_status(&q, q.tail - 1), ==,
+                    -XEN_IOMMU_ENOENT);
+
+    /* Any page of its own takes it along; then nobody has them. */
+    pages[1] = xensim_page(v.sim, QUEUE_GFN + 1);
+    pages[0] = take_away(&v, QUEUE_GFN);
+    wait_unmapped(&v, pages[0]);
+    g_assert_cmpuint(counter(&v, "mapcache-deferred"), ==, 1);
+    g_assert_cmpuint(counter(&v, "mapcache-released"), ==, 1);
+    g_assert_cmpint(pviommu_set_queue(v.iommu, 0, QUEUE_GFN * PAGE, NR_OPS), ==,
+                    -XEN_IOMMU_EFAULT);
+    g_assert_cmpint(pviommu_set_queue(v.iommu, 0, (QUEUE_GFN - 1) * PAGE,
+                                      NR_OPS), ==, -XEN_IOMMU_EFAULT);
+    pviommu_queue_init(&q, v.iommu, 0, (QUEUE_GFN + 1) * PAGE, NR_OPS);
+    push_map(&q, BFN, GFN);
+    assert_works(&v, BFN, GFN);
+
+    /* Whose it is no more may leave without a word. */
+    g_assert_cmpint(pviommu_set_queue(v.iommu, 0, 0, 0), ==, 0);
+    g_assert_cmpuint(take_away(&v, QUEUE_GFN + 1), ==, pages[1]);
+    wait_unmapped(&v, pages[1]);
+    quit(&v);
+}
+
+/* A hypervisor that does not say which: the queue notices that it is gone. */
+static void test_queue_unnamed(const void *options)
+{
+    const XenSimIoreq everything = {
+        .type = XENSIM_INVALIDATE, .size = 4, .count = 1, .data = ~0ull,
+    };
+    QPVIOMMUQueue q;
+    uint32_t page;
+    Machine v;
+
+    start(&v, options, NULL);
+    pviommu_queue_init(&q, v.iommu, 0, QUEUE_GFN * PAGE, NR_OPS);
+    push_map(&q, BFN, GFN);
+    assert_works(&v, BFN, GFN);
+    xensim_ioreq(v.sim, 0, &everything);
+    push_map(&q, BFN + 1, GFN + 1);
+    assert_works(&v, BFN + 1, GFN + 1);
+    page = xensim_page(v.sim, QUEUE_GFN + 1);
+    xensim_remove(v.sim, QUEUE_GFN + 1, 1);
+    xensim_ioreq(v.sim, 0, &everything);
+    wait_unmapped(&v, page);
+    assert_works(&v, BFN + 1, GFN + 1);
+    quit(&v);
+}
+
+/* A virtqueue behind no IOMMU is held, too; the pages around it are not. */
+static void test_virtqueue(const void *options)
+{
+    QVirtioRam rng;
+    QVirtQueue *vq;
+    Machine v;
+
+    start(&v, options, "-device virtio-rng-pci,addr=12 ");
+    virtio_ram_init(&rng, v.iommu, QPCI_DEVFN(RNG_SLOT, 0), 1);
+    vq = rng.queues[0];
+    for (unsigned i = 0; i < 4; i++) {
+        uint64_t gfn = (vq->desc / PAGE | (BUCKET - 1)) - i;
+        uint32_t page = take_away(&v, gfn), head;
+
+        g_assert_cmpuint(mapped(&v, page), ==, 0);
+        head = qvirtqueue_add(v.sim->qts, vq, rng.buffer, 8, true, false);
+        qvirtqueue_kick(v.sim->qts, &rng.dev->vdev, vq, head);
+        qvirtio_wait_used_elem(v.sim->qts, &rng.dev->vdev, vq, head, NULL,
+                               60 * G_USEC_PER_SEC);
+    }
+    g_assert_cmpuint(counter(&v, "mapcache-deferred"), ==, 0);
+    virtio_ram_finalize(&rng);
+    quit(&v);
+}
+
+static void add(const char *name, void (*test)(const void *options))
+{
+    g_autofree char *split = g_strdup_printf("/xen-pviommu/mapcache/%s/split",
+                                             name);
+    g_autofree char *all = g_strdup_printf("/xen-pviommu/mapcache/%s/whole",
+                                           name);
+
+    qtest_add_data_func(split, &splits, test);
+    qtest_add_data_func(all, &whole, test);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    add("kept", test_kept);
+    add("busy", test_busy);
+    add("idle", test_idle);
+    add("queue", test_queue);
+    add("queue-unnamed", test_queue_unnamed);
+    add("virtqueue", test_virtqueue);
+    return g_test_run();
+}
