@@ -5,7 +5,7 @@
  * A virtio-blk with an I/O thread reads zeroes into pages that are mapped for
  * one request each, most of them through a queue: it is the thread that has to
  * run that. Meanwhile the guest makes calls, other devices do DMA, and
- * listeners come and go.
+ * listeners come and go. Under a simulated hypervisor, pages leave the guest.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -15,6 +15,7 @@
 #include "libqos/libqos-malloc.h"
 #include "libqos/pviommu-mirror.h"
 #include "libqos/virtio-pci.h"
+#include "libqos/xensim.h"
 #include "standard-headers/linux/virtio_blk.h"
 #include "standard-headers/linux/virtio_config.h"
 #include "standard-headers/linux/virtio_ring.h"
@@ -56,6 +57,7 @@
 #define WAIT_US         (60 * G_USEC_PER_SEC)
 
 typedef struct Bench {
+    XenSim *sim;                /* or NULL */
     QXenPVIOMMU *iommu;
     QMirror mirror;
     QMirror listener;
@@ -103,7 +105,9 @@ static void new_queue(Bench *b)
                        b->second * PVIOMMU_QUEUE_STRIDE, 4u << below(b, 6));
 }
 
-static Bench *bench_new(const char *machine, const char *props)
+/* @machine: or NULL, for a simulated hypervisor that can do @features */
+static Bench *bench_new(const char *machine, const char *props,
+                        const char *features)
 {
     const uint64_t not_ours = QVIRTIO_F_BAD_FEATURE |
                               1ull << VIRTIO_RING_F_INDIRECT_DESC |
@@ -116,7 +120,17 @@ static Bench *bench_new(const char *machine, const char *props)
 
     g_test_message("seed %u", seed);
     b->rand = g_rand_new_with_seed(seed);
-    b->iommu = pviommu_start(machine, props, DEVICES);
+    if (machine) {
+        b->iommu = pviommu_start(machine, props, DEVICES);
+    } else {
+        const XenSimOptions options = { .features = features };
+        g_autofree char *args = g_strdup_printf(
+            "-device xen-pviommu,addr=%x,%s " DEVICES, PVIOMMU_SLOT, props);
+
+        b->sim = xensim_start(&options, args);
+        b->iommu = pviommu_new(b->sim->qts);
+        pviommu_probe(b->iommu);
+    }
     pviommu_accept(b->iommu, XEN_IOMMU_FEATURES_ALL);
     g_assert_cmpint(pviommu_map(b->iommu, 0, ALLOC_START / PVIOMMU_PAGE,
                                 ALLOC_START / PVIOMMU_PAGE,
@@ -147,7 +161,12 @@ static void bench_free(Bench *b)
     alloc_destroy(&b->alloc);
     qvirtio_pci_destructor(&b->dev->obj);
     g_free(b->dev);
-    pviommu_quit(b->iommu);
+    if (b->sim) {
+        pviommu_free(b->iommu);
+        xensim_quit(b->sim);
+    } else {
+        pviommu_quit(b->iommu);
+    }
     g_rand_free(b->rand);
     g_free(b);
 }
@@ -315,7 +334,7 @@ static void finish(Bench *b)
 
 static void test_requests(const void *machine)
 {
-    Bench *b = bench_new(machine, "premap=off,x-check=off");
+    Bench *b = bench_new(machine, "premap=off,x-check=off", NULL);
 
     run_requests(b, 800);
     finish(b);
@@ -324,7 +343,7 @@ static void test_requests(const void *machine)
 /* The same with all books checked, whoever runs the queue */
 static void test_checked(const void *machine)
 {
-    Bench *b = bench_new(machine, "premap=off");
+    Bench *b = bench_new(machine, "premap=off", NULL);
 
     run_requests(b, 60);
     finish(b);
@@ -333,7 +352,7 @@ static void test_checked(const void *machine)
 /* Who listens takes the queue from the thread, and leaves it to it again. */
 static void test_listener(void)
 {
-    Bench *b = bench_new("pc", "premap=off,x-check=off");
+    Bench *b = bench_new("pc", "premap=off,x-check=off", NULL);
     QTestState *qts = b->iommu->qts;
 
     qtest_memset(qts, ADDR(GFN), UNTOUCHED, ADDR(DEPTH * POOL));
@@ -359,11 +378,78 @@ static void test_listener(void)
     finish(b);
 }
 
+/* Returns: the page that was there. */
+static uint32_t take_away(Bench *b, uint64_t gfn)
+{
+    const XenSimIoreq req = {
+        .type = XENSIM_INVALIDATE_PAGE, .addr = ADDR(gfn), .size = 8,
+        .count = 1,
+    };
+    uint32_t page = xensim_page(b->sim, gfn);
+
+    xensim_remove(b->sim, gfn, 1);
+    xensim_ioreq(b->sim, 0, &req);
+    return page;
+}
+
+/*
+ * Pages leave the guest, from just beside those that the thread maps and reads
+ * into, and then those; and come back.
+ */
+static void test_pages_leave(const void *features)
+{
+    Bench *b = bench_new(NULL, "premap=off,x-check=off", features);
+
+    qtest_memset(b->iommu->qts, ADDR(GFN), UNTOUCHED, ADDR(DEPTH * POOL));
+    for (unsigned round = 0; round < 300; round++) {
+        unsigned nr = 1 + below(b, DEPTH);
+        uint32_t pages[DEPTH];
+
+        for (unsigned i = 0; i < nr; i++) {
+            uint64_t gfn;
+
+            remap(b, i);
+            submit(b, i);
+            /* One of the pool that is not mapped */
+            gfn = GFN + i * POOL +
+                  (b->gfn[i] - GFN - i * POOL + 1 + below(b, POOL - 1)) % POOL;
+            pages[i] = take_away(b, gfn);
+            xensim_add(b->sim, gfn, 1);
+            qtest_memset(b->iommu->qts, ADDR(gfn), UNTOUCHED, ADDR(1));
+        }
+        wait_used(b);
+        for (unsigned i = 0; i < nr; i++) {
+            check_request(b, i);
+            /* No DMA is under way. */
+            g_assert_cmpuint(xensim_mapped(b->sim, pages[i], 1), ==, 0);
+        }
+        if (!below(b, 4)) {
+            unsigned i = below(b, nr);
+            uint32_t page = take_away(b, b->gfn[i]);
+
+            g_assert_cmpuint(xensim_mapped(b->sim, page, 1), ==, 0);
+            xensim_add(b->sim, b->gfn[i], 1);
+            qtest_memset(b->iommu->qts, ADDR(b->gfn[i]), UNTOUCHED, ADDR(1));
+            pviommu_assert_unmapped(b->iommu, 0, BFN + i);
+            b->gfn[i] = 0;
+        }
+    }
+    g_assert_cmpuint(pviommu_queue_errors(&b->q), ==, 0);
+    check_pools(b);
+    finish(b);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     pviommu_add_for_machines("iothread/requests", test_requests);
     pviommu_add_for_machines("iothread/checked", test_checked);
     qtest_add_func("/xen-pviommu/iothread/listener", test_listener);
+    if (g_getenv("XENSIM_DIR")) {
+        qtest_add_data_func("/xen-pviommu/iothread/pages-leave/split",
+                            "invalidate-page", test_pages_leave);
+        qtest_add_data_func("/xen-pviommu/iothread/pages-leave/whole",
+                            "invalidate-page,whole-maps", test_pages_leave);
+    }
     return g_test_run();
 }

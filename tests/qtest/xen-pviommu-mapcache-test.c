@@ -37,8 +37,8 @@ typedef struct Machine {
 static void start(Machine *v, const void *options, const char *args)
 {
     g_autofree char *all = g_strdup_printf(
-        "-device xen-pviommu,addr=%x,x-check=on,premap=off " MIRROR_DEVICE("none")
-        "%s", PVIOMMU_SLOT, MIRROR_SLOT, args ?: "");
+        "-device xen-pviommu,addr=%x,x-check=on,premap=off "
+        MIRROR_DEVICE("none") "%s", PVIOMMU_SLOT, MIRROR_SLOT, args ?: "");
 
     v->sim = xensim_start(options, all);
     v->iommu = pviommu_new(v->sim->qts);
