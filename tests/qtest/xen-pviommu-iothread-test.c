@@ -175,7 +175,9 @@ static void bench_free(Bench *b)
 static void remap(Bench *b, unsigned i)
 {
     if (b->gfn[i]) {
-        push(b, pviommu_op_unmap(0, BFN + i, 0));
+        /* Where pages leave, it may be gone before this runs. */
+        push(b, b->sim ? pviommu_op_unmap_holes(0, BFN + i, 0)
+                       : pviommu_op_unmap(0, BFN + i, 0));
         if (!below(b, 4)) {
             push(b, pviommu_op_flush(0, BFN + i, 0));
         }

@@ -182,6 +182,13 @@ void xen_lasting_unmap(MemoryRegion *mr, void *p)
     }
 }
 
+void xen_lasting_cache(MemoryRegionCache *cache)
+{
+    if (cache->ptr && xen_invalidate_backs(cache->mrs.mr)) {
+        hypervisor->lasting_cache(hypervisor, cache);
+    }
+}
+
 int xen_invalidate_populated(uint64_t gfn, uint64_t nr, uint64_t *work)
 {
     uint64_t end = gfn + nr, pos = gfn, stop;

@@ -10,6 +10,7 @@
 
 struct AddressSpace;
 struct MemoryRegion;
+struct MemoryRegionCache;
 struct RAMBlock;
 struct buf_ioreq;
 struct ioreq;
@@ -61,6 +62,9 @@ typedef struct XenInvalidateClient {
     void *(*map_lasting)(struct XenInvalidateClient *client,
                          uint64_t addr, uint64_t size);
     void (*unmap_lasting)(struct XenInvalidateClient *client, void *p);
+    /* See xen_lasting_cache(); it has RAM that the hypervisor has. */
+    void (*lasting_cache)(struct XenInvalidateClient *client,
+                          struct MemoryRegionCache *cache);
     QLIST_ENTRY(XenInvalidateClient) next;
 } XenInvalidateClient;
 
@@ -122,6 +126,14 @@ void *xen_lasting_map(struct MemoryRegion *mr, uint64_t offset, uint64_t size);
 
 /** xen_lasting_unmap: let go of what xen_lasting_map() of @mr returned */
 void xen_lasting_unmap(struct MemoryRegion *mr, void *p);
+
+/**
+ * xen_lasting_cache: @cache is going to be held for long
+ *
+ * As xen_lasting_map(), for a cache that was initialized just now and that
+ * nobody uses yet. Nothing else changes for its owner, who destroys it as ever.
+ */
+void xen_lasting_cache(struct MemoryRegionCache *cache);
 
 /* What xen_invalidate_populated() asks the hypervisor for at a time. */
 #define XEN_INVALIDATE_POPULATED_FRAMES (1u << 18)
