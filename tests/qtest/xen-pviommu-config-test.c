@@ -15,7 +15,7 @@
 /* Run QEMU to its end, which has to be one of its own. */
 static int run_qemu(const char *args, char **out, char **err)
 {
-    g_autofree char *line = g_strdup_printf("timeout 60 %s -accel qtest "
+    g_autofree char *line = g_strdup_printf("timeout 300 %s -accel qtest "
                                             "-display none %s",
                                             getenv("QTEST_QEMU_BINARY"), args);
     g_auto(GStrv) argv = NULL;

@@ -258,18 +258,14 @@ static void test_ring_not_ram(void)
     };
 
     for (unsigned i = 0; i < ARRAY_SIZE(rings); i++) {
-        gint64 end = g_get_monotonic_time() + 20 * G_USEC_PER_SEC;
-
         pviommu_writel(iommu, XEN_PVIOMMU_REG_FAULT_CTRL, 0);
         pviommu_writeq(iommu, XEN_PVIOMMU_REG_FAULT_RING, rings[i]);
         pviommu_writel(iommu, XEN_PVIOMMU_REG_FAULT_SIZE, 4);
         pviommu_writel(iommu, XEN_PVIOMMU_REG_FAULT_CTRL,
                        XEN_PVIOMMU_FAULT_CTRL_ENABLE);
         edu_dma(&edu, true, ADDR(BFN), 8);
-        while (lost(iommu) != i + 1 && g_get_monotonic_time() < end) {
-            g_usleep(500);
-        }
-        g_assert_cmpuint(lost(iommu), ==, i + 1);
+        pviommu_wait_readl(iommu->qts,
+                           iommu->bar.addr + XEN_PVIOMMU_REG_FAULT_LOST, i + 1);
         g_assert_cmpuint(tail(iommu), ==, 0);
     }
     pviommu_quit(iommu);
@@ -325,13 +321,7 @@ static bool pending(QXenPVIOMMU *iommu)
 /* The interrupt came; the next one will be seen. */
 static void wait_msi(QXenPVIOMMU *iommu)
 {
-    gint64 end = g_get_monotonic_time() + 20 * G_USEC_PER_SEC;
-
-    while (qtest_readl(iommu->qts, ADDR(MSI_GFN)) != MSI_DATA &&
-           g_get_monotonic_time() < end) {
-        g_usleep(500);
-    }
-    g_assert_cmphex(qtest_readl(iommu->qts, ADDR(MSI_GFN)), ==, MSI_DATA);
+    pviommu_wait_readl(iommu->qts, ADDR(MSI_GFN), MSI_DATA);
     qtest_writel(iommu->qts, ADDR(MSI_GFN), 0);
 }
 

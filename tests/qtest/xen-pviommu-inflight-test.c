@@ -433,13 +433,7 @@ static void test_msix_faults(const void *machine)
     qtest_writel(iommu->qts, GFN * PVIOMMU_PAGE, 0);
     pviommu_writel(iommu, XEN_PVIOMMU_REG_FAULT_HEAD, 2);
     g_assert_false(mirror_dma_write(&m, BFN * PVIOMMU_PAGE, 1, 4));
-    for (unsigned i = 0; i < 1000; i++) {
-        if (qtest_readl(iommu->qts, GFN * PVIOMMU_PAGE) == 0x55) {
-            break;
-        }
-        g_usleep(10000);
-    }
-    g_assert_cmphex(qtest_readl(iommu->qts, GFN * PVIOMMU_PAGE), ==, 0x55);
+    pviommu_wait_readl(iommu->qts, GFN * PVIOMMU_PAGE, 0x55);
     pviommu_quit(iommu);
 }
 

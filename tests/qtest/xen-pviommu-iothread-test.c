@@ -54,8 +54,6 @@
 #define REQUEST(b, i)   ((b)->requests + (i) * 64)
 #define STATUS(b, i)    (REQUEST(b, i) + 32)
 
-#define WAIT_US         (60 * G_USEC_PER_SEC)
-
 typedef struct Bench {
     XenSim *sim;                /* or NULL */
     QXenPVIOMMU *iommu;
@@ -211,7 +209,7 @@ static void submit(Bench *b, unsigned i)
 static void wait_used(Bench *b)
 {
     uint64_t at = b->vq->used + offsetof(struct vring_used, idx);
-    gint64 end = g_get_monotonic_time() + WAIT_US;
+    gint64 end = g_get_monotonic_time() + PVIOMMU_WAIT_US;
 
     while (qtest_readw(b->iommu->qts, at) != b->used) {
         g_assert_cmpint(g_get_monotonic_time(), <, end);

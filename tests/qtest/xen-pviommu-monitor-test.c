@@ -519,7 +519,7 @@ static char *faults_text(QXenPVIOMMU *iommu, unsigned nr, const char *sbdf)
 
         g_assert_cmpstr(qdict_get_str(fault, "sbdf"), ==, sbdf);
         g_assert_cmpint(time, <=, last);
-        g_assert_cmpint(time, >, last - 120 * G_USEC_PER_SEC);
+        g_assert_cmpint(time, >, last - G_TIME_SPAN_HOUR);
         last = time;
         if (nr) {
             nr--;
@@ -536,10 +536,17 @@ static char *faults_text(QXenPVIOMMU *iommu, unsigned nr, const char *sbdf)
     return g_strdup(text->str);
 }
 
+/* What becomes of a fault the main loop decides, a moment later. */
 static void assert_faults(QXenPVIOMMU *iommu, unsigned nr, const char *faults)
 {
+    gint64 end = g_get_monotonic_time() + PVIOMMU_WAIT_US;
     g_autofree char *text = faults_text(iommu, nr, "0000:00:11.0");
 
+    while (strcmp(text, faults) && g_get_monotonic_time() < end) {
+        g_usleep(500);
+        g_free(text);
+        text = faults_text(iommu, nr, "0000:00:11.0");
+    }
     g_assert_cmpstr(text, ==, faults);
 }
 

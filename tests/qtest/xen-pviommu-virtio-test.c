@@ -97,7 +97,7 @@ static void run(QXenPVIOMMU *iommu, QVirtioPCIDevice *dev, uint64_t desc,
     QTestState *qts = iommu->qts;
     QVirtQueue vq = { .desc = desc, .avail = AVAIL, .used = used };
     uint64_t common = dev->common_cfg_offset, notify;
-    unsigned tries = 1000;
+    gint64 end;
 
     dev->vdev.bus->queue_select(&dev->vdev, 0);
     qpci_io_writew(dev->pdev, dev->bar, common + COMMON(queue_size), 1);
@@ -119,8 +119,10 @@ static void run(QXenPVIOMMU *iommu, QVirtioPCIDevice *dev, uint64_t desc,
 
     qvirtio_set_driver_ok(&dev->vdev);
     qpci_io_writew(dev->pdev, dev->bar, notify, 0);
-    while (!qtest_readw(qts, ram(used + USED(idx))) && tries--) {
-        g_usleep(10000);
+    end = g_get_monotonic_time() + PVIOMMU_WAIT_US;
+    while (!qtest_readw(qts, ram(used + USED(idx))) &&
+           g_get_monotonic_time() < end) {
+        g_usleep(500);
     }
     g_assert_cmpuint(qtest_readw(qts, ram(used + USED(idx))), ==, 1);
     g_assert_cmpuint(qtest_readl(qts, ram(used + USED(ring[0].id))), ==, 0);

@@ -48,8 +48,6 @@
                         EDU_DEVICE ",bus=rp0,addr=0 "
 
 #define OFFSET_NONE     SIZE_MAX
-/* More than any stream here takes, however busy the host is. */
-#define WAIT_S          60
 
 static char *dir;
 
@@ -87,7 +85,7 @@ static char *query_status(QTestState *qts, const char *command)
 /* True when a migration is "completed", false when it is "failed". */
 static bool wait_migration(QTestState *qts)
 {
-    gint64 end = g_get_monotonic_time() + WAIT_S * G_USEC_PER_SEC;
+    gint64 end = g_get_monotonic_time() + PVIOMMU_WAIT_US;
 
     while (g_get_monotonic_time() < end) {
         g_autofree char *status = query_status(qts, "query-migrate");
@@ -341,7 +339,7 @@ static void check_dma(QXenPVIOMMU *iommu)
 
 static void wait_job(QTestState *qts, const char *id)
 {
-    gint64 end = g_get_monotonic_time() + WAIT_S * G_USEC_PER_SEC;
+    gint64 end = g_get_monotonic_time() + PVIOMMU_WAIT_US;
     bool done = false;
 
     while (!done && g_get_monotonic_time() < end) {

@@ -16,8 +16,6 @@
 #define ALLOC_START     0x00100000
 #define ALLOC_END       PVIOMMU_OPS_ADDR
 
-#define TIMEOUT_US      (20 * 1000 * 1000)
-
 void virtio_ram_init(QVirtioRam *v, QXenPVIOMMU *iommu, int devfn,
                      unsigned nr_queues)
 {
@@ -74,7 +72,7 @@ static void request(QVirtioRam *v, unsigned queue, uint64_t out,
         qvirtqueue_add(v->qts, vq, in, in_len, true, false);
     }
     qvirtqueue_kick(v->qts, vdev, vq, head);
-    qvirtio_wait_used_elem(v->qts, vdev, vq, head, NULL, TIMEOUT_US);
+    qvirtio_wait_used_elem(v->qts, vdev, vq, head, NULL, PVIOMMU_WAIT_US);
 }
 
 void balloon_give(QVirtioRam *v, unsigned queue, uint64_t gfn, unsigned nr)

@@ -10,9 +10,6 @@
 #include "libqos/pci-pc.h"
 #include "libqos/xen-pviommu.h"
 
-/* How long the main loop may take to deliver what it was asked to. */
-#define WAIT_MS         20000
-
 /* Calls that run what is queued: it is some milliseconds' work for each. */
 #define MAX_CALLS       10000
 
@@ -527,6 +524,18 @@ int32_t pviommu_queue_status(QPVIOMMUQueue *q, uint32_t n)
     return status;
 }
 
+void pviommu_wait_readl(QTestState *qts, uint64_t addr, uint32_t value)
+{
+    gint64 end = g_get_monotonic_time() + PVIOMMU_WAIT_US;
+    uint32_t now;
+
+    while ((now = qtest_readl(qts, addr)) != value &&
+           g_get_monotonic_time() < end) {
+        g_usleep(500);
+    }
+    g_assert_cmphex(now, ==, value);
+}
+
 void pviommu_fault_ring(QXenPVIOMMU *iommu, uint32_t size)
 {
     pviommu_writel(iommu, XEN_PVIOMMU_REG_FAULT_CTRL, 0);
@@ -542,14 +551,8 @@ void pviommu_fault_ring(QXenPVIOMMU *iommu, uint32_t size)
 
 void pviommu_wait_faults(QXenPVIOMMU *iommu, uint32_t tail)
 {
-    gint64 end = g_get_monotonic_time() + WAIT_MS * 1000;
-    uint32_t now;
-
-    while ((now = pviommu_readl(iommu, XEN_PVIOMMU_REG_FAULT_TAIL)) != tail &&
-           g_get_monotonic_time() < end) {
-        g_usleep(500);
-    }
-    g_assert_cmpuint(now, ==, tail);
+    pviommu_wait_readl(iommu->qts,
+                       iommu->bar.addr + XEN_PVIOMMU_REG_FAULT_TAIL, tail);
 }
 
 struct xen_iommu_fault pviommu_fault(QXenPVIOMMU *iommu, uint32_t entry)

@@ -34,6 +34,12 @@
 #define PVIOMMU_BIOS_ADDR       (0x100000000ull - PVIOMMU_BIOS_SIZE)
 #define PVIOMMU_BIOS_BYTE(i)    ((uint8_t)((i) * 7 + ((i) >> 8)))
 
+/*
+ * Microseconds that the main loop or a thread may take for what it was asked
+ * to do: on a machine that has much else to do
+ */
+#define PVIOMMU_WAIT_US         (100 * G_USEC_PER_SEC)
+
 typedef struct QXenPVIOMMU {
     QTestState *qts;
     QPCIBus *pci;
@@ -199,6 +205,12 @@ void pviommu_queue_kick(QPVIOMMUQueue *q);
 
 /** pviommu_queue_status: of operation @n, which ran; 0 if none was stored */
 int32_t pviommu_queue_status(QPVIOMMUQueue *q, uint32_t n);
+
+/**
+ * pviommu_wait_readl: until the 32 bits at @addr, in memory or a register, are
+ * @value; fails the test if they never are
+ */
+void pviommu_wait_readl(QTestState *qts, uint64_t addr, uint32_t value);
 
 /* Faults, with the ring at PVIOMMU_RING_ADDR. */
 void pviommu_fault_ring(QXenPVIOMMU *iommu, uint32_t size);
