@@ -395,6 +395,7 @@ static void test_random(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
+    g_random_set_seed(g_test_rand_int());
     g_test_add_func("/iommu-op/random", test_random);
     return g_test_run();
 }

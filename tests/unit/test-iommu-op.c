@@ -674,7 +674,8 @@ static void test_log(void)
     g_autofree char *text = NULL;
     Bench *b = bench_new(&small);
     Error *err = NULL;
-    unsigned lines = 0;
+    unsigned lines = 0, seconds;
+    int64_t begun = g_get_monotonic_time();
     int fd = g_file_open_tmp("xen-pviommu-log-XXXXXX", &name, NULL);
 
     g_assert_cmpint(fd, >=, 0);
@@ -684,12 +685,14 @@ static void test_log(void)
         FAILS(ENOENT, do_unmap(b, 0, 5, 0));
     }
     g_assert_true(qemu_set_log_filename_flags(NULL, 0, &err));
+    seconds = (g_get_monotonic_time() - begun) / G_USEC_PER_SEC;
     g_assert_true(g_file_get_contents(name, &text, NULL, NULL));
     for (const char *c = text; *c; c++) {
         lines += *c == '\n';
     }
     g_assert_cmpuint(lines, >=, 1);
-    g_assert_cmpuint(lines, <, 200);
+    /* Few a second, however many seconds it took. */
+    g_assert_cmpuint(lines, <, 100 * (seconds + 1));
     unlink(name);
     bench_free(b);
 }
