@@ -15,7 +15,7 @@ GIVE_MIB = 256
 # of its memory before, but not all of what it gives.
 RETURNED = 0.7
 PAGE = 4096
-PATIENCE = 90
+PATIENCE = 300
 
 
 class Balloon(threading.Thread):
@@ -74,9 +74,10 @@ class Balloon(threading.Thread):
             time.sleep(0.1)
 
     def resident(self):
-        """MiB of the host's memory that QEMU has."""
+        """MiB of the host's memory that QEMU has, or had before the host swapped."""
         with open(f'/proc/{self.pid}/smaps_rollup', encoding='ascii') as rollup:
-            return int(re.search(r'^Rss: *(\d+) kB', rollup.read(), re.M)[1]) / 1024
+            return sum(map(int, re.findall(r'^(?:Rss|Swap): *(\d+) kB', rollup.read(),
+                                           re.M))) / 1024
 
     def read_ballooned(self):
         """QEMU's log names each page as it is put in, and as it is taken out."""

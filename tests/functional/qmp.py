@@ -5,8 +5,9 @@ import json
 import socket
 import time
 
-# Seconds that a command may take.
-PATIENCE = 90
+# Seconds that a command may take, and QEMU until it listens.
+PATIENCE = 300
+START = 60
 
 
 class Qmp:
@@ -14,11 +15,14 @@ class Qmp:
 
     def __init__(self, path):
         self.socket = socket.socket(socket.AF_UNIX)
-        for _ in range(100):
+        end = time.monotonic() + START
+        while True:
             try:
                 self.socket.connect(path)
                 break
             except OSError:
+                if time.monotonic() > end:
+                    raise
                 time.sleep(0.1)
         self.socket.settimeout(PATIENCE)
         self.lines = self.socket.makefile('r')

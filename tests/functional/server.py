@@ -20,7 +20,7 @@ class Server:
         received = self.received
 
         class Handler(http.server.BaseHTTPRequestHandler):
-            timeout = 60
+            timeout = 200
 
             def answer(self, body):
                 self.send_response(200)

@@ -95,7 +95,7 @@ class Log:
 class Dom0:
     """The outer machine, from its start to its end, and what dom0 can do."""
 
-    def __init__(self, name, xen, xen_args='', smp=1, limit=1700):
+    def __init__(self, name, xen, xen_args='', smp=1, limit=5100):
         """NAME is for the logs; ends by itself after LIMIT seconds."""
         self.name = name
         for path in glob.glob(os.path.join(LOGS, f'xen-{name}-*.log')):
