@@ -884,6 +884,37 @@ static void test_queue_lost(void)
     }
 }
 
+/* Where operations are counted on from 0 */
+static void test_queue_wraps(void)
+{
+    const uint32_t start_at = UINT32_MAX - 5;
+    g_autofree char *path = tmp_file("wraps");
+    size_t len, at;
+    unsigned first;
+    g_autofree uint8_t *data = queue_stream(&len, &at, &first);
+    QXenPVIOMMU *iommu;
+    QPVIOMMUQueue q;
+
+    stl_be_p(data + at + QUEUE_FIELD(first, QUEUE_HEAD), start_at);
+    g_assert_true(g_file_set_contents(path, (char *)data, len, NULL));
+    iommu = start_loaded(path, NULL, "");
+    q = (QPVIOMMUQueue) { iommu, 0, QUEUE(0), 4, .tail = start_at };
+    qtest_writel(iommu->qts, q.addr + offsetof(struct xen_iommu_queue, head),
+                 start_at);
+    qtest_writel(iommu->qts, q.addr + offsetof(struct xen_iommu_queue, tail),
+                 start_at);
+    for (unsigned i = 0; i < 12; i += 3) {
+        for (unsigned j = i; j < i + 3; j++) {
+            push_map(&q, 16 + j, GFN(16 + j));
+        }
+        pviommu_queue_kick(&q);
+        g_assert_cmpuint(pviommu_queue_head(&q), ==, start_at + i + 3);
+        pviommu_assert_mapped(iommu, 0, 16, GFN(16), i + 3, 0);
+    }
+    g_assert_cmphex(pviommu_queue_flags(&q), ==, 0);
+    pviommu_quit(iommu);
+}
+
 /* Above the reserved range. */
 #define MANY_BFN        0x100000ull
 
@@ -1000,6 +1031,7 @@ int main(int argc, char **argv)
     qtest_add_func("/xen-pviommu/q35/vmstate/queue-refused",
                    test_queue_refused);
     qtest_add_func("/xen-pviommu/q35/vmstate/queue-lost", test_queue_lost);
+    qtest_add_func("/xen-pviommu/q35/vmstate/queue-wraps", test_queue_wraps);
     qtest_add_func("/xen-pviommu/q35/vmstate/many", test_many);
 
     ret = g_test_run();
