@@ -305,6 +305,17 @@ err_free:
 	return error;
 }
 
+/*
+ * The contexts stay, as devices may do DMA until the very end; but nothing may
+ * write faults, or what became of an operation, into what is the next kernel's
+ * memory.
+ */
+static void pviommu_leave_memory(struct pviommu *v)
+{
+	pviommu_faults_stop(v);
+	pviommu_domains_stop_queues(v);
+}
+
 static void pviommu_remove(struct pci_dev *pdev)
 {
 	struct pviommu *v = pci_get_drvdata(pdev);
@@ -318,7 +329,8 @@ static void pviommu_remove(struct pci_dev *pdev)
 	 */
 	if (!xa_empty(&v->rids)) {
 		dev_err(&pdev->dev, "removed while devices need it: it stays in service, without fault reports, until a rescan moves it\n");
-		pviommu_faults_stop(v);
+		/* Of a shutdown it will not be told. */
+		pviommu_leave_memory(v);
 		pci_dev_get(pdev);
 		/* Nothing would undo the registration any more. */
 		__module_get(THIS_MODULE);
@@ -336,17 +348,9 @@ static void pviommu_remove(struct pci_dev *pdev)
 	kfree(v);
 }
 
-/*
- * The contexts stay, as devices may do DMA until the very end; but nothing may
- * write faults, or what became of an operation, into what is the next kernel's
- * memory.
- */
 static void pviommu_shutdown(struct pci_dev *pdev)
 {
-	struct pviommu *v = pci_get_drvdata(pdev);
-
-	pviommu_faults_stop(v);
-	pviommu_domains_stop_queues(v);
+	pviommu_leave_memory(pci_get_drvdata(pdev));
 }
 
 static const struct pci_device_id pviommu_ids[] = {
