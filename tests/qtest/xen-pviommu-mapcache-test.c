@@ -298,6 +298,7 @@ static void test_virtqueue(const void *options)
 {
     QVirtioRam rng;
     QVirtQueue *vq;
+    uint32_t page;
     Machine v;
 
     start(&v, options, "-device virtio-rng-pci,addr=12 ");
@@ -305,8 +306,9 @@ static void test_virtqueue(const void *options)
     vq = rng.queues[0];
     for (unsigned i = 0; i < 4; i++) {
         uint64_t gfn = (vq->desc / PAGE | (BUCKET - 1)) - i;
-        uint32_t page = take_away(&v, gfn), head;
+        uint32_t head;
 
+        page = take_away(&v, gfn);
         g_assert_cmpuint(mapped(&v, page), ==, 0);
         head = qvirtqueue_add(v.sim->qts, vq, rng.buffer, 8, true, false);
         qvirtqueue_kick(v.sim->qts, &rng.dev->vdev, vq, head);
@@ -314,6 +316,19 @@ static void test_virtqueue(const void *options)
                                60 * G_USEC_PER_SEC);
     }
     g_assert_cmpuint(counter(&v, "mapcache-deferred"), ==, 0);
+
+    /* Its own page stays until its driver lets go; then nobody has it. */
+    for (unsigned i = 0; i < 2; i++) {
+        page = take_away(&v, vq->desc / PAGE);
+        g_assert_cmpuint(mapped(&v, page), ==, !i);
+        g_assert_cmpuint(counter(&v, "mapcache-deferred"), ==, 1);
+        xensim_add(v.sim, vq->desc / PAGE, 1);
+        if (!i) {
+            qvirtio_start_device(&rng.dev->vdev);
+            wait_unmapped(&v, page);
+            g_assert_cmpuint(counter(&v, "mapcache-released"), ==, 1);
+        }
+    }
     virtio_ram_finalize(&rng);
     quit(&v);
 }

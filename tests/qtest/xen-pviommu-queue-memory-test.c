@@ -6,6 +6,8 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/atomic.h"
+#include <sys/mman.h>
 #include "libqos/edu.h"
 #include "libqos/queue-bench.h"
 #include "libqos/virtio-ram.h"
@@ -57,6 +59,69 @@ static void test_balloon(const void *machine)
         virtio_ram_finalize(&ram);
         bench_free(b);
     }
+}
+
+/* Another vCPU, which fills the queue again as soon as it is empty */
+typedef struct Refill {
+    struct xen_iommu_queue *shared;
+    bool stop;
+} Refill;
+
+static void *refill(void *opaque)
+{
+    Refill *r = opaque;
+
+    while (!qatomic_read(&r->stop)) {
+        uint32_t head = le32_to_cpu(qatomic_read(&r->shared->head));
+
+        qatomic_set(&r->shared->tail, cpu_to_le32(head + 1024));
+    }
+    return NULL;
+}
+
+/* One access is translated a thousand times, and each runs a full queue. */
+static void test_refilled(void)
+{
+    g_autofree char *path = g_strdup_printf("%s/pviommu-ram-%d",
+                                            g_get_tmp_dir(), (int)getpid());
+    g_autofree char *ram = g_strdup_printf(
+        "-object memory-backend-file,id=ram,mem-path=%s,share=on,size=%d "
+        "-machine memory-backend=ram", path, PVIOMMU_RAM);
+    Bench *b = bench_new_bare("pc", "premap=off,x-check=off", ram);
+    uint64_t size = pviommu_queue_size(1024);
+    int fd = open(path, O_RDWR);
+    struct xen_iommu_op ops[1024];
+    Refill r = { };
+    pthread_t thread;
+
+    g_assert_cmpint(fd, >=, 0);
+    unlink(path);
+    r.shared = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
+                    QUEUE(0));
+    g_assert_true(r.shared != MAP_FAILED);
+
+    /* No two pages of it are one translation. */
+    g_assert_cmpint(pviommu_map(b->iommu, 0, BFN, GFN + 1, 1024, 0), ==, 0);
+    for (unsigned i = 0; i < ARRAY_SIZE(ops); i++) {
+        ops[i] = i % 2 ? pviommu_op_unmap(0, BFN + 4096, 512)
+                       : pviommu_op_map(0, BFN + 4096, GFN + 1, 512, 0);
+    }
+    pviommu_queue_init(&b->q, b->iommu, 0, QUEUE(0), ARRAY_SIZE(ops));
+    pviommu_store_ops(b->iommu, b->q.addr + FIELD(ops), ops, ARRAY_SIZE(ops));
+    g_assert_cmpint(pthread_create(&thread, NULL, refill, &r), ==, 0);
+    g_assert_cmpuint(mirror_hold(&b->m, 0, ADDR(BFN), ADDR(1024), true), ==,
+                     ADDR(1024));
+    qatomic_set(&r.stop, true);
+    pthread_join(thread, NULL);
+    g_assert_cmphex(pviommu_queue_flags(&b->q), ==, DOORBELL | DEAD);
+    mirror_release(&b->m, 0, ADDR(1024));
+
+    munmap(r.shared, size);
+    close(fd);
+    pviommu_queue_init(&b->q, b->iommu, 0, QUEUE(1), 16);
+    push_map(&b->q, BFN + 8192, GFN, 1);
+    assert_reaches(&b->m, BFN + 8192, GFN);
+    bench_free(b);
 }
 
 /* ACPI's controller of memory slots */
@@ -273,6 +338,7 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     pviommu_add_for_machines("queue/balloon", test_balloon);
+    qtest_add_func("/xen-pviommu/queue/refilled", test_refilled);
     pviommu_add_for_machines("queue/dimm", test_dimm);
     qtest_add_func("/xen-pviommu/queue/unplug", test_unplug);
     pviommu_add_for_machines("queue/ram-changes", test_ram_changes);

@@ -50,6 +50,8 @@ struct XenPVIOMMUState {
     unsigned nr_queues;
     bool queues_need_calls;     /* as their flags say */
     bool queues_stopped;        /* DMA does not run them */
+    uint64_t queue_work;        /* that DMA caused since queues_bh ran */
+    QEMUBH *queues_bh;
     XenPVIOMMUFaults faults;
     XenInvalidateClient invalidate;
     XenPVIOMMUBlock blocks[XEN_PVIOMMU_MAX_BLOCKS];

@@ -104,9 +104,18 @@ void xen_invalidate_pages(uint64_t gfn, uint64_t nr)
         return;
     }
     nr = MIN(nr, limit - gfn);
+    /*
+     * First who is asked whether there is a page: an I/O thread that runs a
+     * queue may map it until then, and has done so when the others are told.
+     */
     forget_populated();
+    if (hypervisor) {
+        hypervisor->invalidate(hypervisor, gfn, nr);
+    }
     QLIST_FOREACH(client, &clients, next) {
-        client->invalidate(client, gfn, nr);
+        if (client != hypervisor) {
+            client->invalidate(client, gfn, nr);
+        }
     }
 }
 

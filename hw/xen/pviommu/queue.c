@@ -6,6 +6,7 @@
 #include "qemu/osdep.h"
 #include "qemu/lockable.h"
 #include "qemu/main-loop.h"
+#include "system/xen.h"
 #include "iommu-op.h"
 #include "queue.h"
 #include "trace.h"
@@ -14,9 +15,19 @@
 
 /*
  * See xen_pviommu_core_work(): more than a queue full of operations takes,
- * unless they find very much that waits for a flush, again and again.
+ * unless they find very much that waits for a flush, again and again. Under Xen
+ * each map may ask the hypervisor.
  */
-#define DEAR_WORK (1u << 22)
+static uint64_t dear_work(void)
+{
+    return xen_enabled() ? 1u << 24 : 1u << 22;
+}
+
+/*
+ * A device can translate very often before the main loop goes on, and another
+ * vCPU fill the queue each time. So many times dear_work() is a second or so.
+ */
+#define HOG_FACTOR 16
 
 /* A doorbell looks at all of them. */
 #define QUEUES_MAX 256
@@ -228,7 +239,7 @@ static void queue_run_op(XenPVIOMMUQueue *q, unsigned slot)
 static bool queue_run(XenPVIOMMUQueue *q, uint64_t end)
 {
     XenPVIOMMUCore *core = &q->s->core;
-    uint64_t dear = xen_pviommu_core_work(core) + DEAR_WORK;
+    uint64_t dear = xen_pviommu_core_work(core) + dear_work();
     uint32_t head = q->head;
     uint32_t tail;
 
@@ -275,7 +286,7 @@ static bool queue_run(XenPVIOMMUQueue *q, uint64_t end)
  */
 static void queues_tell(XenPVIOMMUState *s, bool calls, bool stop)
 {
-    uint64_t end = xen_pviommu_core_work(&s->core) + DEAR_WORK;
+    uint64_t end = xen_pviommu_core_work(&s->core) + dear_work();
     XenPVIOMMUQueue *q, *next;
 
     if (!xen_pviommu_may_dma(s)) {
@@ -304,9 +315,36 @@ static void queues_tell_now(XenPVIOMMUState *s)
     queues_tell(s, queues_need_calls(s), queues_stopped(s));
 }
 
+/* The main loop goes on. */
+static void queues_bh(void *opaque)
+{
+    XenPVIOMMUState *s = opaque;
+
+    QEMU_LOCK_GUARD(&s->lock);
+    s->queue_work = 0;
+}
+
+/* DMA in the context of @q, which may be no more, caused so much @work. */
+static void queue_hogs(XenPVIOMMUQueue *q, uint64_t work)
+{
+    XenPVIOMMUState *s = q->s;
+
+    s->queue_work += work;
+    if (s->queue_work > HOG_FACTOR * dear_work()) {
+        if (q->ctx->queue == q) {
+            xen_pviommu_guest_error(&s->core, "context %u: the queue is too "
+                                    "much work for DMA", q->ctx->id);
+            queue_kill(q);
+        }
+    } else if (s->queue_work > dear_work()) {
+        qemu_bh_schedule(s->queues_bh);
+    }
+}
+
 void xen_pviommu_queue_run_slow(XenPVIOMMUQueue *q)
 {
     XenPVIOMMUState *s = q->s;
+    uint64_t before;
 
     QEMU_LOCK_GUARD(&s->lock);
 
@@ -315,8 +353,10 @@ void xen_pviommu_queue_run_slow(XenPVIOMMUQueue *q)
         q->running || !xen_pviommu_may_dma(s)) {
         return;
     }
+    before = xen_pviommu_core_work(&s->core);
     queue_run(q, UINT64_MAX);
     queues_tell_now(s);
+    queue_hogs(q, xen_pviommu_core_work(&s->core) - before);
     if (s->check) {
         xen_pviommu_core_check(&s->core);
     }
@@ -453,6 +493,19 @@ void xen_pviommu_queues_settle(XenPVIOMMUState *s)
     /* What the guest was told it was told by another machine. */
     queues_set_flags(s, s->queues_need_calls);
     queues_tell_now(s);
+}
+
+void xen_pviommu_queues_init(XenPVIOMMUState *s)
+{
+    QLIST_INIT(&s->queues);
+    s->queues_bh = qemu_bh_new_guarded(queues_bh, s,
+                                       &DEVICE(s)->mem_reentrancy_guard);
+}
+
+void xen_pviommu_queues_finalize(XenPVIOMMUState *s)
+{
+    xen_pviommu_queues_remove(s);
+    qemu_bh_delete(s->queues_bh);
 }
 
 void xen_pviommu_queues_remove(XenPVIOMMUState *s)

@@ -60,6 +60,12 @@ bool xen_pviommu_queue_load(XenPVIOMMUState *s, XenPVIOMMUContext *ctx,
  */
 void xen_pviommu_queues_settle(XenPVIOMMUState *s);
 
+/** xen_pviommu_queues_init: there are none. BQL held. */
+void xen_pviommu_queues_init(XenPVIOMMUState *s);
+
+/** xen_pviommu_queues_finalize: there will be none any more. BQL held. */
+void xen_pviommu_queues_finalize(XenPVIOMMUState *s);
+
 /** xen_pviommu_queues_remove: take all queues away */
 void xen_pviommu_queues_remove(XenPVIOMMUState *s);
 

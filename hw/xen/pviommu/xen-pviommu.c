@@ -534,7 +534,6 @@ static void xen_pviommu_realize(PCIDevice *dev, Error **errp)
     }
 
     qemu_rec_mutex_init(&s->lock);
-    QLIST_INIT(&s->queues);
     s->core.backend_ops = &xen_pviommu_emulated_ops;
     s->core.client_ops = &xen_pviommu_client_ops;
     s->core.client = s;
@@ -562,6 +561,7 @@ static void xen_pviommu_realize(PCIDevice *dev, Error **errp)
                   &s->bar, XEN_PVIOMMU_BAR, XEN_PVIOMMU_MSIX_PBA, 0, errp)) {
         goto fail_backend;
     }
+    xen_pviommu_queues_init(s);
     msix_vector_use(dev, XEN_PVIOMMU_MSIX_VECTOR_FAULT);
     pci_register_bar(dev, XEN_PVIOMMU_BAR, PCI_BASE_ADDRESS_SPACE_MEMORY,
                      &s->bar);
@@ -611,7 +611,7 @@ static void xen_pviommu_exit(PCIDevice *dev)
     bus->iommu_ops = NULL;
     bus->iommu_opaque = NULL;
     xen_invalidate_unregister(&s->invalidate);
-    xen_pviommu_queues_remove(s);
+    xen_pviommu_queues_finalize(s);
     xen_pviommu_dma_finalize(s);
     xen_pviommu_core_finalize(&s->core);
     xen_pviommu_emulated_free(s->core.backend);

@@ -74,9 +74,8 @@ typedef struct XenInvalidateClient {
 /**
  * xen_invalidate_register: ask to be told of pages that go away
  *
- * The client that came last is told first: a device, before the mapcache,
- * which was there before any device and which others may use until they let
- * go. BQL held.
+ * Who can ask the hypervisor is told first, and then the client that came last.
+ * BQL held.
  */
 void xen_invalidate_register(XenInvalidateClient *client);
 void xen_invalidate_unregister(XenInvalidateClient *client);
