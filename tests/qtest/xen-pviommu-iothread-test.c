@@ -439,6 +439,35 @@ static void test_pages_leave(const void *features)
     finish(b);
 }
 
+/* A page leaves while the thread maps it: it is not mapped afterwards. */
+static void test_page_races(const void *features)
+{
+    Bench *b = bench_new(NULL, "premap=off,x-check=off", features);
+    const uint64_t bfn = BFN + DEPTH;
+
+    qtest_memset(b->iommu->qts, ADDR(GFN), UNTOUCHED, ADDR(DEPTH * POOL));
+    for (unsigned round = 0; round < 400; round++) {
+        uint64_t gfn = OTHER_GFN + below(b, 256);
+        unsigned spare = below(b, 16);
+
+        /* The mapcache knows it. */
+        qtest_readb(b->iommu->qts, ADDR(gfn));
+        for (unsigned i = 0; i < spare; i++) {
+            push(b, pviommu_op_flush(0, BFN, 0));
+        }
+        push(b, pviommu_op_map(0, bfn, gfn, 0, 0));
+        remap(b, 0);
+        submit(b, 0);
+        take_away(b, gfn);
+        wait_used(b);
+        check_request(b, 0);
+        pviommu_queue_kick(&b->q);
+        pviommu_assert_unmapped(b->iommu, 0, bfn);
+        xensim_add(b->sim, gfn, 1);
+    }
+    finish(b);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -450,6 +479,8 @@ int main(int argc, char **argv)
                             "invalidate-page", test_pages_leave);
         qtest_add_data_func("/xen-pviommu/iothread/pages-leave/whole",
                             "invalidate-page,whole-maps", test_pages_leave);
+        qtest_add_data_func("/xen-pviommu/iothread/page-races",
+                            "invalidate-page", test_page_races);
     }
     return g_test_run();
 }
