@@ -331,6 +331,7 @@ static void queue_hogs(XenPVIOMMUQueue *q, uint64_t work)
 
     s->queue_work += work;
     if (s->queue_work > HOG_FACTOR * dear_work()) {
+        s->queue_work = 0;
         if (q->ctx->queue == q) {
             xen_pviommu_guest_error(&s->core, "context %u: the queue is too "
                                     "much work for DMA", q->ctx->id);

@@ -493,6 +493,18 @@ static void cmd_dma(PVIOMMUMirror *m)
     }
 }
 
+/* All of it before the main loop goes on */
+static void cmd_count(PVIOMMUMirror *m)
+{
+    m->result = 0;
+    for (uint64_t i = 1; i <= m->len; i++) {
+        uint32_t data = cpu_to_le32(i * m->data);
+
+        m->result += pci_dma_write(PCI_DEVICE(m), m->iova, &data,
+                                   sizeof(data)) == MEMTX_OK;
+    }
+}
+
 static HeldDMA *held_dma(PVIOMMUMirror *m)
 {
     return &m->held[m->slot % PVIOMMU_MIRROR_NR_SLOTS];
@@ -575,6 +587,9 @@ static void run_command(PVIOMMUMirror *m, uint64_t cmd)
         break;
     case PVIOMMU_MIRROR_CMD_RELEASE:
         cmd_release(m);
+        break;
+    case PVIOMMU_MIRROR_CMD_COUNT:
+        cmd_count(m);
         break;
     }
 }

@@ -94,6 +94,8 @@
 #define PVIOMMU_MIRROR_CMD_TOUCH        8
 /* End it; LEN bytes were accessed. */
 #define PVIOMMU_MIRROR_CMD_RELEASE      9
+/* LEN writes of 32 bits at IOVA: DATA, twice DATA... RESULT: as many worked */
+#define PVIOMMU_MIRROR_CMD_COUNT        10
 
 #define PVIOMMU_MIRROR_NR_SLOTS         8
 

@@ -103,6 +103,14 @@ bool mirror_dma_write(QMirror *m, uint64_t iova, uint64_t data, unsigned len)
     return mirror_cmd(m, CMD(DMA));
 }
 
+uint64_t mirror_count(QMirror *m, uint64_t iova, uint64_t by, uint64_t nr)
+{
+    mirror_write(m, REG(IOVA), iova);
+    mirror_write(m, REG(DATA), by);
+    mirror_write(m, REG(LEN), nr);
+    return mirror_cmd(m, CMD(COUNT));
+}
+
 uint64_t mirror_hold(QMirror *m, unsigned slot, uint64_t iova, uint64_t len,
                      bool write)
 {
