@@ -198,6 +198,47 @@ static void test_idle(const void *options)
     quit(&v);
 }
 
+/*
+ * Without anybody who uses it, a bucket goes with the second page; but not for
+ * two that leave at once.
+ */
+static void test_cold(const void *options)
+{
+    bool splitting = options == &splits;
+    const uint64_t gfns[] = { GFN + 10, GFN + 2, GFN + 6 };
+    XenSimIoreq barrier = {
+        .type = XENSIM_INVALIDATE_PAGE, .size = 8, .data = ARRAY_SIZE(gfns),
+    };
+    uint32_t page, left[ARRAY_SIZE(gfns)];
+    Machine v;
+
+    start(&v, options, NULL);
+    g_assert_cmpint(pviommu_map(v.iommu, 0, BFN, GFN, 64, 0), ==, 0);
+    hold(&v, 0, 0);
+    mirror_release(&v.m, 0, PAGE);
+
+    for (unsigned i = 0; i < ARRAY_SIZE(gfns); i++) {
+        left[i] = xensim_page(v.sim, gfns[i]);
+        xensim_remove(v.sim, gfns[i], 1);
+        g_assert_true(xensim_buffer(v.sim, XENSIM_INVALIDATE_PAGE, false, 0,
+                                    gfns[i] >> 32, gfns[i]));
+    }
+    xensim_ioreq(v.sim, 0, &barrier);
+    for (unsigned i = 0; i < ARRAY_SIZE(gfns); i++) {
+        g_assert_cmpuint(mapped(&v, left[i]), ==, 0);
+    }
+    page = xensim_page(v.sim, GFN);
+    g_assert_cmpuint(mapped(&v, page), ==, splitting);
+    g_assert_cmpuint(counter(&v, "mapcache-pages"), ==, splitting ? 3 : 0);
+    g_assert_cmpuint(counter(&v, "mapcache-buckets"), ==, !splitting);
+
+    take_away(&v, GFN + 20);
+    g_assert_cmpuint(mapped(&v, page), ==, 0);
+    g_assert_cmpuint(counter(&v, "mapcache-pages"), ==, splitting ? 3 : 0);
+    g_assert_cmpuint(counter(&v, "mapcache-buckets"), ==, 1);
+    quit(&v);
+}
+
 /* --- what is held for long ------------------------------------------------ */
 
 static void push_map(QPVIOMMUQueue *q, uint64_t bfn, uint64_t gfn)
@@ -350,6 +391,7 @@ int main(int argc, char **argv)
     add("kept", test_kept);
     add("busy", test_busy);
     add("idle", test_idle);
+    add("cold", test_cold);
     add("queue", test_queue);
     add("queue-unnamed", test_queue_unnamed);
     add("virtqueue", test_virtqueue);

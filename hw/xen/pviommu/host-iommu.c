@@ -436,8 +436,7 @@ int xen_pviommu_host_unmap(uint64_t bfn, uint64_t nr, Error **errp)
     return rc;
 }
 
-static void host_invalidate(XenInvalidateClient *client,
-                            uint64_t gfn, uint64_t nr)
+static void host_lose(uint64_t gfn, uint64_t nr)
 {
     g_autoptr(GPtrArray) runs = g_ptr_array_new();
     IntervalTreeNode *node;
@@ -454,6 +453,14 @@ static void host_invalidate(XenInvalidateClient *client,
         run_cut(run, run->by_bfn.start + start, run->by_bfn.start + last + 1);
         run_let_go(run);
         run_free_if_over(run);
+    }
+}
+
+static void host_invalidate(XenInvalidateClient *client,
+                            const XenPageRange *ranges, unsigned nr_ranges)
+{
+    for (unsigned i = 0; i < nr_ranges; i++) {
+        host_lose(ranges[i].gfn, ranges[i].nr);
     }
 }
 

@@ -66,12 +66,26 @@ static gint compare_ranges(gconstpointer a, gconstpointer b)
     return (x->gfn > y->gfn) - (x->gfn < y->gfn);
 }
 
+static bool in_order(const GArray *ranges)
+{
+    for (guint i = 1; i < ranges->len; i++) {
+        if (g_array_index(ranges, XenPageRange, i).gfn <
+            g_array_index(ranges, XenPageRange, i - 1).gfn) {
+            return false;
+        }
+    }
+    return true;
+}
+
 void xen_page_ranges_merge(GArray *ranges)
 {
     XenPageRange *last = NULL;
     guint len = 0;
 
-    g_array_sort(ranges, compare_ranges);
+    /* They often are, and to sort them takes longer than all the rest. */
+    if (!in_order(ranges)) {
+        g_array_sort(ranges, compare_ranges);
+    }
     for (guint i = 0; i < ranges->len; i++) {
         const XenPageRange r = g_array_index(ranges, XenPageRange, i);
 
@@ -94,29 +108,43 @@ static void forget_populated(void)
     }
 }
 
-void xen_invalidate_pages(uint64_t gfn, uint64_t nr)
+static void invalidate(const XenPageRange *ranges, unsigned nr_ranges)
 {
-    const uint64_t limit = 1ull << XEN_INVALIDATE_GFN_BITS;
     XenInvalidateClient *client;
 
     assert(bql_locked());
-    if (gfn >= limit || !nr) {
+    if (!nr_ranges) {
         return;
     }
-    nr = MIN(nr, limit - gfn);
     /*
      * First who is asked whether there is a page: an I/O thread that runs a
      * queue may map it until then, and has done so when the others are told.
      */
     forget_populated();
     if (hypervisor) {
-        hypervisor->invalidate(hypervisor, gfn, nr);
+        hypervisor->invalidate(hypervisor, ranges, nr_ranges);
     }
     QLIST_FOREACH(client, &clients, next) {
         if (client != hypervisor) {
-            client->invalidate(client, gfn, nr);
+            client->invalidate(client, ranges, nr_ranges);
         }
     }
+}
+
+void xen_invalidate_pages(uint64_t gfn, uint64_t nr)
+{
+    const uint64_t limit = 1ull << XEN_INVALIDATE_GFN_BITS;
+
+    if (gfn < limit && nr) {
+        const XenPageRange r = { .gfn = gfn, .nr = MIN(nr, limit - gfn) };
+
+        invalidate(&r, 1);
+    }
+}
+
+void xen_invalidate_ranges(const GArray *ranges)
+{
+    invalidate((const XenPageRange *)ranges->data, ranges->len);
 }
 
 /* Ask for the frames of @gfns, and forget them. */
@@ -162,11 +190,7 @@ void xen_invalidate_unnamed(void)
         }
     }
     find_missing(gfns, &nr, gone);
-    for (guint i = 0; i < gone->len; i++) {
-        const XenPageRange *r = &g_array_index(gone, XenPageRange, i);
-
-        xen_invalidate_pages(r->gfn, r->nr);
-    }
+    xen_invalidate_ranges(gone);
 }
 
 bool xen_invalidate_backs(MemoryRegion *mr)

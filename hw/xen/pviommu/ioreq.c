@@ -49,11 +49,7 @@ static void handle_collected(void)
         return;
     }
     xen_page_ranges_merge(collected);
-    for (guint i = 0; i < collected->len; i++) {
-        const XenPageRange *r = &g_array_index(collected, XenPageRange, i);
-
-        xen_invalidate_pages(r->gfn, r->nr);
-    }
+    xen_invalidate_ranges(collected);
     g_array_set_size(collected, 0);
 }
 

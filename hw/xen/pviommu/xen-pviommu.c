@@ -411,9 +411,13 @@ static void holes_changed(void *opaque)
 }
 
 static void invalidate_pages(XenInvalidateClient *client,
-                             uint64_t gfn, uint64_t nr)
+                             const XenPageRange *ranges, unsigned nr_ranges)
 {
-    pages_lost(container_of(client, XenPVIOMMUState, invalidate), gfn, nr);
+    XenPVIOMMUState *s = container_of(client, XenPVIOMMUState, invalidate);
+
+    for (unsigned i = 0; i < nr_ranges; i++) {
+        pages_lost(s, ranges[i].gfn, ranges[i].nr);
+    }
 }
 
 typedef struct Held {

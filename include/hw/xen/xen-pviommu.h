@@ -34,11 +34,11 @@ void xen_page_ranges_merge(GArray *ranges);
  */
 typedef struct XenInvalidateClient {
     /*
-     * [@gfn, @gfn + @nr) goes away; @nr is not 0, and the end is within
-     * XEN_INVALIDATE_GFN_BITS. BQL held.
+     * The @nr_ranges ranges go away, all at once. None is empty, and their ends
+     * are within XEN_INVALIDATE_GFN_BITS. BQL held.
      */
     void (*invalidate)(struct XenInvalidateClient *client,
-                       uint64_t gfn, uint64_t nr);
+                       const XenPageRange *ranges, unsigned nr_ranges);
     /* See xen_invalidate_covers(); NULL: no. */
     bool (*covers)(struct XenInvalidateClient *client,
                    const struct AddressSpace *as);
@@ -91,6 +91,14 @@ void xen_invalidate_unregister(XenInvalidateClient *client);
  * until it ends. BQL held.
  */
 void xen_invalidate_pages(uint64_t gfn, uint64_t nr);
+
+/**
+ * xen_invalidate_ranges: the same for many that go at once
+ * @ranges: of XenPageRange, each as for xen_invalidate_pages()
+ *
+ * Everybody is asked once, and lets go of all of them.
+ */
+void xen_invalidate_ranges(const GArray *ranges);
 
 /**
  * xen_invalidate_unnamed: pages of the guest went away, nobody says which
