@@ -2,8 +2,9 @@
 /*
  * io-bench: how much a disk or a network does in a time
  *
- *   io-bench disk DEVICE read|write random|sequential BYTES DEPTH MS
- *       DEPTH requests of BYTES at a time, past the page cache
+ *   io-bench disk DEVICE read|write random|sequential pages|huge BYTES DEPTH MS
+ *       DEPTH requests of BYTES at a time, past the page cache, into memory
+ *       of single pages, no two in a row, or into huge pages
  *   io-bench send ADDRESS PORT MS
  *   io-bench receive ADDRESS PORT MS
  *       one TCP connection
@@ -25,6 +26,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -32,6 +34,8 @@
 
 #define MAX_DEPTH 256
 #define NET_BUFFER (256 * 1024)
+#define PAGE 4096
+#define HUGE_PAGE (2 * 1024 * 1024)
 
 static void fail(const char *what)
 {
@@ -63,8 +67,40 @@ static uint64_t disk_size(int fd)
     return size;
 }
 
-static void disk(const char *path, int is_write, int is_random, size_t bytes,
-                 unsigned depth, uint64_t ms)
+/*
+ * What an IOMMU costs depends on the pieces that memory is in. Left alone, it is
+ * in as many as the guest happens to have.
+ */
+static char *disk_buffer(size_t bytes, int is_huge)
+{
+    const size_t unit = is_huge ? HUGE_PAGE : PAGE;
+    const size_t nr = (bytes + unit - 1) / unit;
+    size_t *order = calloc(nr, sizeof(*order)), i;
+    char *buffer = mmap(NULL, nr * unit, PROT_READ | PROT_WRITE, MAP_PRIVATE |
+                        MAP_ANONYMOUS | (is_huge ? MAP_HUGETLB : 0), -1, 0);
+
+    if (!order || buffer == MAP_FAILED) {
+        fail(is_huge ? "memory; see /proc/sys/vm/nr_hugepages" : "memory");
+    }
+    if (!is_huge && madvise(buffer, nr * unit, MADV_NOHUGEPAGE)) {
+        fail("madvise");
+    }
+    /* The kernel gives pages that are neighbours one after the other. */
+    for (i = 0; i < nr; i++) {
+        size_t other = random() % (i + 1);
+
+        order[i] = order[other];
+        order[other] = i;
+    }
+    for (i = 0; i < nr; i++) {
+        memset(buffer + order[i] * unit, 0x5a, unit);
+    }
+    free(order);
+    return buffer;
+}
+
+static void disk(const char *path, int is_write, int is_random, int is_huge,
+                 size_t bytes, unsigned depth, uint64_t ms)
 {
     struct iocb cbs[MAX_DEPTH], *list[MAX_DEPTH];
     struct io_event events[MAX_DEPTH];
@@ -78,11 +114,11 @@ static void disk(const char *path, int is_write, int is_random, size_t bytes,
         fail(path);
     }
     nr = disk_size(fd) / bytes;
-    buffer = aligned_alloc(4096, bytes * depth);
-    if (!buffer || syscall(SYS_io_setup, depth, &context)) {
+    srandom(1);
+    buffer = disk_buffer(bytes * depth, is_huge);
+    if (syscall(SYS_io_setup, depth, &context)) {
         fail("io_setup");
     }
-    memset(buffer, 0x5a, bytes * depth);
     memset(cbs, 0, sizeof(cbs));
     for (nr_list = 0; nr_list < depth; nr_list++) {
         struct iocb *cb = list[nr_list] = &cbs[nr_list];
@@ -93,7 +129,6 @@ static void disk(const char *path, int is_write, int is_random, size_t bytes,
         cb->aio_nbytes = bytes;
     }
 
-    srandom(1);
     begun = now();
     end = begun + ms * 1000000;
     for (;;) {
@@ -162,10 +197,11 @@ int main(int argc, char **argv)
 {
     const char *what = argc > 1 ? argv[1] : "";
 
-    if (argc == 8 && !strcmp(what, "disk") && atoi(argv[5]) > 0 &&
-        atoi(argv[6]) > 0 && atoi(argv[6]) <= MAX_DEPTH) {
+    if (argc == 9 && !strcmp(what, "disk") && atoi(argv[6]) > 0 &&
+        atoi(argv[7]) > 0 && atoi(argv[7]) <= MAX_DEPTH) {
         disk(argv[2], !strcmp(argv[3], "write"), !strcmp(argv[4], "random"),
-             atoi(argv[5]), atoi(argv[6]), atoi(argv[7]));
+             !strcmp(argv[5], "huge"), atoi(argv[6]), atoi(argv[7]),
+             atoi(argv[8]));
     } else if (argc == 5 &&
                (!strcmp(what, "send") || !strcmp(what, "receive"))) {
         net(!strcmp(what, "send"), argv[2], atoi(argv[3]), atoi(argv[4]));
