@@ -10,8 +10,8 @@
  * and is shared by QEMU, guest drivers, the hypervisor and the tests. The whole
  * contract is docs/specs/xen-pviommu.rst.
  *
- * Units: BFN, GFN and nr_frames count 4 KiB frames; fields named *_addr and
- * "ranges" hold guest-physical byte addresses.
+ * Units: BFN, GFN and nr_frames count 4 KiB frames; "ranges", and the addr of a
+ * queue, are guest-physical byte addresses.
  */
 
 #ifndef XEN_PUBLIC_IOMMU_OP_H
@@ -159,12 +159,13 @@ struct xen_iommu_op_query_caps {
  * how many frames from bfn on continue the same way.
  * lookup_gfn: the lowest BFN not below bfn at which ctx maps gfn. OUT: bfn,
  * flags, and nr_frames as above.
+ * What is OUT alone is 0 before.
  * -ENOENT when there is none; lookup_bfn's nr_frames is then how many frames
  * from bfn on are not mapped.
  */
 struct xen_iommu_op_lookup {
     uint64_t bfn;
-    uint64_t gfn;
+    uint64_t gfn;               /* lookup_bfn: OUT; IN: 0 */
     uint16_t pad;
     uint16_t ctx;
     uint32_t nr_frames;         /* OUT; IN: 0 */
@@ -199,7 +200,7 @@ struct xen_iommu_op_enable {
  * with both 0 take the one it has away. See struct xen_iommu_queue.
  */
 struct xen_iommu_op_set_queue {
-    uint64_t addr;              /* a multiple of 4096; in RAM, in one piece */
+    uint64_t addr;              /* a multiple of 4096; RAM in one piece */
     uint64_t pad;
     uint16_t pad1;
     uint16_t ctx;
