@@ -545,8 +545,8 @@ void xen_pviommu_core_init(XenPVIOMMUCore *core)
     QLIST_INIT(&core->pending_spare);
     /*
      * A lone page takes a node a level; dense use needs one for 512 pages.
-     * An eighth of the worst case keeps sparse guests going and bounds what
-     * a hostile one can make QEMU allocate.
+     * Eight times that keeps sparse guests going and bounds what a hostile one
+     * can make QEMU allocate.
      */
     core->budget.max_nodes = core->limits.max_mappings / 64 + 4096;
     core->identity = core->premap;

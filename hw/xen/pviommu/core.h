@@ -137,7 +137,8 @@ struct XenPVIOMMUCore {
 /**
  * xen_pviommu_core_init: the state of a reset device
  *
- * limits, control, premap, backend and client are set by the caller before.
+ * limits, control, premap, queues, backend_ops, client_ops and client are set
+ * by the caller before; backend, before the first operation.
  */
 void xen_pviommu_core_init(XenPVIOMMUCore *core);
 void xen_pviommu_core_finalize(XenPVIOMMUCore *core);
@@ -194,13 +195,13 @@ XenPVIOMMUContext *xen_pviommu_context_find(XenPVIOMMUCore *core, uint32_t id);
  */
 XenPVIOMMUContext *xen_pviommu_context_alloc(XenPVIOMMUCore *core);
 
+/** xen_pviommu_context_new: the same with a given, free ID (migration) */
+XenPVIOMMUContext *xen_pviommu_context_new(XenPVIOMMUCore *core, uint16_t id);
+
 /** xen_pviommu_context_reserved: a part of the range is reserved in @ctx */
 bool xen_pviommu_context_reserved(const XenPVIOMMUCore *core,
                                   const XenPVIOMMUContext *ctx,
                                   uint64_t bfn, uint64_t nr);
-
-/** xen_pviommu_context_new: the same with a given, free ID (migration) */
-XenPVIOMMUContext *xen_pviommu_context_new(XenPVIOMMUCore *core, uint16_t id);
 
 /**
  * xen_pviommu_context_free: -EBUSY while it has devices, -EAGAIN when there

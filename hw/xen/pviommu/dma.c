@@ -170,7 +170,6 @@ static void notify_range(XenPVIOMMUFunction *f, IOMMUNotifier *n,
                          uint64_t bfn, uint64_t nr, const BfnRun *run)
 {
     while (nr) {
-        f->s->core.work++;
         uint64_t gfn = run ? run->gfn + (bfn - run->bfn) : 0;
         uint64_t align = run ? bfn | gfn : bfn;
         unsigned order = MIN(63 - clz64(nr), align ? ctz64(align) : 63);
@@ -185,6 +184,7 @@ static void notify_range(XenPVIOMMUFunction *f, IOMMUNotifier *n,
             },
         };
 
+        f->s->core.work++;
         memory_region_notify_iommu_one(n, &event);
         if (run) {
             told_add(f, n, bfn, 1ull << order);
@@ -443,7 +443,6 @@ static XenPVIOMMUFunction *function_by_sbdf(XenPVIOMMUState *s, uint32_t sbdf)
 {
     BusByNumber want = { .number = PCI_BUS_NUM(sbdf) };
     uint8_t devfn = sbdf & 0xff;
-    XenPVIOMMUFunction *f;
     PCIDevice *dev;
 
     if (sbdf >> 16) {
@@ -457,8 +456,7 @@ static XenPVIOMMUFunction *function_by_sbdf(XenPVIOMMUState *s, uint32_t sbdf)
     if (dev) {
         return is_passed_through(dev) ? NULL : function_of_device(dev);
     }
-    f = function_find(s, want.bus, devfn);
-    return f;
+    return function_find(s, want.bus, devfn);
 }
 
 static int client_attach(void *opaque, uint32_t sbdf, XenPVIOMMUContext *ctx)

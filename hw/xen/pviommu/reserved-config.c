@@ -112,8 +112,8 @@ bool xen_pviommu_reserved_config_init(XenPVIOMMUReservedConfig *c,
     c->by_place = g_hash_table_new_full(g_str_hash, g_str_equal, g_free,
                                         (GDestroyNotify)g_array_unref);
     if (!(XEN_PVIOMMU_MSI_BFN >> bfn_bits)) {
-        xen_pviommu_reserved_add(common, XEN_PVIOMMU_MSI_BFN, XEN_PVIOMMU_MSI_NR,
-                                 XEN_IOMMU_RESERVED_msi);
+        xen_pviommu_reserved_add(common, XEN_PVIOMMU_MSI_BFN,
+                                 XEN_PVIOMMU_MSI_NR, XEN_IOMMU_RESERVED_msi);
     }
     for (uint32_t i = 0; i < c->nr_common; i++) {
         uint64_t low, high;

@@ -662,12 +662,8 @@ static int put_queues(QEMUFile *f, void *pv, size_t size,
 {
     XenPVIOMMUState *s = pv;
     XenPVIOMMUQueue *q;
-    uint32_t nr = 0;
 
-    QLIST_FOREACH(q, &s->queues, next) {
-        nr++;
-    }
-    qemu_put_be32(f, nr);
+    qemu_put_be32(f, s->nr_queues);
     QLIST_FOREACH(q, &s->queues, next) {
         qemu_put_be16(f, q->ctx->id);
         qemu_put_be64(f, q->addr);

@@ -164,7 +164,8 @@ static uint32_t read_reg32(XenPVIOMMUState *s, hwaddr reg)
 
     if (reg >= XEN_PVIOMMU_REG_COUNTER(0) &&
         reg < XEN_PVIOMMU_REG_COUNTER(XEN_PVIOMMU_NR_COUNTERS)) {
-        uint64_t value = read_counter(s, (reg - XEN_PVIOMMU_REG_COUNTER(0)) / 8);
+        uint64_t value = read_counter(s,
+                                      (reg - XEN_PVIOMMU_REG_COUNTER(0)) / 8);
 
         return reg & 4 ? value >> 32 : value;
     }
@@ -263,8 +264,8 @@ static void write_reg32(XenPVIOMMUState *s, hwaddr reg, uint32_t value)
         }
         break;
     }
-    xen_pviommu_guest_error(&s->core, "write of 0x%x to register 0x%" HWADDR_PRIx
-                            " ignored", value, reg);
+    xen_pviommu_guest_error(&s->core, "write of 0x%x to register 0x%"
+                            HWADDR_PRIx " ignored", value, reg);
 }
 
 static uint32_t read_block32(XenPVIOMMUState *s, hwaddr addr)
@@ -674,8 +675,8 @@ static const struct {
     { "premap", "on: devices see guest memory 1:1 until the guest's driver "
                 "takes over; off: nothing is mapped from the start" },
     { "control", "off: the guest may not change anything (-EACCES)" },
-    { "queues", "on: the guest may queue operations for emulated devices, and "
-                "has an exit only when the queue is full; not under Xen" },
+    { "queues", "on: the guest may queue maps and unmaps in its memory; for "
+                "emulated devices they take no exit each" },
     { "bfn-bits", "width of a bus frame number, 12 to 40; bus addresses have "
                   "12 bits more" },
     { "max-mappings", "4 KiB frames mapped or awaiting a flush at a time" },
