@@ -66,9 +66,9 @@ static void assert_machine_refused(const char *machine, const char *before,
 static void test_help(void)
 {
     static const char *const props[] = {
-        "device-id", "premap", "control", "bfn-bits", "max-mappings",
-        "max-contexts", "max-ops", "reserved-regions",
-        "device-reserved-regions",
+        "backend", "device-id", "premap", "control", "queues", "bfn-bits",
+        "max-mappings", "max-contexts", "max-ops", "reserved-regions",
+        "device-reserved-regions", "x-check",
     };
     g_autofree char *out = NULL;
     g_auto(GStrv) lines = NULL;
