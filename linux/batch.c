@@ -57,6 +57,10 @@ int pviommu_batch_init(struct pviommu_domain *d)
 	return d->ops ? 0 : -ENOMEM;
 }
 
+/**
+ * pviommu_batch_free() - free it, with what it holds
+ * @d: the domain, or one of which pviommu_batch_init() failed
+ */
 void pviommu_batch_free(struct pviommu_domain *d)
 {
 	free_pages((unsigned long)d->ops, ARRAY_ORDER);

@@ -259,6 +259,10 @@ int pviommu_transport_init(struct pviommu *v)
 	return 0;
 }
 
+/**
+ * pviommu_transport_free() - forget the register blocks
+ * @v: the device; nobody makes a call any more
+ */
 void pviommu_transport_free(struct pviommu *v)
 {
 	kfree(v->scratch);

@@ -63,6 +63,10 @@ XenPVIOMMUBackend *xen_pviommu_emulated_new(bool books, QemuRecMutex *lock,
                                             XenPVIOMMULostFunc *lost,
                                             XenPVIOMMUHolesFunc *holes,
                                             void *opaque);
+
+/** xen_pviommu_emulated_free: follow it no more; nothing is reported lost */
+void xen_pviommu_emulated_free(XenPVIOMMUBackend *backend);
+
 /**
  * xen_pviommu_emulated_has_holes: there is RAM of which parts are unplugged
  *
@@ -70,6 +74,7 @@ XenPVIOMMUBackend *xen_pviommu_emulated_new(bool books, QemuRecMutex *lock,
  * @backend may be NULL.
  */
 bool xen_pviommu_emulated_has_holes(const XenPVIOMMUBackend *backend);
+
 /**
  * xen_pviommu_emulated_held: pages of a range that the hypervisor has
  *
@@ -77,6 +82,5 @@ bool xen_pviommu_emulated_has_holes(const XenPVIOMMUBackend *backend);
  */
 void xen_pviommu_emulated_held(XenPVIOMMUBackend *backend, uint64_t gfn,
                                uint64_t nr, GArray *ranges);
-void xen_pviommu_emulated_free(XenPVIOMMUBackend *backend);
 
 #endif /* HW_XEN_PVIOMMU_BACKEND_H */

@@ -141,6 +141,8 @@ struct XenPVIOMMUCore {
  * by the caller before; backend, before the first operation.
  */
 void xen_pviommu_core_init(XenPVIOMMUCore *core);
+
+/** xen_pviommu_core_finalize: let go of all pages; no context has devices */
 void xen_pviommu_core_finalize(XenPVIOMMUCore *core);
 
 /**
@@ -238,6 +240,8 @@ int xen_pviommu_context_load_pending(XenPVIOMMUCore *core,
 /** xen_pviommu_context_flush: let go of what was unmapped in the range */
 void xen_pviommu_context_flush(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
                                uint64_t bfn, uint64_t nr);
+
+/** xen_pviommu_context_flush_all: the same, wherever it was unmapped */
 void xen_pviommu_context_flush_all(XenPVIOMMUCore *core,
                                    XenPVIOMMUContext *ctx);
 

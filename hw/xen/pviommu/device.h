@@ -86,6 +86,7 @@ int xen_pviommu_guest_rw(uint64_t addr, void *buf, size_t len, bool write);
 
 extern const VMStateDescription xen_pviommu_vmstate;
 
+/** xen_pviommu_vmstate_init: follow the machine as it stops and goes on */
 void xen_pviommu_vmstate_init(XenPVIOMMUState *s);
 void xen_pviommu_vmstate_finalize(XenPVIOMMUState *s);
 

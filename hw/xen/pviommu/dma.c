@@ -746,10 +746,11 @@ static XenPVIOMMUFunction *function_new(XenPVIOMMUState *s, PCIBus *bus,
 static AddressSpace *get_address_space(PCIBus *bus, void *opaque, int devfn)
 {
     XenPVIOMMUState *s = opaque;
-    XenPVIOMMUFunction *f = function_find(s, bus, devfn);
+    XenPVIOMMUFunction *f;
 
     QEMU_LOCK_GUARD(&s->lock);
 
+    f = function_find(s, bus, devfn);
     if (!f) {
         f = function_new(s, bus, devfn);
     } else if (!function_has_device(f)) {

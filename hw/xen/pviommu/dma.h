@@ -22,7 +22,10 @@ typedef struct XenPVIOMMUFunction XenPVIOMMUFunction;
 extern const PCIIOMMUOps xen_pviommu_pci_ops;
 extern const XenPVIOMMUClientOps xen_pviommu_client_ops;
 
+/** xen_pviommu_dma_init: there are no functions */
 void xen_pviommu_dma_init(XenPVIOMMUState *s);
+
+/** xen_pviommu_dma_finalize: functions leave their contexts, and are no more */
 void xen_pviommu_dma_finalize(XenPVIOMMUState *s);
 
 /** xen_pviommu_dma_update: show functions what core.identity says */
