@@ -548,6 +548,53 @@ static void test_queue_flags(const void *machine)
     }
 }
 
+/*
+ * The first operation is one that nobody saw on the source, and the big switch:
+ * who listens from then on wants queues to stop, while this one runs. Each
+ * operation runs once.
+ */
+static void test_queue_switch(const void *machine)
+{
+    static const char *const notifiers[] = { "unmap", "deviotlb", "none" };
+    static const struct {
+        unsigned nr_ops, frames;
+    } queues[] = { { 4, 1 }, { 1024, XEN_IOMMU_QUEUE_MAX_FRAMES } };
+
+    for (unsigned i = 0; i < ARRAY_SIZE(notifiers) * ARRAY_SIZE(queues); i++) {
+        const unsigned nr_ops = queues[i % ARRAY_SIZE(queues)].nr_ops;
+        const unsigned frames = queues[i % ARRAY_SIZE(queues)].frames;
+        g_autofree char *devices = g_strdup_printf(
+            MIRROR_DEVICE("%s"), 0x13, notifiers[i / ARRAY_SIZE(queues)]);
+        QXenPVIOMMU *iommu = pviommu_start(machine, NULL, devices);
+        QPVIOMMUQueue q;
+        bool loaded;
+
+        pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
+        pviommu_queue_init(&q, iommu, 0, QUEUE(0), nr_ops);
+        pviommu_set_bus_master(iommu, false);
+        for (unsigned j = 0; j < nr_ops; j++) {
+            /* Neither end is aligned. */
+            pviommu_queue_push(&q, pviommu_op_map(0, BFN + 1 + j * frames, GFN,
+                                                  frames, 0));
+        }
+        save(iommu->qts);
+        qtest_quit(iommu->qts);
+        pviommu_moved(iommu, load(machine, NULL, devices, &loaded));
+        g_assert_true(loaded);
+        pviommu_set_bus_master(iommu, true);
+        g_assert_cmpuint(pviommu_queue_head(&q), ==, nr_ops);
+        g_assert_cmpuint(pviommu_queue_errors(&q), ==, 0);
+        g_assert_cmpuint(pviommu_counter(iommu, XEN_PVIOMMU_COUNTER_ERRORS), ==,
+                         0);
+        pviommu_assert_frames(iommu, nr_ops * frames, 0);
+        assert_reaches(iommu, 0x13, BFN + nr_ops * frames, GFN + frames - 1,
+                       true);
+        assert_status(pviommu_map(iommu, 0, BFN, GFN, 1, 0), 0);
+        assert_reaches(iommu, 0x13, BFN, GFN, true);
+        pviommu_quit(iommu);
+    }
+}
+
 /* The saved stream, and where in it the device's section is. */
 typedef struct Stream {
     uint8_t *data;
@@ -687,6 +734,7 @@ int main(int argc, char **argv)
     qtest_add_func("/xen-pviommu/migration/virtio-mem", test_virtio_mem);
     pviommu_add_for_machines("migration/queue", test_queue);
     pviommu_add_for_machines("migration/queue-flags", test_queue_flags);
+    pviommu_add_for_machines("migration/queue-switch", test_queue_switch);
     qtest_add_func("/xen-pviommu/migration/truncated", test_truncated);
     qtest_add_func("/xen-pviommu/migration/bit-flips", test_bit_flips);
     ret = g_test_run();

@@ -234,7 +234,8 @@ static void queue_run_op(XenPVIOMMUQueue *q, unsigned slot)
 
 /*
  * Run @q until it is empty, or the work done gets to @end: then false. Call
- * queues_tell() afterwards.
+ * queues_tell() afterwards. In an RCU critical section: what an operation causes
+ * may take the queue away.
  */
 static bool queue_run(XenPVIOMMUQueue *q, uint64_t end)
 {
@@ -243,7 +244,7 @@ static bool queue_run(XenPVIOMMUQueue *q, uint64_t end)
     uint32_t head = q->head;
     uint32_t tail;
 
-    if (!q->shared) {
+    if (!q->shared || q->running || q->ctx->queue != q) {
         return true;
     }
     tail = le32_to_cpu(qatomic_load_acquire(&q->shared->tail));
@@ -257,7 +258,8 @@ static bool queue_run(XenPVIOMMUQueue *q, uint64_t end)
         return true;
     }
     q->running = true;
-    while (head != tail && xen_pviommu_core_work(core) < end) {
+    while (head != tail && xen_pviommu_core_work(core) < end &&
+           q->ctx->queue == q) {
         queue_run_op(q, head & (q->nr_ops - 1));
         head++;
         if (xen_pviommu_core_work(core) >= dear) {
@@ -266,6 +268,9 @@ static bool queue_run(XenPVIOMMUQueue *q, uint64_t end)
         }
     }
     q->running = false;
+    if (q->ctx->queue != q) {
+        return true;
+    }
     if (!q->s->queues_need_calls && queues_need_calls(q->s)) {
         /* Before it sees slots to use, for which there may be no room. */
         queues_set_flags(q->s, true);
@@ -287,15 +292,19 @@ static bool queue_run(XenPVIOMMUQueue *q, uint64_t end)
 static void queues_tell(XenPVIOMMUState *s, bool calls, bool stop)
 {
     uint64_t end = xen_pviommu_core_work(&s->core) + dear_work();
+    bool stopped = s->queues_stopped;
     XenPVIOMMUQueue *q, *next;
 
     if (!xen_pviommu_may_dma(s)) {
         return;
     }
+    RCU_READ_LOCK_GUARD();
     if (calls != s->queues_need_calls) {
         queues_set_flags(s, calls);
     }
-    if (stop && !s->queues_stopped) {
+    /* Before they run: what runs may bring us here again. */
+    s->queues_stopped = stop;
+    if (stop && !stopped) {
         /* Pairs with the guest's, between its tail and its look at flags. */
         smp_mb();
         QLIST_FOREACH_SAFE(q, &s->queues, next, next) {
@@ -306,7 +315,6 @@ static void queues_tell(XenPVIOMMUState *s, bool calls, bool stop)
             }
         }
     }
-    s->queues_stopped = stop;
 }
 
 /* After any change to what decides about it. */
@@ -369,6 +377,7 @@ bool xen_pviommu_queues_run(XenPVIOMMUState *s, uint64_t end)
     bool empty = true;
 
     QEMU_LOCK_GUARD(&s->lock);
+    RCU_READ_LOCK_GUARD();
 
     if (xen_pviommu_may_dma(s)) {
         QLIST_FOREACH_SAFE(q, &s->queues, next, next) {
