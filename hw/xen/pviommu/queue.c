@@ -332,11 +332,18 @@ static void queues_bh(void *opaque)
     s->queue_work = 0;
 }
 
-/* DMA in the context of @q, which may be no more, caused so much @work. */
+/*
+ * DMA in the context of @q, which may be no more, caused so much @work. Only
+ * with the BQL does that keep the main loop, which may have other reasons not to
+ * go on for a while: I/O threads work then as ever.
+ */
 static void queue_hogs(XenPVIOMMUQueue *q, uint64_t work)
 {
     XenPVIOMMUState *s = q->s;
 
+    if (!bql_locked()) {
+        return;
+    }
     s->queue_work += work;
     if (s->queue_work > HOG_FACTOR * dear_work()) {
         s->queue_work = 0;
