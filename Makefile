@@ -11,10 +11,11 @@ endif
 
 OUT := build/qemu/out
 NINJA := scripts/env ninja
+PREFIX ?= /usr/local
 
 .PHONY: all qemu demo shell check check-unit check-qtest check-qemu \
         check-functional check-xen check-asan check-hooks bench guest-6.1 guest-6.12 \
-        dom0 xen-shell clean distclean help
+        dom0 xen-shell install clean distclean help
 .DEFAULT_GOAL := all
 # The targets run one after the other; each uses all processors by itself.
 .NOTPARALLEL:
@@ -71,6 +72,11 @@ check-asan: build/configured
 check-hooks: build/configured
 	@scripts/check-hooks
 
+# Firmware, key maps and libraries are where Debian's packages have them.
+install: qemu
+	install -D -s $(OUT)/qemu-system-x86_64 \
+	    $(DESTDIR)$(PREFIX)/bin/qemu-system-x86_64
+
 bench: build/configured
 	@tests/bench/run
 
@@ -97,5 +103,6 @@ help:
 	@echo "make check-asan       unit and qtest, in a build with sanitizers"
 	@echo "make check-hooks      the hooks against a newer QEMU"
 	@echo "make bench            what it costs beside QEMU's other IOMMUs, in build/bench"
+	@echo "make install          QEMU, for PREFIX=/usr/local"
 	@echo "make clean            remove what was built; distclean: and unpacked"
 	@echo "./configure --help    other QEMU trees, sanitizers"
