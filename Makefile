@@ -65,8 +65,8 @@ check-xen: dom0
 	@scripts/run-tests xen
 
 check-asan: build/configured
-	@test -e build/qemu/out-asan/build.ninja || \
-	 ./configure $(shell cat build/configured 2> /dev/null) --enable-sanitizers
+	@./configure $(filter-out --%able-sanitizers,$(shell cat build/configured)) \
+	    --enable-sanitizers
 	@scripts/run-tests --out build/qemu/out-asan unit qtest
 
 check-hooks: build/configured
