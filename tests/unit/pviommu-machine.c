@@ -176,6 +176,18 @@ static void client_map(void *opaque, XenPVIOMMUContext *ctx, const BfnRun *run)
     }
 }
 
+static bool client_listening(void *opaque, const XenPVIOMMUContext *ctx)
+{
+    Bench *b = opaque;
+
+    for (unsigned i = 0; i < NR_DEVICES; i++) {
+        if (b->dev[i].ctx == ctx) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void client_unmap(void *opaque, XenPVIOMMUContext *ctx,
                          uint64_t bfn, uint64_t nr)
 {
@@ -341,6 +353,7 @@ static int client_set_queue(void *opaque, XenPVIOMMUContext *ctx, uint64_t addr,
 
 const XenPVIOMMUClientOps machine_client_ops = {
     .map = client_map,
+    .listening = client_listening,
     .unmap = client_unmap,
     .attach = client_attach,
     .reap = client_reap,

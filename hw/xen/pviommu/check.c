@@ -25,6 +25,14 @@ static void books_add(Books *books, uint64_t gfn, uint64_t nr)
     books->total += nr;
 }
 
+static void books_add_pending(Books *books, const XenPVIOMMUPending *p)
+{
+    uint64_t nr = p->by_bfn.last - p->by_bfn.start + 1;
+
+    books_add(books, p->by_gfn.start, nr);
+    books->pending += nr;
+}
+
 static void G_GNUC_PRINTF(1, 2) G_GNUC_NORETURN wrong(const char *fmt, ...)
 {
     va_list ap;
@@ -56,6 +64,7 @@ static void check_context(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
 {
     uint64_t limit = xen_pviommu_bfn_limit(core);
     uint64_t mapped = books->mapped, pending = books->pending;
+    const XenPVIOMMUPending *p;
     IntervalTreeNode *node;
     BfnRun run;
 
@@ -74,14 +83,12 @@ static void check_context(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
         books_add(books, run.gfn, run.nr);
         books->mapped += run.nr;
     }
-    for (node = interval_tree_iter_first(&ctx->pending, 0, UINT64_MAX); node;
-         node = interval_tree_iter_next(node, 0, UINT64_MAX)) {
-        const XenPVIOMMUPending *p =
-            container_of(node, XenPVIOMMUPending, by_bfn);
-        uint64_t nr = node->last - node->start + 1;
-
-        books_add(books, p->by_gfn.start, nr);
-        books->pending += nr;
+    for (node = interval_tree_iter_first(&ctx->pending_bfns, 0, UINT64_MAX);
+         node; node = interval_tree_iter_next(node, 0, UINT64_MAX)) {
+        books_add_pending(books, container_of(node, XenPVIOMMUPending, by_bfn));
+    }
+    QTAILQ_FOREACH(p, &ctx->pending_unsorted, unsorted_bfn) {
+        books_add_pending(books, p);
     }
     mapped = books->mapped - mapped;
     pending = books->pending - pending;

@@ -99,11 +99,13 @@ static void pending_add(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
     p->ctx = ctx;
     p->readonly = run->readonly;
     p->notified = notified;
-    interval_tree_insert(&p->by_bfn, &ctx->pending);
-    p->in_gfns = core->nr_pending_runs >= PENDING_UNSORTED_MAX;
+    ctx->pending_untold += !notified;
+    p->in_bfns = p->in_gfns = core->nr_pending_runs >= PENDING_UNSORTED_MAX;
     if (p->in_gfns) {
+        interval_tree_insert(&p->by_bfn, &ctx->pending_bfns);
         interval_tree_insert(&p->by_gfn, &core->pending_gfns);
     } else {
+        QTAILQ_INSERT_TAIL(&ctx->pending_unsorted, p, unsorted_bfn);
         QLIST_INSERT_HEAD(&core->pending_unsorted, p, unsorted);
     }
     core->nr_pending_runs++;
@@ -113,7 +115,11 @@ static void pending_add(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
 
 static void pending_remove(XenPVIOMMUCore *core, XenPVIOMMUPending *p)
 {
-    interval_tree_remove(&p->by_bfn, &p->ctx->pending);
+    if (p->in_bfns) {
+        interval_tree_remove(&p->by_bfn, &p->ctx->pending_bfns);
+    } else {
+        QTAILQ_REMOVE(&p->ctx->pending_unsorted, p, unsorted_bfn);
+    }
     if (p->in_gfns) {
         interval_tree_remove(&p->by_gfn, &core->pending_gfns);
     } else {
@@ -122,6 +128,20 @@ static void pending_remove(XenPVIOMMUCore *core, XenPVIOMMUPending *p)
     core->nr_pending_runs--;
     p->ctx->pending_frames -= pending_nr(p);
     core->pending_frames -= pending_nr(p);
+}
+
+IntervalTreeRoot *xen_pviommu_pending_by_bfn(XenPVIOMMUCore *core,
+                                             XenPVIOMMUContext *ctx)
+{
+    XenPVIOMMUPending *p;
+
+    while ((p = QTAILQ_FIRST(&ctx->pending_unsorted))) {
+        QTAILQ_REMOVE(&ctx->pending_unsorted, p, unsorted_bfn);
+        interval_tree_insert(&p->by_bfn, &ctx->pending_bfns);
+        p->in_bfns = true;
+        core->work++;
+    }
+    return &ctx->pending_bfns;
 }
 
 IntervalTreeRoot *xen_pviommu_pending_by_gfn(XenPVIOMMUCore *core)
@@ -174,15 +194,30 @@ static void pending_release(XenPVIOMMUCore *core, XenPVIOMMUPending *p,
     core->backend_ops->put(core->backend, run.gfn, run.nr, run.readonly);
 }
 
+static void pending_told(XenPVIOMMUPending *p)
+{
+    p->notified = true;
+    p->ctx->pending_untold--;
+}
+
 /* The devices lose [@bfn, @bfn + @nr) of what is pending but not mapped. */
 static void pending_notify(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
                            uint64_t bfn, uint64_t nr)
 {
     uint64_t start = 0, end = 0;
+    IntervalTreeRoot *pending;
     IntervalTreeNode *node;
 
-    for (node = interval_tree_iter_first(&ctx->pending, bfn, bfn + nr - 1);
-         node;
+    if (!ctx->pending_untold) {
+        return;
+    }
+    pending = xen_pviommu_pending_by_bfn(core, ctx);
+    if (!core->client_ops->listening(core->client, ctx)) {
+        /* Who had it listens no more, and who comes never had it. */
+        bfn = 0;
+        nr = xen_pviommu_bfn_limit(core);
+    }
+    for (node = interval_tree_iter_first(pending, bfn, bfn + nr - 1); node;
          node = interval_tree_iter_next(node, bfn, bfn + nr - 1)) {
         XenPVIOMMUPending *p = pending_of_bfn(node);
 
@@ -190,7 +225,7 @@ static void pending_notify(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
         if (p->notified) {
             continue;
         }
-        p->notified = true;
+        pending_told(p);
         /* They come in the order of their start: merge neighbours. */
         if (end && p->by_bfn.start <= end) {
             end = MAX(end, p->by_bfn.last + 1);
@@ -220,6 +255,7 @@ XenPVIOMMUContext *xen_pviommu_context_new(XenPVIOMMUCore *core, uint16_t id)
     ctx->id = id;
     ctx->table = bfn_table_new(core->limits.bfn_bits, &core->budget);
     ctx->reserved = xen_pviommu_reserved_new();
+    QTAILQ_INIT(&ctx->pending_unsorted);
     core->contexts[id] = ctx;
     trace_xen_pviommu_context_new(id);
     return ctx;
@@ -339,8 +375,8 @@ int xen_pviommu_context_map(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
  * not mapped, or not all of it is and there must be no @holes. No more than
  * @max + 1 are looked at.
  */
-static uint64_t mapped_runs(const XenPVIOMMUContext *ctx, uint64_t bfn,
-                            uint64_t nr, bool holes, uint64_t max,
+static uint64_t mapped_runs(XenPVIOMMUCore *core, const XenPVIOMMUContext *ctx,
+                            uint64_t bfn, uint64_t nr, bool holes, uint64_t max,
                             BfnRun *first)
 {
     uint64_t end = bfn + nr;
@@ -359,6 +395,7 @@ static uint64_t mapped_runs(const XenPVIOMMUContext *ctx, uint64_t bfn,
         if (!runs) {
             *first = run;
         }
+        core->work++;
     }
     return runs;
 }
@@ -366,14 +403,16 @@ static uint64_t mapped_runs(const XenPVIOMMUContext *ctx, uint64_t bfn,
 int xen_pviommu_context_unmap(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
                               uint64_t bfn, uint64_t nr, bool holes)
 {
+    bool told = !core->client_ops->listening(core->client, ctx);
     uint64_t room = pending_room(core);
     uint64_t end = bfn + nr;
     uint64_t runs;
     bool more;
     BfnRun run;
 
-    runs = mapped_runs(ctx, bfn, nr, holes, room, &run);
-    core->work += runs;
+    /* Where holes do not matter, and room does not, one says that there are. */
+    runs = mapped_runs(core, ctx, bfn, nr, holes,
+                       holes && nr <= room ? 0 : room, &run);
     if (!runs && holes) {
         return 0;
     }
@@ -388,7 +427,8 @@ int xen_pviommu_context_unmap(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
         uint64_t next = run.bfn + run.nr;
 
         gfn_index_remove(core->gfn_index, run.gfn, run.nr, ctx->id, run.bfn);
-        pending_add(core, ctx, &run, false);
+        pending_add(core, ctx, &run, told);
+        core->work++;
         ctx->mapped_frames -= run.nr;
         core->mapped_frames -= run.nr;
         if (holes) {
@@ -421,6 +461,20 @@ int xen_pviommu_context_load_pending(XenPVIOMMUCore *core,
     return ret;
 }
 
+/* All of them are in [@bfn, @last]. */
+static bool unsorted_within(const XenPVIOMMUContext *ctx,
+                            uint64_t bfn, uint64_t last)
+{
+    const XenPVIOMMUPending *p;
+
+    QTAILQ_FOREACH(p, &ctx->pending_unsorted, unsorted_bfn) {
+        if (p->by_bfn.start < bfn || p->by_bfn.last > last) {
+            return false;
+        }
+    }
+    return true;
+}
+
 void xen_pviommu_context_flush(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
                                uint64_t bfn, uint64_t nr)
 {
@@ -429,7 +483,15 @@ void xen_pviommu_context_flush(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
 
     /* No page goes before every device has forgotten it. */
     pending_notify(core, ctx, bfn, nr);
-    while ((p = pending_of_bfn(interval_tree_iter_first(&ctx->pending,
+    /* Strict guests flush what they unmapped, lazy ones all there is. */
+    if (!unsorted_within(ctx, bfn, last)) {
+        xen_pviommu_pending_by_bfn(core, ctx);
+    }
+    while ((p = QTAILQ_FIRST(&ctx->pending_unsorted))) {
+        pending_release(core, p, 0, pending_nr(p));
+        core->work++;
+    }
+    while ((p = pending_of_bfn(interval_tree_iter_first(&ctx->pending_bfns,
                                                         bfn, last)))) {
         uint64_t start = MAX(bfn, p->by_bfn.start);
         uint64_t end = MIN(last, p->by_bfn.last) + 1;
@@ -494,7 +556,7 @@ void xen_pviommu_core_invalidate(XenPVIOMMUCore *core,
         if (!p->notified) {
             core->client_ops->unmap(core->client, p->ctx, p->by_bfn.start,
                                     pending_nr(p));
-            p->notified = true;
+            pending_told(p);
         }
         pending_release(core, p, start - p->by_gfn.start, end - start);
     }

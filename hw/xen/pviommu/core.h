@@ -39,8 +39,11 @@ typedef struct XenPVIOMMUContext {
     unsigned nr_devices;
     uint64_t mapped_frames;
     uint64_t pending_frames;
+    uint64_t pending_untold;    /* runs that are not notified */
     BfnTable *table;
-    IntervalTreeRoot pending;   /* of XenPVIOMMUPending, by BFN */
+    /* Of XenPVIOMMUPending: what one flush takes needs no order. */
+    IntervalTreeRoot pending_bfns;
+    QTAILQ_HEAD(, XenPVIOMMUPending) pending_unsorted;  /* the others */
     GArray *reserved;           /* what its devices reserve for themselves */
     XenPVIOMMUQueue *queue;     /* the client's; RCU; NULL if it has none */
 } XenPVIOMMUContext;
@@ -50,13 +53,16 @@ typedef struct XenPVIOMMUContext {
  * translations of it, until a flush.
  */
 typedef struct XenPVIOMMUPending {
-    IntervalTreeNode by_bfn;    /* in its context */
     /*
-     * In the core, for invalidations: few ask before a flush comes, so it
-     * is put there when somebody does, and is on a list until then.
+     * In its context, and in the core, for invalidations. Few ask before a
+     * flush comes, so it is put there when somebody does, and is on lists until
+     * then.
      */
+    IntervalTreeNode by_bfn;
     IntervalTreeNode by_gfn;
+    QTAILQ_ENTRY(XenPVIOMMUPending) unsorted_bfn;
     QLIST_ENTRY(XenPVIOMMUPending) unsorted;
+    bool in_bfns;
     bool in_gfns;
     XenPVIOMMUContext *ctx;
     bool readonly;
@@ -67,6 +73,8 @@ typedef struct XenPVIOMMUPending {
 typedef struct XenPVIOMMUClientOps {
     /* @run is new in @ctx. */
     void (*map)(void *opaque, XenPVIOMMUContext *ctx, const BfnRun *run);
+    /* A device has translations of @ctx, and is to be told of changes. */
+    bool (*listening)(void *opaque, const XenPVIOMMUContext *ctx);
     /* When this returns no device has a translation of the range. */
     void (*unmap)(void *opaque, XenPVIOMMUContext *ctx,
                   uint64_t bfn, uint64_t nr);
@@ -244,6 +252,10 @@ void xen_pviommu_context_flush(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
 /** xen_pviommu_context_flush_all: the same, wherever it was unmapped */
 void xen_pviommu_context_flush_all(XenPVIOMMUCore *core,
                                    XenPVIOMMUContext *ctx);
+
+/** xen_pviommu_pending_by_bfn: all that is in @ctx, in .by_bfn */
+IntervalTreeRoot *xen_pviommu_pending_by_bfn(XenPVIOMMUCore *core,
+                                             XenPVIOMMUContext *ctx);
 
 /** xen_pviommu_pending_by_gfn: all of XenPVIOMMUPending, in .by_gfn */
 IntervalTreeRoot *xen_pviommu_pending_by_gfn(XenPVIOMMUCore *core);

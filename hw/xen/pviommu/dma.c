@@ -317,6 +317,20 @@ static void client_map(void *opaque, XenPVIOMMUContext *ctx, const BfnRun *run)
     }
 }
 
+static bool client_listening(void *opaque, const XenPVIOMMUContext *ctx)
+{
+    XenPVIOMMUState *s = opaque;
+
+    for (guint i = 0; i < s->listening->len; i++) {
+        XenPVIOMMUFunction *f = g_ptr_array_index(s->listening, i);
+
+        if (f->ctx == ctx) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void client_unmap(void *opaque, XenPVIOMMUContext *ctx,
                          uint64_t bfn, uint64_t nr)
 {
@@ -593,6 +607,7 @@ static int client_store(void *opaque, uint64_t addr, const void *buf,
 
 const XenPVIOMMUClientOps xen_pviommu_client_ops = {
     .map = client_map,
+    .listening = client_listening,
     .unmap = client_unmap,
     .attach = client_attach,
     .attach_all = client_attach_all,

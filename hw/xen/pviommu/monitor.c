@@ -279,7 +279,7 @@ static void next_pending(RunStream *st)
     }
 }
 
-static void stream_begin(RunStream *st, const XenPVIOMMUCore *core,
+static void stream_begin(RunStream *st, XenPVIOMMUCore *core,
                          XenPVIOMMUContext *ctx, uint64_t start)
 {
     *st = (RunStream) {
@@ -289,7 +289,8 @@ static void stream_begin(RunStream *st, const XenPVIOMMUCore *core,
     };
     next_mapped(st, start);
     if (start < st->end) {
-        st->node = interval_tree_iter_first(&ctx->pending, start, st->end - 1);
+        st->node = interval_tree_iter_first(
+            xen_pviommu_pending_by_bfn(core, ctx), start, st->end - 1);
         next_pending(st);
     }
 }

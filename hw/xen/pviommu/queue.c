@@ -14,9 +14,8 @@
 #define DEVICE_PART offsetof(struct xen_iommu_queue, head)
 
 /*
- * See xen_pviommu_core_work(): more than a queue full of operations takes,
- * unless they find very much that waits for a flush, again and again. Under Xen
- * each map may ask the hypervisor.
+ * See xen_pviommu_core_work(): more than a queue full of operations takes. Under
+ * Xen each map may ask the hypervisor.
  */
 static uint64_t dear_work(void)
 {
@@ -240,7 +239,6 @@ static void queue_run_op(XenPVIOMMUQueue *q, unsigned slot)
 static bool queue_run(XenPVIOMMUQueue *q, uint64_t end)
 {
     XenPVIOMMUCore *core = &q->s->core;
-    uint64_t dear = xen_pviommu_core_work(core) + dear_work();
     uint32_t head = q->head;
     uint32_t tail;
 
@@ -262,10 +260,6 @@ static bool queue_run(XenPVIOMMUQueue *q, uint64_t end)
            q->ctx->queue == q) {
         queue_run_op(q, head & (q->nr_ops - 1));
         head++;
-        if (xen_pviommu_core_work(core) >= dear) {
-            flush_everything(core);
-            dear = UINT64_MAX;
-        }
     }
     q->running = false;
     if (q->ctx->queue != q) {

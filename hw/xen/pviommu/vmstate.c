@@ -147,6 +147,7 @@ static uint64_t put_runs(QEMUFile *f, XenPVIOMMUCore *core,
                          XenPVIOMMUContext *ctx)
 {
     uint64_t limit = xen_pviommu_bfn_limit(core);
+    IntervalTreeRoot *pending;
     IntervalTreeNode *node;
     BfnRun last = { 0 };
     uint64_t runs = 0;
@@ -157,7 +158,8 @@ static uint64_t put_runs(QEMUFile *f, XenPVIOMMUCore *core,
         put_run(f, &run, &last, 0);
         runs++;
     }
-    for (node = interval_tree_iter_first(&ctx->pending, 0, UINT64_MAX); node;
+    pending = xen_pviommu_pending_by_bfn(core, ctx);
+    for (node = interval_tree_iter_first(pending, 0, UINT64_MAX); node;
          node = interval_tree_iter_next(node, 0, UINT64_MAX)) {
         const XenPVIOMMUPending *p =
             container_of(node, XenPVIOMMUPending, by_bfn);

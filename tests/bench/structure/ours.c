@@ -144,6 +144,11 @@ static void client_map(void *opaque, XenPVIOMMUContext *ctx, const BfnRun *run)
 {
 }
 
+static bool client_listening(void *opaque, const XenPVIOMMUContext *ctx)
+{
+    return false;
+}
+
 static void client_unmap(void *opaque, XenPVIOMMUContext *ctx, uint64_t bfn,
                          uint64_t nr)
 {
@@ -151,6 +156,7 @@ static void client_unmap(void *opaque, XenPVIOMMUContext *ctx, uint64_t bfn,
 
 static const XenPVIOMMUClientOps client_ops = {
     .map = client_map,
+    .listening = client_listening,
     .unmap = client_unmap,
 };
 
