@@ -439,23 +439,29 @@ static const OpInfo op_info[] = {
     },
 };
 
-/* What neither this code nor the backend leaves out. */
+/* Neither this code nor the backend leaves it out. */
+static bool op_supported(const XenPVIOMMUCore *core, unsigned op)
+{
+    return op < ARRAY_SIZE(op_info) && op_info[op].run &&
+           !(op_info[op].feature & ~xen_pviommu_core_features(core)) &&
+           (core->backend_ops->ops & (1u << op));
+}
+
 static uint32_t supported_ops(const XenPVIOMMUCore *core)
 {
     uint32_t ops = 0;
 
     for (unsigned op = 0; op < ARRAY_SIZE(op_info); op++) {
-        if (op_info[op].run &&
-            !(op_info[op].feature & ~xen_pviommu_core_features(core))) {
+        if (op_supported(core, op)) {
             ops |= 1u << op;
         }
     }
-    return ops & core->backend_ops->ops;
+    return ops;
 }
 
 static int op_check(const XenPVIOMMUCore *core, uint16_t op, uint16_t flags)
 {
-    if (op >= ARRAY_SIZE(op_info) || !(supported_ops(core) & (1u << op))) {
+    if (!op_supported(core, op)) {
         return -XEN_IOMMU_EOPNOTSUPP;
     }
     if (!core->control && !op_info[op].unprivileged) {

@@ -14,8 +14,8 @@
 #define DEVICE_PART offsetof(struct xen_iommu_queue, head)
 
 /*
- * See xen_pviommu_core_work(): more than a queue full of operations takes. Under
- * Xen each map may ask the hypervisor.
+ * See xen_pviommu_core_work(): more than a queue full of operations takes.
+ * Under Xen each map may ask the hypervisor.
  */
 static uint64_t dear_work(void)
 {
@@ -233,8 +233,8 @@ static void queue_run_op(XenPVIOMMUQueue *q, unsigned slot)
 
 /*
  * Run @q until it is empty, or the work done gets to @end: then false. Call
- * queues_tell() afterwards. In an RCU critical section: what an operation causes
- * may take the queue away.
+ * queues_tell() afterwards. In an RCU critical section: what an operation
+ * causes may take the queue away.
  */
 static bool queue_run(XenPVIOMMUQueue *q, uint64_t end)
 {
@@ -328,8 +328,8 @@ static void queues_bh(void *opaque)
 
 /*
  * DMA in the context of @q, which may be no more, caused so much @work. Only
- * with the BQL does that keep the main loop, which may have other reasons not to
- * go on for a while: I/O threads work then as ever.
+ * with the BQL does that keep the main loop, which may have other reasons not
+ * to go on for a while: I/O threads work then as ever.
  */
 static void queue_hogs(XenPVIOMMUQueue *q, uint64_t work)
 {
