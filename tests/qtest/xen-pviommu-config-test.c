@@ -5,9 +5,11 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/bswap.h"
 #include "libqos/xen-pviommu.h"
 
 #define REGION_HINT     "A region is FIRST:LAST:TYPE"
+#define PLACE_HINT      "It is BUS/SLOT.FUNCTION=FIRST:LAST:TYPE"
 #define ROOT_HINT       "Leave out its bus= option"
 #define IOMMU_HINT      "Give only one of -device xen-pviommu, intel-iommu, " \
                         "amd-iommu and virtio-iommu-pci."
@@ -206,13 +208,20 @@ static void test_wrong_regions(void)
           "0x2000:0x1fff:0 is no reserved region below bit 48", REGION_HINT },
         { "device-reserved-regions", "pcie.0/05.0",
           "'pcie.0/05.0' is no device's reserved region",
-          "It is BUS/SLOT.FUNCTION=FIRST:LAST:TYPE" },
+          PLACE_HINT },
         { "device-reserved-regions", "0x1000:0x1fff:0",
           "'0x1000:0x1fff:0' is no device's reserved region",
-          "It is BUS/SLOT.FUNCTION=FIRST:LAST:TYPE" },
+          PLACE_HINT },
         { "device-reserved-regions", "",
           "'' is no device's reserved region",
-          "It is BUS/SLOT.FUNCTION=FIRST:LAST:TYPE" },
+          PLACE_HINT },
+    };
+    /* Slots are 0 to 1f, functions 0 to 7. */
+    static const char *const places[] = {
+        "05.0", "/05.0", "pcie.0/", "pcie.0/20", "pcie.0/5.8", "pcie.0/5.",
+        "pcie.0/.0", "pcie.0/5.0.0", "pcie.0/5.0/", "pcie.0/5 ", "pcie.0/ 5",
+        "pcie.0/-1", "pcie.0/5.-1", "pcie.0/5.+1", "pcie.0/-ffffffff",
+        "pcie.0/100000005", "pcie.0/g", "pcie.0/5:0", "pcie.0/0000:00:05.0",
     };
 
     for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
@@ -221,6 +230,116 @@ static void test_wrong_regions(void)
         g_autofree char *args = pviommu_args("q35", props, NULL);
 
         assert_refused(args, cases[i].message, cases[i].hint);
+    }
+    for (unsigned i = 0; i < ARRAY_SIZE(places); i++) {
+        g_autofree char *value = g_strconcat(places[i], "=0x1000:0x1fff:0",
+                                             NULL);
+        g_autofree char *props = g_strdup_printf(
+            "\"device-reserved-regions\":[\"%s\"]", value);
+        g_autofree char *args = pviommu_args("q35", props, NULL);
+        g_autofree char *message = g_strdup_printf(
+            "'%s' is no device's reserved region", value);
+
+        assert_refused(args, message, PLACE_HINT);
+    }
+}
+
+/* How many ranges are reserved in its context, and for a device alone */
+static unsigned count_reserved(QXenPVIOMMU *iommu, int devfn)
+{
+    struct xen_iommu_op op = pviommu_op_query_reserved(0, 0, 0);
+
+    op.flags = cpu_to_le16(XEN_IOMMUOP_query_reserved_device);
+    op.u.query_reserved.sbdf = cpu_to_le32(devfn);
+    g_assert_cmpint(pviommu_op(iommu, &op), ==, -XEN_IOMMU_ENOBUFS);
+    return le32_to_cpu(op.u.query_reserved.nr_entries);
+}
+
+/* A place is what addr= takes, in any of its spellings. */
+static void test_places(void)
+{
+    static const struct {
+        const char *place;
+        int devfn;
+    } places[] = {
+        { "5.0", QPCI_DEVFN(5, 0) }, { "06", QPCI_DEVFN(6, 0) },
+        { "7", QPCI_DEVFN(7, 0) }, { "0x8.0x1", QPCI_DEVFN(8, 1) },
+        { "1F.3", QPCI_DEVFN(0x1f, 3) }, { "1f.02", QPCI_DEVFN(0x1f, 2) },
+    };
+    const uint64_t gfn = PVIOMMU_FREE_GFN;
+    g_autoptr(GString) props = g_string_new("\"device-reserved-regions\":[");
+    QXenPVIOMMU *iommu;
+
+    for (unsigned i = 0; i < ARRAY_SIZE(places); i++) {
+        uint64_t first = (gfn + 2 * i) * PVIOMMU_PAGE;
+
+        g_string_append_printf(props, "%s\"pcie.0/%s=0x%" PRIx64 ":0x%" PRIx64
+                               ":0\"", i ? "," : "", places[i].place, first,
+                               first + PVIOMMU_PAGE - 1);
+    }
+    /* The same twice, and one that nobody has. */
+    g_string_append(props, ",\"pcie.0/5=0x20000:0x20fff:0\","
+                    "\"pcie.0/9.0=0x30000:0x30fff:0\"]");
+    iommu = pviommu_start("q35", props->str,
+        "-device edu,addr=5 -device edu,addr=6 -device edu,addr=7 "
+        "-device edu,addr=8,multifunction=on -device edu,addr=8.1");
+    pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
+    for (unsigned i = 0; i < ARRAY_SIZE(places); i++) {
+        g_assert_cmpint(pviommu_map(iommu, 0, gfn + 2 * i, gfn, 1, 0), ==,
+                        -XEN_IOMMU_EADDRNOTAVAIL);
+        g_assert_cmpint(pviommu_map(iommu, 0, gfn + 2 * i + 1, gfn, 1, 0), ==,
+                        0);
+        /* Its own, and that of interrupts. */
+        g_assert_cmpuint(count_reserved(iommu, places[i].devfn), ==,
+                         i ? 2 : 3);
+    }
+    g_assert_cmpuint(count_reserved(iommu, QPCI_DEVFN(8, 0)), ==, 1);
+    g_assert_cmpint(pviommu_map(iommu, 0, 0x20, gfn, 1, 0), ==,
+                    -XEN_IOMMU_EADDRNOTAVAIL);
+    g_assert_cmpint(pviommu_map(iommu, 0, 0x30, gfn, 1, 0), ==, 0);
+    pviommu_quit(iommu);
+}
+
+/* Places that no device's requests come from; QEMU starts with them. */
+static void test_odd_places(void)
+{
+    static const char bridges[] =
+        "-device pcie-root-port,id=rp0,chassis=1,addr=5 "
+        "-device pcie-pci-bridge,id=br0,bus=rp0 "
+        "-device pci-bridge,id=br1,bus=br0,chassis_nr=1,addr=3 "
+        "-device pci-bridge,id=br2,chassis_nr=2,addr=6 ";
+    static const struct {
+        const char *place, *warning;
+    } places[] = {
+        { "rp1/0", "names rp1/00.0, but the machine has no such bus" },
+        { "pcie.01/0", "names pcie.01/00.0, but the machine has no such bus" },
+        { "br0/3", "names br0/03.0, but all devices on its bus are taken for "
+                   "br0/00.0: name that" },
+        { "br1/1", "names br1/01.0, but all devices on its bus are taken for "
+                   "br0/00.0: name that" },
+        { "br2/1", "names br2/01.0, but all devices on its bus are taken for "
+                   "pcie.0/06.0: name that" },
+        { "br0/0", NULL }, { "rp0/0", NULL }, { "pcie.0/1d.7", NULL },
+    };
+
+    for (unsigned i = 0; i < ARRAY_SIZE(places); i++) {
+        g_autofree char *props = g_strdup_printf(
+            "\"device-reserved-regions\":[\"%s=0x20000:0x20fff:0\"]",
+            places[i].place);
+        g_autofree char *path = NULL, *args = NULL, *err = NULL;
+        int fd = g_file_open_tmp("pviommu-stderr-XXXXXX", &path, NULL);
+
+        g_assert_cmpint(fd, >=, 0);
+        close(fd);
+        args = g_strdup_printf("%s2>%s", bridges, path);
+        pviommu_quit(pviommu_start("q35", props, args));
+        g_assert_true(g_file_get_contents(path, &err, NULL, NULL));
+        unlink(path);
+        if (places[i].warning) {
+            assert_contains(err, places[i].warning);
+        } else {
+            g_assert_cmpstr(err, ==, "");
+        }
     }
 }
 
@@ -283,6 +402,8 @@ int main(int argc, char **argv)
     qtest_add_func("/xen-pviommu/config/wrong-bus", test_wrong_bus);
     qtest_add_func("/xen-pviommu/config/wrong-values", test_wrong_values);
     qtest_add_func("/xen-pviommu/config/wrong-regions", test_wrong_regions);
+    qtest_add_func("/xen-pviommu/config/places", test_places);
+    qtest_add_func("/xen-pviommu/config/odd-places", test_odd_places);
     qtest_add_func("/xen-pviommu/config/wrong-machine", test_wrong_machine);
     qtest_add_func("/xen-pviommu/config/limits", test_limits);
     qtest_add_func("/xen-pviommu/config/short-bfns", test_short_bfns);

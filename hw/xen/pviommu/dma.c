@@ -725,8 +725,7 @@ static XenPVIOMMUFunction *function_new(XenPVIOMMUState *s, PCIBus *bus,
     f->s = s;
     f->bus = bus;
     f->devfn = devfn;
-    f->place = g_strdup_printf("%s/%02x.%x", BUS(bus)->name, PCI_SLOT(devfn),
-                               PCI_FUNC(devfn));
+    f->place = xen_pviommu_place(bus, devfn);
     f->name = g_strdup_printf("xen-pviommu-%s", f->place);
     f->ctx = s->core.contexts[XEN_IOMMU_CTX_DEFAULT];
     f->ctx->nr_devices++;

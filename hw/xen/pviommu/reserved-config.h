@@ -17,7 +17,7 @@ typedef struct XenPVIOMMUReservedConfig {
     /* properties */
     char **common;              /* FIRST:LAST:TYPE */
     uint32_t nr_common;
-    char **devices;             /* BUS/SLOT.FUNCTION=FIRST:LAST:TYPE */
+    char **devices;             /* BUS/SLOT[.FUNCTION]=FIRST:LAST:TYPE */
     uint32_t nr_devices;
 
     GHashTable *by_place;       /* of GArray of XenPVIOMMUReserved */
@@ -35,7 +35,13 @@ bool xen_pviommu_reserved_config_init(XenPVIOMMUReservedConfig *c,
                                       GArray *common, Error **errp);
 void xen_pviommu_reserved_config_finalize(XenPVIOMMUReservedConfig *c);
 
-/** xen_pviommu_reserved_config_at: add what is reserved for one place */
+/** xen_pviommu_place: how a function is named, BUS/SLOT.FUNCTION; g_free() */
+char *xen_pviommu_place(PCIBus *bus, uint8_t devfn);
+
+/**
+ * xen_pviommu_reserved_config_at: add what is reserved for one place
+ * @place: as xen_pviommu_place() names it
+ */
 void xen_pviommu_reserved_config_at(XenPVIOMMUReservedConfig *c,
                                     const char *place, GArray *list);
 

@@ -687,7 +687,7 @@ static const struct {
     { "reserved-regions", "further bus addresses no guest maps and devices "
                           "see 1:1, as FIRST:LAST:TYPE (0 memory, 1 MSI)" },
     { "device-reserved-regions", "the same for one device each, as "
-                                 "BUS/SLOT.FUNCTION=FIRST:LAST:TYPE" },
+                                 "BUS/SLOT[.FUNCTION]=FIRST:LAST:TYPE" },
 };
 
 static int get_backend(Object *obj, Error **errp)
