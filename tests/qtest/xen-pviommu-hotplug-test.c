@@ -5,9 +5,11 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/bswap.h"
 #include "qobject/qdict.h"
 #include "libqos/bridge.h"
 #include "libqos/edu.h"
+#include "libqos/pviommu-mirror.h"
 
 #define GFN             PVIOMMU_FREE_GFN
 #define BFN             0x4000000
@@ -33,13 +35,19 @@ static void plug(QXenPVIOMMU *iommu, const char *bus, const char *slot)
                          "'dma_mask': 18446744073709551615}", bus, slot);
 }
 
-static void unplug(QXenPVIOMMU *iommu, unsigned port, unsigned bus,
-                   unsigned slot)
+static void unplug_id(QXenPVIOMMU *iommu, const char *id, unsigned port,
+                      unsigned bus, unsigned slot)
 {
-    qtest_qmp_device_del_send(iommu->qts, "hot");
+    qtest_qmp_device_del_send(iommu->qts, id);
     qtest_outl(iommu->qts, port + PCIHP_SELECT, bus);
     qtest_outl(iommu->qts, port + PCIHP_EJECT, 1u << slot);
     qtest_qmp_eventwait(iommu->qts, "DEVICE_DELETED");
+}
+
+static void unplug(QXenPVIOMMU *iommu, unsigned port, unsigned bus,
+                   unsigned slot)
+{
+    unplug_id(iommu, "hot", port, bus, slot);
 }
 
 static QXenPVIOMMU *start_root_port_with(const char *props)
@@ -235,6 +243,210 @@ static void test_reserved(void)
     pviommu_quit(iommu);
 }
 
+/*
+ * Plug a device of the host, whose IOMMU can map what is in two ranges of
+ * bus addresses. Returns: an error's text, or NULL.
+ */
+static char *plug_assigned(QXenPVIOMMU *iommu, const char *id, const char *bus,
+                           const char *slot, const uint64_t ranges[4])
+{
+    QDict *rsp = qtest_qmp(iommu->qts,
+        "{'execute': 'device_add', 'arguments': {"
+        " 'driver': 'pviommu-mirror', 'id': %s, 'bus': %s, 'addr': %s,"
+        " 'pins': true, 'iova-ranges': [%" PRIu64 ", %" PRIu64 ", %" PRIu64
+        ", %" PRIu64 "]}}", id, bus, slot, ranges[0], ranges[1], ranges[2],
+        ranges[3]);
+    QDict *error = qdict_get_qdict(rsp, "error");
+    char *text = error ? g_strdup(qdict_get_str(error, "desc")) : NULL;
+
+    qobject_unref(rsp);
+    return text;
+}
+
+static void assert_plugged(QXenPVIOMMU *iommu, const char *id, const char *bus,
+                           const char *slot, const uint64_t ranges[4])
+{
+    g_autofree char *error = plug_assigned(iommu, id, bus, slot, ranges);
+
+    g_assert_cmpstr(error, ==, NULL);
+}
+
+/* A page that may be mapped is, and is not any more. */
+static void assert_free(QXenPVIOMMU *iommu, uint64_t bfn)
+{
+    assert_status(pviommu_map(iommu, 0, bfn, GFN, 0, 0), 0);
+    assert_status(pviommu_unmap(iommu, 0, bfn, 1), 0);
+    assert_status(pviommu_flush_all(iommu, 0), 0);
+}
+
+static void assert_taken(QXenPVIOMMU *iommu, uint64_t bfn)
+{
+    assert_status(pviommu_map(iommu, 0, bfn, GFN, 0, 0),
+                  XEN_IOMMU_EADDRNOTAVAIL);
+}
+
+/*
+ * All that is reserved for what is at @sbdf, interrupts included. Neighbours
+ * may come as one or several.
+ */
+static void assert_reserved(QXenPVIOMMU *iommu, uint32_t sbdf,
+                            const struct xen_iommu_reserved_range *expected,
+                            unsigned nr)
+{
+    const uint64_t addr = ADDR(PVIOMMU_FREE_GFN + 0x100);
+    struct xen_iommu_op op = pviommu_op_query_reserved(0, 16, addr);
+    struct xen_iommu_reserved_range got[16];
+    unsigned n = 0;
+
+    op.flags = cpu_to_le16(XEN_IOMMUOP_query_reserved_device);
+    op.u.query_reserved.sbdf = cpu_to_le32(sbdf);
+    assert_status(pviommu_op(iommu, &op), 0);
+    for (unsigned i = 0; i < le32_to_cpu(op.u.query_reserved.nr_entries); i++) {
+        struct xen_iommu_reserved_range r;
+
+        qtest_bufread(iommu->qts, addr + i * sizeof(r), &r, sizeof(r));
+        r.start_bfn = le64_to_cpu(r.start_bfn);
+        r.nr_frames = le32_to_cpu(r.nr_frames);
+        r.flags = le32_to_cpu(r.flags);
+        if (n && got[n - 1].flags == r.flags &&
+            got[n - 1].start_bfn + got[n - 1].nr_frames == r.start_bfn) {
+            got[n - 1].nr_frames += r.nr_frames;
+        } else {
+            got[n++] = r;
+        }
+    }
+    g_assert_cmpmem(got, n * sizeof(*got), expected, nr * sizeof(*got));
+}
+
+static const struct xen_iommu_reserved_range msi = {
+    0xfee00, 0x100, XEN_IOMMU_RESERVED_msi
+};
+
+/* What the host cannot map for a device, a guest cannot while it is there. */
+static void test_host_ranges(void)
+{
+    /* What is no whole page does not count, and all of bfn-bits does. */
+    static const uint64_t ranges[] = {
+        0x2800, 0x9ff7ff, 0xb00000, UINT64_MAX,
+    };
+    static const uint64_t narrow[] = { 0, 0xffffff, 0x2000000, 0x3000fff };
+    const struct xen_iommu_reserved_range expected[] = {
+        { 0, 3, 0 }, { 0x9ff, 0x101, 0 }, msi,
+    };
+    const uint32_t sbdf = 0x11 << 3;
+    QXenPVIOMMU *iommu = pviommu_start("pc", "premap=off", NULL);
+    g_autofree char *error = NULL;
+
+    pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
+    for (unsigned round = 0; round < 2; round++) {
+        assert_plugged(iommu, "m0", "pci.0", "11", ranges);
+        assert_reserved(iommu, sbdf, expected, ARRAY_SIZE(expected));
+        for (unsigned i = 0; i < 2; i++) {
+            uint64_t end = expected[i].start_bfn + expected[i].nr_frames;
+
+            assert_taken(iommu, expected[i].start_bfn);
+            assert_taken(iommu, end - 1);
+            assert_free(iommu, end);
+        }
+        assert_free(iommu, 0x9fe);
+        assert_free(iommu, (1ull << 36) - 1);
+        assert_status(pviommu_map(iommu, 0, 0x9f0, GFN, 16, 0),
+                      XEN_IOMMU_EADDRNOTAVAIL);
+        unplug_id(iommu, "m0", PCIHP_PC, 0, 0x11);
+        assert_free(iommu, 0);
+        assert_free(iommu, 0x9ff);
+    }
+
+    /* The rest, up to the last BFN that there is, can be more than RAM is. */
+    assert_plugged(iommu, "m0", "pci.0", "11", narrow);
+    assert_free(iommu, 0xfff);
+    assert_taken(iommu, 0x1000);
+    assert_taken(iommu, 0x1fff);
+    assert_free(iommu, 0x2000);
+    assert_free(iommu, 0x3000);
+    assert_taken(iommu, 0x3001);
+    assert_taken(iommu, (1ull << 36) - 1);
+    unplug_id(iommu, "m0", PCIHP_PC, 0, 0x11);
+
+    /* It stays out while something is mapped there. */
+    assert_status(pviommu_map(iommu, 0, 0x9ff, GFN, 0, 0), 0);
+    error = plug_assigned(iommu, "m0", "pci.0", "11", ranges);
+    g_assert_nonnull(error);
+    g_assert_nonnull(strstr(error, "maps bus addresses that the host"));
+    assert_free(iommu, 0);
+    assert_status(pviommu_unmap(iommu, 0, 0x9ff, 1), 0);
+    assert_plugged(iommu, "m0", "pci.0", "11", ranges);
+    assert_taken(iommu, 0x9ff);
+    pviommu_quit(iommu);
+}
+
+/* Behind a bridge two devices are one, but each has what it cannot do. */
+static void test_host_ranges_bridged(void)
+{
+    static const uint64_t a[] = { 0, 0x1fffff, 0x400000, UINT64_MAX };
+    static const uint64_t b[] = { 0, 0x2fffff, 0x500000, UINT64_MAX };
+    static const uint64_t c[] = { 0, 0x5fffff, 0x700000, UINT64_MAX };
+    const struct xen_iommu_reserved_range both[] = {
+        { 0x20, 0x10, 0 }, { 0x200, 0x300, 0 }, msi,
+    };
+    const struct xen_iommu_reserved_range first[] = {
+        { 0x20, 0x10, 0 }, { 0x200, 0x200, 0 }, msi,
+    };
+    const struct xen_iommu_reserved_range second[] = {
+        { 0x20, 0x10, 0 }, { 0x300, 0x200, 0 }, msi,
+    };
+    const struct xen_iommu_reserved_range none[] = { { 0x20, 0x10, 0 }, msi };
+    QXenPVIOMMU *iommu = pviommu_start("q35", "\"premap\":false,"
+        "\"device-reserved-regions\":[\"br0/0=0x20000:0x2ffff:0\"]",
+        ROOT_PORT " -device pcie-pci-bridge,id=br0,bus=rp0");
+    g_autofree char *error = NULL;
+
+    bridge_init(iommu->pci, QPCI_DEVFN(5, 0), 0, 1, 2);
+    bridge_init(iommu->pci, BRIDGE_DEVFN(1, 0, 0), 1, 2, 2);
+    pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
+
+    assert_plugged(iommu, "m0", "br0", "3", a);
+    assert_reserved(iommu, 0x200, first, ARRAY_SIZE(first));
+    assert_plugged(iommu, "m1", "br0", "4", b);
+    assert_reserved(iommu, 0x200, both, ARRAY_SIZE(both));
+
+    /* One more that is refused changes nothing. */
+    assert_status(pviommu_map(iommu, 0, 0x600, GFN, 0, 0), 0);
+    error = plug_assigned(iommu, "m2", "br0", "5", c);
+    g_assert_nonnull(error);
+    g_assert_nonnull(strstr(error, "maps bus addresses that the host"));
+    assert_reserved(iommu, 0x200, both, ARRAY_SIZE(both));
+    assert_taken(iommu, 0x200);
+    assert_taken(iommu, 0x4ff);
+    assert_free(iommu, 0x500);
+
+    unplug_id(iommu, "m0", PCIHP_ICH9, 1, 3);
+    assert_reserved(iommu, 0x200, second, ARRAY_SIZE(second));
+    assert_free(iommu, 0x200);
+    assert_taken(iommu, 0x300);
+    assert_taken(iommu, 0x4ff);
+    assert_taken(iommu, 0x20);
+
+    assert_plugged(iommu, "m0", "br0", "3", a);
+    assert_reserved(iommu, 0x200, both, ARRAY_SIZE(both));
+    unplug_id(iommu, "m1", PCIHP_ICH9, 1, 4);
+    assert_reserved(iommu, 0x200, first, ARRAY_SIZE(first));
+    assert_free(iommu, 0x400);
+    assert_taken(iommu, 0x3ff);
+
+    /* With the last one goes all that the host had to say. */
+    assert_status(pviommu_unmap(iommu, 0, 0x600, 1), 0);
+    assert_plugged(iommu, "m2", "br0", "5", c);
+    assert_taken(iommu, 0x600);
+    unplug_id(iommu, "m0", PCIHP_ICH9, 1, 3);
+    unplug_id(iommu, "m2", PCIHP_ICH9, 1, 5);
+    assert_free(iommu, 0x200);
+    assert_free(iommu, 0x600);
+    plug(iommu, "br0", "3");
+    assert_reserved(iommu, 0x200, none, ARRAY_SIZE(none));
+    pviommu_quit(iommu);
+}
+
 /* On the root bus of pc as well. */
 static void test_plug_pc(void)
 {
@@ -285,6 +497,9 @@ int main(int argc, char **argv)
     qtest_add_func("/xen-pviommu/hotplug/replaced-bridged",
                    test_replaced_bridged);
     qtest_add_func("/xen-pviommu/hotplug/reserved", test_reserved);
+    qtest_add_func("/xen-pviommu/hotplug/host-ranges", test_host_ranges);
+    qtest_add_func("/xen-pviommu/hotplug/host-ranges-bridged",
+                   test_host_ranges_bridged);
     qtest_add_func("/xen-pviommu/hotplug/plug-pc", test_plug_pc);
     pviommu_add_for_machines("hotplug/itself", test_itself);
     return g_test_run();

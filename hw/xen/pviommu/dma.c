@@ -32,6 +32,7 @@ struct XenPVIOMMUFunction {
     MemoryRegion identity;      /* the system's memory, until the big switch */
     IOMMUMemoryRegion translated;
     GArray *reserved;           /* what this function alone reserves */
+    GHashTable *host_reserved;  /* the host's part, of GArray, by PCIDevice */
     GPtrArray *windows;         /* of MemoryRegion, where it is always 1:1 */
 };
 
@@ -513,11 +514,21 @@ static bool function_has_device(const XenPVIOMMUFunction *f)
     return false;
 }
 
-/* What the user reserved for the place of @f, and nothing else. */
-static void function_reset_reserved(XenPVIOMMUFunction *f)
+/*
+ * What the user reserved for the place of @f, and the host for each of the
+ * devices whose requests come from it.
+ */
+static void function_update_reserved(XenPVIOMMUFunction *f)
 {
+    GHashTableIter iter;
+    GArray *reserved;
+
     g_array_set_size(f->reserved, 0);
     xen_pviommu_reserved_config_at(&f->s->reserved, f->place, f->reserved);
+    g_hash_table_iter_init(&iter, f->host_reserved);
+    while (g_hash_table_iter_next(&iter, NULL, (void **)&reserved)) {
+        xen_pviommu_reserved_add_all(f->reserved, reserved);
+    }
 }
 
 /* Nothing may be mapped where a device that comes in sees memory 1:1. */
@@ -730,6 +741,8 @@ static XenPVIOMMUFunction *function_new(XenPVIOMMUState *s, PCIBus *bus,
     f->ctx = s->core.contexts[XEN_IOMMU_CTX_DEFAULT];
     f->ctx->nr_devices++;
     f->reserved = xen_pviommu_reserved_new();
+    f->host_reserved = g_hash_table_new_full(NULL, NULL, NULL,
+                                             (GDestroyNotify)g_array_unref);
     f->windows = g_ptr_array_new();
     f->told = g_hash_table_new_full(NULL, NULL, NULL, told_free);
     xen_pviommu_reserved_config_at(&s->reserved, f->place, f->reserved);
@@ -770,7 +783,7 @@ static AddressSpace *get_address_space(PCIBus *bus, void *opaque, int devfn)
     } else if (!function_has_device(f)) {
         /* A new device, on its way in, starts like any other. */
         function_attach(f, s->core.contexts[XEN_IOMMU_CTX_DEFAULT]);
-        function_reset_reserved(f);
+        function_update_reserved(f);
         function_evict(f);
         context_update_reserved(s, f->ctx);
     }
@@ -779,44 +792,57 @@ static AddressSpace *get_address_space(PCIBus *bus, void *opaque, int devfn)
 
 /*
  * What the host's IOMMU cannot map for an assigned device, the guest must
- * not map either. Unlike other reserved ranges these are no memory.
+ * not map either. Unlike other reserved ranges these are no memory. NULL if
+ * the host does not say.
  */
-static bool reserve_host_ranges(XenPVIOMMUState *s, HostIOMMUDevice *hiod,
-                                Error **errp)
+static GArray *host_reserved(HostIOMMUDevice *hiod, uint64_t limit)
 {
     HostIOMMUDeviceClass *hiodc = HOST_IOMMU_DEVICE_GET_CLASS(hiod);
-    XenPVIOMMUFunction *f = function_find(s, hiod->aliased_bus,
-                                          hiod->aliased_devfn);
-    uint64_t pos = 0, limit = xen_pviommu_bfn_limit(&s->core);
-    GList *ranges;
+    GList *ranges = hiodc->get_iova_ranges ? hiodc->get_iova_ranges(hiod)
+                                           : NULL;
+    GArray *reserved = ranges ? xen_pviommu_reserved_new() : NULL;
+    uint64_t pos = 0;
 
-    assert(f);
-    ranges = hiodc->get_iova_ranges ? hiodc->get_iova_ranges(hiod) : NULL;
-    if (!ranges) {
-        /* The host does not say. */
-        return true;
-    }
-    /* They come sorted: what is between them is reserved. */
-    for (GList *l = ranges; l && pos < limit; l = l->next) {
+    /* They come sorted: what is between their whole pages is reserved. */
+    for (GList *l = ranges; l; l = l->next) {
         Range *r = l->data;
         uint64_t first = DIV_ROUND_UP(range_lob(r), PAGE_MASK_BITS + 1);
+        uint64_t last = range_upb(r);
 
+        first = MIN(first, limit);
         if (first > pos) {
-            xen_pviommu_reserved_add(f->reserved, pos,
-                                     MIN(first, limit) - pos, 0);
+            xen_pviommu_reserved_add(reserved, pos, first - pos, 0);
         }
-        pos = MAX(pos, (range_upb(r) >> XEN_IOMMU_PAGE_SHIFT) + 1);
+        pos = MAX(pos, last == UINT64_MAX
+                       ? limit : (last + 1) >> XEN_IOMMU_PAGE_SHIFT);
     }
-    if (pos < limit) {
-        xen_pviommu_reserved_add(f->reserved, pos, limit - pos, 0);
+    if (reserved && pos < limit) {
+        xen_pviommu_reserved_add(reserved, pos, limit - pos, 0);
     }
     g_list_free_full(ranges, g_free);
+    return reserved;
+}
+
+static bool reserve_host_ranges(XenPVIOMMUState *s, PCIDevice *dev,
+                                HostIOMMUDevice *hiod, Error **errp)
+{
+    XenPVIOMMUFunction *f = function_find(s, hiod->aliased_bus,
+                                          hiod->aliased_devfn);
+    GArray *reserved = host_reserved(hiod, xen_pviommu_bfn_limit(&s->core));
+
+    assert(f);
+    if (!reserved) {
+        return true;
+    }
+    g_hash_table_replace(f->host_reserved, dev, reserved);
+    function_update_reserved(f);
     if (!function_fits(f, f->ctx)) {
         error_setg(errp, "%s: its context maps bus addresses that the host "
                    "reserves for it", hiod->name);
         error_append_hint(errp, "Plug it before the guest maps anything, or "
                           "detach its slot first.\n");
-        function_reset_reserved(f);
+        g_hash_table_remove(f->host_reserved, dev);
+        function_update_reserved(f);
         return false;
     }
     context_update_reserved(s, f->ctx);
@@ -827,14 +853,13 @@ static void unset_iommu_device(PCIBus *bus, void *opaque, int devfn)
 {
     XenPVIOMMUState *s = opaque;
     PCIDevice *dev = bus->devices[devfn];
-    AddressSpace *as = dev ? pci_device_iommu_address_space(dev) : NULL;
     XenPVIOMMUFunction *f;
 
     QEMU_LOCK_GUARD(&s->lock);
 
-    if (as && as != &address_space_memory) {
-        f = container_of(as, XenPVIOMMUFunction, as);
-        function_reset_reserved(f);
+    f = dev ? function_of_device(dev) : NULL;
+    if (f && g_hash_table_remove(f->host_reserved, dev)) {
+        function_update_reserved(f);
         context_update_reserved(s, f->ctx);
     }
     s->nr_assigned--;
@@ -848,7 +873,7 @@ static bool set_iommu_device(PCIBus *bus, void *opaque, int devfn,
 
     QEMU_LOCK_GUARD(&s->lock);
 
-    if (!reserve_host_ranges(s, hiod, errp)) {
+    if (!reserve_host_ranges(s, bus->devices[devfn], hiod, errp)) {
         return false;
     }
     s->nr_assigned++;

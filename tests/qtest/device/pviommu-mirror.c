@@ -23,7 +23,7 @@
 #define TYPE_PVIOMMU_MIRROR "pviommu-mirror"
 OBJECT_DECLARE_SIMPLE_TYPE(PVIOMMUMirror, PVIOMMU_MIRROR)
 
-/* What VFIO would know of the host's IOMMU: nothing. */
+/* What VFIO would know of the host's IOMMU: what iova-ranges says. */
 #define TYPE_PVIOMMU_MIRROR_HOST "pviommu-mirror-host"
 
 #define PAGE_BITS       12
@@ -84,6 +84,8 @@ struct PVIOMMUMirror {
     /* properties */
     char *notifier;
     bool pins;
+    uint64_t *iova_ranges;      /* first and last byte of each */
+    uint32_t nr_iova_ranges;    /* twice as many as there are */
     uint64_t alias;
 };
 
@@ -699,6 +701,7 @@ static bool pin(PVIOMMUMirror *m, Error **errp)
     memory_listener_register(&m->listener, m->as);
     m->host = HOST_IOMMU_DEVICE(object_new(TYPE_PVIOMMU_MIRROR_HOST));
     m->host->name = g_strdup(TYPE_PVIOMMU_MIRROR);
+    m->host->agent = m;
     if (!pci_device_set_iommu_device(PCI_DEVICE(m), m->host, errp)) {
         g_clear_pointer(&m->host, object_unref);
         memory_listener_unregister(&m->listener);
@@ -735,6 +738,10 @@ static void pviommu_mirror_realize(PCIDevice *dev, Error **errp)
     }
     if (m->pins && !m->flags) {
         error_setg(errp, "pins=on needs a notifier");
+        return;
+    }
+    if (m->nr_iova_ranges % 2 || (m->nr_iova_ranges && !m->pins)) {
+        error_setg(errp, "iova-ranges are FIRST,LAST,... and need pins=on");
         return;
     }
     memory_region_init_io(&m->bar, OBJECT(m), &bar_ops, m, "pviommu-mirror",
@@ -779,6 +786,8 @@ static void pviommu_mirror_exit(PCIDevice *dev)
 static const Property pviommu_mirror_properties[] = {
     DEFINE_PROP_STRING("notifier", PVIOMMUMirror, notifier),
     DEFINE_PROP_BOOL("pins", PVIOMMUMirror, pins, false),
+    DEFINE_PROP_ARRAY("iova-ranges", PVIOMMUMirror, nr_iova_ranges, iova_ranges,
+                      qdev_prop_uint64, uint64_t),
     DEFINE_PROP_UINT64("alias", PVIOMMUMirror, alias, 0),
 };
 
@@ -802,6 +811,9 @@ static void pviommu_mirror_class_init(ObjectClass *klass,
     object_class_property_set_description(
         klass, "pins", "RAM must not be discarded from under it, as for VFIO");
     object_class_property_set_description(
+        klass, "iova-ranges", "all that the host's IOMMU could map for it, as "
+                              "the first and last address of each range");
+    object_class_property_set_description(
         klass, "alias", "guest-physical address of RAM to show in BAR 2");
 }
 
@@ -816,9 +828,30 @@ static const TypeInfo pviommu_mirror_info = {
     },
 };
 
+static GList *host_get_iova_ranges(HostIOMMUDevice *host)
+{
+    const PVIOMMUMirror *m = host->agent;
+    GList *ranges = NULL;
+
+    for (uint32_t i = 0; i < m->nr_iova_ranges; i += 2) {
+        Range *r = g_new0(Range, 1);
+
+        range_set_bounds(r, m->iova_ranges[i], m->iova_ranges[i + 1]);
+        ranges = g_list_append(ranges, r);
+    }
+    return ranges;
+}
+
+static void pviommu_mirror_host_class_init(ObjectClass *klass,
+                                           XEN_PVIOMMU_CONST void *data)
+{
+    HOST_IOMMU_DEVICE_CLASS(klass)->get_iova_ranges = host_get_iova_ranges;
+}
+
 static const TypeInfo pviommu_mirror_host_info = {
     .name = TYPE_PVIOMMU_MIRROR_HOST,
     .parent = TYPE_HOST_IOMMU_DEVICE,
+    .class_init = pviommu_mirror_host_class_init,
 };
 
 static void pviommu_mirror_register(void)

@@ -14,8 +14,9 @@
  *
  * With pins=on it announces itself as a device of the host, and forbids, as
  * VFIO does, that RAM is discarded (by a balloon, say), unless xen-pviommu
- * covers that. With alias=ADDR, BAR 2 is the 1 MiB of
- * guest RAM at that guest-physical address.
+ * covers that. With iova-ranges=[FIRST,LAST,...] as well, these are the bus
+ * addresses that the host's IOMMU can map for it. With alias=ADDR, BAR 2 is the
+ * 1 MiB of guest RAM at that guest-physical address.
  *
  * Shared by the device and its tests.
  */
