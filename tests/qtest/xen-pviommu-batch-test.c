@@ -163,6 +163,47 @@ static void test_long(void)
     pviommu_quit(iommu);
 }
 
+/* To look for a free context among thousands is work, found or not. */
+static void test_alloc(void)
+{
+    const unsigned contexts = 4096, nr = 2000;
+    g_autofree struct xen_iommu_op *ops = g_new(struct xen_iommu_op, contexts);
+    QXenPVIOMMU *iommu = pviommu_start("q35", "x-check=off,max-ops=65536,"
+                                       "max-contexts=4096", NULL);
+    unsigned rings = 0;
+    uint32_t done;
+
+    pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
+    for (unsigned i = 0; i < contexts; i++) {
+        ops[i] = pviommu_op_alloc();
+    }
+    pviommu_run(iommu, ops, contexts - 1);
+    for (unsigned i = 0; i < contexts - 1; i++) {
+        g_assert_cmpint(pviommu_status(&ops[i]), ==, 0);
+        g_assert_cmpuint(le16_to_cpu(ops[i].u.context.ctx), ==, i + 1);
+    }
+
+    /* A part of them at a time, and where it ended it goes on. */
+    for (unsigned i = 0; i < nr; i++) {
+        ops[i] = pviommu_op_alloc();
+    }
+    pviommu_store_ops(iommu, PVIOMMU_OPS_ADDR, ops, nr);
+    for (unsigned i = 0; i < nr; i += done, rings++) {
+        g_assert_cmpint(pviommu_ring(iommu, 0, PVIOMMU_OPS_ADDR + i * OP_SIZE,
+                                     nr - i, &done), ==, 0);
+        g_assert_cmpuint(done, >, 0);
+        g_assert_cmpuint(done, <, 200);
+    }
+    pviommu_load_ops(iommu, PVIOMMU_OPS_ADDR, ops, nr);
+    for (unsigned i = 0; i < nr; i++) {
+        g_assert_cmpint(pviommu_status(&ops[i]), ==, -XEN_IOMMU_ENOSPC);
+    }
+    g_test_message("%u operations in %u doorbells", nr, rings);
+    g_assert_cmpint(pviommu_free_context(iommu, 3000), ==, 0);
+    g_assert_cmpuint(pviommu_alloc_context(iommu), ==, 3000);
+    pviommu_quit(iommu);
+}
+
 /* What is in RAM runs; the array stops where RAM does. */
 static void test_end_of_ram(const void *machine)
 {
@@ -333,6 +374,7 @@ int main(int argc, char **argv)
     qtest_add_func("/xen-pviommu/batch/statuses", test_statuses);
     qtest_add_func("/xen-pviommu/batch/max-ops", test_max_ops);
     qtest_add_func("/xen-pviommu/batch/long", test_long);
+    qtest_add_func("/xen-pviommu/batch/alloc", test_alloc);
     qtest_add_func("/xen-pviommu/batch/blocks", test_blocks);
     qtest_add_func("/xen-pviommu/batch/overwritten", test_overwritten);
     return g_test_run();

@@ -263,13 +263,14 @@ XenPVIOMMUContext *xen_pviommu_context_new(XenPVIOMMUCore *core, uint16_t id)
 
 XenPVIOMMUContext *xen_pviommu_context_alloc(XenPVIOMMUCore *core)
 {
-    for (uint32_t id = XEN_IOMMU_CTX_DEFAULT + 1;
-         id < core->limits.max_contexts; id++) {
-        if (!core->contexts[id]) {
-            return xen_pviommu_context_new(core, id);
-        }
+    uint32_t id = XEN_IOMMU_CTX_DEFAULT + 1;
+
+    while (id < core->limits.max_contexts && core->contexts[id]) {
+        id++;
     }
-    return NULL;
+    core->work += id / RUN_WORK;
+    return id < core->limits.max_contexts ? xen_pviommu_context_new(core, id)
+                                          : NULL;
 }
 
 /*
