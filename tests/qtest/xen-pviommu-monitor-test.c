@@ -222,7 +222,8 @@ static void test_errors(void)
                "Error: xen-pviommu has no context 7", NULL);
     assert_hmp(iommu->qts, "info xen-pviommu 65536",
                "a context is between 0 and 65535", NULL);
-    assert_hmp(iommu->qts, "info xen-pviommu -g", "which GFN?", NULL);
+    assert_hmp(iommu->qts, "info xen-pviommu -g",
+               "which GFN? Type: info xen-pviommu -g GFN", NULL);
     assert_part(iommu, 0, UINT64_MAX >> 1, 1, "", 0, 0);
     assert_places(iommu, 0, 4096, "", 0);
     pviommu_quit(iommu);

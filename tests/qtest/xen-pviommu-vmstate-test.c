@@ -508,11 +508,23 @@ static void test_v1(void)
     pviommu_quit(iommu);
 }
 
+/* What QEMU printed, of all that was redirected to @path. */
+static void assert_printed(const char *path, const char *text)
+{
+    g_autofree char *all = NULL;
+
+    g_assert_true(g_file_get_contents(path, &all, NULL, NULL));
+    if (!strstr(all, text)) {
+        g_test_message("'%s' is not in '%s'", text, all);
+        g_assert_not_reached();
+    }
+}
+
 typedef struct Fit {
     const char *machine;
     const char *props;
     const char *extra;
-    bool fits;
+    const char *refusal;        /* NULL: it fits */
 } Fit;
 
 /* The same stream on machines that are not the source's. */
@@ -520,37 +532,45 @@ static void test_fit(void)
 {
     static const Fit fits[] = {
         { "q35", "max-contexts=65535,bfn-bits=40,max-mappings=99999999",
-          TWO_EDUS, true },
+          TWO_EDUS, NULL },
         { "q35", "max-contexts=4,bfn-bits=36,max-mappings=16455", TWO_EDUS,
-          true },
-        { "q35", "max-contexts=3", TWO_EDUS, false },
-        { "q35", "bfn-bits=35", TWO_EDUS, false },
-        { "q35", "max-mappings=16454", TWO_EDUS, false },
+          NULL },
+        { "q35", "max-contexts=3", TWO_EDUS,
+          "context 3: out of order in the stream, or beyond max-contexts=3" },
+        { "q35", "bfn-bits=35", TWO_EDUS,
+          "bfn 0xfff000000 gfn 0x2000 nr 0x4000 is beyond bfn-bits=35" },
+        { "q35", "max-mappings=16454", TWO_EDUS,
+          "does not fit this machine (error -28)" },
         /* No root port. */
-        { "q35", NULL, EDU_DEVICE ",addr=11", false },
-        { "pc", NULL, EDU_DEVICE ",addr=11", false },
+        { "q35", NULL, EDU_DEVICE ",addr=11",
+          "cannot be in context 3: this machine has no such place" },
+        { "pc", NULL, EDU_DEVICE ",addr=11",
+          "cannot be in context 3: this machine has no such place" },
         /* A context maps what a device in it reserves, or all must not map. */
         { "q35", "\"device-reserved-regions\":"
-          "[\"pcie.0/11.0=0x20000:0x20fff:0\"]", TWO_EDUS, false },
+          "[\"pcie.0/11.0=0x20000:0x20fff:0\"]", TWO_EDUS,
+          "bfn 0x20 gfn 0x3020 nr 0x1 does not fit this machine (error -99)" },
         { "q35", "\"device-reserved-regions\":"
-          "[\"rp0/00.0=0x20000:0x20fff:0\"]", TWO_EDUS, true },
+          "[\"rp0/00.0=0x20000:0x20fff:0\"]", TWO_EDUS, NULL },
         { "q35", "\"device-reserved-regions\":"
-          "[\"pcie.0/11.0=0xfff000000000:0xfff000000fff:0\"]", TWO_EDUS, true },
+          "[\"pcie.0/11.0=0xfff000000000:0xfff000000fff:0\"]", TWO_EDUS, NULL },
         { "q35", "\"reserved-regions\":[\"0x20000:0x20fff:0\"]", TWO_EDUS,
-          false },
+          "bfn 0x20 gfn 0x3020 nr 0x1 does not fit this machine (error -99)" },
     };
     g_autofree char *path = v1_stream();
+    g_autofree char *messages = tmp_file("fit-messages");
 
     for (size_t i = 0; i < ARRAY_SIZE(fits); i++) {
         g_autofree char *full = g_strconcat(fits[i].machine,
                                             SECTION_MACHINE(""), NULL);
         g_autofree char *extra = g_strconcat(SECTION_ARGS, fits[i].extra,
-                                             fits[i].fits ? "" :
-                                             " 2>/dev/null", NULL);
+                                             " 2>", messages, NULL);
         QXenPVIOMMU *iommu = start_incoming(full, fits[i].props, extra);
 
-        g_assert_cmpint(load(iommu, path), ==, fits[i].fits);
-        if (fits[i].fits) {
+        g_assert_cmpint(load(iommu, path), ==, !fits[i].refusal);
+        if (fits[i].refusal) {
+            assert_printed(messages, fits[i].refusal);
+        } else {
             check(iommu);
         }
         pviommu_quit(iommu);
@@ -801,6 +821,26 @@ static uint8_t *queue_stream(size_t *len, size_t *at, unsigned *first)
     return (uint8_t *)data;
 }
 
+/* Where the guest may not have any, the option is named that lets it. */
+static void test_queue_off(void)
+{
+    g_autofree char *path = tmp_file("off");
+    g_autofree char *messages = tmp_file("off-messages");
+    g_autofree char *extra = g_strconcat(SECTION_ARGS TWO_EDUS "2>", messages,
+                                         NULL);
+    size_t len, at;
+    unsigned first;
+    g_autofree uint8_t *data = queue_stream(&len, &at, &first);
+    QXenPVIOMMU *iommu = start_incoming(SECTION_MACHINE("q35"), "queues=off",
+                                        extra);
+
+    g_assert_true(g_file_set_contents(path, (char *)data, len, NULL));
+    g_assert_false(load(iommu, path));
+    assert_printed(messages, "the guest uses queues, and this machine does not "
+                   "offer any: give its xen-pviommu queues=on");
+    pviommu_quit(iommu);
+}
+
 /* Queues that no guest can have are refused. */
 static void test_queue_refused(void)
 {
@@ -1028,6 +1068,7 @@ int main(int argc, char **argv)
     qtest_add_func("/xen-pviommu/q35/vmstate/damaged", test_damaged);
     qtest_add_func("/xen-pviommu/q35/vmstate/queue-snapshot",
                    test_queue_snapshot);
+    qtest_add_func("/xen-pviommu/q35/vmstate/queue-off", test_queue_off);
     qtest_add_func("/xen-pviommu/q35/vmstate/queue-refused",
                    test_queue_refused);
     qtest_add_func("/xen-pviommu/q35/vmstate/queue-lost", test_queue_lost);

@@ -201,7 +201,7 @@ static void hmp_info_xen_pviommu(Monitor *mon, const QDict *qdict)
 
     if (!qdict_haskey(qdict, "number")) {
         if (gfn) {
-            error_setg(&err, "which GFN?");
+            error_setg(&err, "which GFN? Type: info xen-pviommu -g GFN");
         } else {
             info_state(mon, &err);
         }

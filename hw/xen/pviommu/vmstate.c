@@ -194,13 +194,16 @@ static int put_mappings(QEMUFile *f, void *pv, size_t size,
     return 0;
 }
 
-static bool run_valid(const XenPVIOMMUCore *core, const BfnRun *run)
+static bool run_below(uint64_t first, uint64_t nr, uint64_t limit)
 {
-    uint64_t bfns = xen_pviommu_bfn_limit(core);
-    uint64_t gfns = 1ull << GFN_INDEX_BITS;
+    return first < limit && nr <= limit - first;
+}
 
-    return run->nr && run->bfn < bfns && run->nr <= bfns - run->bfn &&
-           run->gfn < gfns && run->nr <= gfns - run->gfn;
+static bool run_valid(const BfnRun *run)
+{
+    return run->nr &&
+           run_below(run->bfn, run->nr, 1ull << BFN_TABLE_MAX_BITS) &&
+           run_below(run->gfn, run->nr, 1ull << GFN_INDEX_BITS);
 }
 
 static int load_run(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
@@ -248,11 +251,18 @@ static int get_run_checked(QEMUFile *f, XenPVIOMMUCore *core,
     if (ret) {
         return ret;
     }
-    if (r->flags & ~RUN_FLAGS || !run_valid(core, &r->run)) {
+    if (r->flags & ~RUN_FLAGS || !run_valid(&r->run)) {
         error_report("xen-pviommu: context %u: bad run in the stream: bfn "
                      "0x%" PRIx64 " gfn 0x%" PRIx64 " nr 0x%" PRIx64
                      " flags 0x%x", ctx->id, r->run.bfn, r->run.gfn,
                      r->run.nr, r->flags);
+        return -EINVAL;
+    }
+    if (!run_below(r->run.bfn, r->run.nr, xen_pviommu_bfn_limit(core))) {
+        error_report("xen-pviommu: context %u: bfn 0x%" PRIx64 " gfn 0x%"
+                     PRIx64 " nr 0x%" PRIx64 " is beyond bfn-bits=%u", ctx->id,
+                     r->run.bfn, r->run.gfn, r->run.nr,
+                     core->limits.bfn_bits);
         return -EINVAL;
     }
     if (core->identity) {
@@ -737,9 +747,16 @@ static int xen_pviommu_post_load(void *opaque, int version_id)
     XenPVIOMMUState *s = opaque;
     uint64_t missing = s->core.accepted & ~xen_pviommu_core_features(&s->core);
 
-    if (missing) {
+    if (missing & ~XEN_IOMMU_FEATURES_ALL) {
         error_report("xen-pviommu: the guest uses features 0x%" PRIx64
-                     " that this machine does not have", missing);
+                     " that are not known here: use the QEMU of the source, or "
+                     "a newer one", missing);
+        return -EINVAL;
+    }
+    if (missing) {
+        error_report("xen-pviommu: the guest uses queues, and this machine "
+                     "does not offer any: give its xen-pviommu queues=on, as "
+                     "on the source");
         return -EINVAL;
     }
     for (unsigned i = 0; i < XEN_PVIOMMU_MAX_BLOCKS; i++) {
