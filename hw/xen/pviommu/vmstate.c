@@ -14,6 +14,9 @@
  * there, and a host bridge shows ROM where it has RAM. What cannot be mapped
  * for that, and what is lost as the map changes, waits until the machine is
  * complete, and is mapped before it runs.
+ *
+ * Reading and writing the stream may wait for the other side: never with the
+ * lock, which is held for what changes in between.
  */
 
 #include "qemu/osdep.h"
@@ -45,7 +48,7 @@
 #define VARINT_MAX      10
 #define PATH_END        0
 
-/* Runs that are read before they are loaded. */
+/* Runs that are read before they are loaded, and their places fetched. */
 #define RUN_WINDOW      32
 
 typedef struct StreamRun {
@@ -274,6 +277,7 @@ static int get_run_checked(QEMUFile *f, XenPVIOMMUCore *core,
     return 0;
 }
 
+/* Lock held. */
 static int load_run_or_wait(XenPVIOMMUState *s, XenPVIOMMUContext *ctx,
                             const StreamRun *r)
 {
@@ -291,11 +295,33 @@ static int load_run_or_wait(XenPVIOMMUState *s, XenPVIOMMUContext *ctx,
     return 0;
 }
 
-/*
- * Neighbours in BFN are not in GFN, and a miss in the index is most of what
- * a run costs: a window of runs is read, and their places in it fetched, before
- * they are loaded.
- */
+static int load_window(XenPVIOMMUState *s, XenPVIOMMUContext *ctx,
+                       const StreamRun *window, unsigned nr)
+{
+    XenPVIOMMUCore *core = &s->core;
+    size_t max_nodes;
+    int ret = 0;
+
+    QEMU_LOCK_GUARD(&s->lock);
+
+    /*
+     * Splitting for an unmap may go beyond what a map may use. What the
+     * source has must find room here, too.
+     */
+    max_nodes = core->budget.max_nodes;
+    core->budget.max_nodes += core->limits.max_mappings / 511 +
+                              core->limits.max_contexts;
+    /* Neighbours in BFN are not in GFN: most of what a run costs is a miss. */
+    for (unsigned i = 0; i < nr; i++) {
+        gfn_index_prefetch(core->gfn_index, window[i].run.gfn);
+    }
+    for (unsigned i = 0; i < nr && !ret; i++) {
+        ret = load_run_or_wait(s, ctx, &window[i]);
+    }
+    core->budget.max_nodes = max_nodes;
+    return ret;
+}
+
 static int get_runs(QEMUFile *f, XenPVIOMMUState *s, XenPVIOMMUContext *ctx,
                     uint64_t *runs)
 {
@@ -305,10 +331,10 @@ static int get_runs(QEMUFile *f, XenPVIOMMUState *s, XenPVIOMMUContext *ctx,
 
     while (!end) {
         unsigned nr;
+        int ret;
 
         for (nr = 0; nr < RUN_WINDOW; nr++) {
             StreamRun *r = &window[nr];
-            int ret;
 
             r->flags = qemu_get_byte(f);
             end = r->flags == RUN_END;
@@ -319,14 +345,10 @@ static int get_runs(QEMUFile *f, XenPVIOMMUState *s, XenPVIOMMUContext *ctx,
             if (ret) {
                 return ret;
             }
-            gfn_index_prefetch(s->core.gfn_index, r->run.gfn);
         }
-        for (unsigned i = 0; i < nr; i++) {
-            int ret = load_run_or_wait(s, ctx, &window[i]);
-
-            if (ret) {
-                return ret;
-            }
+        ret = load_window(s, ctx, window, nr);
+        if (ret) {
+            return ret;
         }
         *runs += nr;
     }
@@ -338,24 +360,16 @@ static int get_mappings(QEMUFile *f, void *pv, size_t size,
 {
     XenPVIOMMUCore *core = pv;
     XenPVIOMMUState *s = container_of(core, XenPVIOMMUState, core);
-    size_t max_nodes = core->budget.max_nodes;
     unsigned contexts = 0;
     uint64_t runs = 0;
     int ret = 0;
 
-    /*
-     * Splitting for an unmap may go beyond what a map may use. What the
-     * source has must find room here, too.
-     */
-    core->budget.max_nodes += core->limits.max_mappings / 511 +
-                              core->limits.max_contexts;
     for (uint32_t id = 0; id < core->limits.max_contexts && !ret; id++) {
         if (core->contexts[id]) {
             ret = get_runs(f, s, core->contexts[id], &runs);
             contexts++;
         }
     }
-    core->budget.max_nodes = max_nodes;
     trace_xen_pviommu_load(contexts, runs, s->unsettled->len);
     return ret;
 }
@@ -389,6 +403,7 @@ static int get_contexts(QEMUFile *f, void *pv, size_t size,
                         const VMStateField *field)
 {
     XenPVIOMMUCore *core = pv;
+    XenPVIOMMUState *s = container_of(core, XenPVIOMMUState, core);
     uint32_t nr = qemu_get_be32(f);
     uint32_t next = XEN_IOMMU_CTX_DEFAULT;
 
@@ -407,6 +422,8 @@ static int get_contexts(QEMUFile *f, void *pv, size_t size,
             return -EINVAL;
         }
         if (id != XEN_IOMMU_CTX_DEFAULT) {
+            QEMU_LOCK_GUARD(&s->lock);
+
             xen_pviommu_context_new(core, id);
         }
         next = id + 1;
@@ -424,22 +441,29 @@ static const VMStateInfo vmstate_info_contexts = {
     .put = put_contexts,
 };
 
-static void put_function(void *opaque, const uint8_t *path, unsigned len,
+static void add_function(void *opaque, const uint8_t *path, unsigned len,
                          XenPVIOMMUContext *ctx)
 {
-    QEMUFile *f = opaque;
+    const uint8_t id[] = { ctx->id >> 8, ctx->id };
+    const uint8_t path_len = len;
 
     if (ctx->id != XEN_IOMMU_CTX_DEFAULT) {
-        qemu_put_byte(f, len);
-        qemu_put_buffer(f, path, len);
-        qemu_put_be16(f, ctx->id);
+        g_byte_array_append(opaque, &path_len, 1);
+        g_byte_array_append(opaque, path, len);
+        g_byte_array_append(opaque, id, sizeof(id));
     }
 }
 
 static int put_functions(QEMUFile *f, void *pv, size_t size,
                          const VMStateField *field, JSONWriter *vmdesc)
 {
-    xen_pviommu_dma_foreach(pv, put_function, f);
+    XenPVIOMMUState *s = pv;
+    g_autoptr(GByteArray) functions = g_byte_array_new();
+
+    WITH_QEMU_LOCK_GUARD(&s->lock) {
+        xen_pviommu_dma_foreach(s, add_function, functions);
+    }
+    qemu_put_buffer(f, functions->data, functions->len);
     qemu_put_byte(f, PATH_END);
     return 0;
 }
@@ -467,6 +491,8 @@ static int get_functions(QEMUFile *f, void *pv, size_t size,
         if (ret) {
             return ret;
         }
+        QEMU_LOCK_GUARD(&s->lock);
+
         ctx = xen_pviommu_context_find(&s->core, id);
         if (!ctx || s->core.identity ||
             !xen_pviommu_dma_attach_path(s, path, len, ctx)) {
@@ -542,10 +568,13 @@ void xen_pviommu_vmstate_forget(XenPVIOMMUState *s)
 /* The machine is complete. What has no pages now is gone. */
 static void settle(XenPVIOMMUState *s)
 {
-    g_autoptr(GArray) unsettled = g_steal_pointer(&s->unsettled);
+    g_autoptr(GArray) unsettled = NULL;
     const Unsettled *first = NULL;
     uint64_t gone = 0;
 
+    QEMU_LOCK_GUARD(&s->lock);
+
+    unsettled = g_steal_pointer(&s->unsettled);
     xen_pviommu_vmstate_forget(s);
     for (guint i = 0; unsettled && i < unsettled->len; i++) {
         const Unsettled *u = &g_array_index(unsettled, Unsettled, i);
@@ -628,6 +657,8 @@ static int xen_pviommu_pre_save(void *opaque)
 static int xen_pviommu_pre_load(void *opaque)
 {
     XenPVIOMMUState *s = opaque;
+
+    QEMU_LOCK_GUARD(&s->lock);
 
     xen_pviommu_core_reset(&s->core);
     xen_pviommu_vmstate_forget(s);
@@ -776,7 +807,9 @@ static int xen_pviommu_post_load(void *opaque, int version_id)
                                         s->faults.nr_waiting +
                                         XEN_PVIOMMU_FAULTS_WAITING - 1) %
                                        XEN_PVIOMMU_FAULTS_WAITING];
-    xen_pviommu_dma_update(s);
+    WITH_QEMU_LOCK_GUARD(&s->lock) {
+        xen_pviommu_dma_update(s);
+    }
     return 0;
 }
 
