@@ -8,14 +8,20 @@
  * numbers are brought near to what is valid. Every outcome is compared with the
  * model of tests/unit.
  *
- * Built with -fsanitize=fuzzer, or, with FUZZ_MAIN, to run the files given.
+ * Built with -fsanitize=fuzzer; or, with FUZZ_MAIN, as a unit test that makes
+ * up its own inputs, by the seed that GLib prints (--seed goes back to it), or
+ * runs the files that are given.
  */
 
 #include "qemu/osdep.h"
 #include "qemu/bswap.h"
 #include "../unit/pviommu-bench.h"
+#include "../unit/test-rcu-barrier.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+/* Done, and refused */
+static uint64_t nr_ops[2];
 
 static void fuzz_event(Bench *b, const struct xen_iommu_op *op)
 {
@@ -77,14 +83,11 @@ static void fuzz_tame(struct xen_iommu_op *op)
 }
 
 /* In the queue of a context, if that has one */
-static void fuzz_queued(Bench *b, struct xen_iommu_op *op, uint8_t id)
+static int fuzz_queued(Bench *b, struct xen_iommu_op *op, uint8_t id)
 {
     id %= b->core.limits.max_contexts;
-    if (b->model.ctx[id].queue.nr_ops) {
-        bench_queued_op(b, id, op);
-    } else {
-        bench_op(b, op);
-    }
+    return b->model.ctx[id].queue.nr_ops ? bench_queued_op(b, id, op)
+                                         : bench_op(b, op);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -118,6 +121,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     size--;
     for (; size >= sizeof(op); data += sizeof(op), size -= sizeof(op)) {
         uint16_t code;
+        int ret;
 
         memcpy(&op, data, sizeof(op));
         code = le16_to_cpu(op.op);
@@ -133,25 +137,103 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             fuzz_tame(&op);
         }
         if ((code & 0xff00) == 0xfe00) {
-            fuzz_queued(b, &op, (code >> 4) & 0xf);
+            ret = fuzz_queued(b, &op, (code >> 4) & 0xf);
         } else {
-            bench_op(b, &op);
+            ret = bench_op(b, &op);
         }
+        nr_ops[!!ret]++;
     }
     bench_free(b);
     return 0;
 }
 
 #ifdef FUZZ_MAIN
+#define RANDOM_INPUTS   1500
+#define RANDOM_RECORDS  200
+
+/* Anything, but mostly like what guests send: of other bytes nothing is run. */
+static void random_record(struct xen_iommu_op *op)
+{
+    uint8_t *p = (uint8_t *)op;
+    int kind = g_test_rand_int_range(0, 32);
+
+    for (size_t i = 0; i < sizeof(*op); i++) {
+        p[i] = g_test_rand_int();
+    }
+    if (kind) {
+        p[0] %= 16;
+        p[1] = kind < 3 ? 0xff : kind < 10 ? 0xfe : 0;
+    }
+    for (size_t i = 2; i < sizeof(*op); i += 2) {
+        switch (g_test_rand_int_range(0, 8)) {
+        case 0:
+            break;
+        case 1 ... 2:
+            p[i] %= 4;
+            p[i + 1] = 0;
+            break;
+        default:
+            p[i] = p[i + 1] = 0;
+            break;
+        }
+    }
+}
+
+/* An event by which the guest has all features */
+static void accept_features(struct xen_iommu_op *op)
+{
+    *op = (struct xen_iommu_op) {
+        .op = cpu_to_le16(0xff00),
+        .flags = cpu_to_le16(1),
+        .u.map.bfn = cpu_to_le64(XEN_IOMMU_FEATURES_ALL),
+    };
+}
+
+static void test_random(void)
+{
+    const size_t len = sizeof(struct xen_iommu_op);
+    g_autofree uint8_t *data = g_malloc(1 + RANDOM_RECORDS * len);
+
+    for (unsigned i = 0; i < RANDOM_INPUTS; i++) {
+        unsigned records = g_test_rand_int_range(1, RANDOM_RECORDS + 1);
+
+        data[0] = g_test_rand_int();
+        for (unsigned n = 0; n < records; n++) {
+            struct xen_iommu_op op;
+
+            if (!n && i % 8) {
+                accept_features(&op);
+            } else {
+                random_record(&op);
+            }
+            memcpy(data + 1 + n * len, &op, len);
+        }
+        /* What is left over is no operation. */
+        LLVMFuzzerTestOneInput(data, 1 + records * len - i % 2);
+    }
+    g_test_message("%" PRIu64 " operations done, %" PRIu64 " refused",
+                   nr_ops[0], nr_ops[1]);
+    g_assert_cmpuint(nr_ops[0], >, RANDOM_INPUTS);
+    rcu_barrier();
+}
+
 int main(int argc, char **argv)
 {
+    g_test_init(&argc, &argv, NULL);
+    if (argc == 1) {
+        g_test_add_func("/fuzz/iommu-op", test_random);
+        return g_test_run();
+    }
     for (int i = 1; i < argc; i++) {
         g_autofree char *data = NULL;
+        g_autoptr(GError) error = NULL;
         size_t size;
 
-        if (g_file_get_contents(argv[i], &data, &size, NULL)) {
-            LLVMFuzzerTestOneInput((const uint8_t *)data, size);
+        if (!g_file_get_contents(argv[i], &data, &size, &error)) {
+            g_printerr("%s\n", error->message);
+            return 1;
         }
+        LLVMFuzzerTestOneInput((const uint8_t *)data, size);
     }
     return 0;
 }
