@@ -161,7 +161,9 @@ static uint64_t put_runs(QEMUFile *f, XenPVIOMMUCore *core,
         put_run(f, &run, &last, 0);
         runs++;
     }
-    pending = xen_pviommu_pending_by_bfn(core, ctx);
+    WITH_QEMU_LOCK_GUARD(&container_of(core, XenPVIOMMUState, core)->lock) {
+        pending = xen_pviommu_pending_by_bfn(core, ctx);
+    }
     for (node = interval_tree_iter_first(pending, 0, UINT64_MAX); node;
          node = interval_tree_iter_next(node, 0, UINT64_MAX)) {
         const XenPVIOMMUPending *p =
