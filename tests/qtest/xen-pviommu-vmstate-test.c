@@ -1049,6 +1049,31 @@ static void remove_dir(void)
     g_free(dir);
 }
 
+/* Xen's toolstack saves beside a device that cannot be: nothing happens. */
+static void test_beside_nvme(void)
+{
+    g_autofree char *path = tmp_file("beside-nvme");
+    QXenPVIOMMU *iommu = start(NULL, "-device nvme,serial=1 ");
+    QDict *error;
+
+    pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
+    g_assert_cmpint(pviommu_map(iommu, 0, 1, GFN(0), 1, 0), ==, 0);
+    for (unsigned live = 0; live < 2; live++) {
+        g_autofree char *status = NULL;
+
+        error = qtest_qmp_assert_failure_ref(
+            iommu->qts, "{'execute': 'xen-save-devices-state',"
+            " 'arguments': {'filename': %s, 'live': %i}}", path, live);
+        g_assert_nonnull(strstr(qdict_get_str(error, "desc"), "nvme"));
+        qobject_unref(error);
+        g_assert_false(g_file_test(path, G_FILE_TEST_EXISTS));
+        status = query_status(iommu->qts, "query-status");
+        g_assert_cmpstr(status, ==, "running");
+    }
+    g_assert_cmpint(pviommu_unmap(iommu, 0, 1, 1), ==, 0);
+    pviommu_quit(iommu);
+}
+
 int main(int argc, char **argv)
 {
     int ret;
@@ -1074,6 +1099,7 @@ int main(int argc, char **argv)
     qtest_add_func("/xen-pviommu/q35/vmstate/queue-lost", test_queue_lost);
     qtest_add_func("/xen-pviommu/q35/vmstate/queue-wraps", test_queue_wraps);
     qtest_add_func("/xen-pviommu/q35/vmstate/many", test_many);
+    qtest_add_func("/xen-pviommu/q35/vmstate/beside-nvme", test_beside_nvme);
 
     ret = g_test_run();
     remove_dir();
