@@ -161,14 +161,42 @@ int pviommu_faults_start(struct pviommu *v)
 	       v->regs + XEN_PVIOMMU_REG_FAULT_CTRL);
 	faults->head = readl(v->regs + XEN_PVIOMMU_REG_FAULT_HEAD);
 
+	pviommu_faults_listen(v);
+	return 0;
+}
+
+/**
+ * pviommu_faults_listen() - look at the fault ring from now on
+ * @v: the device, whose faults were started
+ */
+void pviommu_faults_listen(struct pviommu *v)
+{
 	if (faults_request_irq(v)) {
 		dev_warn(&v->pdev->dev, "no MSI-X: looking for faults once a second\n");
-		schedule_delayed_work(&faults->poll, 0);
+		schedule_delayed_work(&v->faults.poll, 0);
 	} else {
 		/* One that came before its vector was there raised nothing. */
-		irq_wake_thread(faults->irq, v);
+		irq_wake_thread(v->faults.irq, v);
 	}
-	return 0;
+}
+
+/**
+ * pviommu_faults_ignore() - look at the fault ring no more
+ * @v: the device
+ *
+ * Faults stay in it until pviommu_faults_listen().
+ */
+void pviommu_faults_ignore(struct pviommu *v)
+{
+	struct pviommu_faults *faults = &v->faults;
+
+	if (faults->irq) {
+		free_irq(faults->irq, v);
+		pci_free_irq_vectors(v->pdev);
+		faults->irq = 0;
+	} else {
+		cancel_delayed_work_sync(&faults->poll);
+	}
 }
 
 /**
@@ -187,13 +215,7 @@ void pviommu_faults_stop(struct pviommu *v)
 	writel(0, v->regs + XEN_PVIOMMU_REG_FAULT_CTRL);
 	/* Reading back waits until it took effect. */
 	readl(v->regs + XEN_PVIOMMU_REG_FAULT_CTRL);
-	if (faults->irq) {
-		free_irq(faults->irq, v);
-		pci_free_irq_vectors(v->pdev);
-		faults->irq = 0;
-	} else {
-		cancel_delayed_work_sync(&faults->poll);
-	}
+	pviommu_faults_ignore(v);
 	free_pages((unsigned long)faults->ring, RING_ORDER);
 	faults->ring = NULL;
 }

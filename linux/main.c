@@ -144,7 +144,8 @@ static int pviommu_enable(struct pviommu *v)
  *
  * Sleep states that reset the machine lose all mappings, and there is no copy
  * to restore them from. The guest of a Xen host that is saved or migrated
- * keeps them: nothing here stands in its way.
+ * keeps them, its queues and its fault ring; but not what Linux has set up
+ * with Xen to get an MSI, and only drivers can set it up again.
  */
 
 static int pviommu_pm_prepare(struct device *dev)
@@ -155,8 +156,23 @@ static int pviommu_pm_prepare(struct device *dev)
 	return -EOPNOTSUPP;
 }
 
+static int pviommu_pm_freeze(struct device *dev)
+{
+	pviommu_faults_ignore(dev_get_drvdata(dev));
+	return 0;
+}
+
+static int pviommu_pm_restore(struct device *dev)
+{
+	pviommu_faults_listen(dev_get_drvdata(dev));
+	return 0;
+}
+
 static const struct dev_pm_ops pviommu_pm_ops = {
 	.prepare = pviommu_pm_prepare,
+	.freeze = pviommu_pm_freeze,
+	.thaw = pviommu_pm_restore,
+	.restore = pviommu_pm_restore,
 };
 
 static int pviommu_pm_notify(struct notifier_block *nb, unsigned long action,

@@ -234,6 +234,8 @@ void pviommu_detach_everything(struct pviommu *v);
 
 int pviommu_faults_start(struct pviommu *v);
 void pviommu_faults_stop(struct pviommu *v);
+void pviommu_faults_listen(struct pviommu *v);
+void pviommu_faults_ignore(struct pviommu *v);
 
 /* debugfs.c */
 

@@ -212,9 +212,14 @@ class Dom0:
 class Guest:
     """A domain made from guest.cfg, with its device model and its agent."""
 
-    def __init__(self, dom0, name='guest', memory=512, config=()):
-        self.dom0, self.name, self.memory = dom0, name, memory
+    def __init__(self, dom0, name='guest', memory=512, config=(), serial=False):
+        """SERIAL: its agent is on its serial port, as it has no Xen console."""
+        self.dom0, self.name, self.memory, self.serial = dom0, name, memory, serial
         self.config = [f'name="{name}"', f'memory={memory}', *config]
+        if serial:
+            self.config += ['serial="chardev:serial0"',
+                            'device_model_args=["-chardev","pty,id=serial0,logappend=on,'
+                            f'logfile=/var/log/xen/guest-{name}.log"]']
         self.numbers = itertools.count(1)
         self.log = dom0.log(f'guest-{name}')
         self.model_log = dom0.log(f'qemu-dm-{name}')
@@ -232,8 +237,17 @@ class Guest:
         self.create()
         if not self.log.wait('^@ready', 60 * PATIENCE, self.start):
             raise Failure(f'{self.name} does not get to its agent')
+        self.find()
+
+    def find(self):
+        """After it was restored, too: it is another domain then."""
+        self.domid = int(self.dom0.run(f'xl domid {self.name}'))
+        where = 'serial/0' if self.serial else 'console'
         self.tty = self.dom0.run(
-            f'xenstore-read /local/domain/{self.domid}/console/tty').strip()
+            f'xenstore-read /local/domain/{self.domid}/{where}/tty').strip()
+        if self.serial:
+            # QEMU does not read from it while nobody has it open.
+            self.dom0.run(f'sleep infinity <> {self.tty} > /dev/null 2>&1 &')
 
     def run(self, command, seconds=30, check=True):
         """Runs a command of the guest's shell: the lines of its output, or with
