@@ -338,7 +338,8 @@ static void test_odd_places(void)
         if (places[i].warning) {
             assert_contains(err, places[i].warning);
         } else {
-            g_assert_cmpstr(err, ==, "");
+            /* Sanitizers have things of their own to say. */
+            g_assert_null(strstr(err, "xen-pviommu: "));
         }
     }
 }

@@ -783,6 +783,12 @@ static void pviommu_mirror_exit(PCIDevice *dev)
     }
 }
 
+/* QEMU leaves it to the device to free an array. */
+static void pviommu_mirror_finalize(Object *obj)
+{
+    g_free(PVIOMMU_MIRROR(obj)->iova_ranges);
+}
+
 static const Property pviommu_mirror_properties[] = {
     DEFINE_PROP_STRING("notifier", PVIOMMUMirror, notifier),
     DEFINE_PROP_BOOL("pins", PVIOMMUMirror, pins, false),
@@ -821,6 +827,7 @@ static const TypeInfo pviommu_mirror_info = {
     .name = TYPE_PVIOMMU_MIRROR,
     .parent = TYPE_PCI_DEVICE,
     .instance_size = sizeof(PVIOMMUMirror),
+    .instance_finalize = pviommu_mirror_finalize,
     .class_init = pviommu_mirror_class_init,
     .interfaces = (XEN_PVIOMMU_CONST InterfaceInfo[]) {
         { INTERFACE_CONVENTIONAL_PCI_DEVICE },
