@@ -147,19 +147,6 @@ static struct xen_iommu_op op_map(const struct pviommu_domain *d, u64 bfn,
 	};
 }
 
-static struct xen_iommu_op op_unmap(const struct pviommu_domain *d, u64 bfn,
-				    u32 nr)
-{
-	return (struct xen_iommu_op) {
-		.op = XEN_IOMMUOP_unmap,
-		.u.unmap = {
-			.bfn = bfn,
-			.ctx = d->ctx,
-			.nr_frames = nr,
-		},
-	};
-}
-
 /* Run one operation by itself, in the slot for repairs; @op gets its answer. */
 static void batch_run_one(struct pviommu_domain *d, struct xen_iommu_op *op)
 {
@@ -433,7 +420,7 @@ void pviommu_batch_map(struct pviommu_domain *d, u64 bfn, u64 gfn, u64 nr,
 
 static void batch_unmap_part(struct pviommu_domain *d, u64 bfn, u32 nr)
 {
-	struct xen_iommu_op op = op_unmap(d, bfn, nr);
+	struct xen_iommu_op op = op_unmap(d->ctx, bfn, nr);
 	struct xen_iommu_op *last = batch_last(d, XEN_IOMMUOP_unmap);
 
 	if (last && last->u.unmap.bfn + last->u.unmap.nr_frames == bfn &&

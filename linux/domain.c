@@ -636,6 +636,52 @@ int pviommu_free_context(struct pviommu *v, u16 ctx)
 	return op.status;
 }
 
+/**
+ * pviommu_empty_context() - unmap all of a context, and take its queue away
+ * @v: the device; nothing else uses it yet
+ * @ctx: the context, which is no domain's
+ *
+ * For the default one, which cannot be freed.
+ *
+ * Context: Process context.
+ */
+void pviommu_empty_context(struct pviommu *v, u16 ctx)
+{
+	struct xen_iommu_op op, flush;
+	int error, failed = 0;
+	u64 bfn, nr;
+
+	if (v->features & XEN_IOMMU_FEATURE_QUEUE)
+		pviommu_queue_stop(v, ctx);
+
+	for (bfn = 0; bfn < 1ULL << v->bfn_bits; bfn += nr) {
+		op = op_lookup(ctx, bfn);
+		error = pviommu_call(v, &op);
+		/* Without the length of the hole this could take forever. */
+		nr = op.u.lookup.nr_frames;
+		if ((error && error != -ENOENT) || !nr) {
+			failed = error ?: -EIO;
+			break;
+		}
+		if (error)
+			continue;
+
+		op = op_unmap(ctx, bfn, nr);
+		error = pviommu_call(v, &op);
+		if (error == -ENOSPC) {
+			flush = op_flush_all(ctx);
+			pviommu_call(v, &flush);
+			error = pviommu_call(v, &op);
+		}
+		failed = error ?: failed;
+	}
+	flush = op_flush_all(ctx);
+	failed = pviommu_call(v, &flush) ?: failed;
+	if (failed)
+		dev_err(&v->pdev->dev, "context %u cannot be emptied: error %d\n",
+			ctx, failed);
+}
+
 static void pviommu_domain_free(struct iommu_domain *domain)
 {
 	struct pviommu_domain *d = to_pviommu_domain(domain);
@@ -653,7 +699,7 @@ static void pviommu_domain_free(struct iommu_domain *domain)
 	if (error)
 		dev_err(&v->pdev->dev, "context %u cannot be freed: error %d\n",
 			d->ctx, error);
-	if (!error || !pviommu_queue_stop(&d->queue, v, d->ctx))
+	if (!error || (d->queue.shared && !pviommu_queue_stop(v, d->ctx)))
 		pviommu_queue_free(&d->queue);
 	domain_free(d);
 }
@@ -704,7 +750,7 @@ void pviommu_domains_stop_queues(struct pviommu *v)
 		flags = domain_lock(d);
 		domain_be_careful(d);
 		domain_unlock(d, flags);
-		if (!pviommu_queue_stop(&d->queue, v, d->ctx))
+		if (!pviommu_queue_stop(v, d->ctx))
 			WRITE_ONCE(d->queue.lost, true);
 	}
 	mutex_unlock(&v->rids_lock);

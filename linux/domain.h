@@ -125,6 +125,18 @@ static inline void frames_remove(struct pviommu_domain *d, u64 nr)
 
 /* Operations */
 
+static inline struct xen_iommu_op op_unmap(u16 ctx, u64 bfn, u32 nr)
+{
+	return (struct xen_iommu_op) {
+		.op = XEN_IOMMUOP_unmap,
+		.u.unmap = {
+			.bfn = bfn,
+			.ctx = ctx,
+			.nr_frames = nr,
+		},
+	};
+}
+
 static inline struct xen_iommu_op op_flush(u16 ctx, u64 bfn, u32 nr)
 {
 	return (struct xen_iommu_op) {

@@ -243,7 +243,8 @@ static void endpoint_put_rids(struct pviommu_endpoint *ep, bool shared)
  * @v: the IOMMU
  *
  * For a device that an earlier kernel left with contexts of its own: they are
- * nobody's now. Nothing else uses the device yet.
+ * nobody's now. What is mapped in the default one goes first, as all devices
+ * come there. Nothing else uses the device yet.
  */
 void pviommu_detach_everything(struct pviommu *v)
 {
@@ -251,6 +252,8 @@ void pviommu_detach_everything(struct pviommu *v)
 	struct pci_dev *pdev = NULL;
 	struct xen_iommu_op *ops;
 	u32 *rids;
+
+	pviommu_empty_context(v, XEN_IOMMU_CTX_DEFAULT);
 
 	for_each_pci_dev(pdev) {
 		rids = kcalloc(collect_rids(pdev, NULL), sizeof(*rids),

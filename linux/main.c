@@ -63,10 +63,11 @@ static int pviommu_negotiate(struct pviommu *v, bool *used_before)
 		return -ENODEV;
 	}
 
-	*used_before = readq(v->regs + XEN_PVIOMMU_REG_ACCEPTED);
-	wanted = FEATURES_NEEDED;
-	if (use_queues)
-		wanted |= features & XEN_IOMMU_FEATURE_QUEUE;
+	/* Who uses the interface of 2018 accepts nothing. */
+	*used_before = readq(v->regs + XEN_PVIOMMU_REG_ACCEPTED) ||
+		       !(state & XEN_IOMMU_STATE_identity);
+	/* Without queues, too: an earlier kernel's have to be taken away. */
+	wanted = FEATURES_NEEDED | (features & XEN_IOMMU_FEATURE_QUEUE);
 	writeq(wanted, v->regs + XEN_PVIOMMU_REG_ACCEPTED);
 	v->features = readq(v->regs + XEN_PVIOMMU_REG_ACCEPTED);
 	if (v->features != wanted) {
@@ -278,9 +279,11 @@ static int pviommu_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	if (error)
 		goto err_faults;
 	if (used_before) {
-		dev_info(dev, "taking over from an earlier kernel: all devices are detached\n");
+		dev_info(dev, "taking over what an earlier kernel may have left: all devices are detached\n");
 		pviommu_detach_everything(v);
 	}
+	if (!use_queues)
+		v->features &= ~XEN_IOMMU_FEATURE_QUEUE;
 	error = pviommu_enable(v);
 	if (error)
 		goto err_sysfs;

@@ -116,7 +116,7 @@ struct pviommu_faults {
  * @scratch: the blocks' scratch operations, in one piece
  * @nr_blocks: how many blocks
  * @blocks_owned: bit n is set while block n is somebody's own; atomic
- * @features: XEN_IOMMU_FEATURE_* accepted; queues are under @rids_lock
+ * @features: XEN_IOMMU_FEATURE_* in use; queues are under @rids_lock
  * @max_contexts: contexts at a time, the default one included
  * @max_mappings: frames mapped or waiting for a flush at a time
  * @frames: frames mapped, where PVIOMMU_SYNC_MAP_REPORTS is 0; atomic
@@ -184,7 +184,7 @@ int pviommu_call(struct pviommu *v, struct xen_iommu_op *op);
 /* queue.c */
 
 int pviommu_queue_start(struct pviommu_queue *q, struct pviommu *v, u16 ctx);
-int pviommu_queue_stop(struct pviommu_queue *q, struct pviommu *v, u16 ctx);
+int pviommu_queue_stop(struct pviommu *v, u16 ctx);
 void pviommu_queue_free(struct pviommu_queue *q);
 bool pviommu_queue_run(struct pviommu_queue *q, struct pviommu *v,
 		       struct pviommu_block *own);
@@ -221,6 +221,7 @@ void pviommu_domain_start_queue(struct iommu_domain *domain);
 void pviommu_domains_stop_queues(struct pviommu *v);
 void pviommu_domains_show_queues(struct pviommu *v, struct seq_file *s);
 int pviommu_free_context(struct pviommu *v, u16 ctx);
+void pviommu_empty_context(struct pviommu *v, u16 ctx);
 int pviommu_domain_sync_map(struct iommu_domain *domain, unsigned long iova,
 			    size_t size);
 extern const struct iommu_domain_ops pviommu_domain_ops;

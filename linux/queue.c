@@ -63,18 +63,17 @@ int pviommu_queue_start(struct pviommu_queue *q, struct pviommu *v, u16 ctx)
 
 /**
  * pviommu_queue_stop() - take a queue away from the device
- * @q: the queue; nobody stores anything any more
  * @v: the device
- * @ctx: its context
+ * @ctx: the queue's context; nobody stores anything there any more
  *
  * What is in it runs first.
  *
  * Context: Process context.
  * Returns: 0, or an error: then the memory stays the device's.
  */
-int pviommu_queue_stop(struct pviommu_queue *q, struct pviommu *v, u16 ctx)
+int pviommu_queue_stop(struct pviommu *v, u16 ctx)
 {
-	int error = q->shared ? queue_set(v, ctx, NULL) : 0;
+	int error = queue_set(v, ctx, NULL);
 
 	if (error)
 		dev_err(&v->pdev->dev,
