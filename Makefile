@@ -97,7 +97,7 @@ help:
 	@echo "make check-unit       the parts without QEMU"
 	@echo "make check-qtest      the device, through its registers"
 	@echo "make check-qemu       QEMU's own tests that the device could break"
-	@echo "make check-functional the demo, a balloon, and kexec, on both kernels"
+	@echo "make check-functional the demo, a balloon, kexec, and dead queues, on both kernels"
 	@echo "make check-xen        a real Xen in our QEMU, and our QEMU in its dom0"
 	@echo "make xen-shell        a prompt in that dom0"
 	@echo "make check-asan       unit and qtest, in a build with sanitizers"

@@ -220,6 +220,9 @@ static void domain_queue_lost(struct pviommu_domain *d)
 	d->queue.lost = true;
 	domain_be_careful(d);
 	d->complaint.op = XEN_IOMMUOP_set_queue;
+	/* If it is not dead, the device may run it still. */
+	if (pviommu_queue_dead(&d->queue))
+		pviommu_batch_run_dead(d);
 }
 
 /*
@@ -239,7 +242,22 @@ static void domain_queue_look(struct pviommu_domain *d)
 	}
 }
 
-/* Have run what is in the queue, if the device does not do so by itself. */
+/**
+ * pviommu_domain_run_queue() - have run what is in the queue
+ * @d: the domain; its lock is held
+ *
+ * By the device; or, if that has given the queue up, without it.
+ */
+void pviommu_domain_run_queue(struct pviommu_domain *d)
+{
+	if (!d->queue.shared || d->queue.lost)
+		return;
+	if (!pviommu_queue_run(&d->queue, d->v, d->block))
+		domain_queue_lost(d);
+	domain_queue_look(d);
+}
+
+/* The same, if the device does not do so by itself. */
 static void domain_queue_attend(struct pviommu_domain *d)
 {
 	struct pviommu_queue *q = &d->queue;
@@ -282,15 +300,10 @@ static noinline bool domain_queue_ready_slow(struct pviommu_domain *d, u64 nr)
 	domain_queue_look(d);
 	if (d->careful || READ_ONCE(q->shared->flags))
 		return false;
-	if (!pviommu_queue_room(q, QUEUE_ROOM)) {
-		if (!pviommu_queue_run(q, d->v, d->block))
-			domain_queue_lost(d);
-		domain_queue_look(d);
-		if (d->careful)
-			return false;
-	}
+	if (!pviommu_queue_room(q, QUEUE_ROOM))
+		pviommu_domain_run_queue(d);
 	pviommu_batch_send(d);
-	if (d->nr_failures)
+	if (d->careful || d->nr_failures)
 		return false;
 	/* Whoever reads it knows that the batch is done. */
 	smp_store_release(&d->direct, true);
@@ -582,8 +595,15 @@ static noinline phys_addr_t domain_lookup(struct pviommu_domain *d,
 	u64 bfn = PVIOMMU_BFN(iova), gfn, nr, i;
 	unsigned long flags = domain_lock(d);
 	struct xen_iommu_op op = op_lookup(d->ctx, bfn);
+	bool lost = d->queue.lost;
 
 	pviommu_batch_send_with(d, &op);
+	/* If the queue was found dead, this is not what it would have led to. */
+	domain_queue_attend(d);
+	if (unlikely(d->queue.lost != lost)) {
+		op = op_lookup(d->ctx, bfn);
+		pviommu_batch_send_with(d, &op);
+	}
 	gfn = op.u.lookup.gfn;
 	nr = op.status ? 0 : clamp_t(u64, op.u.lookup.nr_frames, 1, XLATE_AHEAD);
 	for (i = 0; i < nr; i++)
@@ -699,6 +719,7 @@ static void pviommu_domain_free(struct iommu_domain *domain)
 	if (error)
 		dev_err(&v->pdev->dev, "context %u cannot be freed: error %d\n",
 			d->ctx, error);
+	/* A dead queue the device has forgotten; no harm to say so again. */
 	if (!error || (d->queue.shared && !pviommu_queue_stop(v, d->ctx)))
 		pviommu_queue_free(&d->queue);
 	domain_free(d);
@@ -741,6 +762,7 @@ void pviommu_domains_stop_queues(struct pviommu *v)
 {
 	struct pviommu_domain *d;
 	unsigned long flags;
+	int error;
 
 	mutex_lock(&v->rids_lock);
 	v->features &= ~XEN_IOMMU_FEATURE_QUEUE;
@@ -750,8 +772,13 @@ void pviommu_domains_stop_queues(struct pviommu *v)
 		flags = domain_lock(d);
 		domain_be_careful(d);
 		domain_unlock(d, flags);
-		if (!pviommu_queue_stop(v, d->ctx))
-			WRITE_ONCE(d->queue.lost, true);
+		error = pviommu_queue_stop(v, d->ctx);
+		flags = domain_lock(d);
+		/* What was in a dead one did not run. */
+		domain_queue_attend(d);
+		if (!error)
+			d->queue.lost = true;
+		domain_unlock(d, flags);
 	}
 	mutex_unlock(&v->rids_lock);
 }

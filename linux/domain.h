@@ -168,6 +168,7 @@ static inline struct xen_iommu_op op_lookup(u16 ctx, u64 bfn)
 /* domain.c */
 
 void pviommu_xlate_remove(struct pviommu_domain *d, u64 bfn, u64 nr);
+void pviommu_domain_run_queue(struct pviommu_domain *d);
 
 /* batch.c */
 
@@ -178,6 +179,7 @@ void pviommu_batch_map(struct pviommu_domain *d, u64 bfn, u64 gfn, u64 nr,
 void pviommu_batch_unmap(struct pviommu_domain *d, u64 bfn, u64 nr);
 void pviommu_batch_send(struct pviommu_domain *d);
 void pviommu_batch_send_with(struct pviommu_domain *d, struct xen_iommu_op *op);
+void pviommu_batch_run_dead(struct pviommu_domain *d);
 int pviommu_failures_take(struct pviommu_domain *d, u64 bfn, u64 nr);
 
 #endif /* XEN_PVIOMMU_DOMAIN_H */

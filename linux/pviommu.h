@@ -78,7 +78,8 @@ struct pviommu_block {
  * @tail: operations stored, free-running
  * @seen: those before this one ran, and their statuses were looked at
  * @errors: how many failures were found
- * @lost: the device does not look at @shared any more
+ * @lost: it is not used any more, as the device gave it up, is at fault, or was
+ *	told to forget it
  *
  * Under its domain's lock, but for @shared, which stays as it is once set.
  */
@@ -194,6 +195,16 @@ bool pviommu_queue_failed(struct pviommu_queue *q, struct xen_iommu_op *op);
 static inline bool pviommu_queue_room(const struct pviommu_queue *q, u32 nr)
 {
 	return q->tail - q->seen <= PVIOMMU_QUEUE_OPS - nr;
+}
+
+/*
+ * Has the device given it up? Then it does not look there any more, and what is
+ * from head on did not run.
+ */
+static inline bool pviommu_queue_dead(const struct pviommu_queue *q)
+{
+	/* Before head is read. */
+	return virt_load_acquire(&q->shared->flags) & XEN_IOMMU_QUEUE_dead;
 }
 
 /* Where operation @n goes. */

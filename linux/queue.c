@@ -66,7 +66,7 @@ int pviommu_queue_start(struct pviommu_queue *q, struct pviommu *v, u16 ctx)
  * @v: the device
  * @ctx: the queue's context; nobody stores anything there any more
  *
- * What is in it runs first.
+ * What is in it runs first, unless it is dead.
  *
  * Context: Process context.
  * Returns: 0, or an error: then the memory stays the device's.
@@ -100,7 +100,7 @@ void pviommu_queue_free(struct pviommu_queue *q)
  * @own: as for pviommu_ring()
  *
  * Context: Any; the domain's lock is held.
- * Returns: whether it did; if not, the device is at fault.
+ * Returns: whether it did; if not, the queue is dead, or the device at fault.
  */
 bool pviommu_queue_run(struct pviommu_queue *q, struct pviommu *v,
 		       struct pviommu_block *own)
@@ -109,6 +109,8 @@ bool pviommu_queue_run(struct pviommu_queue *q, struct pviommu *v,
 	unsigned int idle = 0;
 
 	while (head != q->tail) {
+		if (pviommu_queue_dead(q))
+			return false;
 		before = head;
 		pviommu_ring(v, own);
 		head = READ_ONCE(q->shared->head);

@@ -62,6 +62,10 @@ class Outside:
         last = self.read_long(bar + REG_NR_BLOCKS) - 1
         return bar + BLOCKS + last * BLOCK_STRIDE
 
+    def ring(self):
+        """A call of no operations: what is in queues runs."""
+        self.command(f'writel {self.block() + BLOCK_DOORBELL:#x} 0')
+
     def call(self, array, operations):
         """Runs operations, which are put at the address ARRAY: their statuses."""
         block = self.block()
