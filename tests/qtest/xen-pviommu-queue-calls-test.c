@@ -152,7 +152,8 @@ static void test_listener_comes(void)
 
 /*
  * One comes, and there is more in the queues than it can wait for: those that
- * are too much are no more, and say so; the others ran.
+ * are too much are no more, and say so; the others ran, and so did one with
+ * hardly anything in it, which it got to last.
  */
 static void test_listener_hurries(void)
 {
@@ -174,9 +175,9 @@ static void test_listener_hurries(void)
             ops[j] = pviommu_op_map(q[i].ctx, BFN + 512 * j, GFN + 1 + j, 512,
                                     0);
         }
-        pviommu_store_ops(b->iommu, q[i].addr + FIELD(ops), ops, nr);
-        q[i].tail = nr;
-        qtest_writel(b->iommu->qts, q[i].addr + FIELD(tail), nr);
+        q[i].tail = i ? nr : 1;
+        pviommu_store_ops(b->iommu, q[i].addr + FIELD(ops), ops, q[i].tail);
+        qtest_writel(b->iommu->qts, q[i].addr + FIELD(tail), q[i].tail);
         g_assert_cmphex(pviommu_queue_flags(&q[i]), ==, 0);
     }
     qtest_qmp_device_add(b->iommu->qts, "pviommu-mirror", "m0",
@@ -188,6 +189,7 @@ static void test_listener_hurries(void)
         mapped += 512 * head;
         if (flags & DEAD) {
             dead++;
+            g_assert_cmpuint(i, >, 0);
             g_assert_cmpuint(head, <, nr);
         } else {
             g_assert_cmphex(flags, ==, DOORBELL);
@@ -212,6 +214,37 @@ static void test_listener_hurries(void)
         assert_ran(&q[i], 0);
     }
     mirror_assert_page(&m, BFN - 1, GFN, 3);
+    bench_free(b);
+}
+
+/* What a guest's driver can have in a queue is not too much. */
+static void test_listener_waits(void)
+{
+    const unsigned nr = 256, frames = XEN_IOMMU_QUEUE_MAX_FRAMES;
+    const unsigned prime = 131101;      /* more than there are pages */
+    struct xen_iommu_op ops[XEN_IOMMU_QUEUE_MAX_FRAMES];
+    Bench *b = bench_new_bare("pc", "premap=off,x-check=off", "-m 1024 ");
+
+    /* No two pages are beside each other. */
+    for (unsigned i = 0; i < nr; i++) {
+        for (unsigned j = 0; j < frames; j++) {
+            unsigned n = i * frames + j;
+
+            ops[j] = pviommu_op_map(0, BFN + n, GFN + n * 3 % prime, 1, 0);
+        }
+        pviommu_run(b->iommu, ops, frames);
+    }
+    pviommu_assert_frames(b->iommu, nr * frames, 0);
+    pviommu_queue_init(&b->q, b->iommu, 0, QUEUE(0), nr);
+    for (unsigned i = 0; i < nr; i++) {
+        push_unmap(&b->q, BFN + i * frames, frames);
+    }
+    g_assert_cmphex(pviommu_queue_flags(&b->q), ==, 0);
+    qtest_qmp_device_add(b->iommu->qts, "pviommu-mirror", "m0",
+                         "{'addr':'0x13'}");
+    g_assert_cmphex(pviommu_queue_flags(&b->q), ==, DOORBELL);
+    assert_ran(&b->q, 0);
+    pviommu_assert_frames(b->iommu, 0, nr * frames);
     bench_free(b);
 }
 
@@ -475,6 +508,7 @@ int main(int argc, char **argv)
     qtest_add_func("/xen-pviommu/queue/listener-comes", test_listener_comes);
     qtest_add_func("/xen-pviommu/queue/listener-hurries",
                    test_listener_hurries);
+    qtest_add_func("/xen-pviommu/queue/listener-waits", test_listener_waits);
     qtest_add_func("/xen-pviommu/queue/listener-unseen", test_listener_unseen);
     pviommu_add_for_machines("queue/listener-switch", test_listener_switch);
     qtest_add_func("/xen-pviommu/queue/room", test_room);

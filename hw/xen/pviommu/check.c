@@ -12,6 +12,8 @@ typedef struct Books {
     uint64_t total;
     uint64_t mapped;
     uint64_t pending;
+    uint64_t runs;              /* that are pending */
+    uint64_t untold;            /* of them */
 } Books;
 
 static void books_add(Books *books, uint64_t gfn, uint64_t nr)
@@ -31,6 +33,8 @@ static void books_add_pending(Books *books, const XenPVIOMMUPending *p)
 
     books_add(books, p->by_gfn.start, nr);
     books->pending += nr;
+    books->runs++;
+    books->untold += !p->notified;
 }
 
 static void G_GNUC_PRINTF(1, 2) G_GNUC_NORETURN wrong(const char *fmt, ...)
@@ -64,6 +68,7 @@ static void check_context(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
 {
     uint64_t limit = xen_pviommu_bfn_limit(core);
     uint64_t mapped = books->mapped, pending = books->pending;
+    uint64_t untold = books->untold;
     const XenPVIOMMUPending *p;
     IntervalTreeNode *node;
     BfnRun run;
@@ -97,6 +102,11 @@ static void check_context(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
               " pending, but %" PRIu64 " and %" PRIu64 " counted", ctx->id,
               mapped, pending, ctx->mapped_frames, ctx->pending_frames);
     }
+    if (books->untold - untold != ctx->pending_untold) {
+        wrong("xen-pviommu: ctx %u: %" PRIu64 " runs that devices may have "
+              "without being mapped, but %" PRIu64 " counted", ctx->id,
+              books->untold - untold, ctx->pending_untold);
+    }
 }
 
 void xen_pviommu_core_check(XenPVIOMMUCore *core)
@@ -112,10 +122,12 @@ void xen_pviommu_core_check(XenPVIOMMUCore *core)
         }
     }
     if (books.mapped != core->mapped_frames ||
-        books.pending != core->pending_frames) {
-        wrong("xen-pviommu: %" PRIu64 " frames mapped, %" PRIu64 " pending, "
-              "but %" PRIu64 " and %" PRIu64 " counted", books.mapped,
-              books.pending, core->mapped_frames, core->pending_frames);
+        books.pending != core->pending_frames ||
+        books.runs != core->nr_pending_runs) {
+        wrong("xen-pviommu: %" PRIu64 " frames mapped, %" PRIu64 " pending in %"
+              PRIu64 " runs, but %" PRIu64 ", %" PRIu64 " and %" PRIu64
+              " counted", books.mapped, books.pending, books.runs,
+              core->mapped_frames, core->pending_frames, core->nr_pending_runs);
     }
     g_hash_table_iter_init(&iter, pages);
     while (g_hash_table_iter_next(&iter, &gfn, &refs)) {

@@ -406,14 +406,14 @@ int xen_pviommu_context_unmap(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
 {
     bool told = !core->client_ops->listening(core->client, ctx);
     uint64_t room = pending_room(core);
+    bool one = holes && nr <= room;
     uint64_t end = bfn + nr;
     uint64_t runs;
     bool more;
     BfnRun run;
 
     /* Where holes do not matter, and room does not, one says that there are. */
-    runs = mapped_runs(core, ctx, bfn, nr, holes,
-                       holes && nr <= room ? 0 : room, &run);
+    runs = mapped_runs(core, ctx, bfn, nr, holes, one ? 0 : room, &run);
     if (!runs && holes) {
         return 0;
     }
@@ -429,7 +429,7 @@ int xen_pviommu_context_unmap(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
 
         gfn_index_remove(core->gfn_index, run.gfn, run.nr, ctx->id, run.bfn);
         pending_add(core, ctx, &run, told);
-        core->work++;
+        core->work += one;
         ctx->mapped_frames -= run.nr;
         core->mapped_frames -= run.nr;
         if (holes) {
@@ -506,6 +506,18 @@ void xen_pviommu_context_flush_all(XenPVIOMMUCore *core,
                                    XenPVIOMMUContext *ctx)
 {
     xen_pviommu_context_flush(core, ctx, 0, xen_pviommu_bfn_limit(core));
+}
+
+void xen_pviommu_core_flush_all(XenPVIOMMUCore *core)
+{
+    uint32_t id;
+
+    for (id = 0; id < core->limits.max_contexts && core->pending_frames; id++) {
+        if (core->contexts[id] && core->contexts[id]->pending_frames) {
+            xen_pviommu_context_flush_all(core, core->contexts[id]);
+        }
+    }
+    core->work += id / RUN_WORK;
 }
 
 typedef struct Mapping {

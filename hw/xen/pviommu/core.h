@@ -249,6 +249,9 @@ int xen_pviommu_context_load_pending(XenPVIOMMUCore *core,
 void xen_pviommu_context_flush(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
                                uint64_t bfn, uint64_t nr);
 
+/** xen_pviommu_core_flush_all: in all contexts, as that takes room */
+void xen_pviommu_core_flush_all(XenPVIOMMUCore *core);
+
 /** xen_pviommu_context_flush_all: the same, wherever it was unmapped */
 void xen_pviommu_context_flush_all(XenPVIOMMUCore *core,
                                    XenPVIOMMUContext *ctx);

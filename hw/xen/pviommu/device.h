@@ -51,6 +51,7 @@ struct XenPVIOMMUState {
     bool queues_need_calls;     /* as their flags say */
     bool queues_stopped;        /* DMA does not run them */
     uint64_t queue_work;        /* that DMA caused since queues_bh ran */
+    int64_t queue_work_begun;   /* ns, by get_clock() */
     QEMUBH *queues_bh;
     XenPVIOMMUFaults faults;
     XenInvalidateClient invalidate;

@@ -536,6 +536,10 @@ static void function_evict(XenPVIOMMUFunction *f)
 {
     XenPVIOMMUCore *core = &f->s->core;
 
+    if (f->reserved->len) {
+        /* An unmap takes room, which a guest may have filled. */
+        xen_pviommu_core_flush_all(core);
+    }
     for (guint i = 0; i < f->reserved->len; i++) {
         const XenPVIOMMUReserved *r = xen_pviommu_reserved_at(f->reserved, i);
         BfnRun run;
@@ -911,6 +915,8 @@ static gboolean function_free(gpointer key, gpointer value, gpointer unused)
 
 void xen_pviommu_dma_finalize(XenPVIOMMUState *s)
 {
+    /* While there is somebody to tell. */
+    xen_pviommu_core_flush_all(&s->core);
     g_hash_table_foreach_remove(s->functions, function_free, NULL);
     g_hash_table_unref(s->functions);
     g_ptr_array_unref(s->listening);

@@ -6,6 +6,7 @@
 #include "qemu/osdep.h"
 #include "qemu/lockable.h"
 #include "qemu/main-loop.h"
+#include "qemu/timer.h"
 #include "system/xen.h"
 #include "iommu-op.h"
 #include "queue.h"
@@ -25,8 +26,10 @@ static uint64_t dear_work(void)
 /*
  * A device can translate very often before the main loop goes on, and another
  * vCPU fill the queue each time. So many times dear_work() is a second or so.
+ * In an I/O thread, what took longer than HOG_NS left the others their time.
  */
 #define HOG_FACTOR 16
+#define HOG_NS (10 * NANOSECONDS_PER_SECOND)
 
 /* A doorbell looks at all of them. */
 #define QUEUES_MAX 256
@@ -194,17 +197,6 @@ static void queues_set_flags(XenPVIOMMUState *s, bool calls)
     }
 }
 
-/* What waits for a flush takes room that an operation needs. */
-static void flush_everything(XenPVIOMMUCore *core)
-{
-    for (uint32_t id = 0;
-         id < core->limits.max_contexts && core->pending_frames; id++) {
-        if (core->contexts[id] && core->contexts[id]->pending_frames) {
-            xen_pviommu_context_flush_all(core, core->contexts[id]);
-        }
-    }
-}
-
 static void queue_run_op(XenPVIOMMUQueue *q, unsigned slot)
 {
     XenPVIOMMUCore *core = &q->s->core;
@@ -217,7 +209,7 @@ static void queue_run_op(XenPVIOMMUQueue *q, unsigned slot)
     barrier();
     status = xen_pviommu_op_execute_queued(core, q->ctx, &op);
     if (status == -XEN_IOMMU_ENOSPC && core->pending_frames) {
-        flush_everything(core);
+        xen_pviommu_core_flush_all(core);
         /* For the guest it is one operation, which did not fail yet. */
         core->counter[XEN_PVIOMMU_COUNTER_OPS]--;
         core->counter[XEN_PVIOMMU_COUNTER_ERRORS]--;
@@ -281,7 +273,8 @@ static bool queue_run(XenPVIOMMUQueue *q, uint64_t end)
 /*
  * Tell the guest, and with @stop keep DMA from running queues. What was queued
  * before the guest could know needs no call: that has run when this returns, or
- * DMA runs it. A queue that makes it too much work is not waited for.
+ * DMA runs it. A queue that makes it too much work is not waited for, but each
+ * has some.
  */
 static void queues_tell(XenPVIOMMUState *s, bool calls, bool stop)
 {
@@ -302,7 +295,10 @@ static void queues_tell(XenPVIOMMUState *s, bool calls, bool stop)
         /* Pairs with the guest's, between its tail and its look at flags. */
         smp_mb();
         QLIST_FOREACH_SAFE(q, &s->queues, next, next) {
-            if (!queue_run(q, end)) {
+            uint64_t some = xen_pviommu_core_work(&s->core) +
+                            dear_work() / QUEUES_MAX;
+
+            if (!queue_run(q, MAX(end, some))) {
                 xen_pviommu_guest_error(&s->core, "context %u: the queue is "
                                         "too much work", q->ctx->id);
                 queue_kill(q);
@@ -327,21 +323,22 @@ static void queues_bh(void *opaque)
 }
 
 /*
- * DMA in the context of @q, which may be no more, caused so much @work. Only
- * with the BQL does that keep the main loop, which may have other reasons not
- * to go on for a while: I/O threads work then as ever.
+ * DMA in the context of @q, which may be no more, caused so much @work. The main
+ * loop may have other reasons not to go on, while I/O threads work as ever.
  */
 static void queue_hogs(XenPVIOMMUQueue *q, uint64_t work)
 {
     XenPVIOMMUState *s = q->s;
 
-    if (!bql_locked()) {
-        return;
+    if (!s->queue_work) {
+        s->queue_work_begun = get_clock();
     }
     s->queue_work += work;
     if (s->queue_work > HOG_FACTOR * dear_work()) {
+        bool hogs = bql_locked() || get_clock() - s->queue_work_begun < HOG_NS;
+
         s->queue_work = 0;
-        if (q->ctx->queue == q) {
+        if (hogs && q->ctx->queue == q) {
             xen_pviommu_guest_error(&s->core, "context %u: the queue is too "
                                     "much work for DMA", q->ctx->id);
             queue_kill(q);

@@ -215,14 +215,22 @@ static int load_run(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
                     const BfnRun *run, bool pending)
 {
     uint64_t tries = run->nr / XEN_INVALIDATE_POPULATED_FRAMES;
+    size_t max_nodes = core->budget.max_nodes;
     int ret;
 
+    /*
+     * Splitting for an unmap may go beyond what a map may use. What the
+     * source has must find room here, too.
+     */
+    core->budget.max_nodes += core->limits.max_mappings / 511 +
+                              core->limits.max_contexts;
     /* A long run takes several goes, as it did the guest. */
     do {
         ret = pending
             ? xen_pviommu_context_load_pending(core, ctx, run)
             : xen_pviommu_context_map(core, ctx, XEN_IOMMU_DOMID_SELF, run);
     } while (ret == -XEN_IOMMU_EAGAIN && tries--);
+    core->budget.max_nodes = max_nodes;
     return ret;
 }
 
@@ -301,18 +309,10 @@ static int load_window(XenPVIOMMUState *s, XenPVIOMMUContext *ctx,
                        const StreamRun *window, unsigned nr)
 {
     XenPVIOMMUCore *core = &s->core;
-    size_t max_nodes;
     int ret = 0;
 
     QEMU_LOCK_GUARD(&s->lock);
 
-    /*
-     * Splitting for an unmap may go beyond what a map may use. What the
-     * source has must find room here, too.
-     */
-    max_nodes = core->budget.max_nodes;
-    core->budget.max_nodes += core->limits.max_mappings / 511 +
-                              core->limits.max_contexts;
     /* Neighbours in BFN are not in GFN: most of what a run costs is a miss. */
     for (unsigned i = 0; i < nr; i++) {
         gfn_index_prefetch(core->gfn_index, window[i].run.gfn);
@@ -320,7 +320,6 @@ static int load_window(XenPVIOMMUState *s, XenPVIOMMUContext *ctx,
     for (unsigned i = 0; i < nr && !ret; i++) {
         ret = load_run_or_wait(s, ctx, &window[i]);
     }
-    core->budget.max_nodes = max_nodes;
     return ret;
 }
 
