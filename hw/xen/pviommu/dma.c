@@ -284,11 +284,15 @@ static int function_notifiers_changed(IOMMUMemoryRegion *mr,
 
     trace_xen_pviommu_notifiers(f->name, old, new);
     if (!f->notifiers && new) {
-        xen_pviommu_queues_update(f->s, true);
+        /*
+         * Before queues run for the last time: vhost that is taken off and put
+         * back, as the memory map changes, has what they unmap.
+         */
         g_ptr_array_add(f->s->listening, f);
+        xen_pviommu_queues_update(f->s);
     } else if (f->notifiers && !new) {
         g_ptr_array_remove(f->s->listening, f);
-        xen_pviommu_queues_update(f->s, false);
+        xen_pviommu_queues_update(f->s);
     }
     f->notifiers = new;
     if (!(new & IOMMU_NOTIFIER_MAP)) {

@@ -323,8 +323,8 @@ static void queues_bh(void *opaque)
 }
 
 /*
- * DMA in the context of @q, which may be no more, caused so much @work. The main
- * loop may have other reasons not to go on, while I/O threads work as ever.
+ * DMA in the context of @q, which may be no more, caused so much @work. The
+ * main loop may have other reasons not to go on, while I/O threads work as ever.
  */
 static void queue_hogs(XenPVIOMMUQueue *q, uint64_t work)
 {
@@ -386,12 +386,11 @@ bool xen_pviommu_queues_run(XenPVIOMMUState *s, uint64_t end)
     return empty;
 }
 
-void xen_pviommu_queues_update(XenPVIOMMUState *s, bool listener)
+void xen_pviommu_queues_update(XenPVIOMMUState *s)
 {
     QEMU_LOCK_GUARD(&s->lock);
 
-    queues_tell(s, listener || queues_need_calls(s),
-                listener || queues_stopped(s));
+    queues_tell_now(s);
 }
 
 void xen_pviommu_queues_lost(XenPVIOMMUState *s, uint64_t gfn, uint64_t nr)

@@ -81,11 +81,10 @@ bool xen_pviommu_queues_run(XenPVIOMMUState *s, uint64_t end);
 
 /**
  * xen_pviommu_queues_update: tell the guest whether queues need calls
- * @listener: somebody is about to listen for changes
  *
  * If they do, all that was queued by who did not know has run. BQL held.
  */
-void xen_pviommu_queues_update(XenPVIOMMUState *s, bool listener);
+void xen_pviommu_queues_update(XenPVIOMMUState *s);
 
 /** xen_pviommu_queues_lost: pages are going away, maybe those of queues */
 void xen_pviommu_queues_lost(XenPVIOMMUState *s, uint64_t gfn, uint64_t nr);

@@ -138,7 +138,7 @@ static void ring_doorbell(XenPVIOMMUState *s, unsigned i, uint32_t count)
                                 block->array, block->result, block->done);
     }
     trace_xen_pviommu_done(i, block->done, block->result);
-    xen_pviommu_queues_update(s, false);
+    xen_pviommu_queues_update(s);
     if (s->check) {
         xen_pviommu_core_check(&s->core);
     }
@@ -408,7 +408,7 @@ static void pages_lost(void *opaque, uint64_t gfn, uint64_t nr)
 
 static void holes_changed(void *opaque)
 {
-    xen_pviommu_queues_update(opaque, false);
+    xen_pviommu_queues_update(opaque);
 }
 
 static void invalidate_pages(XenInvalidateClient *client,

@@ -27,8 +27,6 @@
 #define SPARE_MIB       64
 /* Pages that leave at a time are from this many MiB. */
 #define STALL_MIB       64
-/* As often is what is in use looked at without anything leaving. */
-#define USUAL           64
 
 static int opt_rounds = 3, opt_give = 1024, opt_use = 256;
 
@@ -125,21 +123,19 @@ static void balloon(Subject *s, const char *order)
 {
     g_autofree char *params = g_strdup_printf("\"order\": \"%s\", ", order);
     unsigned nr = opt_give * PAGES_A_MIB, used_mib = FIRST_MIB + opt_give;
-    int64_t usual = 0, waited = 0, late = 0, longest = 0;
+    int64_t waited = 0, late = 0, longest = 0;
     uint64_t before;
 
     /* All of it was in use once; then the rest goes on being so. */
     use(s, FIRST_MIB, opt_give + opt_use);
     use(s, used_mib, opt_use);
-    for (int i = 0; i < USUAL; i++) {
-        usual += use(s, used_mib, opt_use);
-    }
-    usual /= USUAL;
     before = calls(s);
     for (unsigned i = 0; i < nr; i += BATCH) {
         unsigned n = MIN(BATCH, nr - i);
-        int64_t took;
+        int64_t usual, took;
 
+        /* Each time, as the machine is now faster and now slower. */
+        usual = use(s, used_mib, opt_use);
         took = announce(s, s->order + i, n);
         waited += took;
         longest = MAX(longest, took);

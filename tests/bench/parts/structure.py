@@ -107,12 +107,17 @@ def goals(e):
 
         most_bytes = max(e.get('range_bytes', OURS, n=n, nr=nr, aligned=False)
                          for nr in sizes_of_ranges)
-        # At each end a run takes up to 511 slots a level, written in a loop.
+        longest = max(e.get('range', OURS, n=n, nr=nr, aligned=False)
+                      for nr in sizes_of_ranges)
+        few = worst(False) <= 64
         yield Goal('a range of any size at the cost of a few entries',
                    f'up to {sizes_of_ranges[-1]:,} pages: at most what '
                    f'{number(worst(True))} pages by themselves cost when BFN and '
                    f'GFN are aligned, {number(worst(False))} when they are not, and '
-                   f'{number(most_bytes / 1024)} KiB', worst(False) <= 64)
+                   f'{number(most_bytes / 1024)} KiB', few, '' if few else
+                   'not when they are not aligned: at each end a run takes up to '
+                   '511 slots a level, which are written one by one; whatever its '
+                   f'size, that is {duration(longest)} at most')
 
     readers = e.params('readers', 'readers')
     if len(readers) > 1:
