@@ -13,7 +13,7 @@ OUT := build/qemu/out
 NINJA := scripts/env ninja
 PREFIX ?= /usr/local
 
-.PHONY: all qemu demo shell check check-unit check-qtest check-qemu \
+.PHONY: all qemu demo shell check check-scripts check-unit check-qtest check-qemu \
         check-functional check-xen check-asan check-hooks bench guest-6.1 guest-6.12 \
         dom0 xen-shell install clean distclean help
 .DEFAULT_GOAL := all
@@ -53,9 +53,9 @@ xen-shell: dom0
 	@tests/functional/xen/check --shell
 
 check: build/configured guest-6.1 guest-6.12 dom0
-	@scripts/run-tests unit qtest qemu functional xen
+	@scripts/run-tests scripts unit qtest qemu functional xen
 
-check-unit check-qtest check-qemu: check-%: build/configured
+check-scripts check-unit check-qtest check-qemu: check-%: build/configured
 	@scripts/run-tests $*
 
 check-functional: build/configured guest-6.1 guest-6.12
@@ -94,6 +94,7 @@ help:
 	@echo "make shell            the same guest, with a prompt"
 	@echo "       KERNEL=6.12    with that Debian kernel instead of 6.1"
 	@echo "make check            all tests; ends with 'N passed, N failed'"
+	@echo "make check-scripts    what the scripts say when something is wrong; the documents' markup"
 	@echo "make check-unit       the parts without QEMU"
 	@echo "make check-qtest      the device, through its registers"
 	@echo "make check-qemu       QEMU's own tests that the device could break"

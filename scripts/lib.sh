@@ -7,7 +7,7 @@
 # A command that fails unexpectedly ends the script, and says where; one that
 # ended with die has said it.
 set -eEuo pipefail
-trap '[ $? = 9 ] || echo "xen-pviommu: ${BASH_SOURCE[0]}, line $LINENO: $BASH_COMMAND: failed" >&2' ERR
+trap '[ $? = 9 ] || unexpected "${BASH_SOURCE[0]}" "$LINENO" "$BASH_COMMAND"' ERR
 
 : "${TOP:?TOP is the top directory of the project}"
 BUILD=$TOP/build
@@ -15,6 +15,10 @@ LOGS=$BUILD/logs
 # Downloads live here, so that a second checkout downloads nothing.
 : "${HOME:=$BUILD}"
 export CACHE=${XEN_PVIOMMU_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/xen-pviommu}
+# The log of the step under way, for the advice when it fails.
+LOG=/dev/null
+# Seconds after which a step that prints nothing says what it is at.
+: "${TICK:=15}"
 
 # The Debian suite whose QEMU is used, and the series this is tested with; of
 # a tree of one's own, the oldest that can work.
@@ -24,13 +28,51 @@ export XEN_SUITE=bookworm XEN_SERIES=4.17
 
 say()  { printf '%s\n' "$*"; }
 step() { printf '==> %s\n' "$*"; }
-# die MESSAGE [WHAT-TO-DO]...: the one message a failure ends with.
+
+# no_room: advice when a disk that is written to is full; else fails.
+no_room() {
+    local dir left
+    for dir in "$BUILD" "$CACHE" "${TMPDIR:-/tmp}"; do
+        while ! [ -d "$dir" ]; do dir=$(dirname "$dir"); done
+        left=$(df -P -k "$dir" | awk 'NR == 2 { print int($4 / 1024) }')
+        if [ "$left" -lt 16 ]; then
+            say "The disk with $dir is full ($left MB are free):" \
+                "make room there and try again"
+            return
+        fi
+    done
+    # What failed may have removed its files again.
+    grep -q -E 'No space left on device|Disk quota exceeded|have enough free space' \
+        "$LOG" 2> /dev/null &&
+        say "A disk is full or its quota is used up ($LOG):" \
+            "make room for $BUILD and $CACHE and try again"
+}
+
+# die MESSAGE [WHAT-TO-DO]...: the one message a failure ends with. A disk that
+# is full is the reason, whatever failed.
 die() {
+    local line advice
     printf '\nxen-pviommu: %s\n' "$1" >&2
     shift
+    if advice=$(no_room); then set -- "$advice"; fi
     for line; do printf '%s\n' "$line" | sed 's,^,    ,' >&2; done
     exit 9
 }
+
+# unexpected SCRIPT LINE COMMAND: for failures that no die is written for.
+unexpected() {
+    printf 'xen-pviommu: %s, line %s: %s: failed\n' "$1" "$2" "$3" >&2
+    no_room >&2 || true
+}
+
+# make, Kbuild and QEMU's configure cut or expand such names.
+case $TOP in
+*[[:space:]:\;\&\|\<\>\(\)\*\?\[\]\{\}\#%\$\!\'\"\`\\]*)
+    die "the path of this checkout has a space or another character in it that" \
+        "the build cannot handle: $TOP" \
+        "Move the checkout to a path without spaces, quotes and any of" \
+        ": ; & | < > ( ) * ? [ ] { } # % \$ ! \\" ;;
+esac
 
 # version_ge A B: A is B or newer.
 version_ge() { [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1)" = "$2" ]; }
@@ -41,13 +83,40 @@ newest() { { compgen -G "$1" || true; } | sort -V | tail -n 1; }
 # fingerprint FILE...: one word that changes when the files do.
 fingerprint() { cat -- "$@" | sha256sum | cut -c 1-32; }
 
+# tick LOG: forever, say every TICK seconds what was written to LOG last.
+tick() {
+    local nap='' begun=$SECONDS last
+    trap 'kill "$nap" 2> /dev/null; exit 0' TERM
+    while kill -0 $$ 2> /dev/null; do
+        # In the background, as a signal waits for what runs in the foreground.
+        sleep "$TICK" & nap=$!
+        wait "$nap" || true
+        last=$(tail -c 400 "$1" 2> /dev/null | tr '\r' '\n' | grep . | tail -n 1 |
+               cut -c 1-60) || true
+        say "    still running, $((SECONDS - begun)) s${last:+: $last}"
+    done
+}
+
+# with_ticks COMMAND...: run it, add what it prints to $LOG, and tell the user
+# that it still runs.
+with_ticks() {
+    local ticker status=0
+    # On stderr, as stdout may be what another script reads.
+    tick "$LOG" >&2 & ticker=$!
+    "$@" >> "$LOG" 2>&1 < /dev/null || status=$?
+    kill "$ticker"
+    wait "$ticker" || true
+    return "$status"
+}
+
 # logged LOG COMMAND...: run, keep the output, show its end when it fails.
 logged() {
-    local log=$LOGS/$1
+    LOG=$LOGS/$1
     shift
     mkdir -p "$LOGS"
-    if ! "$@" > "$log" 2>&1 < /dev/null; then
-        tail -n 25 "$log" >&2
+    : > "$LOG"
+    if ! with_ticks "$@"; then
+        tail -n 25 "$LOG" >&2
         return 1
     fi
 }
@@ -96,6 +165,8 @@ apt_open() {
     APT_DIR=${APT_DIR%+}
     rm -rf "$APT_DIR"
     mkdir -p "$APT_DIR/state/lists/partial" "$APT_DIR/cache/archives/partial"
+    LOG=$APT_DIR/log
+    : > "$LOG"
     sites=$(apt_sites)
     for suite; do
         while read -r kind site keyring; do
@@ -111,12 +182,11 @@ apt_open() {
         done <<< "$sites"
     done > "$APT_DIR/sources.list"
     if [ ! -s "$APT_DIR/sources.list" ]; then
-        say "E: the apt sources of this machine name no Debian archive" \
-            > "$APT_DIR/log"
+        say "E: the apt sources of this machine name no Debian archive" > "$LOG"
         return 1
     fi
     # An archive that does not have all of the suites is no failure as such.
-    x_apt apt-get -q update > "$APT_DIR/log" 2>&1 || true
+    with_ticks x_apt apt-get -q update || true
     compgen -G "$APT_DIR/state/lists/*_InRelease" > /dev/null
 }
 
@@ -141,6 +211,25 @@ x_apt() {
 apt_depends() {
     x_apt apt-cache show --no-all-versions "$1" |
         sed -n 's/^Depends: //p' | sed 's/[,|]/\n/g' | sed 's/(.*//; s/ //g'
+}
+
+# apt_advice LOG: what to do, from what the machine's own apt said there.
+apt_advice() {
+    local pattern advice
+    while IFS='|' read -r pattern advice; do
+        if grep -q -i -E "${pattern//;/|}" "$1" 2> /dev/null; then
+            say "$advice"
+            return
+        fi
+    done << 'END'
+could not get lock;unable to acquire;unable to lock|Another apt or dpkg runs: wait until it is done, then run this again
+dpkg was interrupted|An earlier installation was cut short: run 'dpkg --configure -a', then this again
+could not resolve;temporary failure;could ?n.t connect;unable to connect;unreachable;timed out;connection refused;connection failed|The mirror cannot be reached: check the network and this machine's apt sources, then run this again
+unable to locate package;no installation candidate|The apt sources lack Debian's main archive, or are of another release: set them right, then run this again
+unmet dependencies;held broken;fix-broken|Packages of this machine do not fit together: run 'apt-get -f install', then this again
+404 +not found;failed to fetch;hash sum mismatch|The mirror lacks what its lists name: try again later, or take another mirror
+END
+    say "Set apt right (its words are above), then run this again"
 }
 
 # apt_why: what apt said, in a line or three, for die.
@@ -174,8 +263,8 @@ fetch_source() {
         step "Downloading the source of $package $version" >&2
         # In a directory of its own until it is complete.
         rm -rf "$dir/part" && mkdir "$dir/part"
-        if (cd "$dir/part" && x_apt apt-get -q source --download-only \
-                --only-source "$package=$version") >> "$APT_DIR/log" 2>&1; then
+        if (cd "$dir/part" && with_ticks x_apt apt-get -q source --download-only \
+                --only-source "$package=$version"); then
             mv "$dir/part"/*.tar.* "$dir/" && mv "$dir/part"/*.dsc "$dir/"
             rm -rf "$dir/part"
             ls "$dir/${package}_${version#*:}.dsc"
