@@ -72,9 +72,13 @@ check-asan: build/configured
 check-hooks: build/configured
 	@scripts/check-hooks
 
-# Firmware, key maps and libraries are where Debian's packages have them.
-install: qemu
-	install -D -s $(OUT)/qemu-system-x86_64 \
+# Firmware, key maps and libraries are where Debian's packages have them. The
+# emulator of the tests has a device that no user should have.
+install: build/configured
+	@./configure $(filter-out --for-install,$(shell cat build/configured)) --for-install
+	@echo "==> Building QEMU without the tests' devices (a minute with a compiler cache)"
+	@$(NINJA) -C $(OUT)-install qemu-system-x86_64
+	install -D -s $(OUT)-install/qemu-system-x86_64 \
 	    $(DESTDIR)$(PREFIX)/bin/qemu-system-x86_64
 
 bench: build/configured
