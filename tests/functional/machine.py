@@ -3,6 +3,7 @@
 
 import os
 import threading
+import time
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.path.join(TOP, 'build')
@@ -69,6 +70,10 @@ def qemu_command(kernel, append, work, log, qemu=QEMU, accel='tcg', device='xen-
     ]
 
 
+# Seconds of silence after which people are told that a step still runs.
+SILENCE = 15
+
+
 class Report:
     """TAP for machines, or the same for people."""
 
@@ -76,12 +81,27 @@ class Report:
         self.tap, self.prefix = tap, prefix
         self.passed = self.failed = 0
         self.lock = threading.Lock()
+        self.spoke = time.monotonic()
+        if not tap:
+            threading.Thread(target=self.watch, daemon=True).start()
+
+    def watch(self):
+        """Says that a step still runs while nothing else is said, for ever."""
+        began = self.spoke
+        while True:
+            time.sleep(1)
+            with self.lock:
+                now = time.monotonic()
+                if now - self.spoke >= SILENCE:
+                    self.spoke = now
+                    print(f'      still running, {now - began:.0f} s', flush=True)
 
     def note(self, text):
         print(f'# {text}\n' if self.tap else f'      {text}\n', end='', flush=True)
 
     def result(self, ok, text):
         with self.lock:
+            self.spoke = time.monotonic()
             if ok:
                 self.passed += 1
             else:
