@@ -104,11 +104,15 @@ static uint64_t slot_leaf(uint64_t delta, bool readonly, unsigned order)
                            (readonly ? LEAF_READONLY : 0), order);
 }
 
+/* Readers may be looking: what the value leads to must be there first. */
 static void slot_publish(uint64_t *slot, uint64_t value)
 {
-    /* Readers may be looking: what the value leads to must be there first. */
+#if HOST_LONG_BITS == 64
+    qatomic_rcu_set(slot, value);
+#else
     smp_wmb();
     qatomic_set_u64(slot, value);
+#endif
 }
 
 static unsigned level_shift(unsigned level)
@@ -124,7 +128,13 @@ static unsigned slot_index(uint64_t bfn, unsigned level)
 static inline uint64_t slot_read(const BfnNode *n, uint64_t bfn,
                                  unsigned shift)
 {
-    return qatomic_read_u64(&n->slot[(bfn >> shift) & (LEVEL_SLOTS - 1)]);
+    const uint64_t *slot = &n->slot[(bfn >> shift) & (LEVEL_SLOTS - 1)];
+
+#if HOST_LONG_BITS == 64
+    return qatomic_rcu_read(slot);
+#else
+    return qatomic_read_u64(slot);
+#endif
 }
 
 /* The largest aligned block that starts at @pos and ends by @end. */

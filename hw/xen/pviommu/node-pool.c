@@ -7,6 +7,7 @@
 #include "qemu/error-report.h"
 #include "qemu/madvise.h"
 #include "qemu/queue.h"
+#include "qemu/thread.h"
 #include "node-pool.h"
 
 #ifdef __SANITIZE_ADDRESS__
@@ -33,11 +34,16 @@ struct NodeChunk {
 
 QEMU_BUILD_BUG_ON(sizeof(NodeChunk) > 64);
 
-static GMutex lock;
+static QemuMutex lock;          /* unlike GMutex one that TSan knows */
 /* Full ones are found through their nodes. */
 static QTAILQ_HEAD(, NodeChunk) with_room = QTAILQ_HEAD_INITIALIZER(with_room);
 static NodeChunk *empty;            /* one, kept; not in with_room */
 static size_t nr_chunks, nr_nodes;
+
+static void __attribute__((__constructor__)) node_pool_init(void)
+{
+    qemu_mutex_init(&lock);
+}
 
 static NodeChunk *chunk_new(void)
 {
@@ -89,7 +95,7 @@ void *node_pool_alloc(NodeChunk **chunk)
     NodeChunk *c;
     FreeNode *n;
 
-    g_mutex_lock(&lock);
+    qemu_mutex_lock(&lock);
     c = QTAILQ_FIRST(&with_room);
     if (!c) {
         c = empty ? g_steal_pointer(&empty) : chunk_new();
@@ -100,7 +106,7 @@ void *node_pool_alloc(NodeChunk **chunk)
         QTAILQ_REMOVE(&with_room, c, next);
     }
     nr_nodes++;
-    g_mutex_unlock(&lock);
+    qemu_mutex_unlock(&lock);
     *chunk = c;
     return memset(n, 0, NODE_POOL_NODE_SIZE);
 }
@@ -109,7 +115,7 @@ void node_pool_free(void *node, NodeChunk *c)
 {
     FreeNode *n = node;
 
-    g_mutex_lock(&lock);
+    qemu_mutex_lock(&lock);
     if (c->used == CHUNK_NODES) {
         QTAILQ_INSERT_HEAD(&with_room, c, next);
     }
@@ -125,15 +131,15 @@ void node_pool_free(void *node, NodeChunk *c)
             empty = c;
         }
     }
-    g_mutex_unlock(&lock);
+    qemu_mutex_unlock(&lock);
 }
 
 size_t node_pool_bytes(void)
 {
     size_t bytes;
 
-    g_mutex_lock(&lock);
+    qemu_mutex_lock(&lock);
     bytes = nr_nodes * NODE_POOL_NODE_SIZE;
-    g_mutex_unlock(&lock);
+    qemu_mutex_unlock(&lock);
     return bytes;
 }
