@@ -5,6 +5,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/lockable.h"
 #include "qemu/log.h"
 #include "qemu/timer.h"
 #include "core.h"
@@ -614,6 +615,7 @@ void xen_pviommu_core_enable(XenPVIOMMUCore *core)
 void xen_pviommu_core_init(XenPVIOMMUCore *core)
 {
     core->contexts = g_new0(XenPVIOMMUContext *, core->limits.max_contexts);
+    qemu_mutex_init(&core->log_lock);
     core->gfn_index = gfn_index_new();
     core->reserved = xen_pviommu_reserved_new();
     QLIST_INIT(&core->pending_unsorted);
@@ -666,18 +668,14 @@ void xen_pviommu_core_finalize(XenPVIOMMUCore *core)
     core->nr_pending_spare = 0;
     g_array_unref(core->reserved);
     g_free(core->contexts);
+    qemu_mutex_destroy(&core->log_lock);
 }
 
-void xen_pviommu_guest_error(XenPVIOMMUCore *core, const char *fmt, ...)
+/* Locked. False if the lines of this second have been shown. */
+static bool guest_error_shown(XenPVIOMMUCore *core)
 {
-    int64_t now;
-    va_list ap;
-    g_autofree char *text = NULL;
+    int64_t now = get_clock();
 
-    if (!qemu_loglevel_mask(LOG_GUEST_ERROR)) {
-        return;
-    }
-    now = get_clock();
     if (now - core->log_window_start >= NANOSECONDS_PER_SECOND) {
         if (core->log_window_lines > LOG_LINES_PER_SECOND) {
             qemu_log("xen-pviommu: %u more guest errors not shown\n",
@@ -686,8 +684,21 @@ void xen_pviommu_guest_error(XenPVIOMMUCore *core, const char *fmt, ...)
         core->log_window_start = now;
         core->log_window_lines = 0;
     }
-    if (++core->log_window_lines > LOG_LINES_PER_SECOND) {
+    return ++core->log_window_lines <= LOG_LINES_PER_SECOND;
+}
+
+void xen_pviommu_guest_error(XenPVIOMMUCore *core, const char *fmt, ...)
+{
+    va_list ap;
+    g_autofree char *text = NULL;
+
+    if (!qemu_loglevel_mask(LOG_GUEST_ERROR)) {
         return;
+    }
+    WITH_QEMU_LOCK_GUARD(&core->log_lock) {
+        if (!guest_error_shown(core)) {
+            return;
+        }
     }
     va_start(ap, fmt);
     text = g_strdup_vprintf(fmt, ap);

@@ -138,6 +138,7 @@ struct XenPVIOMMUCore {
     uint64_t counter[XEN_PVIOMMU_NR_EVENT_COUNTERS];    /* since reset */
     /* Runs and notifications handled; see xen_pviommu_core_work(). */
     uint64_t work;
+    QemuMutex log_lock;         /* of the two below: some have no other lock */
     int64_t log_window_start;   /* ns; see xen_pviommu_guest_error() */
     unsigned log_window_lines;
 };
@@ -263,7 +264,11 @@ IntervalTreeRoot *xen_pviommu_pending_by_bfn(XenPVIOMMUCore *core,
 /** xen_pviommu_pending_by_gfn: all of XenPVIOMMUPending, in .by_gfn */
 IntervalTreeRoot *xen_pviommu_pending_by_gfn(XenPVIOMMUCore *core);
 
-/** xen_pviommu_guest_error: LOG_GUEST_ERROR, a few lines a second at most */
+/**
+ * xen_pviommu_guest_error: LOG_GUEST_ERROR, a few lines a second at most
+ *
+ * With the lock, the BQL, or both.
+ */
 void G_GNUC_PRINTF(2, 3) xen_pviommu_guest_error(XenPVIOMMUCore *core,
                                                  const char *fmt, ...);
 

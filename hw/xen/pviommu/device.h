@@ -41,6 +41,7 @@ struct XenPVIOMMUState {
      */
     QemuRecMutex lock;
     XenPVIOMMUCore core;
+    bool bus_master;            /* atomic: as configuration space has it */
     GHashTable *functions;      /* of XenPVIOMMUFunction, by bus and devfn */
     unsigned nr_assigned;       /* devices of the host */
     bool pinned;                /* they see all memory: discard none */
@@ -72,8 +73,16 @@ struct XenPVIOMMUState {
 
 /**
  * xen_pviommu_may_dma: the function may touch guest memory (Bus Master Enable)
+ *
+ * Any thread.
  */
-bool xen_pviommu_may_dma(const XenPVIOMMUState *s);
+static inline bool xen_pviommu_may_dma(const XenPVIOMMUState *s)
+{
+    return qatomic_read(&s->bus_master);
+}
+
+/** xen_pviommu_config_changed: configuration space may say otherwise. BQL. */
+void xen_pviommu_config_changed(XenPVIOMMUState *s);
 
 /**
  * xen_pviommu_guest_rw: copy from or to guest RAM

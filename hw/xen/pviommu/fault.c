@@ -88,6 +88,16 @@ xen_pviommu_faults_recorded(XenPVIOMMUState *s, XenPVIOMMUFaultRecord
     return n;
 }
 
+uint64_t xen_pviommu_faults_count(XenPVIOMMUState *s, uint32_t *lost)
+{
+    QEMU_LOCK_GUARD(&s->faults.lock);
+
+    if (lost) {
+        *lost = s->faults.lost;
+    }
+    return s->faults.count;
+}
+
 void xen_pviommu_fault_note(XenPVIOMMUState *s, const XenPVIOMMUFault *fault)
 {
     XenPVIOMMUFaults *f = &s->faults;

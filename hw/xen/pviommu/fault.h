@@ -74,6 +74,12 @@ unsigned
 xen_pviommu_faults_recorded(XenPVIOMMUState *s, XenPVIOMMUFaultRecord
                             records[XEN_PVIOMMU_FAULTS_RECORDED]);
 
+/**
+ * xen_pviommu_faults_count: how many were noted since the reset
+ * @lost: and could not be delivered; may be NULL
+ */
+uint64_t xen_pviommu_faults_count(XenPVIOMMUState *s, uint32_t *lost);
+
 /** xen_pviommu_faults_kick: the ring changed; deliver what waits. BQL. */
 void xen_pviommu_faults_kick(XenPVIOMMUState *s);
 

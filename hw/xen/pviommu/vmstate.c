@@ -597,6 +597,8 @@ static void vm_state_change(void *opaque, bool running, RunState state)
 {
     XenPVIOMMUState *s = opaque;
 
+    /* A load that failed may have changed it. */
+    xen_pviommu_config_changed(s);
     if (running) {
         settle(s);
         xen_pviommu_queues_settle(s);
@@ -779,6 +781,7 @@ static int xen_pviommu_post_load(void *opaque, int version_id)
     XenPVIOMMUState *s = opaque;
     uint64_t missing = s->core.accepted & ~xen_pviommu_core_features(&s->core);
 
+    xen_pviommu_config_changed(s);
     if (missing & ~XEN_IOMMU_FEATURES_ALL) {
         error_report("xen-pviommu: the guest uses features 0x%" PRIx64
                      " that are not known here: use the QEMU of the source, or "

@@ -26,10 +26,10 @@
 /* See xen_pviommu_core_work(): a few milliseconds. */
 #define DOORBELL_WORK   (1u << 18)
 
-bool xen_pviommu_may_dma(const XenPVIOMMUState *s)
+void xen_pviommu_config_changed(XenPVIOMMUState *s)
 {
-    return pci_get_word(s->parent_obj.config + PCI_COMMAND) &
-           PCI_COMMAND_MASTER;
+    qatomic_set(&s->bus_master, pci_get_word(s->parent_obj.config +
+                                             PCI_COMMAND) & PCI_COMMAND_MASTER);
 }
 
 int xen_pviommu_guest_rw(uint64_t addr, void *buf, size_t len, bool write)
@@ -148,7 +148,7 @@ static uint64_t read_counter(XenPVIOMMUState *s, unsigned n)
 {
     switch (n) {
     case XEN_PVIOMMU_COUNTER_FAULTS:
-        return s->faults.count;
+        return xen_pviommu_faults_count(s, NULL);
     case XEN_PVIOMMU_COUNTER_MAPPED:
         return s->core.mapped_frames;
     case XEN_PVIOMMU_COUNTER_PENDING:
@@ -161,6 +161,7 @@ static uint64_t read_counter(XenPVIOMMUState *s, unsigned n)
 static uint32_t read_reg32(XenPVIOMMUState *s, hwaddr reg)
 {
     const XenPVIOMMUFaults *f = &s->faults;
+    uint32_t lost;
 
     if (reg >= XEN_PVIOMMU_REG_COUNTER(0) &&
         reg < XEN_PVIOMMU_REG_COUNTER(XEN_PVIOMMU_NR_COUNTERS)) {
@@ -201,7 +202,8 @@ static uint32_t read_reg32(XenPVIOMMUState *s, hwaddr reg)
     case XEN_PVIOMMU_REG_FAULT_TAIL:
         return f->tail;
     case XEN_PVIOMMU_REG_FAULT_LOST:
-        return f->lost;
+        xen_pviommu_faults_count(s, &lost);
+        return lost;
     default:
         return 0;
     }
@@ -602,6 +604,7 @@ static void xen_pviommu_write_config(PCIDevice *dev, uint32_t addr,
     bool could = xen_pviommu_may_dma(s);
 
     pci_default_write_config(dev, addr, value, len);
+    xen_pviommu_config_changed(s);
     if (!could && xen_pviommu_may_dma(s)) {
         xen_pviommu_queues_settle(s);
     }
@@ -633,13 +636,14 @@ static void xen_pviommu_reset_exit(Object *obj, ResetType type)
 {
     XenPVIOMMUState *s = XEN_PVIOMMU(obj);
 
-    QEMU_LOCK_GUARD(&s->lock);
-
     trace_xen_pviommu_reset();
-    xen_pviommu_vmstate_forget(s);
-    /* First, as what tells of one that goes is stored in the others. */
-    xen_pviommu_queues_remove(s);
-    xen_pviommu_core_reset(&s->core);
+    xen_pviommu_config_changed(s);
+    WITH_QEMU_LOCK_GUARD(&s->lock) {
+        xen_pviommu_vmstate_forget(s);
+        /* First, as what tells of one that goes is stored in the others. */
+        xen_pviommu_queues_remove(s);
+        xen_pviommu_core_reset(&s->core);
+    }
     xen_pviommu_dma_update(s);
     xen_pviommu_faults_reset(s);
     memset(s->blocks, 0, sizeof(s->blocks));
