@@ -2,13 +2,19 @@
 /*
  * The emulated backend: QEMU is the hypervisor, and RAM it owns is the page
  *
- * It follows the machine's memory map, so that what is at a GFN is one
- * look-up, and reports RAM that goes away: its pages are then unmapped
- * everywhere, as if a guest had given them back.
+ * It keeps a copy of the machine's memory map, so that what is at a GFN is one
+ * look-up under the device's lock, and reports RAM that goes away: its pages
+ * are then unmapped everywhere, as if a guest had given them back.
+ *
+ * A transaction of the memory map takes no lock before commit(): other
+ * listeners, which are called until then, may wait for an I/O thread, and that
+ * may wait for the device's lock. Until commit() the copy is of the map before
+ * the transaction. commit() replaces it and reports what was lost in one hold
+ * of the lock, so what was mapped from the old copy meanwhile is unmapped, too.
  */
 
 #include "qemu/osdep.h"
-#include "qemu/interval-tree.h"
+#include "qemu/lockable.h"
 #include "qemu/main-loop.h"
 #include "compat.h"
 #include "backend.h"
@@ -26,21 +32,26 @@ typedef enum SectionKind {
 
 /* A part of the memory map, by guest-physical byte address. */
 typedef struct Section {
-    IntervalTreeNode node;
+    uint64_t start;
+    uint64_t last;
     MemoryRegion *mr;
-    uint64_t offset;            /* in mr, of node.start */
+    uint64_t offset;            /* in mr, of start */
     SectionKind kind;
     bool holed;                 /* parts of it can be unplugged */
 } Section;
 
+/* The memory map at one time. It never changes, and holds a reference on mr. */
+typedef struct MemoryMap {
+    GArray *sections;           /* of Section, sorted by address */
+    unsigned nr_holed;          /* sections with a RamDiscardManager */
+} MemoryMap;
+
 struct XenPVIOMMUBackend {
     MemoryListener listener;
-    QemuRecMutex *lock;         /* held from begin() to commit() */
-    IntervalTreeRoot sections;
-    const Section *last;        /* that pages were taken from, or NULL */
-    unsigned nr_holed;          /* sections with a RamDiscardManager */
-    bool had_holes;             /* before the transaction under way */
-    GPtrArray *removed;         /* of Section, in the transaction under way */
+    QemuRecMutex *lock;
+    MemoryMap *map;             /* lock; replaced by commit() only */
+    const Section *last;        /* of map, that pages were taken from; or NULL */
+    bool changed;               /* BQL: by the transaction under way */
     uint64_t held;              /* references, in all */
     uint64_t work;
     GHashTable *books;          /* GFN -> references, if they are kept */
@@ -49,15 +60,28 @@ struct XenPVIOMMUBackend {
     void *opaque;
 };
 
-static Section *section_of(IntervalTreeNode *node)
+static const Section *memory_map_at(const MemoryMap *map, guint i)
 {
-    return node ? container_of(node, Section, node) : NULL;
+    return &g_array_index(map->sections, Section, i);
 }
 
-static Section *section_find(XenPVIOMMUBackend *b, uint64_t start,
-                             uint64_t last)
+/* The first section that has something of [@start, @last], or NULL. */
+static const Section *memory_map_find(const MemoryMap *map, uint64_t start,
+                                      uint64_t last)
 {
-    return section_of(interval_tree_iter_first(&b->sections, start, last));
+    guint low = 0, high = map->sections->len;
+
+    while (low < high) {
+        guint mid = low + (high - low) / 2;
+
+        if (memory_map_at(map, mid)->last < start) {
+            low = mid + 1;
+        } else {
+            high = mid;
+        }
+    }
+    return low < map->sections->len && memory_map_at(map, low)->start <= last
+        ? memory_map_at(map, low) : NULL;
 }
 
 static SectionKind section_kind(const MemoryRegionSection *section)
@@ -71,51 +95,52 @@ static SectionKind section_kind(const MemoryRegionSection *section)
                                                          : SECTION_RAM;
 }
 
-/*
- * Until commit(), a section that changes is not there. Who looks then, without
- * the BQL, has to wait: what is mapped from it would fail.
- */
-static void begin(MemoryListener *listener)
+static MemoryMap *memory_map_new(void)
 {
-    qemu_rec_mutex_lock(container_of(listener, XenPVIOMMUBackend,
-                                     listener)->lock);
+    MemoryMap *map = g_new0(MemoryMap, 1);
+
+    map->sections = g_array_new(false, false, sizeof(Section));
+    return map;
 }
 
-static void region_add(MemoryListener *listener, MemoryRegionSection *section)
+/* A copy of the machine's memory map as it is now. BQL held. */
+static MemoryMap *memory_map_read(void)
 {
-    XenPVIOMMUBackend *b = container_of(listener, XenPVIOMMUBackend, listener);
-    Section *s = g_new0(Section, 1);
+    MemoryMap *map = memory_map_new();
+    uint64_t pos = 0;
 
-    s->node.start = section->offset_within_address_space;
-    s->node.last = s->node.start + int128_get64(int128_sub(section->size,
-                                                           int128_one()));
-    s->mr = section->mr;
-    s->offset = section->offset_within_region;
-    s->kind = section_kind(section);
-    s->holed = memory_region_has_ram_discard_manager(section->mr);
-    b->nr_holed += s->holed;
-    b->last = NULL;
-    interval_tree_insert(&s->node, &b->sections);
+    do {
+        /* It takes a reference on the region, which the copy keeps. */
+        MemoryRegionSection found = memory_region_find(
+            get_system_memory(), pos, pos ? -pos : UINT64_MAX);
+        Section s = { .mr = found.mr };
+
+        if (!found.mr) {
+            break;
+        }
+        s.start = found.offset_within_address_space;
+        s.last = s.start + int128_get64(int128_sub(found.size, int128_one()));
+        s.offset = found.offset_within_region;
+        s.kind = section_kind(&found);
+        s.holed = memory_region_has_ram_discard_manager(found.mr);
+        map->nr_holed += s.holed;
+        g_array_append_val(map->sections, s);
+        pos = s.last + 1;
+    } while (pos);
+    return map;
 }
 
-static void region_del(MemoryListener *listener, MemoryRegionSection *section)
+/* The last reference on a region may be ours: never with the device's lock. */
+static void memory_map_free(MemoryMap *map)
 {
-    XenPVIOMMUBackend *b = container_of(listener, XenPVIOMMUBackend, listener);
-    Section *s = section_find(b, section->offset_within_address_space,
-                              section->offset_within_address_space);
-
-    assert(s && s->node.start == section->offset_within_address_space);
-    b->nr_holed -= s->holed;
-    b->last = NULL;
-    interval_tree_remove(&s->node, &b->sections);
-    if (s->kind == SECTION_OTHER) {
-        g_free(s);
-    } else {
-        g_ptr_array_add(b->removed, s);
+    for (guint i = 0; i < map->sections->len; i++) {
+        memory_region_unref(memory_map_at(map, i)->mr);
     }
+    g_array_unref(map->sections);
+    g_free(map);
 }
 
-static void report_lost(XenPVIOMMUBackend *b, uint64_t start, uint64_t end)
+static void emulated_lost(XenPVIOMMUBackend *b, uint64_t start, uint64_t end)
 {
     uint64_t gfn = start >> XEN_IOMMU_PAGE_SHIFT;
     uint64_t nr = DIV_ROUND_UP(end, PAGE_SIZE_BYTES) - gfn;
@@ -126,42 +151,63 @@ static void report_lost(XenPVIOMMUBackend *b, uint64_t start, uint64_t end)
     }
 }
 
-/* Of what was removed, that is lost which did not come back as it was. */
-static void commit(MemoryListener *listener)
+/* Report what of @old, a section of the map before, is not there any more. */
+static void emulated_compare(XenPVIOMMUBackend *b, const Section *old)
+{
+    uint64_t pos = old->start, end = old->last + 1;
+
+    while (pos < end) {
+        const Section *s = memory_map_find(b->map, pos, end - 1);
+        uint64_t same, next;
+
+        if (!s) {
+            emulated_lost(b, pos, end);
+            break;
+        }
+        same = MAX(pos, s->start);
+        next = MIN(end, s->last + 1);
+        if (s->mr != old->mr || s->kind > old->kind ||
+            s->offset + (same - s->start) !=
+            old->offset + (same - old->start)) {
+            same = next;
+        }
+        if (pos < same) {
+            emulated_lost(b, pos, same);
+        }
+        pos = next;
+    }
+}
+
+static void emulated_region_changed(MemoryListener *listener,
+                                    MemoryRegionSection *section)
+{
+    container_of(listener, XenPVIOMMUBackend, listener)->changed = true;
+}
+
+static void emulated_commit(MemoryListener *listener)
 {
     XenPVIOMMUBackend *b = container_of(listener, XenPVIOMMUBackend, listener);
+    MemoryMap *old = b->map, *new;
 
-    for (guint i = 0; i < b->removed->len; i++) {
-        const Section *old = g_ptr_array_index(b->removed, i);
-        uint64_t pos = old->node.start, end = old->node.last + 1;
-
-        while (pos < end) {
-            const Section *s = section_find(b, pos, end - 1);
-            uint64_t same, next;
-
-            if (!s) {
-                report_lost(b, pos, end);
-                break;
+    if (!b->changed) {
+        return;
+    }
+    b->changed = false;
+    new = memory_map_read();
+    trace_xen_pviommu_memory_map(new->sections->len, new->nr_holed);
+    WITH_QEMU_LOCK_GUARD(b->lock) {
+        b->map = new;
+        b->last = NULL;
+        for (guint i = 0; i < old->sections->len; i++) {
+            if (memory_map_at(old, i)->kind != SECTION_OTHER) {
+                emulated_compare(b, memory_map_at(old, i));
             }
-            same = MAX(pos, s->node.start);
-            next = MIN(end, s->node.last + 1);
-            if (s->mr != old->mr || s->kind > old->kind ||
-                s->offset + (same - s->node.start) !=
-                old->offset + (same - old->node.start)) {
-                same = next;
-            }
-            if (pos < same) {
-                report_lost(b, pos, same);
-            }
-            pos = next;
+        }
+        if (b->holes && !old->nr_holed != !new->nr_holed) {
+            b->holes(b->opaque);
         }
     }
-    g_ptr_array_set_size(b->removed, 0);
-    if (b->holes && b->had_holes != xen_pviommu_emulated_has_holes(b)) {
-        b->had_holes = !b->had_holes;
-        b->holes(b->opaque);
-    }
-    qemu_rec_mutex_unlock(b->lock);
+    memory_map_free(old);
 }
 
 /* Only where somebody checks: QEMU's own RAM needs no holding. */
@@ -185,7 +231,7 @@ static void books_count(XenPVIOMMUBackend *b, uint64_t gfn, uint64_t nr,
 static uint64_t section_frame(const Section *s, uint64_t pos)
 {
     return (memory_region_get_ram_addr(s->mr) + s->offset +
-            (pos - s->node.start)) >> XEN_IOMMU_PAGE_SHIFT;
+            (pos - s->start)) >> XEN_IOMMU_PAGE_SHIFT;
 }
 
 /*
@@ -198,7 +244,7 @@ static int section_populated(XenPVIOMMUBackend *b, const Section *s,
     if (s->holed) {
         const MemoryRegionSection part = {
             .mr = s->mr,
-            .offset_within_region = s->offset + (start - s->node.start),
+            .offset_within_region = s->offset + (start - s->start),
             .size = int128_make64(end - start),
         };
 
@@ -236,19 +282,19 @@ static int emulated_get(XenPVIOMMUBackend *b, uint16_t domid,
         uint64_t next;
         int ret;
 
-        if (!s || s->node.start > pos ||
-            s->node.last < pos + PAGE_SIZE_BYTES - 1) {
-            s = section_find(b, pos, pos + PAGE_SIZE_BYTES - 1);
+        if (!s || s->start > pos ||
+            s->last < pos + PAGE_SIZE_BYTES - 1) {
+            s = memory_map_find(b->map, pos, pos + PAGE_SIZE_BYTES - 1);
         }
         if (!s) {
             return -XEN_IOMMU_ENOENT;
         }
         if (s->kind == SECTION_OTHER ||
             (s->kind == SECTION_ROM && !readonly) ||
-            s->node.start > pos || s->node.last < pos + PAGE_SIZE_BYTES - 1) {
+            s->start > pos || s->last < pos + PAGE_SIZE_BYTES - 1) {
             return -XEN_IOMMU_EPERM;
         }
-        next = QEMU_ALIGN_DOWN(s->node.last + 1, PAGE_SIZE_BYTES);
+        next = QEMU_ALIGN_DOWN(s->last + 1, PAGE_SIZE_BYTES);
         ret = section_populated(b, s, pos, MIN(next, end));
         if (ret) {
             return ret;
@@ -304,10 +350,10 @@ void xen_pviommu_emulated_held(XenPVIOMMUBackend *b, uint64_t gfn, uint64_t nr,
     uint64_t end = (gfn + nr) << XEN_IOMMU_PAGE_SHIFT;
     const Section *s;
 
-    while (pos < end && (s = section_find(b, pos, end - 1))) {
-        uint64_t start = MAX(pos, s->node.start);
+    while (pos < end && (s = memory_map_find(b->map, pos, end - 1))) {
+        uint64_t start = MAX(pos, s->start);
 
-        pos = MIN(end, s->node.last + 1);
+        pos = MIN(end, s->last + 1);
         if (s->kind != SECTION_OTHER && xen_invalidate_backs(s->mr)) {
             xen_page_ranges_add(ranges, section_frame(s, start),
                                 (pos - start) >> XEN_IOMMU_PAGE_SHIFT);
@@ -317,7 +363,7 @@ void xen_pviommu_emulated_held(XenPVIOMMUBackend *b, uint64_t gfn, uint64_t nr,
 
 bool xen_pviommu_emulated_has_holes(const XenPVIOMMUBackend *b)
 {
-    return b && b->nr_holed;
+    return b && b->map->nr_holed;
 }
 
 XenPVIOMMUBackend *xen_pviommu_emulated_new(bool books, QemuRecMutex *lock,
@@ -334,13 +380,12 @@ XenPVIOMMUBackend *xen_pviommu_emulated_new(bool books, QemuRecMutex *lock,
     b->lost = lost;
     b->holes = holes;
     b->opaque = opaque;
-    b->removed = g_ptr_array_new_with_free_func(g_free);
+    b->map = memory_map_new();
     b->listener = (MemoryListener) {
         .name = "xen-pviommu",
-        .begin = begin,
-        .region_add = region_add,
-        .region_del = region_del,
-        .commit = commit,
+        .region_add = emulated_region_changed,
+        .region_del = emulated_region_changed,
+        .commit = emulated_commit,
     };
     memory_listener_register(&b->listener, &address_space_memory);
     return b;
@@ -348,17 +393,11 @@ XenPVIOMMUBackend *xen_pviommu_emulated_new(bool books, QemuRecMutex *lock,
 
 void xen_pviommu_emulated_free(XenPVIOMMUBackend *b)
 {
-    IntervalTreeNode *node;
-
     /* All of the memory map goes from under us, but not from the guest. */
     b->lost = NULL;
     b->holes = NULL;
     memory_listener_unregister(&b->listener);
-    while ((node = interval_tree_iter_first(&b->sections, 0, UINT64_MAX))) {
-        interval_tree_remove(node, &b->sections);
-        g_free(section_of(node));
-    }
-    g_ptr_array_free(b->removed, true);
+    memory_map_free(b->map);
     g_clear_pointer(&b->books, g_hash_table_unref);
     g_free(b);
 }

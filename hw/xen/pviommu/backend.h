@@ -40,13 +40,15 @@ typedef struct XenPVIOMMUBackendOps {
 /**
  * XenPVIOMMULostFunc: pages went away without the guest's doing
  *
- * Called with the BQL held; all references on them are dropped before it
- * returns.
+ * Called with the BQL and the lock held; all references on them are dropped
+ * before it returns.
  */
 typedef void XenPVIOMMULostFunc(void *opaque, uint64_t gfn, uint64_t nr);
 
 /**
- * XenPVIOMMUHolesFunc: xen_pviommu_emulated_has_holes() changed; BQL held
+ * XenPVIOMMUHolesFunc: xen_pviommu_emulated_has_holes() changed
+ *
+ * Called with the BQL and the lock held.
  */
 typedef void XenPVIOMMUHolesFunc(void *opaque);
 
@@ -56,8 +58,10 @@ extern const XenPVIOMMUBackendOps xen_pviommu_emulated_ops;
 /**
  * xen_pviommu_emulated_new: follow the machine's memory map
  * @books: count references page by page, for xen_pviommu_core_check()
- * @lock: what callers of XenPVIOMMUBackendOps hold, beside the BQL or not;
- * it is held while the memory map changes
+ * @lock: what callers of XenPVIOMMUBackendOps hold, beside the BQL or not.
+ * What they see of the memory map changes, and @lost and @holes are called, in
+ * one hold of it at the end of a transaction of the map; the rest of the
+ * transaction does not take it.
  */
 XenPVIOMMUBackend *xen_pviommu_emulated_new(bool books, QemuRecMutex *lock,
                                             XenPVIOMMULostFunc *lost,
