@@ -90,7 +90,10 @@ typedef struct XenPVIOMMUClientOps {
     int (*reserved)(void *opaque, uint32_t sbdf, GArray *list);
     /* Move all devices. */
     void (*attach_all)(void *opaque, XenPVIOMMUContext *ctx);
-    /* The big switch was pulled. */
+    /*
+     * The big switch was pulled. It changes the memory map, and so lets go of
+     * the lock meanwhile: the caller has the BQL, and holds the lock once.
+     */
     void (*enabled)(void *opaque);
     /* Store to guest RAM; 0 or -XEN_IOMMU_EFAULT. */
     int (*store)(void *opaque, uint64_t addr, const void *buf, size_t len);
@@ -177,7 +180,11 @@ void xen_pviommu_core_check(XenPVIOMMUCore *core);
  */
 uint64_t xen_pviommu_core_work(const XenPVIOMMUCore *core);
 
-/** xen_pviommu_core_enable: pull the big switch, if it is not pulled */
+/**
+ * xen_pviommu_core_enable: pull the big switch, if it is not pulled
+ *
+ * It lets go of the lock meanwhile: see XenPVIOMMUClientOps.enabled.
+ */
 void xen_pviommu_core_enable(XenPVIOMMUCore *core);
 
 /**

@@ -596,7 +596,9 @@ static void client_enabled(void *opaque)
     GHashTableIter iter;
     IOMMUNotifier *n;
 
+    qemu_rec_mutex_unlock(&s->lock);
     xen_pviommu_dma_update(s);
+    qemu_rec_mutex_lock(&s->lock);
     /*
      * What listens for maps has been told by the memory map that the identity
      * map is gone. A cache has to be told of each translation that it may
@@ -736,6 +738,7 @@ bool xen_pviommu_dma_covers(XenPVIOMMUState *s, const AddressSpace *as)
     return false;
 }
 
+/* The memory map changes: not with the lock. */
 static XenPVIOMMUFunction *function_new(XenPVIOMMUState *s, PCIBus *bus,
                                         uint8_t devfn)
 {
@@ -747,7 +750,6 @@ static XenPVIOMMUFunction *function_new(XenPVIOMMUState *s, PCIBus *bus,
     f->place = xen_pviommu_place(bus, devfn);
     f->name = g_strdup_printf("xen-pviommu-%s", f->place);
     f->ctx = s->core.contexts[XEN_IOMMU_CTX_DEFAULT];
-    f->ctx->nr_devices++;
     f->reserved = xen_pviommu_reserved_new();
     f->host_reserved = g_hash_table_new_full(NULL, NULL, NULL,
                                              (GDestroyNotify)g_array_unref);
@@ -755,6 +757,7 @@ static XenPVIOMMUFunction *function_new(XenPVIOMMUState *s, PCIBus *bus,
     f->told = g_hash_table_new_full(NULL, NULL, NULL, told_free);
     xen_pviommu_reserved_config_at(&s->reserved, f->place, f->reserved);
 
+    memory_region_transaction_begin();
     memory_region_init(&f->root, OBJECT(s), f->name, UINT64_MAX);
     memory_region_init_alias(&f->identity, OBJECT(s), "identity",
                              get_system_memory(), 0, UINT64_MAX);
@@ -770,7 +773,12 @@ static XenPVIOMMUFunction *function_new(XenPVIOMMUState *s, PCIBus *bus,
     }
     function_add_windows(f, f->reserved);
     function_update(f);
+    memory_region_transaction_commit();
     address_space_init(&f->as, &f->root, f->name);
+
+    QEMU_LOCK_GUARD(&s->lock);
+
+    f->ctx->nr_devices++;
     g_hash_table_add(s->functions, f);
     function_evict(f);
     context_update_reserved(s, f->ctx);
@@ -781,14 +789,15 @@ static XenPVIOMMUFunction *function_new(XenPVIOMMUState *s, PCIBus *bus,
 static AddressSpace *get_address_space(PCIBus *bus, void *opaque, int devfn)
 {
     XenPVIOMMUState *s = opaque;
-    XenPVIOMMUFunction *f;
+    XenPVIOMMUFunction *f = function_find(s, bus, devfn);
+
+    if (!f) {
+        return &function_new(s, bus, devfn)->as;
+    }
 
     QEMU_LOCK_GUARD(&s->lock);
 
-    f = function_find(s, bus, devfn);
-    if (!f) {
-        f = function_new(s, bus, devfn);
-    } else if (!function_has_device(f)) {
+    if (!function_has_device(f)) {
         /* A new device, on its way in, starts like any other. */
         function_attach(f, s->core.contexts[XEN_IOMMU_CTX_DEFAULT]);
         function_update_reserved(f);
@@ -1015,6 +1024,9 @@ bool xen_pviommu_dma_attach_path(XenPVIOMMUState *s, const uint8_t *path,
     if (!f) {
         f = function_new(s, bus, *path);
     }
+
+    QEMU_LOCK_GUARD(&s->lock);
+
     function_attach(f, ctx);
     return true;
 }

@@ -28,7 +28,11 @@ void xen_pviommu_dma_init(XenPVIOMMUState *s);
 /** xen_pviommu_dma_finalize: functions leave their contexts, and are no more */
 void xen_pviommu_dma_finalize(XenPVIOMMUState *s);
 
-/** xen_pviommu_dma_update: show functions what core.identity says */
+/**
+ * xen_pviommu_dma_update: show functions what core.identity says
+ *
+ * The memory map changes: BQL held, and not XenPVIOMMUState.lock.
+ */
 void xen_pviommu_dma_update(XenPVIOMMUState *s);
 
 /** xen_pviommu_dma_covers: see xen_invalidate_covers() */
@@ -58,7 +62,13 @@ typedef void XenPVIOMMUDeviceFunc(void *opaque, XenPVIOMMUContext *ctx,
 void xen_pviommu_dma_foreach_device(XenPVIOMMUState *s,
                                     XenPVIOMMUDeviceFunc *func, void *opaque);
 
-/** xen_pviommu_dma_attach_path: false if the machine has no such place */
+/**
+ * xen_pviommu_dma_attach_path: attach the function at a place in the machine
+ *
+ * The memory map may change: BQL held, and not XenPVIOMMUState.lock.
+ *
+ * Returns: false if the machine has no such place.
+ */
 bool xen_pviommu_dma_attach_path(XenPVIOMMUState *s, const uint8_t *path,
                                  unsigned len, XenPVIOMMUContext *ctx);
 

@@ -492,8 +492,6 @@ static int get_functions(QEMUFile *f, void *pv, size_t size,
         if (ret) {
             return ret;
         }
-        QEMU_LOCK_GUARD(&s->lock);
-
         ctx = xen_pviommu_context_find(&s->core, id);
         if (!ctx || s->core.identity ||
             !xen_pviommu_dma_attach_path(s, path, len, ctx)) {
@@ -811,9 +809,7 @@ static int xen_pviommu_post_load(void *opaque, int version_id)
                                         s->faults.nr_waiting +
                                         XEN_PVIOMMU_FAULTS_WAITING - 1) %
                                        XEN_PVIOMMU_FAULTS_WAITING];
-    WITH_QEMU_LOCK_GUARD(&s->lock) {
-        xen_pviommu_dma_update(s);
-    }
+    xen_pviommu_dma_update(s);
     return 0;
 }
 

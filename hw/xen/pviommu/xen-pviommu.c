@@ -91,17 +91,21 @@ static void ring_doorbell(XenPVIOMMUState *s, unsigned i, uint32_t count)
     uint64_t end;
     bool whole;
 
-    QEMU_LOCK_GUARD(&s->lock);
-
-    end = xen_pviommu_core_work(&s->core) + DOORBELL_WORK;
     trace_xen_pviommu_doorbell(i, block->array, count);
-    s->core.counter[XEN_PVIOMMU_COUNTER_DOORBELLS]++;
+    WITH_QEMU_LOCK_GUARD(&s->lock) {
+        end = xen_pviommu_core_work(&s->core) + DOORBELL_WORK;
+        s->core.counter[XEN_PVIOMMU_COUNTER_DOORBELLS]++;
+    }
     block->done = 0;
     block->result = xen_pviommu_may_dma(s) ? 0 : -XEN_IOMMU_EIO;
+    /* Not locked: an operation that changes the memory map lets go of it. */
     if (!xen_pviommu_queues_run(s, end)) {
         /* They are ahead of the array. */
         limit = 0;
     }
+
+    QEMU_LOCK_GUARD(&s->lock);
+
     whole = find_array(&array, block->array, block->result ? 0 : limit);
 
     while (!block->result && block->done < limit &&
