@@ -35,9 +35,15 @@ struct XenPVIOMMUState {
     MemoryRegion regs;
     MemoryRegion blocks_mr;
     /*
-     * Protects core, functions, listening and queues. Taken inside the BQL,
-     * or without it by threads that do DMA; nobody who holds it may wait for
-     * such a thread, or for RCU.
+     * Protects core, functions, listening and queues. Taken inside the BQL, or
+     * without it by threads that do DMA, to run a queue.
+     *
+     * Order: the BQL; this lock; then the locks of faults, of the node pool,
+     * of invalidate.c and the mapcache. A holder does not wait for a thread
+     * that does DMA, for RCU or for the BQL, and calls nothing that may:
+     * - No memory transaction: its listeners may wait for any of them.
+     * - IOMMU notifiers are called, for the order of changes. While there are
+     *   any, threads that do DMA do not take the lock (queues_quiet).
      */
     QemuRecMutex lock;
     XenPVIOMMUCore core;
@@ -51,6 +57,8 @@ struct XenPVIOMMUState {
     unsigned nr_queues;
     bool queues_need_calls;     /* as their flags say */
     bool queues_stopped;        /* DMA does not run them */
+    bool queues_quiet;          /* atomic: and all for it to run has been run */
+    unsigned queue_threads;     /* atomic: with a queue to run, and no BQL */
     uint64_t queue_work;        /* that DMA caused since queues_bh ran */
     int64_t queue_work_begun;   /* ns, by get_clock() */
     QEMUBH *queues_bh;

@@ -280,23 +280,27 @@ static int function_notifiers_changed(IOMMUMemoryRegion *mr,
 {
     XenPVIOMMUFunction *f = container_of(mr, XenPVIOMMUFunction, translated);
 
-    QEMU_LOCK_GUARD(&f->s->lock);
-
     trace_xen_pviommu_notifiers(f->name, old, new);
-    if (!f->notifiers && new) {
-        /*
-         * Before queues run for the last time: vhost that is taken off and put
-         * back, as the memory map changes, has what they unmap.
-         */
-        g_ptr_array_add(f->s->listening, f);
-        xen_pviommu_queues_update(f->s);
-    } else if (f->notifiers && !new) {
-        g_ptr_array_remove(f->s->listening, f);
-        xen_pviommu_queues_update(f->s);
+    WITH_QEMU_LOCK_GUARD(&f->s->lock) {
+        if (!f->notifiers && new) {
+            /*
+             * Before queues run for the last time: vhost that is taken off and
+             * put back, as the memory map changes, has what they unmap.
+             */
+            g_ptr_array_add(f->s->listening, f);
+            xen_pviommu_queues_update(f->s);
+        } else if (f->notifiers && !new) {
+            g_ptr_array_remove(f->s->listening, f);
+            xen_pviommu_queues_update(f->s);
+        }
+        f->notifiers = new;
+        if (!(new & IOMMU_NOTIFIER_MAP)) {
+            g_hash_table_remove_all(f->told);
+        }
     }
-    f->notifiers = new;
-    if (!(new & IOMMU_NOTIFIER_MAP)) {
-        g_hash_table_remove_all(f->told);
+    if (new) {
+        /* It is called with the lock, and may wait for such a thread. */
+        xen_pviommu_queues_drain(f->s);
     }
     return 0;
 }

@@ -286,6 +286,10 @@ static void queues_tell(XenPVIOMMUState *s, bool calls, bool stop)
         return;
     }
     RCU_READ_LOCK_GUARD();
+    if (!stop) {
+        /* Before a guest that sees the flags leaves its queue to DMA. */
+        qatomic_store_release(&s->queues_quiet, false);
+    }
     if (calls != s->queues_need_calls) {
         queues_set_flags(s, calls);
     }
@@ -304,6 +308,7 @@ static void queues_tell(XenPVIOMMUState *s, bool calls, bool stop)
                 queue_kill(q);
             }
         }
+        qatomic_store_release(&s->queues_quiet, s->queues_stopped);
     }
 }
 
@@ -348,7 +353,23 @@ static void queue_hogs(XenPVIOMMUQueue *q, uint64_t work)
     }
 }
 
-void xen_pviommu_queue_run_slow(XenPVIOMMUQueue *q)
+/* What the queue has in it waits for a call: whoever makes it has the BQL. */
+static bool queues_quiet(const XenPVIOMMUState *s)
+{
+    return qatomic_load_acquire(&s->queues_quiet) || !xen_pviommu_may_dma(s);
+}
+
+void xen_pviommu_queues_drain(XenPVIOMMUState *s)
+{
+    assert(bql_locked());
+    /* Pairs with qatomic_add(): a thread is counted, or sees that it is quiet */
+    smp_mb();
+    while (qatomic_read(&s->queue_threads)) {
+        g_thread_yield();
+    }
+}
+
+static void queue_run_locked(XenPVIOMMUQueue *q)
 {
     XenPVIOMMUState *s = q->s;
     uint64_t before;
@@ -367,6 +388,22 @@ void xen_pviommu_queue_run_slow(XenPVIOMMUQueue *q)
     if (s->check) {
         xen_pviommu_core_check(&s->core);
     }
+}
+
+void xen_pviommu_queue_run_slow(XenPVIOMMUQueue *q)
+{
+    XenPVIOMMUState *s = q->s;
+    /* The BQL's holder cannot be waited for by another one. */
+    unsigned count = !bql_locked();
+
+    if (queues_quiet(s)) {
+        return;
+    }
+    qatomic_add(&s->queue_threads, count);
+    if (!queues_quiet(s)) {
+        queue_run_locked(q);
+    }
+    qatomic_sub(&s->queue_threads, count);
 }
 
 bool xen_pviommu_queues_run(XenPVIOMMUState *s, uint64_t end)

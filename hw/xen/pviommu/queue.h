@@ -86,6 +86,14 @@ bool xen_pviommu_queues_run(XenPVIOMMUState *s, uint64_t end);
  */
 void xen_pviommu_queues_update(XenPVIOMMUState *s);
 
+/**
+ * xen_pviommu_queues_drain: wait until no thread wants the lock for a queue
+ *
+ * From then on none takes it, if queues need calls as something listens. BQL
+ * held, and not XenPVIOMMUState.lock.
+ */
+void xen_pviommu_queues_drain(XenPVIOMMUState *s);
+
 /** xen_pviommu_queues_lost: pages are going away, maybe those of queues */
 void xen_pviommu_queues_lost(XenPVIOMMUState *s, uint64_t gfn, uint64_t nr);
 
