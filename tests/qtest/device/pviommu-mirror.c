@@ -13,10 +13,12 @@
 #include "qemu/host-utils.h"
 #include "qemu/interval-tree.h"
 #include "qemu/module.h"
+#include "qemu/main-loop.h"
 #include "qapi/error.h"
 #include "hw/pci/pci_device.h"
 #include "hw/xen/xen-pviommu.h"
 #include "system/host_iommu_device.h"
+#include "system/iothread.h"
 #include "../../../hw/xen/pviommu/compat.h"
 #include "pviommu-mirror.h"
 
@@ -28,6 +30,9 @@ OBJECT_DECLARE_SIMPLE_TYPE(PVIOMMUMirror, PVIOMMU_MIRROR)
 
 #define PAGE_BITS       12
 #define PAGE_SIZE_BYTES (1ull << PAGE_BITS)
+
+/* How long it waits for its I/O thread before a test has failed. */
+#define WAIT_MS         (100 * 1000)
 
 /* What one MAP, one translation, or one section of RAM brought. */
 typedef struct MirrorEntry {
@@ -59,6 +64,8 @@ struct PVIOMMUMirror {
     MemoryRegion alias_bar;
     AddressSpace *as;
     MemoryListener listener;
+    MemoryListener waiter;      /* of the machine's memory, with an I/O thread */
+    QemuSemaphore waited;
     IOMMUNotifierFlag flags;
     IntervalTreeRoot entries;
     QLIST_HEAD(, MirrorSection) sections;
@@ -78,6 +85,8 @@ struct PVIOMMUMirror {
     uint64_t poked;
     uint64_t watch;
     uint64_t seen;
+    uint64_t wait;
+    uint64_t ring;
     bool forbids;               /* that RAM is discarded */
     HostIOMMUDevice *host;
 
@@ -87,6 +96,7 @@ struct PVIOMMUMirror {
     uint64_t *iova_ranges;      /* first and last byte of each */
     uint32_t nr_iova_ranges;    /* twice as many as there are */
     uint64_t alias;
+    IOThread *iothread;
 };
 
 /* As VFIO: a mirror. Else as vhost: a cache. */
@@ -215,6 +225,75 @@ static void notified_unmap(PVIOMMUMirror *m, uint64_t iova,
     }
 }
 
+/*
+ * In the I/O thread, while the main loop waits for it. All that DMA is but the
+ * access: one that has no translation would wait for the BQL.
+ */
+static void waited_for(void *opaque)
+{
+    PVIOMMUMirror *m = opaque;
+
+    if (m->ring) {
+        address_space_stl_le(&address_space_memory, m->ring, m->data,
+                             MEMTXATTRS_UNSPECIFIED, NULL);
+    }
+    WITH_RCU_READ_LOCK_GUARD() {
+        address_space_get_iotlb_entry(m->as, m->iova, false,
+                                      MEMTXATTRS_UNSPECIFIED);
+    }
+    qemu_sem_post(&m->waited);
+}
+
+static void wait_if(PVIOMMUMirror *m, uint64_t when)
+{
+    bool unlocked = m->wait & PVIOMMU_MIRROR_WAIT_UNLOCKED;
+    int ret;
+
+    if (!(m->wait & when)) {
+        return;
+    }
+    aio_bh_schedule_oneshot(iothread_get_aio_context(m->iothread), waited_for,
+                            m);
+    if (unlocked) {
+        bql_unlock();
+    }
+    ret = qemu_sem_timedwait(&m->waited, WAIT_MS);
+    if (unlocked) {
+        bql_lock();
+    }
+    if (ret) {
+        m->counter[PVIOMMU_MIRROR_STUCK]++;
+        m->wait = 0;
+    } else {
+        m->counter[PVIOMMU_MIRROR_WAITS]++;
+    }
+}
+
+static void waiter_begin_or_commit(MemoryListener *listener)
+{
+    wait_if(container_of(listener, PVIOMMUMirror, waiter),
+            PVIOMMU_MIRROR_WAIT_TRANSACTION);
+}
+
+static void waiter_region(MemoryListener *listener,
+                          MemoryRegionSection *section)
+{
+    waiter_begin_or_commit(listener);
+}
+
+static void waiter_register(PVIOMMUMirror *m)
+{
+    qemu_sem_init(&m->waited, 0);
+    m->waiter = (MemoryListener) {
+        .name = "pviommu-mirror-waiter",
+        .begin = waiter_begin_or_commit,
+        .region_add = waiter_region,
+        .region_del = waiter_region,
+        .commit = waiter_begin_or_commit,
+    };
+    memory_listener_register(&m->waiter, &address_space_memory);
+}
+
 static void notified(IOMMUNotifier *n, IOMMUTLBEntry *entry)
 {
     MirrorSection *s = container_of(n, MirrorSection, n);
@@ -237,6 +316,7 @@ static void notified(IOMMUNotifier *n, IOMMUTLBEntry *entry)
                              MEMTXATTRS_UNSPECIFIED, &result);
         m->poked += result == MEMTX_OK;
     }
+    wait_if(m, PVIOMMU_MIRROR_WAIT_NOTIFIED);
 }
 
 /* VFIO's reasons to leave a section out. */
@@ -408,6 +488,7 @@ static void cmd_clear(PVIOMMUMirror *m)
     for (unsigned n = PVIOMMU_MIRROR_MAPS; n <= PVIOMMU_MIRROR_BISECTED; n++) {
         m->counter[n] = 0;
     }
+    m->counter[PVIOMMU_MIRROR_WAITS] = 0;
     m->poked = 0;
     m->seen = 0;
 }
@@ -616,6 +697,10 @@ static uint64_t *operand(PVIOMMUMirror *m, hwaddr addr)
         return &m->poke;
     case PVIOMMU_MIRROR_WATCH:
         return &m->watch;
+    case PVIOMMU_MIRROR_WAIT:
+        return m->iothread ? &m->wait : NULL;
+    case PVIOMMU_MIRROR_RING:
+        return &m->ring;
     default:
         return NULL;
     }
@@ -753,6 +838,9 @@ static void pviommu_mirror_realize(PCIDevice *dev, Error **errp)
     }
     QLIST_INIT(&m->sections);
     m->as = pci_device_iommu_address_space(dev);
+    if (m->iothread) {
+        waiter_register(m);
+    }
     m->listener = (MemoryListener) {
         .name = "pviommu-mirror",
         .region_add = region_add,
@@ -772,6 +860,11 @@ static void pviommu_mirror_exit(PCIDevice *dev)
 
     for (unsigned i = 0; i < PVIOMMU_MIRROR_NR_SLOTS; i++) {
         release(m, &m->held[i], 0);
+    }
+    if (m->iothread) {
+        m->wait = 0;
+        memory_listener_unregister(&m->waiter);
+        qemu_sem_destroy(&m->waited);
     }
     /* Takes all sections away. */
     memory_listener_unregister(&m->listener);
@@ -795,6 +888,8 @@ static const Property pviommu_mirror_properties[] = {
     DEFINE_PROP_ARRAY("iova-ranges", PVIOMMUMirror, nr_iova_ranges, iova_ranges,
                       qdev_prop_uint64, uint64_t),
     DEFINE_PROP_UINT64("alias", PVIOMMUMirror, alias, 0),
+    DEFINE_PROP_LINK("iothread", PVIOMMUMirror, iothread, TYPE_IOTHREAD,
+                     IOThread *),
 };
 
 static void pviommu_mirror_class_init(ObjectClass *klass,
@@ -821,6 +916,8 @@ static void pviommu_mirror_class_init(ObjectClass *klass,
                               "the first and last address of each range");
     object_class_property_set_description(
         klass, "alias", "guest-physical address of RAM to show in BAR 2");
+    object_class_property_set_description(
+        klass, "iothread", "what it waits for, when it is told to");
 }
 
 static const TypeInfo pviommu_mirror_info = {

@@ -18,6 +18,10 @@
  * addresses that the host's IOMMU can map for it. With alias=ADDR, BAR 2 is the
  * 1 MiB of guest RAM at that guest-physical address.
  *
+ *
+ * With iothread=ID it can wait for that thread, in a transaction of the memory
+ * map or in a notification, as other listeners do: see _WAIT.
+ *
  * Shared by the device and its tests.
  */
 
@@ -49,6 +53,16 @@
 #define PVIOMMU_MIRROR_WATCH            0x60 /* RW: a guest-physical address */
 #define PVIOMMU_MIRROR_SEEN             0x68 /* RO: 0 again by _CMD_CLEAR */
 
+/*
+ * When it waits until its I/O thread has translated IOVA. While RING is not 0,
+ * that thread first stores DATA there, 32 bits.
+ */
+#define PVIOMMU_MIRROR_WAIT             0x70 /* RW: of these bits */
+#define PVIOMMU_MIRROR_WAIT_TRANSACTION 1   /* at begin, changes, and commit */
+#define PVIOMMU_MIRROR_WAIT_NOTIFIED    2
+#define PVIOMMU_MIRROR_WAIT_UNLOCKED    4   /* and lets go of the BQL meanwhile */
+#define PVIOMMU_MIRROR_RING             0x78 /* RW: a guest-physical address */
+
 /* What there is, and what happened since the last _CMD_CLEAR. */
 #define PVIOMMU_MIRROR_COUNTER(n)       (0x80 + 8 * (n))
 #define PVIOMMU_MIRROR_ENTRIES          0   /* in the mirror or cache, now */
@@ -69,7 +83,9 @@
 #define PVIOMMU_MIRROR_BISECTED         9
 #define PVIOMMU_MIRROR_RAM_SECTIONS     10  /* in its address space, now */
 #define PVIOMMU_MIRROR_IOMMU_SECTIONS   11
-#define PVIOMMU_MIRROR_NR_COUNTERS      12
+#define PVIOMMU_MIRROR_WAITS            12  /* that came to an end */
+#define PVIOMMU_MIRROR_STUCK            13  /* that did not; it waits no more */
+#define PVIOMMU_MIRROR_NR_COUNTERS      14
 
 /* Is IOVA in the mirror or cache? RESULT: 1 or 0; GPA, PERM, MASK, DATA: RAM */
 #define PVIOMMU_MIRROR_CMD_LOOKUP       1
