@@ -5,7 +5,8 @@
  * A virtio-blk with an I/O thread reads zeroes into pages that are mapped for
  * one request each, most of them through a queue: it is the thread that has to
  * run that. Meanwhile the guest makes calls, other devices do DMA, and
- * listeners come and go. Under a simulated hypervisor, pages leave the guest.
+ * listeners come and go, and so does RAM beside what it maps. Under a simulated
+ * hypervisor, pages leave the guest.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -50,6 +51,10 @@
 #define CALL_BFN        (BFN + 0x200)
 #define OTHER_GFN       0x6000ull
 
+/* RAM or ROM, as the host bridge says: with all of RAM one section, or not */
+#define BIOS_GFN        0xf0ull
+#define BIOS_GFNS       16
+
 #define ADDR(frame)     ((uint64_t)(frame) * PVIOMMU_PAGE)
 #define REQUEST(b, i)   ((b)->requests + (i) * 64)
 #define STATUS(b, i)    (REQUEST(b, i) + 32)
@@ -69,6 +74,7 @@ typedef struct Bench {
     uint64_t requests;
     uint16_t used;
     uint64_t gfn[DEPTH];        /* 0: not mapped */
+    uint8_t pam;                /* a register of the host bridge; or 0 */
     GRand *rand;
 } Bench;
 
@@ -278,8 +284,21 @@ static void disturb_by_call(Bench *b)
     }
 }
 
+static void show_bios_ram(Bench *b, bool ram)
+{
+    g_autofree QPCIDevice *bridge = qpci_device_find(b->iommu->pci,
+                                                     QPCI_DEVFN(0, 0));
+
+    qpci_config_writeb(bridge, b->pam, ram ? 0x30 : 0);
+}
+
 static void disturb(Bench *b)
 {
+    if (b->pam) {
+        for (unsigned i = below(b, 8); i; i--) {
+            show_bios_ram(b, i % 2);
+        }
+    }
     switch (below(b, 12)) {
     case 0:
         disturb_by_dma(b);
@@ -375,6 +394,67 @@ static void test_listener(void)
         check_request(b, 0);
         run_requests(b, 15);
     }
+    finish(b);
+}
+
+static Bench *bench_with_bridge(const char *machine)
+{
+    Bench *b = bench_new(machine, "premap=off,x-check=off", NULL);
+
+    b->pam = g_str_equal(machine, "pc") ? 0x59 : 0x90;
+    return b;
+}
+
+/*
+ * RAM below 1 MiB comes and goes, and all of the machine's becomes another
+ * section: what it maps of the rest is neither refused nor lost.
+ */
+static void test_memory_map(const void *machine)
+{
+    Bench *b = bench_with_bridge(machine);
+
+    run_requests(b, 400);
+    show_bios_ram(b, false);
+    finish(b);
+}
+
+/*
+ * The thread maps a page as it goes: whether it still could, or could not any
+ * more, it is not mapped afterwards. One that stays is.
+ */
+static void test_memory_map_races(const void *machine)
+{
+    Bench *b = bench_with_bridge(machine);
+    const uint64_t bfn = BFN + DEPTH;
+    unsigned mapped = 0;
+
+    qtest_memset(b->iommu->qts, ADDR(GFN), UNTOUCHED, ADDR(DEPTH * POOL));
+    for (unsigned round = 0; round < 1000; round++) {
+        unsigned spare = below(b, 24);
+        uint32_t map;
+
+        show_bios_ram(b, true);
+        if (b->q.nr_ops < 32) {
+            pviommu_queue_init(&b->q, b->iommu, 0, PVIOMMU_QUEUE_ADDR, 32);
+        }
+        pviommu_queue_kick(&b->q);
+        for (unsigned i = 0; i < spare; i++) {
+            push(b, pviommu_op_flush(0, BFN, 0));
+        }
+        map = pviommu_queue_push(&b->q, pviommu_op_map(
+            0, bfn, BIOS_GFN + below(b, BIOS_GFNS), 0, 0));
+        push(b, pviommu_op_map(0, bfn + 1, OTHER_GFN + below(b, 64), 0, 0));
+        remap(b, 0);
+        submit(b, 0);
+        show_bios_ram(b, false);
+        wait_used(b);
+        check_request(b, 0);
+        pviommu_queue_kick(&b->q);
+        mapped += !pviommu_queue_status(&b->q, map);
+        pviommu_assert_unmapped(b->iommu, 0, bfn);
+        g_assert_cmpint(pviommu_unmap(b->iommu, 0, bfn + 1, 0), ==, 0);
+    }
+    g_test_message("mapped first in %u rounds", mapped);
     finish(b);
 }
 
@@ -474,6 +554,9 @@ int main(int argc, char **argv)
     pviommu_add_for_machines("iothread/requests", test_requests);
     pviommu_add_for_machines("iothread/checked", test_checked);
     qtest_add_func("/xen-pviommu/iothread/listener", test_listener);
+    pviommu_add_for_machines("iothread/memory-map", test_memory_map);
+    pviommu_add_for_machines("iothread/memory-map-races",
+                             test_memory_map_races);
     if (g_getenv("XENSIM_DIR")) {
         qtest_add_data_func("/xen-pviommu/iothread/pages-leave/split",
                             "invalidate-page", test_pages_leave);
