@@ -66,6 +66,41 @@ void memory_listener_unregister(MemoryListener *listener)
     for_each_part(listener, listener->region_del);
 }
 
+/* Only its address is of interest. */
+MemoryRegion *get_system_memory(void)
+{
+    static MemoryRegion root;
+
+    return &root;
+}
+
+MemoryRegionSection memory_region_find(MemoryRegion *mr, hwaddr addr,
+                                       uint64_t size)
+{
+    MemoryRegionSection section = { };
+
+    g_assert(mr == get_system_memory());
+    for (int i = 0; i < ARRAY_SIZE(parts) && !section.mr; i++) {
+        uint64_t start = MAX(addr, parts[i].start);
+
+        if (start < parts[i].start + parts[i].size && start - addr < size) {
+            section = (MemoryRegionSection) {
+                .mr = &regions[i],
+                .size = int128_make64(parts[i].start + parts[i].size - start),
+                .offset_within_address_space = start,
+                .offset_within_region = start - parts[i].start,
+                .readonly = parts[i].readonly,
+            };
+        }
+    }
+    return section;
+}
+
+void memory_region_unref(MemoryRegion *mr)
+{
+    /* They are there to the end. */
+}
+
 bool memory_region_is_ram_device(MemoryRegion *mr)
 {
     return mr->ram_device;
