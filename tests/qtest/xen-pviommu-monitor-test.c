@@ -98,16 +98,12 @@ static void assert_part(QXenPVIOMMU *iommu, uint16_t ctx, uint64_t start,
 }
 
 /* As CONTEXT:BFN in hex, r and p as above. */
-static void assert_places(QXenPVIOMMU *iommu, uint64_t gfn, unsigned max,
-                          const char *places, int64_t total)
+static char *places_text(QDict *part)
 {
-    QDict *found = qtest_qmp_assert_success_ref(iommu->qts,
-        "{'execute': 'x-query-xen-pviommu-gfn', 'arguments': "
-        "{'gfn': %" PRIu64 ", 'max': %u}}", gfn, max);
-    g_autoptr(GString) text = g_string_new(NULL);
+    GString *text = g_string_new(NULL);
     const QListEntry *e;
 
-    QLIST_FOREACH_ENTRY(qdict_get_qlist(found, "places"), e) {
+    QLIST_FOREACH_ENTRY(qdict_get_qlist(part, "places"), e) {
         QDict *place = qobject_to(QDict, qlist_entry_obj(e));
 
         g_string_append_printf(text, "%s%" PRId64 ":%" PRIx64 "%s%s",
@@ -117,9 +113,39 @@ static void assert_places(QXenPVIOMMU *iommu, uint64_t gfn, unsigned max,
                                qdict_get_bool(place, "readonly") ? "r" : "",
                                qdict_get_bool(place, "pending") ? "p" : "");
     }
+    return g_string_free(text, false);
+}
+
+/*
+ * The parts, @max BFNs each, with | between them; and nobody is told to go on
+ * for ever, or where he was.
+ */
+static void assert_places(QXenPVIOMMU *iommu, uint64_t gfn, unsigned max,
+                          const char *places)
+{
+    g_autoptr(GString) text = g_string_new(NULL);
+    int64_t context = 0, bfn = 0;
+    bool more = true;
+
+    while (more) {
+        QDict *part = qtest_qmp_assert_success_ref(iommu->qts,
+            "{'execute': 'x-query-xen-pviommu-gfn', 'arguments': "
+            "{'gfn': %" PRIu64 ", 'max': %u, 'start-context': %" PRIu64
+            ", 'start-bfn': %" PRIu64 "}}", gfn, max, context, bfn);
+        g_autofree char *part_text = places_text(part);
+        int64_t next_context = qdict_get_try_int(part, "next-context", -1);
+        int64_t next_bfn = qdict_get_try_int(part, "next-bfn", -1);
+
+        g_string_append_printf(text, "%s%s", text->len ? "|" : "", part_text);
+        more = next_context >= 0;
+        g_assert(more == (next_bfn >= 0));
+        g_assert(!more || next_context > context ||
+                 (next_context == context && next_bfn > bfn));
+        context = next_context;
+        bfn = next_bfn;
+        qobject_unref(part);
+    }
     g_assert_cmpstr(text->str, ==, places);
-    g_assert_cmpint(qdict_get_int(found, "total"), ==, total);
-    qobject_unref(found);
 }
 
 static void assert_json(QObject *obj, const char *expected)
@@ -208,13 +234,13 @@ static void test_errors(void)
                  "xen-pviommu has no context 65535");
     assert_error(iommu->qts, "{'execute': 'x-query-xen-pviommu-mappings', "
                  "'arguments': {'context': 0, 'max': 0}}",
-                 "max must be between 1 and 4096");
+                 "max must be between 1 and 512");
     assert_error(iommu->qts, "{'execute': 'x-query-xen-pviommu-mappings', "
                  "'arguments': {'context': 0, 'max': 4097}}",
-                 "max must be between 1 and 4096");
+                 "max must be between 1 and 512");
     assert_error(iommu->qts, "{'execute': 'x-query-xen-pviommu-gfn', "
                  "'arguments': {'gfn': 0, 'max': 0}}",
-                 "max must be between 1 and 4096");
+                 "max must be between 1 and 512");
     assert_error(iommu->qts, "{'execute': 'x-query-xen-pviommu-gfn', "
                  "'arguments': {'gfn': 1099511627776}}",
                  "gfn must be below 1 << 40");
@@ -225,7 +251,7 @@ static void test_errors(void)
     assert_hmp(iommu->qts, "info xen-pviommu -g",
                "which GFN? Type: info xen-pviommu -g GFN", NULL);
     assert_part(iommu, 0, UINT64_MAX >> 1, 1, "", 0, 0);
-    assert_places(iommu, 0, 4096, "", 0);
+    assert_places(iommu, 0, 512, "");
     pviommu_quit(iommu);
 }
 
@@ -487,18 +513,81 @@ static void test_gfn(const void *machine)
     QXenPVIOMMU *iommu = start(machine);
     uint16_t ctx = pviommu_alloc_context(iommu);
 
-    assert_places(iommu, GFN, 64, "", 0);
+    assert_places(iommu, GFN, 64, "");
     assert_status(pviommu_map(iommu, 0, BFN, GFN - 4, 16, 0), 0);
     assert_status(pviommu_map(iommu, 0, BFN + 16, GFN, 0, READONLY), 0);
     assert_status(pviommu_map(iommu, ctx, BFN + 1, GFN, 0, 0), 0);
-    assert_places(iommu, GFN, 64, "0:4000004 0:4000010r 1:4000001", 3);
-    assert_places(iommu, GFN + 1, 64, "0:4000005", 1);
+    assert_places(iommu, GFN, 64, "0:4000004 0:4000010r 1:4000001");
+    assert_places(iommu, GFN + 1, 64, "0:4000005");
     assert_status(pviommu_unmap(iommu, 0, BFN, 16), 0);
-    assert_places(iommu, GFN, 64, "0:4000010r 1:4000001 0:4000004p", 3);
-    assert_places(iommu, GFN, 2, "0:4000010r 1:4000001", 3);
-    assert_places(iommu, GFN, 1, "0:4000010r", 3);
+    assert_places(iommu, GFN, 64, "0:4000004p 0:4000010r 1:4000001");
+    assert_places(iommu, GFN, 2, "0:4000004p 0:4000010r|1:4000001");
+    assert_places(iommu, GFN, 1, "0:4000004p|0:4000010r|1:4000001");
+    /* What is pending often at a BFN is there once, and counts once. */
+    for (unsigned i = 0; i < 5; i++) {
+        assert_status(pviommu_map(iommu, 0, BFN + 4, GFN, 0,
+                                  i % 2 ? READONLY : 0), 0);
+        assert_status(pviommu_unmap(iommu, 0, BFN + 4, 0), 0);
+    }
+    assert_status(pviommu_map(iommu, 0, BFN + 4, GFN, 0, 0), 0);
+    assert_places(iommu, GFN, 1, "0:4000004 0:4000004p 0:4000004rp|0:4000010r|"
+                  "1:4000001");
+    assert_status(pviommu_unmap(iommu, 0, BFN + 4, 0), 0);
     assert_status(pviommu_flush_all(iommu, 0), 0);
-    assert_places(iommu, GFN, 64, "0:4000010r 1:4000001", 2);
+    assert_places(iommu, GFN, 64, "0:4000010r 1:4000001");
+    pviommu_quit(iommu);
+}
+
+/* What is shown has not been changed by that: all parts of very much. */
+static void test_many(void)
+{
+    QXenPVIOMMU *iommu = pviommu_start("q35", "x-check=off", "");
+    static struct xen_iommu_op ops[3000];
+    g_autoptr(GString) want = g_string_new(NULL);
+    uint64_t next = 0;
+    unsigned runs = 0;
+
+    pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
+    for (unsigned i = 0; i < ARRAY_SIZE(ops); i++) {
+        /* Backwards: lists are in another order. */
+        ops[i] = pviommu_op_map(0, 0x10000 - 2 * i, GFN, 0, 0);
+    }
+    pviommu_run(iommu, ops, ARRAY_SIZE(ops));
+    for (unsigned i = 0; i < ARRAY_SIZE(ops); i++) {
+        if (i % 3) {
+            ops[i] = pviommu_op_unmap(0, 0x10000 - 2 * i, 0);
+        } else {
+            ops[i] = pviommu_op_lookup_bfn(0, 0x10000 - 2 * i);
+        }
+    }
+    pviommu_run(iommu, ops, ARRAY_SIZE(ops));
+    for (unsigned i = ARRAY_SIZE(ops); i--; ) {
+        bool end = want->len && !((ARRAY_SIZE(ops) - 1 - i) % 500);
+
+        g_string_append_printf(want, "%s0:%x%s",
+                               end ? "|" : want->len ? " " : "",
+                               0x10000 - 2 * i, i % 3 ? "p" : "");
+    }
+    assert_places(iommu, GFN, 500, want->str);
+    do {
+        QDict *part = query_mappings(iommu, 0, next, 500);
+        const QListEntry *e;
+
+        QLIST_FOREACH_ENTRY(qdict_get_qlist(part, "runs"), e) {
+            QDict *run = qobject_to(QDict, qlist_entry_obj(e));
+            unsigned i = ARRAY_SIZE(ops) - 1 - runs++;
+
+            g_assert_cmpint(qdict_get_int(run, "bfn"), ==, 0x10000 - 2 * i);
+            g_assert_cmpint(qdict_get_int(run, "frames"), ==, 1);
+            g_assert(qdict_get_bool(run, "pending") == (i % 3 != 0));
+        }
+        next = qdict_get_try_int(part, "next-bfn", 0);
+        qobject_unref(part);
+    } while (next);
+    g_assert_cmpuint(runs, ==, ARRAY_SIZE(ops));
+    pviommu_assert_frames(iommu, 1000, 2000);
+    assert_status(pviommu_flush_all(iommu, 0), 0);
+    pviommu_assert_frames(iommu, 1000, 0);
     pviommu_quit(iommu);
 }
 
@@ -687,13 +776,14 @@ static void test_hmp(const void *machine)
                "0x108a       0x2000       0x1 readonly\n",
                NULL);
     assert_hmp(iommu->qts, "info xen-pviommu -g 0x200a",
-               "GFN 0x200a is in 1 places",
+               "GFN 0x200a is in these places:",
                "  context 1, BFN 0x19 pending",
                NULL);
     assert_hmp(iommu->qts, "info xen-pviommu -g 0x2000",
-               "GFN 0x2000 is in 70 places",
+               "GFN 0x2000 is in these places:",
                "  context 1, BFN 0x1000 readonly",
-               "and 6 more",
+               "More: QMP x-query-xen-pviommu-gfn, from context 1, BFN 0x1080 "
+               "on",
                NULL);
     pviommu_quit(iommu);
 }
@@ -710,6 +800,7 @@ int main(int argc, char **argv)
     qtest_add_func("/xen-pviommu/monitor/one-bfn", test_one_bfn);
     qtest_add_func("/xen-pviommu/monitor/parts", test_parts);
     pviommu_add_for_machines("monitor/gfn", test_gfn);
+    qtest_add_func("/xen-pviommu/monitor/many", test_many);
     pviommu_add_for_machines("monitor/faults", test_faults);
     qtest_add_func("/xen-pviommu/monitor/faults-lost", test_faults_lost);
     pviommu_add_for_machines("monitor/hmp", test_hmp);

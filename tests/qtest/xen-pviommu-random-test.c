@@ -38,6 +38,8 @@
 #define NR_HIGH         512
 #define HIGH            (BFN_LIMIT - NR_HIGH)
 #define NR_FRAMES       (NR_LOW + NR_HIGH)
+/* Records that are flushed one by one; of more the device flushes all. */
+#define RECORDS_MAX     256
 /* Reserved, among the low ones */
 #define RESERVED        0x20480ull
 #define NR_RESERVED     0x80
@@ -56,6 +58,7 @@ typedef struct Context {
     unsigned devices;
     uint64_t map[NR_FRAMES];
     uint16_t waiting[NR_FRAMES];        /* for a flush, how many */
+    unsigned records;                   /* that these are, at the most */
 
     QPVIOMMUQueue queue;                /* nr_ops 0: it has none */
     uint32_t checked;                   /* operations of the queue */
@@ -106,6 +109,8 @@ static bool one_in(Model *m, unsigned n)
 
 static void context_flush(Model *m, Context *c, uint64_t bfn, uint64_t nr)
 {
+    /* A part of a record can leave two. */
+    c->records = bfn || nr < BFN_LIMIT ? 2 * c->records : 0;
     for (unsigned i = 0; i < NR_FRAMES; i++) {
         uint64_t b = index_bfn(i);
 
@@ -283,6 +288,7 @@ static int model_unmap(Model *m, unsigned id, uint64_t bfn, uint32_t nr_frames,
         unsigned f = bfn_index(bfn + i);
 
         if (c->map[f]) {
+            c->records++;
             c->map[f] = 0;
             c->waiting[f]++;
             m->mapped--;
@@ -513,6 +519,10 @@ static struct xen_iommu_op random_change(Model *m, unsigned id)
     case 750 ... 779:
         return pviommu_op_unmap_holes(id, bfn, nr);
     case 780 ... 849:
+        if (id < MAX_CONTEXTS && m->ctx[id].records > RECORDS_MAX) {
+            /* It would be one of the whole context. */
+            return pviommu_op_flush(id, XEN_IOMMU_FLUSH_ALL, 0);
+        }
         return pviommu_op_flush(id, bfn, nr);
     default:
         return pviommu_op_flush(id, XEN_IOMMU_FLUSH_ALL, 0);

@@ -6,6 +6,7 @@
 
 #include "qemu/osdep.h"
 #include "qemu/bswap.h"
+#include "../../hw/xen/pviommu/pending.h"
 #include "pviommu-machine.h"
 #include "pviommu-model.h"
 
@@ -142,49 +143,146 @@ static void check_flushed(Bench *b, unsigned id, uint64_t bfn, uint64_t nr)
     }
 }
 
-/* @queue: of context @id, else of an array */
-static void execute(Bench *b, bool queue, uint16_t id, struct xen_iommu_op *op)
+/* What the model has to know of the core's state before an operation. */
+static void note_before(Bench *b)
 {
-    int ret;
+    b->runs_before = b->core.nr_pending_runs;
+    for (unsigned id = 0; b->modelled && id < b->core.limits.max_contexts;
+         id++) {
+        const XenPVIOMMUContext *ctx = b->core.contexts[id];
 
-    if (!queue) {
-        xen_pviommu_op_execute(&b->core, op);
+        b->flushes_all[id] = ctx &&
+                             ctx->pending.nr > XEN_PVIOMMU_PENDING_EXACT;
+    }
+}
+
+/*
+ * A call: as in a queue of context @id with @queue, else in an array. False if
+ * the operation is unfinished. Each takes a bounded time.
+ */
+static bool execute_once(Bench *b, bool queue, uint16_t id,
+                         struct xen_iommu_op *op)
+{
+    uint64_t before = xen_pviommu_core_work(&b->core), work;
+    bool frees = le16_to_cpu(op->op) == XEN_IOMMUOP_free_context;
+    bool finished;
+
+    note_before(b);
+    if (queue) {
+        int ret = xen_pviommu_op_execute_queued(&b->core, b->core.contexts[id],
+                                                op);
+
+        finished = ret != XEN_PVIOMMU_UNFINISHED;
+        g_assert(!finished || ret == (int32_t)le32_to_cpu(op->status));
+    } else {
+        finished = xen_pviommu_op_execute(&b->core, op);
+    }
+    work = xen_pviommu_core_work(&b->core) - before;
+    b->most_work = MAX(b->most_work, work);
+    g_assert_cmpuint(work, <=, XEN_PVIOMMU_OP_WORK);
+    b->parts += !finished || (frees && (int32_t)le32_to_cpu(op->status) ==
+                                       -XEN_IOMMU_EAGAIN);
+    return finished;
+}
+
+/*
+ * @op was unfinished, and is as it was but for an unmap that came some way:
+ * that is an unmap by itself.
+ */
+static void check_part(Bench *b, const struct xen_iommu_op *before,
+                       const struct xen_iommu_op *op)
+{
+    struct xen_iommu_op part = *before, rest = *before;
+    uint32_t nr = le32_to_cpu(before->u.unmap.nr_frames);
+    uint32_t left = le32_to_cpu(op->u.unmap.nr_frames);
+    uint64_t bfn = le64_to_cpu(before->u.unmap.bfn);
+
+    if (!memcmp(before, op, sizeof(*op))) {
         return;
     }
-    ret = xen_pviommu_op_execute_queued(&b->core, b->core.contexts[id], op);
-    g_assert_cmpint(ret, ==, (int32_t)le32_to_cpu(op->status));
+    g_assert_cmpuint(le16_to_cpu(op->op), ==, XEN_IOMMUOP_unmap);
+    g_assert_cmpuint(left, >, 0);
+    g_assert_cmpuint(left, <, nr);
+    /* That many frames are as many runs at the most. */
+    g_assert_cmpuint(nr - left, >=, XEN_IOMMU_UNMAP_RUNS);
+    rest.u.unmap.bfn = cpu_to_le64(bfn + nr - left);
+    rest.u.unmap.nr_frames = op->u.unmap.nr_frames;
+    g_assert_cmpmem(op, sizeof(*op), &rest, sizeof(rest));
+    if (b->modelled) {
+        part.u.unmap.nr_frames = cpu_to_le32(nr - left);
+        b->any_room = true;
+        g_assert_cmpint(model_run(b, &part, NULL), ==, 0);
+        b->any_room = false;
+        /* It counts when it is finished. */
+        b->model.counter[XEN_PVIOMMU_COUNTER_UNMAPS]--;
+        check_books(b);
+    }
+}
+
+/* Until it is finished. @in: what was executed then */
+static void execute(Bench *b, bool queue, uint16_t id, struct xen_iommu_op *op,
+                    struct xen_iommu_op *in)
+{
+    unsigned tries = 0;
+
+    for (*in = *op; !execute_once(b, queue, id, op); *in = *op) {
+        check_part(b, in, op);
+        g_assert_cmpuint(++tries, <, 1000000);
+    }
+}
+
+/* An unmap in @b may notify listeners, as they were not of so much. */
+static bool much_unnotified(const Bench *b)
+{
+    for (unsigned id = 0; id < b->core.limits.max_contexts; id++) {
+        const XenPVIOMMUContext *ctx = b->core.contexts[id];
+
+        if (ctx && ctx->pending.nr_tail + XEN_IOMMU_UNMAP_RUNS >
+                   XEN_PVIOMMU_UNNOTIFIED_MAX) {
+            return true;
+        }
+    }
+    return false;
 }
 
 static int run(Bench *b, bool queue, uint16_t id, struct xen_iommu_op *op)
 {
     struct xen_iommu_reserved_range ranges[STORE_SIZE / 16];
-    struct xen_iommu_op expected = *op, in = *op;
+    struct xen_iommu_op expected, in = *op;
     uint16_t code = le16_to_cpu(op->op);
     uint64_t map_calls = b->map_calls, unmap_calls = b->unmap_calls;
-    bool pressed;
+    bool pressed, first, notifies;
+    unsigned parts = b->parts;
     int ret;
 
     if (!b->modelled) {
-        execute(b, queue, id, op);
+        execute(b, queue, id, op, &in);
         return (int32_t)le32_to_cpu(op->status);
     }
     memset(b->stored, 0xa5, sizeof(b->stored));
+    notifies = much_unnotified(b);
+    note_before(b);
     /*
      * When nodes run short is not a matter of the specification: where they
-     * may, the core is asked first, and is right if they do.
+     * may, the core is asked first, and is right if they do. So it is with the
+     * parts of an unmap.
      */
     pressed = (code == XEN_IOMMUOP_map || code == XEN_IOMMUOP_alloc_context) &&
               b->core.budget.nodes +
               2 * (DIV_ROUND_UP(b->core.limits.bfn_bits, 9) - 1) >
               b->core.budget.max_nodes;
-    if (pressed) {
-        execute(b, queue, id, op);
-        b->out_of_nodes = (int32_t)le32_to_cpu(op->status) ==
-                          -XEN_IOMMU_ENOMEM;
+    first = pressed || code == XEN_IOMMUOP_unmap;
+    if (first) {
+        execute(b, queue, id, op, &in);
+        b->status = (int32_t)le32_to_cpu(op->status);
+        b->out_of_nodes = pressed && b->status == -XEN_IOMMU_ENOMEM;
     }
-    if (pressed && (int32_t)le32_to_cpu(op->status) == -XEN_IOMMU_EAGAIN) {
+    expected = in;
+    if (pressed && b->status == -XEN_IOMMU_EAGAIN) {
         /* The page is on its way now, and would not give that answer again. */
         ret = -XEN_IOMMU_EAGAIN;
+        b->model.enabled += b->model.identity;
+        b->model.identity = false;
     } else if (queue && !model_queues(id, &in)) {
         ret = -XEN_IOMMU_EINVAL;
     } else {
@@ -195,8 +293,8 @@ static int run(Bench *b, bool queue, uint16_t id, struct xen_iommu_op *op)
     b->model.counter[XEN_PVIOMMU_COUNTER_OPS]++;
     b->model.counter[XEN_PVIOMMU_COUNTER_ERRORS] += !!ret;
 
-    if (!pressed) {
-        execute(b, queue, id, op);
+    if (!first) {
+        execute(b, queue, id, op, &in);
     }
     if (!ret && !op->status && code == XEN_IOMMUOP_alloc_context) {
         uint16_t new_id = le16_to_cpu(op->u.context.ctx);
@@ -238,7 +336,7 @@ static int run(Bench *b, bool queue, uint16_t id, struct xen_iommu_op *op)
                       all ? bench_bfn_limit(b) : nr ? nr : 1);
     }
     /* flush is the only one that flushes. */
-    if (code == XEN_IOMMUOP_unmap) {
+    if (code == XEN_IOMMUOP_unmap && !notifies && b->parts == parts) {
         g_assert_cmpuint(b->unmap_calls, ==, unmap_calls);
     }
     g_assert_cmpuint(b->map_calls, ==,
@@ -258,6 +356,7 @@ int bench_queued_op(Bench *b, uint16_t id, struct xen_iommu_op *op)
 
 void bench_invalidate(Bench *b, uint64_t gfn, uint64_t nr)
 {
+    bool all = b->core.nr_pending_runs > XEN_PVIOMMU_PENDING_EXACT;
     Model *m = &b->model;
 
     for (unsigned id = 0; b->modelled && id < MAX_CONTEXTS; id++) {
@@ -274,7 +373,7 @@ void bench_invalidate(Bench *b, uint64_t gfn, uint64_t nr)
         for (guint i = 0; c->live && i < c->pending->len; ) {
             uint64_t g = frame_gfn(g_array_index(c->pending, Pending, i).frame);
 
-            if (g >= gfn && g < gfn + nr) {
+            if (all || (g >= gfn && g < gfn + nr)) {
                 g_array_remove_index_fast(c->pending, i);
                 m->pending--;
             } else {
@@ -316,7 +415,7 @@ typedef struct Seen {
     uint64_t frames;
 } Seen;
 
-static void check_indexed(void *opaque, uint16_t ctx, uint64_t bfn,
+static bool check_indexed(void *opaque, uint16_t ctx, uint64_t bfn,
                           uint64_t gfn, uint64_t nr)
 {
     Seen *seen = opaque;
@@ -328,6 +427,7 @@ static void check_indexed(void *opaque, uint16_t ctx, uint64_t bfn,
                         frame_new(gfn + i, false));
     }
     seen->frames += nr;
+    return true;
 }
 
 static void check_context(Bench *b, unsigned id, uint32_t *ro, uint32_t *rw)

@@ -59,6 +59,7 @@ struct XenPVIOMMUBackend {
     Bench *bench;
     uint8_t kind[NR_GFNS];      /* Kind */
     bool huge;                  /* RAM goes on behind NR_GFNS */
+    bool by_number;             /* references are dropped without a page */
     uint32_t ro[NR_GFNS];       /* references */
     uint32_t rw[NR_GFNS];
     uint64_t total;
@@ -114,6 +115,12 @@ struct Bench {
     uint8_t stored[STORE_SIZE];
     XenPVIOMMUQueue queue[MAX_CONTEXTS];
     bool out_of_nodes;          /* what the core said of this operation */
+    int status;                 /* and that */
+    uint64_t runs_before;       /* that were pending before it */
+    bool any_room;              /* a part of an unmap, which found room */
+    bool flushes_all[MAX_CONTEXTS]; /* a flush there would be of all, before */
+    unsigned parts;             /* times that operations were unfinished */
+    uint64_t most_work;         /* of one call */
     bool modelled;              /* small enough for tlb and model */
     Model model;
 };

@@ -114,6 +114,16 @@ static void backend_put(XenPVIOMMUBackend *be, uint64_t gfn, uint64_t nr,
     }
 }
 
+static bool backend_put_frames(XenPVIOMMUBackend *be, uint64_t nr)
+{
+    if (!be->by_number) {
+        return false;
+    }
+    g_assert_cmpuint(be->total, >=, nr);
+    be->total -= nr;
+    return true;
+}
+
 static uint64_t backend_total(XenPVIOMMUBackend *be)
 {
     return be->total;
@@ -127,6 +137,7 @@ static uint64_t backend_refs(XenPVIOMMUBackend *be, uint64_t gfn)
 const XenPVIOMMUBackendOps machine_backend_ops = {
     .get = backend_get,
     .put = backend_put,
+    .put_frames = backend_put_frames,
     .total = backend_total,
     .refs = backend_refs,
 };

@@ -5,6 +5,7 @@
 
 #include "qemu/osdep.h"
 #include "qemu/bswap.h"
+#include "../../hw/xen/pviommu/pending.h"
 #include "pviommu-machine.h"
 #include "pviommu-model.h"
 
@@ -34,6 +35,10 @@ void model_context_free(Bench *b, unsigned id)
 
 static void model_flush(Bench *b, ModelContext *c, uint64_t bfn, uint64_t nr)
 {
+    if (b->flushes_all[c - b->model.ctx]) {
+        bfn = 0;
+        nr = bench_bfn_limit(b);
+    }
     for (guint i = 0; i < c->pending->len; ) {
         const Pending *p = &g_array_index(c->pending, Pending, i);
 
@@ -194,6 +199,7 @@ static int model_unmap(Bench *b, struct xen_iommu_op *op)
     uint16_t id = le16_to_cpu(op->u.unmap.ctx);
     bool holes = le16_to_cpu(op->flags) & XEN_IOMMUOP_unmap_holes;
     uint64_t nr = nr_frames ? nr_frames : 1, runs = 0;
+    bool missing = false, too_many;
     ModelContext *c;
 
     if (op->u.unmap.pad || op->u.unmap.pad1 || bad_ctx(b, id) ||
@@ -211,18 +217,19 @@ static int model_unmap(Bench *b, struct xen_iommu_op *op)
     }
     for (uint64_t i = 0; i < nr; i++) {
         if (!c->map[bfn + i]) {
-            if (holes) {
-                continue;
-            }
-            return -XEN_IOMMU_ENOENT;
+            missing |= !holes;
+            continue;
         }
         runs += !i || !c->map[bfn + i - 1] ||
                 c->map[bfn + i] != c->map[bfn + i - 1] + 1;
-        /* Too many runs: how those are counted is the core's affair. */
-        if (b->core.nr_pending_runs + runs >
-            MAX(b->core.limits.max_mappings / 64, 4096)) {
-            return -XEN_IOMMU_ENOSPC;
-        }
+    }
+    /* Too many runs: how those are counted is the core's affair. */
+    too_many = !b->any_room &&
+               b->runs_before + runs > xen_pviommu_pending_max(&b->core);
+    if (missing || too_many) {
+        /* With both it is either. */
+        return !missing || (too_many && b->status == -XEN_IOMMU_ENOSPC)
+               ? -XEN_IOMMU_ENOSPC : -XEN_IOMMU_ENOENT;
     }
     for (uint64_t i = 0; i < nr; i++) {
         Pending p = { bfn + i, c->map[bfn + i] };

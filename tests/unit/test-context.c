@@ -6,6 +6,7 @@
 
 #include "qemu/osdep.h"
 #include "qemu/bswap.h"
+#include "../../hw/xen/pviommu/pending.h"
 #include "pviommu-calls.h"
 
 #define RO XEN_IOMMUOP_map_readonly
@@ -128,18 +129,39 @@ static void test_pending_limit(void)
     FAILS(ENOSPC, do_unmap(b, 0, 4095, 1));
     OK(do_flush(b, 0, 3, 1));
     OK(do_unmap(b, 0, 4095, 1));
+    OK(do_unmap(b, 0, 4096, 4));
     bench_free(b);
 }
 
-/* Parts of records are flushed: there are no more of them by that. */
+/*
+ * Parts of records are flushed: there are no more of them by that than may be.
+ * And with very many of them a flush of a part is one of all.
+ */
 static void test_pending_split(void)
 {
+    const unsigned exact = XEN_PVIOMMU_PENDING_EXACT;
     BenchConfig config = large;
     Bench *b;
 
     config.max_mappings = 1 << 18;
     b = bench_new(&config);
     b->backend.huge = true;
+    for (unsigned i = 0; i < exact; i++) {
+        OK(do_map(b, 0, i * 100, 10000 + i, 31, 0));
+        OK(do_unmap(b, 0, i * 100, 31));
+    }
+    for (unsigned i = 0; i < exact / 2; i++) {
+        uint64_t total = b->backend.total;
+
+        OK(do_flush(b, 0, i * 100 + 15, 1));
+        /* What is over the limit goes as well. */
+        if (i) {
+            g_assert_cmpuint(b->core.pending_frames, ==, 0);
+        } else {
+            g_assert_cmpuint(b->backend.total, ==, total - 1);
+            g_assert_cmpuint(b->core.nr_pending_runs, ==, exact + 1);
+        }
+    }
     for (unsigned i = 0; i < 4096; i++) {
         OK(do_map(b, 0, i * 100, 10000 + i, 31, 0));
         OK(do_unmap(b, 0, i * 100, 31));
@@ -147,20 +169,43 @@ static void test_pending_split(void)
     g_assert_cmpuint(b->core.nr_pending_runs, ==, 4096);
     OK(do_map(b, 0, 1 << 20, 300, 1, 0));
     FAILS(ENOSPC, do_unmap(b, 0, 1 << 20, 0));
-    for (unsigned i = 0; i < 4096; i++) {
-        uint64_t total = b->backend.total;
-
-        OK(do_flush(b, 0, i * 100 + 15, 1));
-        g_assert_cmpuint(b->core.nr_pending_runs, <=, 4096);
-        g_assert_cmpuint(b->backend.total, <, total);
-        g_assert_cmpuint(b->backend.total, >=, total - 31);
-        g_assert_cmpuint(b->backend.total, ==,
-                         b->core.mapped_frames + b->core.pending_frames);
-    }
-    g_assert_cmpuint(b->core.mapped_frames, ==, 1);
-    OK(do_flush_all(b, 0));
+    /* Nothing of that is in the range. */
+    OK(do_flush(b, 0, 1 << 20, 1));
     g_assert_cmpuint(b->backend.total, ==, 1);
     OK(do_unmap(b, 0, 1 << 20, 0));
+    bench_free(b);
+}
+
+/* At the limit what stays of a record needs no room, or goes. */
+static void test_pending_split_full(void)
+{
+    BenchConfig config = large;
+    uint16_t ctx;
+    Bench *b;
+
+    config.max_mappings = 1 << 18;
+    b = bench_new(&config);
+    b->backend.huge = true;
+    OK(do_alloc(b, &ctx));
+    for (unsigned i = 0; i < 4096; i++) {
+        uint16_t id = i < 100 ? ctx : 0;
+
+        OK(do_map(b, id, i * 100, 10000 + i * 40, 31, 0));
+        OK(do_unmap(b, id, i * 100, 31));
+    }
+    g_assert_cmpuint(b->core.nr_pending_runs, ==, 4096);
+    for (unsigned i = 0; i < 100; i++) {
+        uint64_t total = b->backend.total;
+
+        OK(do_flush(b, ctx, i * 100 + 15, 1));
+        g_assert_cmpuint(b->core.nr_pending_runs, <=, 4096);
+        g_assert_cmpuint(b->backend.total, ==, total - 16);
+    }
+    OK(do_flush(b, ctx, 0, 15));
+    g_assert_cmpuint(b->core.contexts[ctx]->pending_frames, ==, 99 * 15);
+    OK(do_flush_all(b, ctx));
+    OK(do_flush_all(b, 0));
+    g_assert_cmpuint(b->backend.total, ==, 0);
     bench_free(b);
 }
 
@@ -382,6 +427,7 @@ int main(int argc, char **argv)
     g_test_add_func("/context/limit", test_limit);
     g_test_add_func("/context/pending-limit", test_pending_limit);
     g_test_add_func("/context/pending-split", test_pending_split);
+    g_test_add_func("/context/pending-split-full", test_pending_split_full);
     g_test_add_func("/context/free-much", test_free_much);
     g_test_add_func("/context/work", test_work);
     g_test_add_func("/context/contexts", test_contexts);

@@ -6,6 +6,7 @@
 #include "qemu/osdep.h"
 #include "../../hw/xen/pviommu/bfn-table.h"
 #include "../../hw/xen/pviommu/gfn-index.h"
+#include "../../hw/xen/pviommu/node-pool.h"
 
 #define GFN_LIMIT (1ull << GFN_INDEX_BITS)
 #define BFN_LIMIT (1ull << BFN_TABLE_MAX_BITS)
@@ -53,6 +54,23 @@ static void model_init(Model *m)
 {
     m->index = gfn_index_new();
     m->places = g_array_new(false, false, sizeof(Place));
+}
+
+/* A few nodes at a time, never more than was said. */
+static void index_free_in_parts(GfnIndex *index)
+{
+    size_t before = node_pool_bytes();
+    unsigned max = 0, parts = 0;
+
+    g_assert_false(gfn_index_free_part(index, &max));
+    g_assert_cmpuint(node_pool_bytes(), ==, before);
+    do {
+        max = 3;
+        before = node_pool_bytes();
+        g_assert_cmpuint(parts++, <, 1000000);
+    } while (!gfn_index_free_part(index, &max) &&
+             before - node_pool_bytes() <= 3 * NODE_POOL_NODE_SIZE);
+    g_assert_cmpuint(before - node_pool_bytes(), <=, 3 * NODE_POOL_NODE_SIZE);
 }
 
 static void model_destroy(Model *m)
@@ -148,13 +166,14 @@ static void normalise(GArray *places)
     g_array_set_size(places, n);
 }
 
-static void collect(void *opaque, uint16_t ctx, uint64_t bfn, uint64_t gfn,
+static bool collect(void *opaque, uint16_t ctx, uint64_t bfn, uint64_t gfn,
                     uint64_t nr)
 {
     Place p = { ctx, bfn, gfn, nr };
 
     g_assert_cmpuint(nr, >, 0);
     g_array_append_val((GArray *)opaque, p);
+    return true;
 }
 
 static void check(const Model *m, uint64_t gfn, uint64_t nr)
@@ -309,7 +328,8 @@ static void test_random(gconstpointer opaque)
             check_all(&m);
         }
         if (round & 2) {
-            gfn_index_clear(m.index);
+            index_free_in_parts(m.index);
+            m.index = gfn_index_new();
             g_array_set_size(m.places, 0);
             check_all(&m);
             random_add(&m, max_order);
@@ -317,6 +337,29 @@ static void test_random(gconstpointer opaque)
         }
         model_destroy(&m);
     }
+}
+
+static bool count_two(void *opaque, uint16_t ctx, uint64_t bfn, uint64_t gfn,
+                      uint64_t nr)
+{
+    return ++*(unsigned *)opaque < 2;
+}
+
+/* Who has seen enough is not called again, wherever the rest is noted. */
+static void test_end(void)
+{
+    unsigned calls = 0;
+    Model m;
+
+    model_init(&m);
+    for (unsigned i = 0; i < 100; i++) {
+        model_add(&m, 0, 1000 + i * 600, 0x200, 1 + i % 2 * 511);
+    }
+    g_assert_false(gfn_index_foreach(m.index, 0x200, 1, count_two, &calls));
+    g_assert_cmpuint(calls, ==, 2);
+    g_assert_true(gfn_index_foreach(m.index, 0x600, 1, count_two, &calls));
+    g_assert_cmpuint(calls, ==, 2);
+    model_destroy(&m);
 }
 
 /* One page at many BFNs. */
@@ -403,5 +446,6 @@ int main(int argc, char **argv)
     g_test_add_func("/gfn-index/many", test_many);
     g_test_add_func("/gfn-index/limits", test_limits);
     g_test_add_func("/gfn-index/low-bfn", test_low_bfn);
+    g_test_add_func("/gfn-index/end", test_end);
     return g_test_run();
 }

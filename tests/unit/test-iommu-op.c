@@ -389,9 +389,9 @@ static void test_holes_limit(void)
     for (unsigned i = 0; i < 4097; i++) {
         OK(do_map(b, 0, 3 * i, 300, 0, 0));
     }
+    /* It is unmapped in parts, as far as there is room. */
     FAILS(ENOSPC, do_unmap_holes(b, 0, 0, 1 << 14));
-    g_assert_cmpuint(b->core.mapped_frames, ==, 4097);
-    OK(do_unmap_holes(b, 0, 0, 3 * 4096));
+    g_assert_cmpuint(b->core.mapped_frames, ==, 1);
     FAILS(ENOSPC, do_unmap_holes(b, 0, 0, 1 << 14));
     OK(do_unmap_holes(b, 0, 0, 3 * 4096));
     OK(do_flush_all(b, 0));

@@ -319,6 +319,16 @@ static void emulated_put(XenPVIOMMUBackend *b, uint64_t gfn, uint64_t nr,
     }
 }
 
+static bool emulated_put_frames(XenPVIOMMUBackend *b, uint64_t nr)
+{
+    if (b->books) {
+        return false;
+    }
+    assert(b->held >= nr);
+    b->held -= nr;
+    return true;
+}
+
 static uint64_t emulated_work(XenPVIOMMUBackend *b)
 {
     return b->work;
@@ -338,6 +348,7 @@ const XenPVIOMMUBackendOps xen_pviommu_emulated_ops = {
     .ops = UINT32_MAX,
     .get = emulated_get,
     .put = emulated_put,
+    .put_frames = emulated_put_frames,
     .work = emulated_work,
     .total = emulated_total,
     .refs = emulated_refs,

@@ -30,6 +30,15 @@ typedef struct XenPVIOMMUBackendOps {
     /** @put: drop references that @get took with the same @readonly. */
     void (*put)(XenPVIOMMUBackend *backend,
                 uint64_t gfn, uint64_t nr, bool readonly);
+    /**
+     * @put_frames: drop @nr references of @get, whichever pages they are on.
+     * What a guest unmaps, frees or loses by a reset then takes no time page by
+     * page.
+     *
+     * Returns: false, with nothing done, if it has to know the pages. NULL: it
+     * always has to.
+     */
+    bool (*put_frames)(XenPVIOMMUBackend *backend, uint64_t nr);
     /* What it did so far, as xen_pviommu_core_work(); NULL: nothing to count */
     uint64_t (*work)(XenPVIOMMUBackend *backend);
     /* The books: references held in all, and on one page. */

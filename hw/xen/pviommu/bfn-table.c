@@ -28,13 +28,19 @@
 #define LEAF_DELTA_SHIFT 12
 #define ORDER_MAX       31
 
+/* What a node costs that goes, of which RCU's thread does a part, in slots. */
+#define RETIRE_WORK     128
+
 /* A table keeps this many empty nodes, as the same BFNs come and go. */
 #define IDLE_NODES_MAX  16
 
 typedef struct BfnNode BfnNode;
 
 struct BfnNode {
-    struct rcu_head rcu;
+    union {
+        struct rcu_head rcu;            /* once it is retired */
+        QTAILQ_ENTRY(BfnNode) all;      /* in BfnTable.nodes until then */
+    };
     NodeChunk *chunk;
     BfnNode *parent;
     QTAILQ_ENTRY(BfnNode) idle;     /* in BfnTable.idle while used == 0 */
@@ -45,8 +51,17 @@ struct BfnNode {
 
 QEMU_BUILD_BUG_ON(sizeof(BfnNode) > NODE_POOL_NODE_SIZE);
 
+/* Of a table that is detached: who comes last frees it, the reaper or RCU. */
+typedef enum DetachedState {
+    DETACHED_READERS,           /* there may be some */
+    DETACHED_QUIET,             /* there are none */
+    DETACHED_EMPTY,             /* all nodes are freed, readers or not */
+} DetachedState;
+
 struct BfnTable {
     struct rcu_head rcu;
+    int state;                  /* DetachedState; atomic */
+    QTAILQ_HEAD(, BfnNode) nodes;   /* all of them */
     BfnNode *root;
     unsigned levels;
     unsigned root_shift;
@@ -154,6 +169,7 @@ static BfnNode *node_new(BfnTable *t, BfnNode *parent, unsigned index)
     n->chunk = chunk;
     n->parent = parent;
     n->index = index;
+    QTAILQ_INSERT_TAIL(&t->nodes, n, all);
     t->budget->nodes++;
     return n;
 }
@@ -166,8 +182,9 @@ static void node_reclaim(BfnNode *n)
 static void node_retire(BfnTable *t, BfnNode *n)
 {
     t->budget->nodes--;
+    QTAILQ_REMOVE(&t->nodes, n, all);
     /* It is not gone yet: few of them should wait for RCU at a time. */
-    t->budget->work += LEVEL_SLOTS;
+    t->budget->work += RETIRE_WORK;
     call_rcu(n, node_reclaim, rcu);
 }
 
@@ -287,28 +304,60 @@ BfnTable *bfn_table_new(unsigned bfn_bits, BfnTableBudget *budget)
     t->levels = DIV_ROUND_UP(bfn_bits, LEVEL_BITS);
     t->root_shift = level_shift(t->levels - 1);
     t->budget = budget;
-    t->root = node_new(t, NULL, 0);
+    QTAILQ_INIT(&t->nodes);
     QTAILQ_INIT(&t->idle);
+    t->root = node_new(t, NULL, 0);
     return t;
-}
-
-static void node_free_tree(BfnTable *t, BfnNode *n)
-{
-    for (unsigned i = 0; n->used; i++) {
-        if (n->slot[i]) {
-            if (!slot_is_leaf(n->slot[i])) {
-                node_free_tree(t, slot_node(n->slot[i]));
-            }
-            n->used--;
-        }
-    }
-    node_retire(t, n);
 }
 
 void bfn_table_free(BfnTable *t)
 {
-    node_free_tree(t, t->root);
+    BfnNode *n;
+
+    while ((n = QTAILQ_FIRST(&t->nodes))) {
+        node_retire(t, n);
+    }
     g_free_rcu(t, rcu);
+}
+
+static void table_readers_gone(BfnTable *t)
+{
+    if (qatomic_xchg(&t->state, DETACHED_QUIET) == DETACHED_EMPTY) {
+        g_free(t);
+    }
+}
+
+void bfn_table_detach(BfnTable *t)
+{
+    call_rcu(t, table_readers_gone, rcu);
+}
+
+bool bfn_table_quiet(const BfnTable *t)
+{
+    return qatomic_load_acquire(&t->state) == DETACHED_QUIET;
+}
+
+bool bfn_table_free_part(BfnTable *t, unsigned *max)
+{
+    bool quiet = bfn_table_quiet(t);
+    BfnNode *n;
+
+    for (; *max && (n = QTAILQ_FIRST(&t->nodes)); --*max) {
+        if (!quiet) {
+            node_retire(t, n);
+            continue;
+        }
+        QTAILQ_REMOVE(&t->nodes, n, all);
+        t->budget->nodes--;
+        node_reclaim(n);
+    }
+    if (!QTAILQ_EMPTY(&t->nodes)) {
+        return false;
+    }
+    if (qatomic_xchg(&t->state, DETACHED_EMPTY) == DETACHED_QUIET) {
+        g_free(t);
+    }
+    return true;
 }
 
 bool bfn_table_translate(const BfnTable *t, uint64_t bfn, BfnTranslation *out)
@@ -363,10 +412,10 @@ bool bfn_table_range_empty(const BfnTable *t, uint64_t bfn, uint64_t nr)
     return true;
 }
 
-bool bfn_table_next_run(const BfnTable *t, uint64_t bfn, uint64_t end,
-                        BfnRun *run)
+bool bfn_table_next_part(const BfnTable *t, uint64_t bfn, uint64_t end,
+                         uint64_t max_slots, BfnRun *run)
 {
-    uint64_t leaf = 0;
+    uint64_t leaf = 0, slots = 0;
 
     run->nr = 0;
     while (bfn < end) {
@@ -394,14 +443,22 @@ bool bfn_table_next_run(const BfnTable *t, uint64_t bfn, uint64_t end,
             i++;
         }
         t->budget->work += i - first + 1;
+        slots += i - first;
         bfn = MIN(slot_after(bfn, i - first, level), end);
         run->nr = bfn - run->bfn;
-        if (i <= last &&
-            (slot_is_leaf(n->slot[i]) || slot_is_empty(n->slot[i]))) {
+        if (slots >= max_slots ||
+            (i <= last &&
+             (slot_is_leaf(n->slot[i]) || slot_is_empty(n->slot[i])))) {
             return true;
         }
     }
     return run->nr;
+}
+
+bool bfn_table_next_run(const BfnTable *t, uint64_t bfn, uint64_t end,
+                        BfnRun *run)
+{
+    return bfn_table_next_part(t, bfn, end, UINT64_MAX, run);
 }
 
 bool bfn_table_map(BfnTable *t, const BfnRun *run)

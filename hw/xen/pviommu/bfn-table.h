@@ -65,6 +65,27 @@ BfnTable *bfn_table_new(unsigned bfn_bits, BfnTableBudget *budget);
 void bfn_table_free(BfnTable *t);
 
 /**
+ * bfn_table_detach: the same, but bfn_table_free_part() frees its memory
+ *
+ * Nobody maps or unmaps any more. Its nodes stay in the budget until they are
+ * freed.
+ */
+void bfn_table_detach(BfnTable *t);
+
+/** bfn_table_quiet: no reader of a detached table is left */
+bool bfn_table_quiet(const BfnTable *t);
+
+/**
+ * bfn_table_free_part: free some nodes of a detached table
+ * @max: how many at the most; returns how many may still be freed
+ *
+ * While the table is not quiet, RCU frees them.
+ *
+ * Returns: true when the table is gone.
+ */
+bool bfn_table_free_part(BfnTable *t, unsigned *max);
+
+/**
  * bfn_table_translate: what @bfn maps to
  *
  * Lock-free; within an RCU critical section.
@@ -86,6 +107,13 @@ bool bfn_table_range_empty(const BfnTable *t, uint64_t bfn, uint64_t nr);
  */
 bool bfn_table_next_run(const BfnTable *t, uint64_t bfn, uint64_t end,
                         BfnRun *run);
+
+/**
+ * bfn_table_next_part: the same, in bounded time
+ * @max_slots: a run that has more is cut, and goes on behind what is returned
+ */
+bool bfn_table_next_part(const BfnTable *t, uint64_t bfn, uint64_t end,
+                         uint64_t max_slots, BfnRun *run);
 
 /**
  * bfn_table_map: map an empty range

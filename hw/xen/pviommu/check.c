@@ -5,7 +5,7 @@
 
 #include "qemu/osdep.h"
 #include "qemu/error-report.h"
-#include "core.h"
+#include "pending.h"
 
 typedef struct Books {
     GHashTable *pages;          /* GFN -> references that there should be */
@@ -29,10 +29,8 @@ static void books_add(Books *books, uint64_t gfn, uint64_t nr)
 
 static void books_add_pending(Books *books, const XenPVIOMMUPending *p)
 {
-    uint64_t nr = p->by_bfn.last - p->by_bfn.start + 1;
-
-    books_add(books, p->by_gfn.start, nr);
-    books->pending += nr;
+    books_add(books, p->gfn, p->nr);
+    books->pending += p->nr;
     books->runs++;
     books->untold += !p->notified;
 }
@@ -53,7 +51,7 @@ typedef struct IndexSearch {
     uint64_t frames;
 } IndexSearch;
 
-static void count_indexed(void *opaque, uint16_t ctx, uint64_t bfn,
+static bool count_indexed(void *opaque, uint16_t ctx, uint64_t bfn,
                           uint64_t gfn, uint64_t nr)
 {
     IndexSearch *search = opaque;
@@ -61,6 +59,7 @@ static void count_indexed(void *opaque, uint16_t ctx, uint64_t bfn,
     if (ctx == search->ctx->id && bfn - gfn == search->delta) {
         search->frames += nr;
     }
+    return true;
 }
 
 static void check_context(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
@@ -70,7 +69,8 @@ static void check_context(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
     uint64_t mapped = books->mapped, pending = books->pending;
     uint64_t untold = books->untold;
     const XenPVIOMMUPending *p;
-    IntervalTreeNode *node;
+    uint64_t runs = books->runs;
+    XenPVIOMMUPendingPos pos;
     BfnRun run;
 
     for (uint64_t bfn = 0; bfn_table_next_run(ctx->table, bfn, limit, &run);
@@ -88,11 +88,7 @@ static void check_context(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
         books_add(books, run.gfn, run.nr);
         books->mapped += run.nr;
     }
-    for (node = interval_tree_iter_first(&ctx->pending_bfns, 0, UINT64_MAX);
-         node; node = interval_tree_iter_next(node, 0, UINT64_MAX)) {
-        books_add_pending(books, container_of(node, XenPVIOMMUPending, by_bfn));
-    }
-    QTAILQ_FOREACH(p, &ctx->pending_unsorted, unsorted_bfn) {
+    XEN_PVIOMMU_PENDING_FOREACH(p, ctx, &pos) {
         books_add_pending(books, p);
     }
     mapped = books->mapped - mapped;
@@ -102,10 +98,12 @@ static void check_context(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
               " pending, but %" PRIu64 " and %" PRIu64 " counted", ctx->id,
               mapped, pending, ctx->mapped_frames, ctx->pending_frames);
     }
-    if (books->untold - untold != ctx->pending_untold) {
-        wrong("xen-pviommu: ctx %u: %" PRIu64 " runs that devices may have "
-              "without being mapped, but %" PRIu64 " counted", ctx->id,
-              books->untold - untold, ctx->pending_untold);
+    if (books->untold - untold != ctx->pending.nr_unnotified ||
+        books->runs - runs != ctx->pending.nr) {
+        wrong("xen-pviommu: ctx %u: %" PRIu64 " runs pending, listeners were "
+              "not notified of %" PRIu64 ", but %" PRIu64 " and %" PRIu64
+              " counted", ctx->id, books->runs - runs, books->untold - untold,
+              ctx->pending.nr, ctx->pending.nr_unnotified);
     }
 }
 

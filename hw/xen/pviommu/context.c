@@ -8,31 +8,24 @@
 #include "qemu/lockable.h"
 #include "qemu/log.h"
 #include "qemu/timer.h"
-#include "core.h"
+#include "pending.h"
 #include "trace.h"
 
 #define LOG_LINES_PER_SECOND 20
 
 /* What freeing a context does before it asks the guest to come again. */
-#define FREE_WORK_AT_ONCE (1u << 20)
+#define FREE_WORK_AT_ONCE (1u << 18)
 
 /* What a run costs beside a slot: allocations, trees, callbacks. */
-#define RUN_WORK 16
+#define RUN_WORK 48
 
 /*
- * What a lazy guest has between two flushes of lists: 256 of 64 pages. More
- * would make the invalidation that sorts them longer than a few milliseconds.
+ * What a part of an unmap does before it is unfinished, besides being a number
+ * of runs: slots of the table that it looks at, and places in the GFN index
+ * that it removes, of which each can be one in a tree.
  */
-#define PENDING_UNSORTED_MAX (256 * 64)
-
-/* Half a megabyte of them. */
-#define PENDING_SPARE_MAX 4096
-
-/* A record of a pending run is large beside a mapping: bounded on its own. */
-static uint64_t max_pending_runs(const XenPVIOMMUCore *core)
-{
-    return MAX(core->limits.max_mappings / 64, 4096);
-}
+#define PART_SLOTS (1u << 15)
+#define PART_PLACES (1u << 13)
 
 uint64_t xen_pviommu_core_work(const XenPVIOMMUCore *core)
 {
@@ -41,206 +34,7 @@ uint64_t xen_pviommu_core_work(const XenPVIOMMUCore *core)
         ? core->backend_ops->work(core->backend) : 0;
 
     return core->work * RUN_WORK + core->budget.work +
-           gfn_index_work(core->gfn_index) + backend;
-}
-
-static uint64_t pending_room(const XenPVIOMMUCore *core)
-{
-    uint64_t max = max_pending_runs(core);
-
-    return core->nr_pending_runs < max ? max - core->nr_pending_runs : 0;
-}
-
-static XenPVIOMMUPending *pending_of_bfn(IntervalTreeNode *node)
-{
-    return node ? container_of(node, XenPVIOMMUPending, by_bfn) : NULL;
-}
-
-static XenPVIOMMUPending *pending_of_gfn(IntervalTreeNode *node)
-{
-    return node ? container_of(node, XenPVIOMMUPending, by_gfn) : NULL;
-}
-
-static uint64_t pending_nr(const XenPVIOMMUPending *p)
-{
-    return p->by_bfn.last - p->by_bfn.start + 1;
-}
-
-static XenPVIOMMUPending *pending_new(XenPVIOMMUCore *core)
-{
-    XenPVIOMMUPending *p = QLIST_FIRST(&core->pending_spare);
-
-    if (!p) {
-        return g_new(XenPVIOMMUPending, 1);
-    }
-    QLIST_REMOVE(p, unsorted);
-    core->nr_pending_spare--;
-    return p;
-}
-
-static void pending_free(XenPVIOMMUCore *core, XenPVIOMMUPending *p)
-{
-    if (core->nr_pending_spare == PENDING_SPARE_MAX) {
-        g_free(p);
-        return;
-    }
-    QLIST_INSERT_HEAD(&core->pending_spare, p, unsorted);
-    core->nr_pending_spare++;
-}
-
-static void pending_add(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
-                        const BfnRun *run, bool notified)
-{
-    XenPVIOMMUPending *p = pending_new(core);
-
-    p->by_bfn.start = run->bfn;
-    p->by_bfn.last = run->bfn + run->nr - 1;
-    p->by_gfn.start = run->gfn;
-    p->by_gfn.last = run->gfn + run->nr - 1;
-    p->ctx = ctx;
-    p->readonly = run->readonly;
-    p->notified = notified;
-    ctx->pending_untold += !notified;
-    p->in_bfns = p->in_gfns = core->nr_pending_runs >= PENDING_UNSORTED_MAX;
-    if (p->in_gfns) {
-        interval_tree_insert(&p->by_bfn, &ctx->pending_bfns);
-        interval_tree_insert(&p->by_gfn, &core->pending_gfns);
-    } else {
-        QTAILQ_INSERT_TAIL(&ctx->pending_unsorted, p, unsorted_bfn);
-        QLIST_INSERT_HEAD(&core->pending_unsorted, p, unsorted);
-    }
-    core->nr_pending_runs++;
-    ctx->pending_frames += run->nr;
-    core->pending_frames += run->nr;
-}
-
-static void pending_remove(XenPVIOMMUCore *core, XenPVIOMMUPending *p)
-{
-    if (p->in_bfns) {
-        interval_tree_remove(&p->by_bfn, &p->ctx->pending_bfns);
-    } else {
-        QTAILQ_REMOVE(&p->ctx->pending_unsorted, p, unsorted_bfn);
-    }
-    if (p->in_gfns) {
-        interval_tree_remove(&p->by_gfn, &core->pending_gfns);
-    } else {
-        QLIST_REMOVE(p, unsorted);
-    }
-    core->nr_pending_runs--;
-    p->ctx->pending_frames -= pending_nr(p);
-    core->pending_frames -= pending_nr(p);
-}
-
-IntervalTreeRoot *xen_pviommu_pending_by_bfn(XenPVIOMMUCore *core,
-                                             XenPVIOMMUContext *ctx)
-{
-    XenPVIOMMUPending *p;
-
-    while ((p = QTAILQ_FIRST(&ctx->pending_unsorted))) {
-        QTAILQ_REMOVE(&ctx->pending_unsorted, p, unsorted_bfn);
-        interval_tree_insert(&p->by_bfn, &ctx->pending_bfns);
-        p->in_bfns = true;
-        core->work++;
-    }
-    return &ctx->pending_bfns;
-}
-
-IntervalTreeRoot *xen_pviommu_pending_by_gfn(XenPVIOMMUCore *core)
-{
-    XenPVIOMMUPending *p;
-
-    while ((p = QLIST_FIRST(&core->pending_unsorted))) {
-        QLIST_REMOVE(p, unsorted);
-        interval_tree_insert(&p->by_gfn, &core->pending_gfns);
-        p->in_gfns = true;
-        core->work++;
-    }
-    return &core->pending_gfns;
-}
-
-/*
- * Let go of the frames of @p from @offset on, @nr of them. No device has @p
- * any more, and it is gone afterwards; what stays of it becomes records of
- * its own - or goes as well, if there are too many already.
- */
-static void pending_release(XenPVIOMMUCore *core, XenPVIOMMUPending *p,
-                            uint64_t offset, uint64_t nr)
-{
-    BfnRun run = {
-        .bfn = p->by_bfn.start,
-        .gfn = p->by_gfn.start,
-        .nr = pending_nr(p),
-        .readonly = p->readonly,
-    };
-
-    assert(p->notified);
-    pending_remove(core, p);
-    if (nr < run.nr && pending_room(core) >= 2) {
-        BfnRun head = run, tail = run;
-
-        head.nr = offset;
-        tail.bfn += offset + nr;
-        tail.gfn += offset + nr;
-        tail.nr -= offset + nr;
-        if (head.nr) {
-            pending_add(core, p->ctx, &head, true);
-        }
-        if (tail.nr) {
-            pending_add(core, p->ctx, &tail, true);
-        }
-        run.gfn += offset;
-        run.nr = nr;
-    }
-    pending_free(core, p);
-    core->backend_ops->put(core->backend, run.gfn, run.nr, run.readonly);
-}
-
-static void pending_told(XenPVIOMMUPending *p)
-{
-    p->notified = true;
-    p->ctx->pending_untold--;
-}
-
-/* The devices lose [@bfn, @bfn + @nr) of what is pending but not mapped. */
-static void pending_notify(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
-                           uint64_t bfn, uint64_t nr)
-{
-    uint64_t start = 0, end = 0;
-    IntervalTreeRoot *pending;
-    IntervalTreeNode *node;
-
-    if (!ctx->pending_untold) {
-        return;
-    }
-    pending = xen_pviommu_pending_by_bfn(core, ctx);
-    if (!core->client_ops->listening(core->client, ctx)) {
-        /* Who had it listens no more, and who comes never had it. */
-        bfn = 0;
-        nr = xen_pviommu_bfn_limit(core);
-    }
-    for (node = interval_tree_iter_first(pending, bfn, bfn + nr - 1); node;
-         node = interval_tree_iter_next(node, bfn, bfn + nr - 1)) {
-        XenPVIOMMUPending *p = pending_of_bfn(node);
-
-        core->work++;
-        if (p->notified) {
-            continue;
-        }
-        pending_told(p);
-        /* They come in the order of their start: merge neighbours. */
-        if (end && p->by_bfn.start <= end) {
-            end = MAX(end, p->by_bfn.last + 1);
-            continue;
-        }
-        if (end) {
-            core->client_ops->unmap(core->client, ctx, start, end - start);
-        }
-        start = p->by_bfn.start;
-        end = p->by_bfn.last + 1;
-    }
-    if (end) {
-        core->client_ops->unmap(core->client, ctx, start, end - start);
-    }
+           core->detached_work + gfn_index_work(core->gfn_index) + backend;
 }
 
 XenPVIOMMUContext *xen_pviommu_context_find(XenPVIOMMUCore *core, uint32_t id)
@@ -256,7 +50,7 @@ XenPVIOMMUContext *xen_pviommu_context_new(XenPVIOMMUCore *core, uint16_t id)
     ctx->id = id;
     ctx->table = bfn_table_new(core->limits.bfn_bits, &core->budget);
     ctx->reserved = xen_pviommu_reserved_new();
-    QTAILQ_INIT(&ctx->pending_unsorted);
+    xen_pviommu_pending_context_init(ctx);
     core->contexts[id] = ctx;
     trace_xen_pviommu_context_new(id);
     return ctx;
@@ -275,8 +69,8 @@ XenPVIOMMUContext *xen_pviommu_context_alloc(XenPVIOMMUCore *core)
 }
 
 /*
- * Let go of the pages of @ctx, until that was @max_work; no device sees it any
- * more. True if nothing is left.
+ * Unmap all of @ctx, which no device sees any more, until that was @max_work.
+ * True if nothing is left.
  */
 static bool context_empty(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
                           uint64_t max_work)
@@ -286,7 +80,8 @@ static bool context_empty(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
     BfnRun run;
 
     xen_pviommu_context_flush_all(core, ctx);
-    for (uint64_t bfn = 0; bfn_table_next_run(ctx->table, bfn, limit, &run);
+    for (uint64_t bfn = 0; bfn_table_next_part(ctx->table, bfn, limit,
+                                               PART_SLOTS, &run);
          bfn = run.bfn + run.nr) {
         if (xen_pviommu_core_work(core) - start >= max_work) {
             return false;
@@ -301,15 +96,15 @@ static bool context_empty(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
     return true;
 }
 
-static void context_destroy(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx)
+/* Nothing in the core leads to @ctx any more, but for its table. */
+static void context_retire(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx)
 {
     trace_xen_pviommu_context_free(ctx->id);
     assert(!ctx->nr_devices);
     if (ctx->queue) {
         core->client_ops->set_queue(core->client, ctx, 0, 0);
     }
-    context_empty(core, ctx, UINT64_MAX);
-    bfn_table_free(ctx->table);
+    core->contexts[ctx->id] = NULL;
     g_array_unref(ctx->reserved);
     g_free_rcu(ctx, rcu);
 }
@@ -325,8 +120,8 @@ int xen_pviommu_context_free(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx)
     if (!context_empty(core, ctx, FREE_WORK_AT_ONCE)) {
         return -XEN_IOMMU_EAGAIN;
     }
-    core->contexts[ctx->id] = NULL;
-    context_destroy(core, ctx);
+    bfn_table_free(ctx->table);
+    context_retire(core, ctx);
     return 0;
 }
 
@@ -359,7 +154,11 @@ int xen_pviommu_context_map(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
         return ret;
     }
     /* A BFN that is used again must not be flushed away from its new page. */
-    pending_notify(core, ctx, run->bfn, run->nr);
+    if (!xen_pviommu_pending_notify(core, ctx, run->bfn, run->nr,
+                                    XEN_PVIOMMU_NOTIFY_AT_ONCE)) {
+        core->backend_ops->put(core->backend, run->gfn, run->nr, run->readonly);
+        return XEN_PVIOMMU_UNFINISHED;
+    }
     if (!bfn_table_map(ctx->table, run)) {
         core->backend_ops->put(core->backend, run->gfn, run->nr, run->readonly);
         return -XEN_IOMMU_ENOMEM;
@@ -372,76 +171,116 @@ int xen_pviommu_context_map(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
     return 0;
 }
 
-/*
- * How many runs the range is mapped in, and which is the @first; 0 if it is
- * not mapped, or not all of it is and there must be no @holes. No more than
- * @max + 1 are looked at.
- */
-static uint64_t mapped_runs(XenPVIOMMUCore *core, const XenPVIOMMUContext *ctx,
-                            uint64_t bfn, uint64_t nr, bool holes, uint64_t max,
-                            BfnRun *first)
+/* The part of a range that is unmapped at a time. */
+typedef struct UnmapPart {
+    uint64_t bfn;
+    uint64_t end;
+    uint64_t runs;
+    uint64_t places;            /* of them in the GFN index, at the most */
+} UnmapPart;
+
+static bool part_is_full(const UnmapPart *part, uint64_t slots)
 {
-    uint64_t end = bfn + nr;
-    uint64_t runs = 0;
-    BfnRun run;
+    return part->runs == XEN_IOMMU_UNMAP_RUNS || slots >= PART_SLOTS ||
+           part->places >= PART_PLACES;
+}
 
-    for (; bfn < end && runs <= max; bfn = run.bfn + run.nr, runs++) {
-        bool found = bfn_table_next_run(ctx->table, bfn, end, &run);
+/*
+ * Find the first part of [@bfn, @end), and its runs, core->unmap_runs. False if not all of it is
+ * mapped, and @holes do matter.
+ */
+static bool unmap_find_part(XenPVIOMMUCore *core, const XenPVIOMMUContext *ctx,
+                            uint64_t bfn, uint64_t end, bool holes,
+                            UnmapPart *part)
+{
+    uint64_t before = core->budget.work;
 
-        if (!holes && (!found || run.bfn != bfn)) {
-            return 0;
+    *part = (UnmapPart) { .bfn = bfn, .end = bfn };
+    while (part->end < end &&
+           !part_is_full(part, core->budget.work - before)) {
+        BfnRun *run = &core->unmap_runs[part->runs];
+        bool found = bfn_table_next_part(ctx->table, part->end, end, PART_SLOTS,
+                                         run);
+
+        if (!holes && (!found || run->bfn != part->end)) {
+            return false;
         }
         if (!found) {
+            part->end = end;
             break;
         }
-        if (!runs) {
-            *first = run;
-        }
+        part->runs++;
+        part->places += gfn_index_places(run->nr);
+        part->end = run->bfn + run->nr;
         core->work++;
     }
-    return runs;
+    return true;
+}
+
+/* There are records, and memory for them, and listeners can be notified. */
+static int unmap_prepare(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
+                         uint64_t runs, bool listening)
+{
+    if (runs > xen_pviommu_pending_room(core)) {
+        return -XEN_IOMMU_ENOSPC;
+    }
+    if (!xen_pviommu_pending_reserve(core, runs)) {
+        return -XEN_IOMMU_ENOMEM;
+    }
+    if (ctx->pending.nr_unnotified &&
+        (!listening ||
+         ctx->pending.nr_tail + runs > XEN_PVIOMMU_UNNOTIFIED_MAX) &&
+        !xen_pviommu_pending_notify(core, ctx, 0, xen_pviommu_bfn_limit(core),
+                                    XEN_PVIOMMU_NOTIFY_AT_ONCE)) {
+        return XEN_PVIOMMU_UNFINISHED;
+    }
+    return 0;
+}
+
+int xen_pviommu_context_unmap_part(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
+                                   uint64_t *bfn, uint64_t *nr, bool holes)
+{
+    bool listening = core->client_ops->listening(core->client, ctx);
+    uint64_t end = *bfn + *nr;
+    UnmapPart part;
+    int ret;
+
+    if (!unmap_find_part(core, ctx, *bfn, end, holes, &part)) {
+        return xen_pviommu_context_reserved(core, ctx, *bfn, *nr)
+            ? -XEN_IOMMU_EADDRNOTAVAIL : -XEN_IOMMU_ENOENT;
+    }
+    ret = unmap_prepare(core, ctx, part.runs, listening);
+    if (ret) {
+        return ret;
+    }
+    for (uint64_t i = 0; i < part.runs; i++) {
+        const BfnRun *run = &core->unmap_runs[i];
+
+        gfn_index_remove(core->gfn_index, run->gfn, run->nr, ctx->id, run->bfn);
+        xen_pviommu_pending_add(core, ctx, run, !listening);
+        ctx->mapped_frames -= run->nr;
+        core->mapped_frames -= run->nr;
+        if (holes) {
+            bfn_table_unmap(ctx->table, run->bfn, run->nr);
+        }
+    }
+    if (!holes) {
+        bfn_table_unmap(ctx->table, part.bfn, part.end - part.bfn);
+    }
+    *bfn = part.end;
+    *nr = end - part.end;
+    return *nr ? XEN_PVIOMMU_UNFINISHED : 0;
 }
 
 int xen_pviommu_context_unmap(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
                               uint64_t bfn, uint64_t nr, bool holes)
 {
-    bool told = !core->client_ops->listening(core->client, ctx);
-    uint64_t room = pending_room(core);
-    bool one = holes && nr <= room;
-    uint64_t end = bfn + nr;
-    uint64_t runs;
-    bool more;
-    BfnRun run;
+    int ret;
 
-    /* Where holes do not matter, and room does not, one says that there are. */
-    runs = mapped_runs(core, ctx, bfn, nr, holes, one ? 0 : room, &run);
-    if (!runs && holes) {
-        return 0;
-    }
-    if (!runs) {
-        return xen_pviommu_context_reserved(core, ctx, bfn, nr)
-            ? -XEN_IOMMU_EADDRNOTAVAIL : -XEN_IOMMU_ENOENT;
-    }
-    if (runs > room) {
-        return -XEN_IOMMU_ENOSPC;
-    }
     do {
-        uint64_t next = run.bfn + run.nr;
-
-        gfn_index_remove(core->gfn_index, run.gfn, run.nr, ctx->id, run.bfn);
-        pending_add(core, ctx, &run, told);
-        core->work += one;
-        ctx->mapped_frames -= run.nr;
-        core->mapped_frames -= run.nr;
-        if (holes) {
-            bfn_table_unmap(ctx->table, run.bfn, run.nr);
-        }
-        more = bfn_table_next_run(ctx->table, next, end, &run);
-    } while (more);
-    if (!holes) {
-        bfn_table_unmap(ctx->table, bfn, nr);
-    }
-    return 0;
+        ret = xen_pviommu_context_unmap_part(core, ctx, &bfn, &nr, holes);
+    } while (ret == XEN_PVIOMMU_UNFINISHED);
+    return ret;
 }
 
 int xen_pviommu_context_load_pending(XenPVIOMMUCore *core,
@@ -451,28 +290,40 @@ int xen_pviommu_context_load_pending(XenPVIOMMUCore *core,
 
     if (run->nr > core->limits.max_mappings - core->mapped_frames -
                   core->pending_frames ||
-        !pending_room(core)) {
+        !xen_pviommu_pending_room(core)) {
         return -XEN_IOMMU_ENOSPC;
+    }
+    if (!xen_pviommu_pending_reserve(core, 1)) {
+        return -XEN_IOMMU_ENOMEM;
     }
     ret = core->backend_ops->get(core->backend, XEN_IOMMU_DOMID_SELF, run->gfn,
                                  run->nr, run->readonly);
     if (!ret) {
         /* No device of the new machine has ever seen it. */
-        pending_add(core, ctx, run, true);
+        xen_pviommu_pending_add(core, ctx, run, true);
     }
     return ret;
 }
 
-/* All of them are in [@bfn, @last]. */
-static bool unsorted_within(const XenPVIOMMUContext *ctx,
-                            uint64_t bfn, uint64_t last)
+bool xen_pviommu_context_flush_part(XenPVIOMMUCore *core,
+                                    XenPVIOMMUContext *ctx,
+                                    uint64_t bfn, uint64_t nr)
 {
-    const XenPVIOMMUPending *p;
+    bool all = ctx->pending.nr > XEN_PVIOMMU_PENDING_EXACT;
 
-    QTAILQ_FOREACH(p, &ctx->pending_unsorted, unsorted_bfn) {
-        if (p->by_bfn.start < bfn || p->by_bfn.last > last) {
-            return false;
-        }
+    if (all) {
+        bfn = 0;
+        nr = xen_pviommu_bfn_limit(core);
+    }
+    /* No page goes before every device has forgotten it. */
+    if (!xen_pviommu_pending_notify(core, ctx, bfn, nr,
+                                    XEN_PVIOMMU_NOTIFY_AT_ONCE)) {
+        return false;
+    }
+    if (all) {
+        xen_pviommu_pending_release_all(core, ctx);
+    } else if (ctx->pending.nr) {
+        xen_pviommu_pending_release(core, ctx, bfn, nr);
     }
     return true;
 }
@@ -480,26 +331,8 @@ static bool unsorted_within(const XenPVIOMMUContext *ctx,
 void xen_pviommu_context_flush(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
                                uint64_t bfn, uint64_t nr)
 {
-    uint64_t last = bfn + nr - 1;
-    XenPVIOMMUPending *p;
-
-    /* No page goes before every device has forgotten it. */
-    pending_notify(core, ctx, bfn, nr);
-    /* Strict guests flush what they unmapped, lazy ones all there is. */
-    if (!unsorted_within(ctx, bfn, last)) {
-        xen_pviommu_pending_by_bfn(core, ctx);
-    }
-    while ((p = QTAILQ_FIRST(&ctx->pending_unsorted))) {
-        pending_release(core, p, 0, pending_nr(p));
-        core->work++;
-    }
-    while ((p = pending_of_bfn(interval_tree_iter_first(&ctx->pending_bfns,
-                                                        bfn, last)))) {
-        uint64_t start = MAX(bfn, p->by_bfn.start);
-        uint64_t end = MIN(last, p->by_bfn.last) + 1;
-
-        pending_release(core, p, start - p->by_bfn.start, end - start);
-        core->work++;
+    while (!xen_pviommu_context_flush_part(core, ctx, bfn, nr)) {
+        /* There is more. */
     }
 }
 
@@ -511,14 +344,12 @@ void xen_pviommu_context_flush_all(XenPVIOMMUCore *core,
 
 void xen_pviommu_core_flush_all(XenPVIOMMUCore *core)
 {
-    uint32_t id;
+    XenPVIOMMUContext *ctx, *next;
 
-    for (id = 0; id < core->limits.max_contexts && core->pending_frames; id++) {
-        if (core->contexts[id] && core->contexts[id]->pending_frames) {
-            xen_pviommu_context_flush_all(core, core->contexts[id]);
-        }
+    QLIST_FOREACH_SAFE(ctx, &core->pending_contexts, next_pending, next) {
+        xen_pviommu_context_flush_all(core, ctx);
+        core->work++;
     }
-    core->work += id / RUN_WORK;
 }
 
 typedef struct Mapping {
@@ -527,20 +358,19 @@ typedef struct Mapping {
     uint64_t nr;
 } Mapping;
 
-static void collect_mapping(void *opaque, uint16_t ctx, uint64_t bfn,
+static bool collect_mapping(void *opaque, uint16_t ctx, uint64_t bfn,
                             uint64_t gfn, uint64_t nr)
 {
     Mapping m = { .ctx = ctx, .bfn = bfn, .nr = nr };
 
     g_array_append_val((GArray *)opaque, m);
+    return true;
 }
 
 void xen_pviommu_core_invalidate(XenPVIOMMUCore *core,
                                  uint64_t gfn, uint64_t nr)
 {
     g_autoptr(GArray) found = g_array_new(false, false, sizeof(Mapping));
-    IntervalTreeRoot *pending = xen_pviommu_pending_by_gfn(core);
-    XenPVIOMMUPending *p;
 
     gfn_index_foreach(core->gfn_index, gfn, nr, collect_mapping, found);
     trace_xen_pviommu_invalidate(gfn, nr, found->len);
@@ -561,19 +391,7 @@ void xen_pviommu_core_invalidate(XenPVIOMMUCore *core,
         core->mapped_frames -= run.nr;
         core->counter[XEN_PVIOMMU_COUNTER_INVALIDATED] += run.nr;
     }
-
-    while ((p = pending_of_gfn(interval_tree_iter_first(pending, gfn,
-                                                        gfn + nr - 1)))) {
-        uint64_t start = MAX(gfn, p->by_gfn.start);
-        uint64_t end = MIN(gfn + nr - 1, p->by_gfn.last) + 1;
-
-        if (!p->notified) {
-            core->client_ops->unmap(core->client, p->ctx, p->by_bfn.start,
-                                    pending_nr(p));
-            pending_told(p);
-        }
-        pending_release(core, p, start - p->by_gfn.start, end - start);
-    }
+    xen_pviommu_pending_invalidate(core, gfn, nr);
 }
 
 typedef struct HeldVisit {
@@ -581,25 +399,29 @@ typedef struct HeldVisit {
     void *opaque;
 } HeldVisit;
 
-static void visit_mapping(void *opaque, uint16_t ctx, uint64_t bfn,
+static bool visit_mapping(void *opaque, uint16_t ctx, uint64_t bfn,
                           uint64_t gfn, uint64_t nr)
 {
     const HeldVisit *v = opaque;
 
     v->func(v->opaque, gfn, nr);
+    return true;
 }
 
 void xen_pviommu_core_held(XenPVIOMMUCore *core, XenPVIOMMUHeldFunc *func,
                            void *opaque)
 {
     HeldVisit v = { .func = func, .opaque = opaque };
-    IntervalTreeRoot *pending = xen_pviommu_pending_by_gfn(core);
+    const XenPVIOMMUContext *ctx;
+    XenPVIOMMUPendingPos pos;
+    const XenPVIOMMUPending *p;
 
     gfn_index_foreach(core->gfn_index, 0, 1ull << GFN_INDEX_BITS,
                       visit_mapping, &v);
-    for (IntervalTreeNode *n = interval_tree_iter_first(pending, 0, UINT64_MAX);
-         n; n = interval_tree_iter_next(n, 0, UINT64_MAX)) {
-        func(opaque, n->start, n->last - n->start + 1);
+    QLIST_FOREACH(ctx, &core->pending_contexts, next_pending) {
+        XEN_PVIOMMU_PENDING_FOREACH(p, ctx, &pos) {
+            func(opaque, p->gfn, p->nr);
+        }
     }
 }
 
@@ -618,8 +440,10 @@ void xen_pviommu_core_init(XenPVIOMMUCore *core)
     qemu_mutex_init(&core->log_lock);
     core->gfn_index = gfn_index_new();
     core->reserved = xen_pviommu_reserved_new();
-    QLIST_INIT(&core->pending_unsorted);
-    QLIST_INIT(&core->pending_spare);
+    core->detached_tables = g_ptr_array_new();
+    core->detached_indexes = g_ptr_array_new();
+    core->unmap_runs = g_new(BfnRun, XEN_IOMMU_UNMAP_RUNS);
+    xen_pviommu_pending_init(core);
     /*
      * A lone page takes a node a level; dense use needs one for 512 pages.
      * Eight times that keeps sparse guests going and bounds what a hostile one
@@ -630,42 +454,93 @@ void xen_pviommu_core_init(XenPVIOMMUCore *core)
     xen_pviommu_context_new(core, XEN_IOMMU_CTX_DEFAULT);
 }
 
-static void destroy_contexts(XenPVIOMMUCore *core, uint32_t first)
+/* Drop the references of all that @ctx maps; its table stays as it is. */
+static void context_put_mapped(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx)
 {
-    for (uint32_t id = first; id < core->limits.max_contexts; id++) {
-        if (core->contexts[id]) {
-            context_destroy(core, core->contexts[id]);
-            core->contexts[id] = NULL;
+    uint64_t limit = xen_pviommu_bfn_limit(core);
+    BfnRun run;
+
+    if (!xen_pviommu_core_put_frames(core, ctx->mapped_frames)) {
+        for (uint64_t bfn = 0; bfn_table_next_run(ctx->table, bfn, limit, &run);
+             bfn = run.bfn + run.nr) {
+            core->backend_ops->put(core->backend, run.gfn, run.nr,
+                                   run.readonly);
         }
     }
+    core->mapped_frames -= ctx->mapped_frames;
+    ctx->mapped_frames = 0;
+}
+
+/* No device is in @ctx, and the GFN index is about to be forgotten. */
+static void context_detach(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx)
+{
+    xen_pviommu_context_flush_all(core, ctx);
+    context_put_mapped(core, ctx);
+    bfn_table_detach(ctx->table);
+    g_ptr_array_add(core->detached_tables, ctx->table);
+    context_retire(core, ctx);
+}
+
+static void detach_contexts(XenPVIOMMUCore *core)
+{
+    for (uint32_t id = 0; id < core->limits.max_contexts; id++) {
+        if (core->contexts[id]) {
+            context_detach(core, core->contexts[id]);
+        }
+    }
+    core->detached_work += gfn_index_work(core->gfn_index);
+    g_ptr_array_add(core->detached_indexes, core->gfn_index);
+    core->gfn_index = NULL;
 }
 
 void xen_pviommu_core_reset(XenPVIOMMUCore *core)
 {
-    XenPVIOMMUContext *old = core->contexts[XEN_IOMMU_CTX_DEFAULT];
+    XenPVIOMMUContext *old = core->contexts[XEN_IOMMU_CTX_DEFAULT], *new;
 
     core->contexts[XEN_IOMMU_CTX_DEFAULT] = NULL;
-    core->client_ops->attach_all(
-        core->client, xen_pviommu_context_new(core, XEN_IOMMU_CTX_DEFAULT));
-    context_destroy(core, old);
-    destroy_contexts(core, XEN_IOMMU_CTX_DEFAULT + 1);
-    gfn_index_clear(core->gfn_index);
+    new = xen_pviommu_context_new(core, XEN_IOMMU_CTX_DEFAULT);
+    core->client_ops->attach_all(core->client, new);
+    core->contexts[XEN_IOMMU_CTX_DEFAULT] = old;
+    detach_contexts(core);
+    core->contexts[XEN_IOMMU_CTX_DEFAULT] = new;
+    core->gfn_index = gfn_index_new();
     core->accepted = 0;
     core->identity = core->premap;
     memset(core->counter, 0, sizeof(core->counter));
 }
 
+bool xen_pviommu_core_reap(XenPVIOMMUCore *core, unsigned max, bool wait)
+{
+    GPtrArray *tables = core->detached_tables;
+    GPtrArray *indexes = core->detached_indexes;
+    bool any = tables->len || indexes->len;
+
+    while (max && indexes->len) {
+        if (gfn_index_free_part(g_ptr_array_index(indexes, indexes->len - 1),
+                                &max)) {
+            g_ptr_array_set_size(indexes, indexes->len - 1);
+        }
+    }
+    for (guint i = tables->len; max && i--; ) {
+        BfnTable *t = g_ptr_array_index(tables, i);
+
+        if ((!wait || bfn_table_quiet(t)) && bfn_table_free_part(t, &max)) {
+            g_ptr_array_remove_index_fast(tables, i);
+        }
+    }
+    return any;
+}
+
 void xen_pviommu_core_finalize(XenPVIOMMUCore *core)
 {
-    XenPVIOMMUPending *p;
-
-    destroy_contexts(core, XEN_IOMMU_CTX_DEFAULT);
-    gfn_index_free(core->gfn_index);
-    while ((p = QLIST_FIRST(&core->pending_spare))) {
-        QLIST_REMOVE(p, unsorted);
-        g_free(p);
+    detach_contexts(core);
+    while (xen_pviommu_core_reap(core, UINT_MAX, false)) {
+        /* There is more. */
     }
-    core->nr_pending_spare = 0;
+    g_ptr_array_unref(core->detached_tables);
+    g_ptr_array_unref(core->detached_indexes);
+    xen_pviommu_pending_finalize(core);
+    g_free(core->unmap_runs);
     g_array_unref(core->reserved);
     g_free(core->contexts);
     qemu_mutex_destroy(&core->log_lock);

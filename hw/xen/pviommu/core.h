@@ -17,7 +17,6 @@
 #ifndef HW_XEN_PVIOMMU_CORE_H
 #define HW_XEN_PVIOMMU_CORE_H
 
-#include "qemu/interval-tree.h"
 #include "qemu/queue.h"
 #include "qemu/rcu.h"
 #include "hw/xen/interface/iommu_op.h"
@@ -29,8 +28,44 @@
 typedef struct XenPVIOMMUCore XenPVIOMMUCore;
 typedef struct XenPVIOMMUQueue XenPVIOMMUQueue;
 
+/* An operation stopped before its end: run it again. Not an error number. */
+#define XEN_PVIOMMU_UNFINISHED 1
+
 /* Counters of what happened; the two behind them tell what is. */
 #define XEN_PVIOMMU_NR_EVENT_COUNTERS XEN_PVIOMMU_COUNTER_MAPPED
+
+/* A run that was unmapped: its pages are held until a flush. */
+typedef struct XenPVIOMMUPending {
+    uint64_t bfn;
+    uint64_t gfn;
+    uint64_t nr;
+    bool readonly;
+    bool notified;              /* no listener has a translation of it */
+} XenPVIOMMUPending;
+
+#define XEN_PVIOMMU_PENDING_CHUNK 127
+
+typedef struct XenPVIOMMUPendingChunk {
+    QSIMPLEQ_ENTRY(XenPVIOMMUPendingChunk) next;
+    unsigned nr;                /* all of them, but in the last chunk */
+    XenPVIOMMUPending run[XEN_PVIOMMU_PENDING_CHUNK];
+} XenPVIOMMUPendingChunk;
+
+typedef struct XenPVIOMMUPendingPos {
+    XenPVIOMMUPendingChunk *chunk;
+    unsigned index;
+} XenPVIOMMUPendingPos;
+
+/* See pending.h. */
+typedef struct XenPVIOMMUPendingList {
+    QSIMPLEQ_HEAD(, XenPVIOMMUPendingChunk) chunks;
+    XenPVIOMMUPendingChunk *last;       /* NULL: there are none */
+    uint64_t nr;
+    uint64_t nr_unnotified;
+    /* If there are any: the first of them, or one before it. */
+    XenPVIOMMUPendingPos unnotified;
+    uint64_t nr_tail;                   /* records from there on */
+} XenPVIOMMUPendingList;
 
 /* A BFN address space. */
 typedef struct XenPVIOMMUContext {
@@ -39,35 +74,12 @@ typedef struct XenPVIOMMUContext {
     unsigned nr_devices;
     uint64_t mapped_frames;
     uint64_t pending_frames;
-    uint64_t pending_untold;    /* runs that are not notified */
     BfnTable *table;
-    /* Of XenPVIOMMUPending: what one flush takes needs no order. */
-    IntervalTreeRoot pending_bfns;
-    QTAILQ_HEAD(, XenPVIOMMUPending) pending_unsorted;  /* the others */
+    XenPVIOMMUPendingList pending;
+    QLIST_ENTRY(XenPVIOMMUContext) next_pending;    /* while there are some */
     GArray *reserved;           /* what its devices reserve for themselves */
     XenPVIOMMUQueue *queue;     /* the client's; RCU; NULL if it has none */
 } XenPVIOMMUContext;
-
-/*
- * A run that was unmapped: its pages are held, and devices may still have
- * translations of it, until a flush.
- */
-typedef struct XenPVIOMMUPending {
-    /*
-     * In its context, and in the core, for invalidations. Few ask before a
-     * flush comes, so it is put there when somebody does, and is on lists until
-     * then.
-     */
-    IntervalTreeNode by_bfn;
-    IntervalTreeNode by_gfn;
-    QTAILQ_ENTRY(XenPVIOMMUPending) unsorted_bfn;
-    QLIST_ENTRY(XenPVIOMMUPending) unsorted;
-    bool in_bfns;
-    bool in_gfns;
-    XenPVIOMMUContext *ctx;
-    bool readonly;
-    bool notified;              /* no device has it any more */
-} XenPVIOMMUPending;
 
 /* How changes reach the devices. Called with the tables already changed. */
 typedef struct XenPVIOMMUClientOps {
@@ -127,16 +139,21 @@ struct XenPVIOMMUCore {
 
     XenPVIOMMUContext **contexts;       /* by ID; max_contexts entries */
     GfnIndex *gfn_index;
-    IntervalTreeRoot pending_gfns;      /* of XenPVIOMMUPending, by GFN */
-    QLIST_HEAD(, XenPVIOMMUPending) pending_unsorted;   /* the others */
-    /* Records to use again, on their list of .unsorted */
-    QLIST_HEAD(, XenPVIOMMUPending) pending_spare;
-    unsigned nr_pending_spare;
+    /* Of XenPVIOMMUContext in which something is pending */
+    QLIST_HEAD(, XenPVIOMMUContext) pending_contexts;
+    /* Chunks to use again */
+    QSIMPLEQ_HEAD(, XenPVIOMMUPendingChunk) spare_chunks;
+    unsigned nr_spare_chunks;
     uint64_t nr_pending_runs;
+    BfnRun *unmap_runs;         /* those of the part of an unmap */
     uint64_t mapped_frames;             /* in all contexts */
     uint64_t pending_frames;
     BfnTableBudget budget;
     GArray *reserved;           /* in every context */
+    /* What resets left, to be freed bit by bit: of BfnTable, of GfnIndex */
+    GPtrArray *detached_tables;
+    GPtrArray *detached_indexes;
+    uint64_t detached_work;     /* of the latter; see xen_pviommu_core_work() */
 
     uint64_t counter[XEN_PVIOMMU_NR_EVENT_COUNTERS];    /* since reset */
     /* Runs and notifications handled; see xen_pviommu_core_work(). */
@@ -160,10 +177,37 @@ void xen_pviommu_core_finalize(XenPVIOMMUCore *core);
 /**
  * xen_pviommu_core_reset: back to the start
  *
- * All devices come to a new default context; all others, what they map, and
- * the references go away. The identity map comes back with premap.
+ * Moves all devices to a new default context, removes the others, and drops
+ * all references. The identity map comes back with premap. The memory of the
+ * tables stays in the budget until xen_pviommu_core_reap() frees it. With a
+ * backend that has put_frames, the time depends on the number of contexts and
+ * devices, and not on what was mapped.
  */
 void xen_pviommu_core_reset(XenPVIOMMUCore *core);
+
+/* Nodes that are freed at a time: a fraction of a millisecond. */
+#define XEN_PVIOMMU_REAP_NODES 1024
+
+/**
+ * xen_pviommu_core_reap: free some of what resets left
+ * @max: nodes at the most
+ * @wait: leave alone what readers may still look at; else RCU frees it
+ *
+ * Returns: false if there was nothing left before.
+ */
+bool xen_pviommu_core_reap(XenPVIOMMUCore *core, unsigned max, bool wait);
+
+/**
+ * xen_pviommu_core_put_frames: drop @nr references, whichever pages they are on
+ *
+ * Returns: false, with nothing done, if the backend has to know these.
+ */
+static inline bool xen_pviommu_core_put_frames(XenPVIOMMUCore *core,
+                                               uint64_t nr)
+{
+    return core->backend_ops->put_frames &&
+           core->backend_ops->put_frames(core->backend, nr);
+}
 
 /**
  * xen_pviommu_core_check: abort if the books do not balance
@@ -231,17 +275,29 @@ int xen_pviommu_context_free(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx);
  * xen_pviommu_context_map: all of @run or nothing
  *
  * The range is within bfn-bits and GFN_INDEX_BITS. Takes the backend's
- * reference on each page.
+ * reference on each page. XEN_PVIOMMU_UNFINISHED, with nothing mapped, if
+ * listeners have to be notified of very much that was there before.
  */
 int xen_pviommu_context_map(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
                             uint16_t domid, const BfnRun *run);
 
 /**
- * xen_pviommu_context_unmap: take a range away, all of it or nothing
+ * xen_pviommu_context_unmap_part: unmap the first part of a range
+ * @bfn: in: where it begins; out: where what is left begins
+ * @nr: in: its frames; out: how many are left
  * @holes: pass over frames that are not mapped
  *
- * Emulated devices lose it at once; references stay until a flush.
+ * Emulated devices lose the part at once; references stay until a flush. The
+ * part is all that is left if it is not more than XEN_IOMMU_UNMAP_RUNS runs and
+ * not very many slots of the table.
+ *
+ * Returns: 0 when nothing is left, XEN_PVIOMMU_UNFINISHED, or an error: then
+ * the part stays as it was.
  */
+int xen_pviommu_context_unmap_part(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
+                                   uint64_t *bfn, uint64_t *nr, bool holes);
+
+/** xen_pviommu_context_unmap: all parts; takes as long as there are runs */
 int xen_pviommu_context_unmap(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
                               uint64_t bfn, uint64_t nr, bool holes);
 
@@ -253,7 +309,18 @@ int xen_pviommu_context_unmap(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
 int xen_pviommu_context_load_pending(XenPVIOMMUCore *core,
                                      XenPVIOMMUContext *ctx, const BfnRun *run);
 
-/** xen_pviommu_context_flush: let go of what was unmapped in the range */
+/**
+ * xen_pviommu_context_flush_part: a bounded part of a flush
+ *
+ * Returns: false if listeners have to be notified of more: call it again. True
+ * when no device has a translation of what was unmapped in the range, and its
+ * references are dropped; maybe also those of other ranges.
+ */
+bool xen_pviommu_context_flush_part(XenPVIOMMUCore *core,
+                                    XenPVIOMMUContext *ctx,
+                                    uint64_t bfn, uint64_t nr);
+
+/** xen_pviommu_context_flush: all parts of it */
 void xen_pviommu_context_flush(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
                                uint64_t bfn, uint64_t nr);
 
@@ -263,13 +330,6 @@ void xen_pviommu_core_flush_all(XenPVIOMMUCore *core);
 /** xen_pviommu_context_flush_all: the same, wherever it was unmapped */
 void xen_pviommu_context_flush_all(XenPVIOMMUCore *core,
                                    XenPVIOMMUContext *ctx);
-
-/** xen_pviommu_pending_by_bfn: all that is in @ctx, in .by_bfn */
-IntervalTreeRoot *xen_pviommu_pending_by_bfn(XenPVIOMMUCore *core,
-                                             XenPVIOMMUContext *ctx);
-
-/** xen_pviommu_pending_by_gfn: all of XenPVIOMMUPending, in .by_gfn */
-IntervalTreeRoot *xen_pviommu_pending_by_gfn(XenPVIOMMUCore *core);
 
 /**
  * xen_pviommu_guest_error: LOG_GUEST_ERROR, a few lines a second at most

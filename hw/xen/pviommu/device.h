@@ -9,6 +9,7 @@
 
 #include "hw/pci/pci_device.h"
 #include "qemu/thread.h"
+#include "qemu/timer.h"
 #include "compat.h"
 #include "core.h"
 #include "fault.h"
@@ -60,8 +61,10 @@ struct XenPVIOMMUState {
     bool queues_quiet;          /* atomic: and all for it to run has been run */
     unsigned queue_threads;     /* atomic: with a queue to run, and no BQL */
     uint64_t queue_work;        /* that DMA caused since queues_bh ran */
+    uint64_t queue_work_bql;    /* of it, with the BQL */
     int64_t queue_work_begun;   /* ns, by get_clock() */
     QEMUBH *queues_bh;
+    QEMUTimer reap_timer;
     XenPVIOMMUFaults faults;
     XenInvalidateClient invalidate;
     XenPVIOMMUBlock blocks[XEN_PVIOMMU_MAX_BLOCKS];

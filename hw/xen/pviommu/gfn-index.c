@@ -5,6 +5,7 @@
 
 #include "qemu/osdep.h"
 #include "qemu/host-utils.h"
+#include "qemu/queue.h"
 #include "bfn-table.h"
 #include "gfn-index.h"
 #include "node-pool.h"
@@ -29,7 +30,9 @@ typedef struct GfnSlot {
 
 struct GfnNode {
     NodeChunk *chunk;           /* of level 0; there are few others */
-    unsigned used;              /* sets and children that are there */
+    QLIST_ENTRY(GfnNode) next;  /* of all in the index, those kept included */
+    uint16_t used;              /* sets and children that are there */
+    uint16_t level;
     union {
         PlaceSet set[LEVEL_SLOTS];      /* of level 0, which ends here */
         GfnSlot slot[LEVEL_SLOTS];
@@ -40,6 +43,7 @@ QEMU_BUILD_BUG_ON(offsetof(GfnNode, set[LEVEL_SLOTS]) > NODE_POOL_NODE_SIZE);
 
 struct GfnIndex {
     GfnNode *root;
+    QLIST_HEAD(, GfnNode) nodes;
     GfnNode *spare[TOP_LEVEL];  /* of each level, empty: they come and go */
     uint64_t work;
 };
@@ -159,67 +163,79 @@ static inline bool node_set_remove(GfnIndex *index, GfnNode *n, PlaceSet *set,
 
 static GfnNode *node_new(GfnIndex *index, unsigned level)
 {
-    NodeChunk *chunk;
+    NodeChunk *chunk = NULL;
     GfnNode *n;
 
     if (level < TOP_LEVEL && index->spare[level]) {
         return g_steal_pointer(&index->spare[level]);
     }
-    if (level) {
-        return g_new0(GfnNode, 1);
-    }
-    n = node_pool_alloc(&chunk);
+    n = level ? g_new0(GfnNode, 1) : node_pool_alloc(&chunk);
     n->chunk = chunk;
+    n->level = level;
+    QLIST_INSERT_HEAD(&index->nodes, n, next);
     return n;
 }
 
-static void node_delete(GfnNode *n, unsigned level)
+static void node_delete(GfnNode *n)
 {
-    if (level) {
+    QLIST_REMOVE(n, next);
+    if (n->level) {
         g_free(n);
     } else {
         node_pool_free(n, n->chunk);
     }
 }
 
-static void node_free(GfnNode *n, unsigned level)
-{
-    for (unsigned i = 0; i < LEVEL_SLOTS; i++) {
-        PlaceSet set = *node_set(n, level, i);
-
-        if (set && !set_is_single(set)) {
-            g_tree_destroy(set_tree(set));
-        }
-        if (level && n->slot[i].child) {
-            node_free(n->slot[i].child, level - 1);
-        }
-    }
-    node_delete(n, level);
-}
-
 GfnIndex *gfn_index_new(void)
 {
     GfnIndex *index = g_new0(GfnIndex, 1);
 
+    QLIST_INIT(&index->nodes);
     index->root = node_new(index, TOP_LEVEL);
     return index;
 }
 
-void gfn_index_free(GfnIndex *index)
+/* Destroy the trees that @n has; false if *@max came first. */
+static bool node_free_sets(GfnNode *n, unsigned *max)
 {
-    node_free(index->root, TOP_LEVEL);
-    for (unsigned level = 0; level < TOP_LEVEL; level++) {
-        if (index->spare[level]) {
-            node_delete(index->spare[level], level);
+    for (unsigned i = 0; i < LEVEL_SLOTS; i++) {
+        PlaceSet *set = n->level ? &n->slot[i].set : &n->set[i];
+
+        if (*set && !set_is_single(*set)) {
+            if (!*max) {
+                return false;
+            }
+            *max -= MIN(*max, (unsigned)g_tree_nnodes(set_tree(*set)));
+            g_tree_destroy(set_tree(*set));
+            *set = 0;
         }
     }
-    g_free(index);
+    return true;
 }
 
-void gfn_index_clear(GfnIndex *index)
+bool gfn_index_free_part(GfnIndex *index, unsigned *max)
 {
-    node_free(index->root, TOP_LEVEL);
-    index->root = node_new(index, TOP_LEVEL);
+    GfnNode *n;
+
+    /* The order does not matter: nobody goes from one to another. */
+    while ((n = QLIST_FIRST(&index->nodes))) {
+        if (!*max || !node_free_sets(n, max)) {
+            return false;
+        }
+        node_delete(n);
+        *max -= !!*max;
+    }
+    g_free(index);
+    return true;
+}
+
+void gfn_index_free(GfnIndex *index)
+{
+    unsigned max;
+
+    do {
+        max = UINT_MAX;
+    } while (!gfn_index_free_part(index, &max));
 }
 
 static unsigned level_shift(unsigned level)
@@ -269,7 +285,7 @@ static inline void node_trim_child(GfnIndex *index, GfnNode *n, unsigned level,
     if (!index->spare[level - 1]) {
         index->spare[level - 1] = child;
     } else {
-        node_delete(child, level - 1);
+        node_delete(child);
     }
 }
 
@@ -389,6 +405,17 @@ void gfn_index_remove(GfnIndex *index, uint64_t gfn, uint64_t nr,
     }
 }
 
+uint64_t gfn_index_places(uint64_t nr)
+{
+    uint64_t places = 0;
+
+    /* At each level two edges, which are less than a node of it. */
+    for (; nr; nr >>= LEVEL_BITS) {
+        places += MIN(nr, 2 * (LEVEL_SLOTS - 1));
+    }
+    return places;
+}
+
 void gfn_index_prefetch(const GfnIndex *index, uint64_t gfn)
 {
     const GfnNode *n = index->root;
@@ -412,18 +439,19 @@ typedef struct GfnVisit {
     uint64_t start;             /* of the slot the keys are in */
     uint64_t gfn;               /* of the part that was asked for */
     uint64_t nr;
+    bool ended;
 } GfnVisit;
 
-static void visit_place(const GfnVisit *v, uint64_t key)
+static bool visit_place(GfnVisit *v, uint64_t key)
 {
-    v->func(v->opaque, place_ctx(key), place_bfn(key) + (v->gfn - v->start),
-            v->gfn, v->nr);
+    v->ended = !v->func(v->opaque, place_ctx(key),
+                        place_bfn(key) + (v->gfn - v->start), v->gfn, v->nr);
+    return !v->ended;
 }
 
 static gboolean visit_tree_place(gpointer key, gpointer value, gpointer visit)
 {
-    visit_place(visit, *(uint64_t *)key);
-    return false;
+    return !visit_place(visit, *(uint64_t *)key);
 }
 
 static void node_visit(GfnNode *n, unsigned level, uint64_t base,
@@ -433,7 +461,7 @@ static void node_visit(GfnNode *n, unsigned level, uint64_t base,
     unsigned first, last;
 
     node_slots(level, base, gfn, end, &first, &last);
-    for (unsigned i = first; i <= last; i++) {
+    for (unsigned i = first; i <= last && !v->ended; i++) {
         uint64_t start = base + i * span;
         PlaceSet set = *node_set(n, level, i);
 
@@ -447,18 +475,19 @@ static void node_visit(GfnNode *n, unsigned level, uint64_t base,
                 g_tree_foreach(set_tree(set), visit_tree_place, v);
             }
         }
-        if (level && n->slot[i].child) {
+        if (level && n->slot[i].child && !v->ended) {
             node_visit(n->slot[i].child, level - 1, start, gfn, end, v);
         }
     }
 }
 
-void gfn_index_foreach(GfnIndex *index, uint64_t gfn, uint64_t nr,
+bool gfn_index_foreach(GfnIndex *index, uint64_t gfn, uint64_t nr,
                        GfnIndexFunc *func, void *opaque)
 {
     GfnVisit visit = { .func = func, .opaque = opaque };
 
     node_visit(index->root, TOP_LEVEL, 0, gfn, gfn + nr, &visit);
+    return !visit.ended;
 }
 
 typedef struct PlaceSearch {

@@ -23,15 +23,23 @@ typedef struct GfnIndex GfnIndex;
  * GfnIndexFunc: called with a part of what is mapped
  * @ctx: the context
  * @bfn: where [@gfn, @gfn + @nr) begins there
+ *
+ * Returns: false to visit no more.
  */
-typedef void GfnIndexFunc(void *opaque, uint16_t ctx, uint64_t bfn,
+typedef bool GfnIndexFunc(void *opaque, uint16_t ctx, uint64_t bfn,
                           uint64_t gfn, uint64_t nr);
 
 GfnIndex *gfn_index_new(void);
 void gfn_index_free(GfnIndex *index);
 
-/** gfn_index_clear: forget everything, and give the memory back */
-void gfn_index_clear(GfnIndex *index);
+/**
+ * gfn_index_free_part: free some nodes of an index that nobody uses any more
+ * @max: how many at the most, BFNs beyond the first of a page counted like
+ * nodes; returns how many may still be freed
+ *
+ * Returns: true when the index is gone.
+ */
+bool gfn_index_free_part(GfnIndex *index, unsigned *max);
 
 /**
  * gfn_index_add: note that @ctx maps [@gfn, @gfn + @nr) at @bfn
@@ -44,6 +52,9 @@ void gfn_index_add(GfnIndex *index, uint64_t gfn, uint64_t nr,
 /** gfn_index_remove: take back what gfn_index_add() noted, or a part of it */
 void gfn_index_remove(GfnIndex *index, uint64_t gfn, uint64_t nr,
                       uint16_t ctx, uint64_t bfn);
+
+/** gfn_index_places: the most places that a run of @nr frames is noted at */
+uint64_t gfn_index_places(uint64_t nr);
 
 /**
  * gfn_index_find: the lowest BFN, not below @from, at which @ctx maps @gfn
@@ -63,8 +74,10 @@ void gfn_index_prefetch(const GfnIndex *index, uint64_t gfn);
  * gfn_index_foreach: visit all that maps a part of [@gfn, @gfn + @nr)
  *
  * @func must not change the index. A run may be visited in pieces.
+ *
+ * Returns: false if @func ended it.
  */
-void gfn_index_foreach(GfnIndex *index, uint64_t gfn, uint64_t nr,
+bool gfn_index_foreach(GfnIndex *index, uint64_t gfn, uint64_t nr,
                        GfnIndexFunc *func, void *opaque);
 
 #endif /* HW_XEN_PVIOMMU_GFN_INDEX_H */

@@ -13,7 +13,17 @@ QEMU_BUILD_BUG_ON(sizeof(struct xen_iommu_op) != 32);
 QEMU_BUILD_BUG_ON(sizeof(struct xen_iommu_fault) != 32);
 QEMU_BUILD_BUG_ON(sizeof(struct xen_iommu_reserved_range) != 16);
 
+/*
+ * Slots of a table that a lookup looks at: a run of more is cut. At 8 bytes
+ * each, in order, that takes some tens of microseconds.
+ */
+#define LOOKUP_SLOTS (1u << 16)
+
+/* Nodes that an operation frees for its own sake; RCU gets each of them. */
+#define OP_REAP_NODES 256
+
 typedef struct OpInfo {
+    /* A status, or XEN_PVIOMMU_UNFINISHED. */
     int (*run)(XenPVIOMMUCore *core, struct xen_iommu_op *op, uint16_t flags);
     uint16_t flags;             /* those that may be set */
     uint64_t feature;           /* that must be accepted */
@@ -100,6 +110,7 @@ static int op_query_reserved(XenPVIOMMUCore *core, struct xen_iommu_op *op,
         xen_pviommu_reserved_add_all(list, ctx->reserved);
     }
     entries = reserved_entries(list);
+    core->work += entries->len;
     u->nr_entries = cpu_to_le32(entries->len);
     if (entries->len > room) {
         return -XEN_IOMMU_ENOBUFS;
@@ -136,6 +147,11 @@ static int op_map(XenPVIOMMUCore *core, struct xen_iommu_op *op, uint16_t flags)
     ctx = xen_pviommu_context_find(core, id);
     ret = ctx ? xen_pviommu_context_map(core, ctx, domid, &run)
               : -XEN_IOMMU_ENOENT;
+    if (ret == -XEN_IOMMU_ENOMEM &&
+        xen_pviommu_core_reap(core, OP_REAP_NODES, false)) {
+        /* The memory is that of what there was before a reset. */
+        return XEN_PVIOMMU_UNFINISHED;
+    }
     if (!ret) {
         core->counter[XEN_PVIOMMU_COUNTER_MAPS]++;
     }
@@ -146,7 +162,7 @@ static int op_map(XenPVIOMMUCore *core, struct xen_iommu_op *op, uint16_t flags)
 static int op_unmap(XenPVIOMMUCore *core, struct xen_iommu_op *op,
                     uint16_t flags)
 {
-    const struct xen_iommu_op_unmap *u = &op->u.unmap;
+    struct xen_iommu_op_unmap *u = &op->u.unmap;
     bool holes = flags & XEN_IOMMUOP_unmap_holes;
     uint64_t bfn = le64_to_cpu(u->bfn);
     XenPVIOMMUContext *ctx;
@@ -162,8 +178,12 @@ static int op_unmap(XenPVIOMMUCore *core, struct xen_iommu_op *op,
     }
     xen_pviommu_core_enable(core);
     ctx = xen_pviommu_context_find(core, id);
-    ret = ctx ? xen_pviommu_context_unmap(core, ctx, bfn, nr, holes)
+    ret = ctx ? xen_pviommu_context_unmap_part(core, ctx, &bfn, &nr, holes)
               : -XEN_IOMMU_ENOENT;
+    if (ret == XEN_PVIOMMU_UNFINISHED && bfn != le64_to_cpu(u->bfn)) {
+        u->bfn = cpu_to_le64(bfn);
+        u->nr_frames = cpu_to_le32(nr);
+    }
     if (!ret) {
         core->counter[XEN_PVIOMMU_COUNTER_UNMAPS]++;
     }
@@ -196,7 +216,9 @@ static int op_flush(XenPVIOMMUCore *core, struct xen_iommu_op *op,
         bfn = 0;
         nr = xen_pviommu_bfn_limit(core);
     }
-    xen_pviommu_context_flush(core, ctx, bfn, nr);
+    if (!xen_pviommu_context_flush_part(core, ctx, bfn, nr)) {
+        return XEN_PVIOMMU_UNFINISHED;
+    }
     core->counter[XEN_PVIOMMU_COUNTER_FLUSHES]++;
     trace_xen_pviommu_flush(id, bfn, nr);
     return 0;
@@ -226,14 +248,15 @@ static void lookup_result(struct xen_iommu_op *op, const BfnRun *run)
     op->flags = cpu_to_le16(run->readonly ? XEN_IOMMUOP_map_readonly : 0);
 }
 
-/* The run from @bfn on, as long as nr_frames can say. */
+/* The run from @bfn on, as far as is looked, and nr_frames can say. */
 static bool lookup_run(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
                        uint64_t bfn, BfnRun *run)
 {
     uint64_t end = MIN(bfn + UINT32_MAX, xen_pviommu_bfn_limit(core));
 
     core->work++;
-    return bfn_table_next_run(ctx->table, bfn, end, run) && run->bfn == bfn;
+    return bfn_table_next_part(ctx->table, bfn, end, LOOKUP_SLOTS, run) &&
+           run->bfn == bfn;
 }
 
 static int op_lookup_bfn(XenPVIOMMUCore *core, struct xen_iommu_op *op,
@@ -255,7 +278,8 @@ static int op_lookup_bfn(XenPVIOMMUCore *core, struct xen_iommu_op *op,
     }
     core->work++;
     end = MIN(bfn + UINT32_MAX, xen_pviommu_bfn_limit(core));
-    if (!bfn_table_next_run(ctx->table, bfn, end, &run) || run.bfn != bfn) {
+    if (!bfn_table_next_part(ctx->table, bfn, end, LOOKUP_SLOTS, &run) ||
+        run.bfn != bfn) {
         /* Who looks for what is mapped can go on behind the hole. */
         u->nr_frames = cpu_to_le32((run.nr ? run.bfn : end) - bfn);
         return -XEN_IOMMU_ENOENT;
@@ -309,7 +333,8 @@ static int op_alloc_context(XenPVIOMMUCore *core, struct xen_iommu_op *op,
     /* A context takes a node as it is. */
     if (core->budget.nodes > core->budget.max_nodes) {
         xen_pviommu_context_free(core, ctx);
-        return -XEN_IOMMU_ENOMEM;
+        return xen_pviommu_core_reap(core, OP_REAP_NODES, false)
+               ? XEN_PVIOMMU_UNFINISHED : -XEN_IOMMU_ENOMEM;
     }
     u->ctx = cpu_to_le16(ctx->id);
     return 0;
@@ -486,6 +511,9 @@ static int op_run(XenPVIOMMUCore *core, struct xen_iommu_op *op, int ret)
     if (!ret) {
         ret = op_info[code].run(core, op, flags);
     }
+    if (ret == XEN_PVIOMMU_UNFINISHED) {
+        return ret;
+    }
     op->status = cpu_to_le32(ret);
     core->counter[XEN_PVIOMMU_COUNTER_OPS]++;
     trace_xen_pviommu_op(code, flags, ret);
@@ -497,9 +525,9 @@ static int op_run(XenPVIOMMUCore *core, struct xen_iommu_op *op, int ret)
     return ret;
 }
 
-void xen_pviommu_op_execute(XenPVIOMMUCore *core, struct xen_iommu_op *op)
+bool xen_pviommu_op_execute(XenPVIOMMUCore *core, struct xen_iommu_op *op)
 {
-    op_run(core, op, 0);
+    return op_run(core, op, 0) != XEN_PVIOMMU_UNFINISHED;
 }
 
 /* What a queue takes: nothing that needs the BQL, or much time. */

@@ -10,21 +10,35 @@
 
 #include "core.h"
 
+/*
+ * What one call of xen_pviommu_op_execute() adds to xen_pviommu_core_work() at
+ * the most, whatever a guest has prepared; but for free_context, which counts
+ * on its own, and for what listeners and the hypervisor are asked for.
+ */
+#define XEN_PVIOMMU_OP_WORK (1u << 19)
+
 /**
- * xen_pviommu_op_execute: run one operation
+ * xen_pviommu_op_execute: run one operation, or a part of it
  * @op: a copy of it, little-endian as in guest memory; its status and what
  *      else it returns are stored here
  *
- * Whatever is in @op, the outcome is a status.
+ * Whatever is in @op, the outcome is a status. One call takes a bounded time:
+ * see xen_pviommu_core_work().
+ *
+ * Returns: false if it is unfinished. Then it has no status yet, and @op says
+ * what is left: execute that, which has to be in guest memory meanwhile.
  */
-void xen_pviommu_op_execute(XenPVIOMMUCore *core, struct xen_iommu_op *op);
+bool xen_pviommu_op_execute(XenPVIOMMUCore *core, struct xen_iommu_op *op);
 
 /**
  * xen_pviommu_op_execute_queued: run one operation of a context's queue
  * @op: as for xen_pviommu_op_execute(); if it is none for the queue of @ctx it
  *      fails
  *
- * Returns: its status.
+ * One that is unfinished is as it was: execute it again, from guest memory or
+ * not.
+ *
+ * Returns: its status, or XEN_PVIOMMU_UNFINISHED.
  */
 int xen_pviommu_op_execute_queued(XenPVIOMMUCore *core,
                                   const XenPVIOMMUContext *ctx,

@@ -10,9 +10,6 @@
 #include "qapi/qapi-commands-xen-pviommu.h"
 #include "qobject/qdict.h"
 
-/* Contexts that are shown; QMP has all of them. */
-#define MAX_CONTEXTS 64
-
 static void print_reserved(Monitor *mon, const char *indent,
                            const XenPVIOMMUReservedRangeList *list)
 {
@@ -115,18 +112,16 @@ static void print_state(Monitor *mon, const XenPVIOMMUInfo *info)
 
 static void info_state(Monitor *mon, Error **errp)
 {
-    XenPVIOMMUInfo *info = qmp_x_query_xen_pviommu(errp);
-    XenPVIOMMUContextInfoList *l;
-    unsigned n = 0;
+    XenPVIOMMUInfo *info = qmp_x_query_xen_pviommu(false, 0, false, 0, errp);
 
     if (!info) {
         return;
     }
     print_state(mon, info);
-    for (l = info->contexts; l && n < MAX_CONTEXTS; l = l->next, n++) {
+    for (XenPVIOMMUContextInfoList *l = info->contexts; l; l = l->next) {
         print_context(mon, l->value);
     }
-    if (l) {
+    if (info->has_next_context) {
         monitor_printf(mon, "More contexts: QMP x-query-xen-pviommu\n");
     }
     print_faults(mon);
@@ -169,13 +164,14 @@ static void info_mappings(Monitor *mon, int64_t context, uint64_t bfn,
 
 static void info_gfn(Monitor *mon, uint64_t gfn, Error **errp)
 {
-    XenPVIOMMUPlaces *found = qmp_x_query_xen_pviommu_gfn(gfn, false, 0, errp);
+    XenPVIOMMUPlaces *found = qmp_x_query_xen_pviommu_gfn(gfn, false, 0, false,
+                                                          0, false, 0, errp);
 
     if (!found) {
         return;
     }
-    monitor_printf(mon, "GFN 0x%" PRIx64 " is in %" PRIu64 " places\n", gfn,
-                   found->total);
+    monitor_printf(mon, "GFN 0x%" PRIx64 " is in %s\n", gfn,
+                   found->places ? "these places:" : "no place");
     for (XenPVIOMMUPlaceList *l = found->places; l; l = l->next) {
         const XenPVIOMMUPlace *place = l->value;
 
@@ -183,11 +179,11 @@ static void info_gfn(Monitor *mon, uint64_t gfn, Error **errp)
                        place->context, place->bfn,
                        place->readonly ? " readonly" : "",
                        place->pending ? " pending" : "");
-        found->total--;
     }
-    if (found->total) {
-        monitor_printf(mon, "and %" PRIu64 " more: "
-                       "QMP x-query-xen-pviommu-gfn\n", found->total);
+    if (found->has_next_bfn) {
+        monitor_printf(mon, "More: QMP x-query-xen-pviommu-gfn, from context %u"
+                       ", BFN 0x%" PRIx64 " on\n", found->next_context,
+                       found->next_bfn);
     }
     qapi_free_XenPVIOMMUPlaces(found);
 }

@@ -7,7 +7,9 @@
 #include "qapi/error.h"
 #include "qapi/qapi-commands-xen-pviommu.h"
 
-XenPVIOMMUInfo *qmp_x_query_xen_pviommu(Error **errp)
+XenPVIOMMUInfo *qmp_x_query_xen_pviommu(bool has_start_context,
+                                        uint16_t start_context, bool has_max,
+                                        uint32_t max, Error **errp)
 {
     error_setg(errp, "this QEMU has no xen-pviommu");
     return NULL;
@@ -22,8 +24,11 @@ qmp_x_query_xen_pviommu_mappings(uint16_t context, bool has_start_bfn,
     return NULL;
 }
 
-XenPVIOMMUPlaces *qmp_x_query_xen_pviommu_gfn(uint64_t gfn, bool has_max,
-                                              uint32_t max, Error **errp)
+XenPVIOMMUPlaces *
+qmp_x_query_xen_pviommu_gfn(uint64_t gfn, bool has_start_context,
+                            uint16_t start_context, bool has_start_bfn,
+                            uint64_t start_bfn, bool has_max, uint32_t max,
+                            Error **errp)
 {
     error_setg(errp, "this QEMU has no xen-pviommu");
     return NULL;

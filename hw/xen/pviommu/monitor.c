@@ -2,8 +2,8 @@
 /*
  * QMP commands that look into the paravirtual IOMMU
  *
- * They change nothing, and what each returns is bounded: by the properties
- * of the device, or by what was asked for. BQL held.
+ * They change nothing. What each returns, and the time it takes, is bounded: by
+ * the properties of the device, or by what was asked for. BQL held.
  */
 
 #include "qemu/osdep.h"
@@ -11,10 +11,15 @@
 #include "qapi/qapi-commands-xen-pviommu.h"
 #include "device.h"
 #include "dma.h"
+#include "pending.h"
 #include "queue.h"
 
+/* An object in a reply takes 10 us, most of it in the monitor. */
 #define DEFAULT_MAX     64
-#define MAX_MAX         4096
+#define MAX_MAX         512
+
+/* Slots of a table that one query looks at: a few milliseconds at most. */
+#define MAX_SLOTS       (1u << 18)
 
 static XenPVIOMMUState *the_device(Error **errp)
 {
@@ -108,15 +113,25 @@ typedef struct Attached {
     XenPVIOMMUDevice *dev;
 } Attached;
 
+/* Those in contexts @first to @last */
+typedef struct Attachments {
+    uint32_t first, last;
+    GArray *list;               /* of Attached */
+} Attachments;
+
 static void collect_device(void *opaque, XenPVIOMMUContext *ctx,
                            uint32_t sbdf, PCIDevice *dev)
 {
+    const Attachments *attached = opaque;
     Attached a = {
         .ctx = ctx->id,
         .sbdf = dev ? pci_get_bdf(dev) : sbdf,
-        .dev = g_new0(XenPVIOMMUDevice, 1),
     };
 
+    if (ctx->id < attached->first || ctx->id > attached->last) {
+        return;
+    }
+    a.dev = g_new0(XenPVIOMMUDevice, 1);
     a.dev->sbdf = sbdf_string(a.sbdf);
     if (a.sbdf != sbdf) {
         a.dev->requester = sbdf_string(sbdf);
@@ -126,7 +141,7 @@ static void collect_device(void *opaque, XenPVIOMMUContext *ctx,
         a.dev->id = g_strdup(DEVICE(dev)->id);
         a.dev->qom_path = object_get_canonical_path(OBJECT(dev));
     }
-    g_array_append_val((GArray *)opaque, a);
+    g_array_append_val(attached->list, a);
 }
 
 static gint attached_compare(gconstpointer a, gconstpointer b)
@@ -157,15 +172,34 @@ static XenPVIOMMUQueueInfo *queue_info(const XenPVIOMMUQueue *q)
     return info;
 }
 
-static XenPVIOMMUContextInfoList *context_list(XenPVIOMMUState *s)
+/* The context behind the @max ones from @first on; max_contexts if none is. */
+static uint32_t contexts_end(const XenPVIOMMUCore *core, uint32_t first,
+                             uint32_t max)
 {
-    g_autoptr(GArray) attached = g_array_new(false, false, sizeof(Attached));
-    XenPVIOMMUContextInfoList *list = NULL, **tail = &list;
+    uint32_t id = first;
+
+    for (; id < core->limits.max_contexts; id++) {
+        if (core->contexts[id] && !max--) {
+            return id;
+        }
+    }
+    return core->limits.max_contexts;
+}
+
+static XenPVIOMMUContextInfoList *context_list(XenPVIOMMUState *s,
+                                               uint32_t first, uint32_t end)
+{
+    g_autoptr(GArray) list = g_array_new(false, false, sizeof(Attached));
+    Attachments attached = { first, end - 1, list };
+    XenPVIOMMUContextInfoList *infos = NULL, **tail = &infos;
     guint next = 0;
 
-    xen_pviommu_dma_foreach_device(s, collect_device, attached);
-    g_array_sort(attached, attached_compare);
-    for (uint32_t id = 0; id < s->core.limits.max_contexts; id++) {
+    if (first >= end) {
+        return NULL;
+    }
+    xen_pviommu_dma_foreach_device(s, collect_device, &attached);
+    g_array_sort(list, attached_compare);
+    for (uint32_t id = first; id < end; id++) {
         const XenPVIOMMUContext *ctx = s->core.contexts[id];
         XenPVIOMMUDeviceList **devices;
         XenPVIOMMUContextInfo *info;
@@ -180,8 +214,8 @@ static XenPVIOMMUContextInfoList *context_list(XenPVIOMMUState *s)
         info->reserved = reserved_list(ctx->reserved);
         info->queue = queue_info(ctx->queue);
         devices = &info->devices;
-        for (; next < attached->len; next++) {
-            const Attached *a = &g_array_index(attached, Attached, next);
+        for (; next < list->len; next++) {
+            const Attached *a = &g_array_index(list, Attached, next);
 
             if (a->ctx != id) {
                 break;
@@ -190,16 +224,31 @@ static XenPVIOMMUContextInfoList *context_list(XenPVIOMMUState *s)
         }
         QAPI_LIST_APPEND(tail, info);
     }
-    return list;
+    return infos;
 }
 
-XenPVIOMMUInfo *qmp_x_query_xen_pviommu(Error **errp)
+static bool check_max(bool has_max, uint32_t *max, Error **errp)
+{
+    if (!has_max) {
+        *max = DEFAULT_MAX;
+    }
+    if (!*max || *max > MAX_MAX) {
+        error_setg(errp, "max must be between 1 and %d", MAX_MAX);
+        return false;
+    }
+    return true;
+}
+
+XenPVIOMMUInfo *qmp_x_query_xen_pviommu(bool has_start_context,
+                                        uint16_t start_context, bool has_max,
+                                        uint32_t max, Error **errp)
 {
     XenPVIOMMUState *s = the_device(errp);
+    uint32_t first = has_start_context ? start_context : 0, end;
     const XenPVIOMMUCore *core;
     XenPVIOMMUInfo *info;
 
-    if (!s) {
+    if (!s || !check_max(has_max, &max, errp)) {
         return NULL;
     }
 
@@ -223,39 +272,161 @@ XenPVIOMMUInfo *qmp_x_query_xen_pviommu(Error **errp)
         info->fault_ring = fault_ring(&s->faults);
     }
     info->reserved = reserved_list(core->reserved);
-    info->contexts = context_list(s);
+    end = contexts_end(core, first, max);
+    info->contexts = context_list(s, first, end);
+    if (end < core->limits.max_contexts) {
+        info->has_next_context = true;
+        info->next_context = end;
+    }
     return info;
+}
+
+/*
+ * The pending records of a context with the lowest BFNs, as their number is not
+ * bounded by what is asked for: a heap, the highest of them first.
+ */
+typedef struct Lowest {
+    BfnRun *run;
+    unsigned nr;
+    unsigned max;
+    bool more;                  /* others were left out */
+} Lowest;
+
+static void heap_swap(BfnRun *a, BfnRun *b)
+{
+    BfnRun t = *a;
+
+    *a = *b;
+    *b = t;
+}
+
+static void heap_down(Lowest *l, unsigned i)
+{
+    for (;;) {
+        unsigned child = 2 * i + 1;
+
+        if (child + 1 < l->nr && l->run[child + 1].bfn > l->run[child].bfn) {
+            child++;
+        }
+        if (child >= l->nr || l->run[child].bfn <= l->run[i].bfn) {
+            return;
+        }
+        heap_swap(&l->run[child], &l->run[i]);
+        i = child;
+    }
+}
+
+static void heap_up(Lowest *l, unsigned i)
+{
+    while (i && l->run[(i - 1) / 2].bfn < l->run[i].bfn) {
+        heap_swap(&l->run[(i - 1) / 2], &l->run[i]);
+        i = (i - 1) / 2;
+    }
+}
+
+static void lowest_add(Lowest *l, const BfnRun *run)
+{
+    if (l->nr < l->max) {
+        l->run[l->nr] = *run;
+        heap_up(l, l->nr++);
+        return;
+    }
+    l->more = true;
+    if (run->bfn < l->run[0].bfn) {
+        l->run[0] = *run;
+        heap_down(l, 0);
+    }
+}
+
+static int compare_runs(const void *a, const void *b)
+{
+    const BfnRun *x = a, *y = b;
+
+    return (x->bfn > y->bfn) - (x->bfn < y->bfn);
+}
+
+/* The part of @p from BFN @from on; or only its frame that is @gfn. */
+static bool pending_part(const XenPVIOMMUPending *p, const uint64_t *gfn,
+                         uint64_t from, BfnRun *run)
+{
+    uint64_t skip = gfn ? *gfn - p->gfn : from > p->bfn ? from - p->bfn : 0;
+
+    *run = (BfnRun) {
+        .bfn = p->bfn + skip,
+        .gfn = p->gfn + skip,
+        .nr = gfn ? 1 : p->nr - skip,
+        .readonly = p->readonly,
+    };
+    return skip < p->nr && run->bfn >= from;
+}
+
+/*
+ * Find the pending runs of @ctx with the lowest BFNs from @from on, about @max
+ * of them; with @gfn, those of that page. They are sorted in @l then.
+ *
+ * Returns: the BFN before which these are all there are. That is behind the
+ * first if more begin there than fit.
+ */
+static uint64_t lowest_pending(Lowest *l, const XenPVIOMMUContext *ctx,
+                               const uint64_t *gfn, uint64_t from, unsigned max)
+{
+    const XenPVIOMMUPending *p;
+    XenPVIOMMUPendingPos pos;
+    uint64_t end;
+    BfnRun run;
+
+    /* Some more, as neighbours become one run. */
+    *l = (Lowest) { .max = MIN(2 * max + 64, ctx->pending.nr) };
+    l->run = g_new(BfnRun, l->max);
+    XEN_PVIOMMU_PENDING_FOREACH(p, ctx, &pos) {
+        if (pending_part(p, gfn, from, &run)) {
+            lowest_add(l, &run);
+        }
+    }
+    if (l->nr) {
+        qsort(l->run, l->nr, sizeof(BfnRun), compare_runs);
+    }
+    if (!l->more) {
+        return UINT64_MAX;
+    }
+    end = l->run[l->nr - 1].bfn;
+    if (end == l->run[0].bfn) {
+        return end + 1;
+    }
+    while (l->run[l->nr - 1].bfn == end) {
+        l->nr--;
+    }
+    return end;
 }
 
 /* What a context maps, and what is pending there, each merged, by BFN. */
 typedef struct RunStream {
+    XenPVIOMMUCore *core;
     const XenPVIOMMUContext *ctx;
-    uint64_t start, end;
-    IntervalTreeNode *node;     /* what comes after pending */
+    uint64_t end;
+    uint64_t end_work;          /* of core->budget.work */
+    Lowest waiting;
+    unsigned next;              /* of them */
     BfnRun mapped;              /* nr 0: no more */
     BfnRun pending;
 } RunStream;
 
 static void next_mapped(RunStream *st, uint64_t bfn)
 {
-    if (bfn >= st->end ||
-        !bfn_table_next_run(st->ctx->table, bfn, st->end, &st->mapped)) {
+    uint64_t work = st->core->budget.work;
+
+    st->mapped.nr = 0;
+    if (bfn >= st->end) {
+        return;
+    }
+    if (work >= st->end_work) {
+        st->end = bfn;
+        return;
+    }
+    if (!bfn_table_next_part(st->ctx->table, bfn, st->end, st->end_work - work,
+                             &st->mapped)) {
         st->mapped.nr = 0;
     }
-}
-
-static BfnRun pending_run(const IntervalTreeNode *node, uint64_t start)
-{
-    const XenPVIOMMUPending *p = container_of(node, XenPVIOMMUPending, by_bfn);
-    uint64_t bfn = MAX(p->by_bfn.start, start);
-    BfnRun run = {
-        .bfn = bfn,
-        .gfn = p->by_gfn.start + (bfn - p->by_bfn.start),
-        .nr = p->by_bfn.last - bfn + 1,
-        .readonly = p->readonly,
-    };
-
-    return run;
 }
 
 static void next_pending(RunStream *st)
@@ -263,36 +434,34 @@ static void next_pending(RunStream *st)
     BfnRun *merged = &st->pending;
 
     merged->nr = 0;
-    while (st->node) {
-        BfnRun run = pending_run(st->node, st->start);
+    for (; st->next < st->waiting.nr; st->next++) {
+        const BfnRun *run = &st->waiting.run[st->next];
 
         if (!merged->nr) {
-            *merged = run;
-        } else if (run.bfn == merged->bfn + merged->nr &&
-                   run.gfn == merged->gfn + merged->nr &&
-                   run.readonly == merged->readonly) {
-            merged->nr += run.nr;
+            *merged = *run;
+        } else if (run->bfn == merged->bfn + merged->nr &&
+                   run->gfn == merged->gfn + merged->nr &&
+                   run->readonly == merged->readonly) {
+            merged->nr += run->nr;
         } else {
             return;
         }
-        st->node = interval_tree_iter_next(st->node, st->start, st->end - 1);
     }
 }
 
 static void stream_begin(RunStream *st, XenPVIOMMUCore *core,
-                         XenPVIOMMUContext *ctx, uint64_t start)
+                         const XenPVIOMMUContext *ctx, uint64_t start,
+                         uint32_t max)
 {
     *st = (RunStream) {
+        .core = core,
         .ctx = ctx,
-        .start = start,
-        .end = xen_pviommu_bfn_limit(core),
+        .end_work = core->budget.work + MAX_SLOTS,
     };
+    st->end = MIN(lowest_pending(&st->waiting, ctx, NULL, start, max),
+                  xen_pviommu_bfn_limit(core));
     next_mapped(st, start);
-    if (start < st->end) {
-        st->node = interval_tree_iter_first(
-            xen_pviommu_pending_by_bfn(core, ctx), start, st->end - 1);
-        next_pending(st);
-    }
+    next_pending(st);
 }
 
 static XenPVIOMMURun *stream_next(RunStream *st)
@@ -301,6 +470,9 @@ static XenPVIOMMURun *stream_next(RunStream *st)
     BfnRun run;
     bool pending;
 
+    if (st->pending.nr && st->pending.bfn >= st->end) {
+        st->pending.nr = 0;
+    }
     if (!st->mapped.nr && !st->pending.nr) {
         return NULL;
     }
@@ -322,16 +494,19 @@ static XenPVIOMMURun *stream_next(RunStream *st)
     return out;
 }
 
-static bool check_max(bool has_max, uint32_t *max, Error **errp)
+/* Pending runs that begin at @bfn, or began before it if it is @start. */
+static uint64_t pending_at(const XenPVIOMMUContext *ctx, uint64_t bfn,
+                           uint64_t start)
 {
-    if (!has_max) {
-        *max = DEFAULT_MAX;
+    const XenPVIOMMUPending *p;
+    XenPVIOMMUPendingPos pos;
+    uint64_t n = 0;
+    BfnRun run;
+
+    XEN_PVIOMMU_PENDING_FOREACH(p, ctx, &pos) {
+        n += pending_part(p, NULL, start, &run) && run.bfn == bfn;
     }
-    if (!*max || *max > MAX_MAX) {
-        error_setg(errp, "max must be between 1 and %d", MAX_MAX);
-        return false;
-    }
-    return true;
+    return n;
 }
 
 /*
@@ -355,16 +530,42 @@ static void end_part(XenPVIOMMUMappings *part, uint64_t next)
     }
 }
 
+static void fill_part(XenPVIOMMUMappings *part, RunStream *st, uint64_t start,
+                      uint32_t max, uint64_t limit)
+{
+    XenPVIOMMURunList **tail = &part->runs;
+    XenPVIOMMURun *run;
+    uint32_t nr = 0;
+
+    while ((run = stream_next(st)) && nr < max) {
+        QAPI_LIST_APPEND(tail, run);
+        nr++;
+    }
+    if (!run && st->end == limit) {
+        return;
+    }
+    part->has_next_bfn = true;
+    part->next_bfn = run ? run->bfn : st->end;
+    if (run && run->bfn == part->runs->value->bfn) {
+        /* All begin there: go on behind it, whatever else there is. */
+        part->has_omitted = true;
+        part->omitted = pending_at(st->ctx, run->bfn, start) +
+                        !part->runs->value->pending - nr;
+        part->next_bfn++;
+    }
+    g_free(run);
+    end_part(part, part->next_bfn);
+}
+
 XenPVIOMMUMappings *
 qmp_x_query_xen_pviommu_mappings(uint16_t context, bool has_start_bfn,
                                  uint64_t start_bfn, bool has_max,
                                  uint32_t max, Error **errp)
 {
     XenPVIOMMUState *s = the_device(errp);
-    XenPVIOMMURunList **tail;
     XenPVIOMMUMappings *part;
     XenPVIOMMUContext *ctx;
-    XenPVIOMMURun *run;
+    uint64_t limit;
     RunStream st;
 
     if (!s || !check_max(has_max, &max, errp)) {
@@ -379,46 +580,38 @@ qmp_x_query_xen_pviommu_mappings(uint16_t context, bool has_start_bfn,
         return NULL;
     }
     part = g_new0(XenPVIOMMUMappings, 1);
-    tail = &part->runs;
-    stream_begin(&st, &s->core, ctx, has_start_bfn ? start_bfn : 0);
-    while ((run = stream_next(&st)) && max--) {
-        QAPI_LIST_APPEND(tail, run);
+    limit = xen_pviommu_bfn_limit(&s->core);
+    start_bfn = has_start_bfn ? start_bfn : 0;
+    if (start_bfn < limit) {
+        stream_begin(&st, &s->core, ctx, start_bfn, max);
+        fill_part(part, &st, start_bfn, max, limit);
+        g_free(st.waiting.run);
     }
-    if (!run) {
-        return part;
-    }
-    part->has_next_bfn = true;
-    part->next_bfn = run->bfn;
-    if (run->bfn == part->runs->value->bfn) {
-        /* All begin there: go on behind it, whatever else there is. */
-        part->has_omitted = true;
-        part->next_bfn++;
-        for (; run && run->bfn < part->next_bfn; run = stream_next(&st)) {
-            part->omitted++;
-            g_free(run);
-        }
-    }
-    g_free(run);
-    end_part(part, part->next_bfn);
     return part;
 }
 
 typedef struct PlaceSearch {
-    const XenPVIOMMUCore *core;
-    uint32_t max;
+    XenPVIOMMUCore *core;
+    uint64_t gfn;
+    uint32_t left;              /* BFNs to add */
     XenPVIOMMUPlaces *found;
     XenPVIOMMUPlaceList **tail;
 } PlaceSearch;
 
+/* Note where the next part begins. */
+static void end_places(PlaceSearch *search, uint16_t ctx, uint64_t bfn)
+{
+    search->found->has_next_context = true;
+    search->found->next_context = ctx;
+    search->found->has_next_bfn = true;
+    search->found->next_bfn = bfn;
+}
+
 static void add_place(PlaceSearch *search, uint16_t ctx, uint64_t bfn,
                       bool readonly, bool pending)
 {
-    XenPVIOMMUPlace *place;
+    XenPVIOMMUPlace *place = g_new0(XenPVIOMMUPlace, 1);
 
-    if (search->found->total++ >= search->max) {
-        return;
-    }
-    place = g_new0(XenPVIOMMUPlace, 1);
     place->context = ctx;
     place->bfn = bfn;
     place->readonly = readonly;
@@ -426,25 +619,74 @@ static void add_place(PlaceSearch *search, uint16_t ctx, uint64_t bfn,
     QAPI_LIST_APPEND(search->tail, place);
 }
 
-static void add_mapped_place(void *opaque, uint16_t ctx, uint64_t bfn,
-                             uint64_t gfn, uint64_t nr)
+/* Add what @ctx has at @bfn: mapped, and pending, each of a kind once. */
+static void add_places_at(PlaceSearch *search, const XenPVIOMMUContext *ctx,
+                          uint64_t bfn, bool mapped, const Lowest *lowest,
+                          unsigned *next)
 {
-    PlaceSearch *search = opaque;
-    bool mapped;
+    bool seen[2] = { };
     BfnRun run;
 
-    mapped = bfn_table_next_run(search->core->contexts[ctx]->table, bfn,
-                                bfn + 1, &run);
-    add_place(search, ctx, bfn, mapped && run.readonly, false);
+    if (mapped) {
+        mapped = bfn_table_next_run(ctx->table, bfn, bfn + 1, &run);
+        assert(mapped);
+        add_place(search, ctx->id, bfn, run.readonly, false);
+    }
+    for (; *next < lowest->nr && lowest->run[*next].bfn == bfn; ++*next) {
+        bool readonly = lowest->run[*next].readonly;
+
+        if (!seen[readonly]) {
+            add_place(search, ctx->id, bfn, readonly, true);
+            seen[readonly] = true;
+        }
+    }
 }
 
-XenPVIOMMUPlaces *qmp_x_query_xen_pviommu_gfn(uint64_t gfn, bool has_max,
-                                              uint32_t max, Error **errp)
+/* Add what @ctx has from @from on, by BFN; false if there is more of it. */
+static bool add_places(PlaceSearch *search, const XenPVIOMMUContext *ctx,
+                       uint64_t from)
+{
+    uint64_t limit = xen_pviommu_bfn_limit(search->core);
+    g_autofree BfnRun *to_free = NULL;
+    uint64_t mapped, end;
+    unsigned next = 0;
+    Lowest lowest;
+
+    end = lowest_pending(&lowest, ctx, &search->gfn, from, search->left);
+    to_free = lowest.run;
+    for (; from < limit; from++) {
+        if (!gfn_index_find(search->core->gfn_index, search->gfn, ctx->id, from,
+                            &mapped)) {
+            mapped = UINT64_MAX;
+        }
+        from = MIN(mapped, next < lowest.nr ? lowest.run[next].bfn
+                                            : UINT64_MAX);
+        if (from >= end) {
+            from = end;
+            break;
+        }
+        if (!search->left) {
+            break;
+        }
+        search->left--;
+        add_places_at(search, ctx, from, from == mapped, &lowest, &next);
+    }
+    if (from < limit) {
+        end_places(search, ctx->id, from);
+        return false;
+    }
+    return true;
+}
+
+XenPVIOMMUPlaces *
+qmp_x_query_xen_pviommu_gfn(uint64_t gfn, bool has_start_context,
+                            uint16_t start_context, bool has_start_bfn,
+                            uint64_t start_bfn, bool has_max, uint32_t max,
+                            Error **errp)
 {
     XenPVIOMMUState *s = the_device(errp);
+    uint32_t first = has_start_context ? start_context : 0;
     PlaceSearch search;
-    IntervalTreeRoot *pending;
-    IntervalTreeNode *node;
 
     if (!s || !check_max(has_max, &max, errp)) {
         return NULL;
@@ -457,18 +699,17 @@ XenPVIOMMUPlaces *qmp_x_query_xen_pviommu_gfn(uint64_t gfn, bool has_max,
     QEMU_LOCK_GUARD(&s->lock);
 
     search.core = &s->core;
-    search.max = max;
+    search.gfn = gfn;
+    search.left = max;
     search.found = g_new0(XenPVIOMMUPlaces, 1);
     search.tail = &search.found->places;
-    gfn_index_foreach(s->core.gfn_index, gfn, 1, add_mapped_place, &search);
-    pending = xen_pviommu_pending_by_gfn(&s->core);
-    for (node = interval_tree_iter_first(pending, gfn, gfn);
-         node; node = interval_tree_iter_next(node, gfn, gfn)) {
-        const XenPVIOMMUPending *p =
-            container_of(node, XenPVIOMMUPending, by_gfn);
+    for (uint32_t id = first; id < s->core.limits.max_contexts; id++) {
+        const XenPVIOMMUContext *ctx = s->core.contexts[id];
 
-        add_place(&search, p->ctx->id,
-                  p->by_bfn.start + (gfn - p->by_gfn.start), p->readonly, true);
+        if (ctx && !add_places(&search, ctx,
+                               has_start_bfn && id == first ? start_bfn : 0)) {
+            break;
+        }
     }
     return search.found;
 }

@@ -197,7 +197,8 @@ static void queues_set_flags(XenPVIOMMUState *s, bool calls)
     }
 }
 
-static void queue_run_op(XenPVIOMMUQueue *q, unsigned slot)
+/* False if the operation is unfinished, and still that to run next. */
+static bool queue_run_op(XenPVIOMMUQueue *q, unsigned slot)
 {
     XenPVIOMMUCore *core = &q->s->core;
     struct xen_iommu_op *shared = &q->shared->ops[slot];
@@ -215,12 +216,16 @@ static void queue_run_op(XenPVIOMMUQueue *q, unsigned slot)
         core->counter[XEN_PVIOMMU_COUNTER_ERRORS]--;
         status = xen_pviommu_op_execute_queued(core, q->ctx, &op);
     }
+    if (status == XEN_PVIOMMU_UNFINISHED) {
+        return false;
+    }
     if (status) {
         shared->status = op.status;
         queue_stored(q, (uint8_t *)&shared->status - (uint8_t *)q->shared,
                      sizeof(op.status));
         q->errors++;
     }
+    return true;
 }
 
 /*
@@ -250,8 +255,7 @@ static bool queue_run(XenPVIOMMUQueue *q, uint64_t end)
     q->running = true;
     while (head != tail && xen_pviommu_core_work(core) < end &&
            q->ctx->queue == q) {
-        queue_run_op(q, head & (q->nr_ops - 1));
-        head++;
+        head += queue_run_op(q, head & (q->nr_ops - 1));
     }
     q->running = false;
     if (q->ctx->queue != q) {

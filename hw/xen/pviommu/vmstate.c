@@ -27,6 +27,7 @@
 #include "system/runstate.h"
 #include "device.h"
 #include "dma.h"
+#include "pending.h"
 #include "queue.h"
 #include "trace.h"
 
@@ -150,8 +151,8 @@ static uint64_t put_runs(QEMUFile *f, XenPVIOMMUCore *core,
                          XenPVIOMMUContext *ctx)
 {
     uint64_t limit = xen_pviommu_bfn_limit(core);
-    IntervalTreeRoot *pending;
-    IntervalTreeNode *node;
+    XenPVIOMMUPendingPos pos;
+    const XenPVIOMMUPending *p;
     BfnRun last = { 0 };
     uint64_t runs = 0;
     BfnRun run;
@@ -161,18 +162,11 @@ static uint64_t put_runs(QEMUFile *f, XenPVIOMMUCore *core,
         put_run(f, &run, &last, 0);
         runs++;
     }
-    WITH_QEMU_LOCK_GUARD(&container_of(core, XenPVIOMMUState, core)->lock) {
-        pending = xen_pviommu_pending_by_bfn(core, ctx);
-    }
-    for (node = interval_tree_iter_first(pending, 0, UINT64_MAX); node;
-         node = interval_tree_iter_next(node, 0, UINT64_MAX)) {
-        const XenPVIOMMUPending *p =
-            container_of(node, XenPVIOMMUPending, by_bfn);
-
+    XEN_PVIOMMU_PENDING_FOREACH(p, ctx, &pos) {
         run = (BfnRun) {
-            .bfn = p->by_bfn.start,
-            .gfn = p->by_gfn.start,
-            .nr = p->by_bfn.last - p->by_bfn.start + 1,
+            .bfn = p->bfn,
+            .gfn = p->gfn,
+            .nr = p->nr,
             .readonly = p->readonly,
         };
         put_run(f, &run, &last, RUN_PENDING);
@@ -514,7 +508,7 @@ static const VMStateInfo vmstate_info_functions = {
 };
 
 /* What is about to be lost of a run, while the memory map is coming back. */
-static void note_lost(void *opaque, uint16_t id, uint64_t bfn, uint64_t gfn,
+static bool note_lost(void *opaque, uint16_t id, uint64_t bfn, uint64_t gfn,
                       uint64_t nr)
 {
     XenPVIOMMUState *s = opaque;
@@ -523,37 +517,46 @@ static void note_lost(void *opaque, uint16_t id, uint64_t bfn, uint64_t gfn,
     bfn_table_next_run(u.ctx->table, bfn, bfn + nr, &u.run);
     g_array_append_val(s->unsettled, u);
     s->unsettled_frames += nr;
+    return true;
+}
+
+static void note_lost_pending(XenPVIOMMUState *s, const XenPVIOMMUContext *ctx,
+                              const XenPVIOMMUPending *p, uint64_t gfn,
+                              uint64_t last)
+{
+    uint64_t start = MAX(gfn, p->gfn);
+    Unsettled u = {
+        .ctx = s->core.contexts[ctx->id],
+        .run = {
+            .bfn = p->bfn + (start - p->gfn),
+            .gfn = start,
+            .nr = MIN(last, p->gfn + p->nr - 1) - start + 1,
+            .readonly = p->readonly,
+        },
+        .pending = true,
+    };
+
+    g_array_append_val(s->unsettled, u);
+    s->unsettled_frames += u.run.nr;
 }
 
 bool xen_pviommu_vmstate_lost(XenPVIOMMUState *s, uint64_t gfn, uint64_t nr)
 {
     uint64_t last = gfn + nr - 1;
-    IntervalTreeRoot *pending;
-    IntervalTreeNode *node;
+    const XenPVIOMMUContext *ctx;
+    XenPVIOMMUPendingPos pos;
+    const XenPVIOMMUPending *p;
 
     if (!s->unsettled) {
         return false;
     }
     gfn_index_foreach(s->core.gfn_index, gfn, nr, note_lost, s);
-    pending = xen_pviommu_pending_by_gfn(&s->core);
-    for (node = interval_tree_iter_first(pending, gfn, last);
-         node; node = interval_tree_iter_next(node, gfn, last)) {
-        const XenPVIOMMUPending *p =
-            container_of(node, XenPVIOMMUPending, by_gfn);
-        uint64_t start = MAX(gfn, node->start);
-        Unsettled u = {
-            .ctx = p->ctx,
-            .run = {
-                .bfn = p->by_bfn.start + (start - node->start),
-                .gfn = start,
-                .nr = MIN(last, node->last) - start + 1,
-                .readonly = p->readonly,
-            },
-            .pending = true,
-        };
-
-        g_array_append_val(s->unsettled, u);
-        s->unsettled_frames += u.run.nr;
+    QLIST_FOREACH(ctx, &s->core.pending_contexts, next_pending) {
+        XEN_PVIOMMU_PENDING_FOREACH(p, ctx, &pos) {
+            if (p->gfn <= last && p->gfn + p->nr - 1 >= gfn) {
+                note_lost_pending(s, ctx, p, gfn, last);
+            }
+        }
     }
     return true;
 }
@@ -662,6 +665,10 @@ static int xen_pviommu_pre_load(void *opaque)
     QEMU_LOCK_GUARD(&s->lock);
 
     xen_pviommu_core_reset(&s->core);
+    /* What is loaded has to find room at once. */
+    while (xen_pviommu_core_reap(&s->core, UINT_MAX, false)) {
+        /* There is more. */
+    }
     xen_pviommu_vmstate_forget(s);
     s->unsettled = g_array_new(false, false, sizeof(Unsettled));
     return 0;

@@ -23,6 +23,8 @@
 
 /* Operations copied at a time. */
 #define OP_CHUNK        64
+/* Between two times that a part of what a reset left is freed. */
+#define REAP_MS         2
 /* See xen_pviommu_core_work(): a few milliseconds. */
 #define DOORBELL_WORK   (1u << 18)
 
@@ -113,7 +115,7 @@ static void ring_doorbell(XenPVIOMMUState *s, unsigned i, uint32_t count)
         uint64_t addr = block->array + (uint64_t)block->done * sizeof(ops[0]);
         hwaddr offset = addr - block->array;
         unsigned nr = MIN(limit - block->done, OP_CHUNK);
-        unsigned n;
+        unsigned n = 0, nr_written = 0;
 
         if (whole) {
             address_space_read_cached(&array, offset, ops,
@@ -122,16 +124,20 @@ static void ring_doorbell(XenPVIOMMUState *s, unsigned i, uint32_t count)
             nr = fetch_ops(addr, ops, nr);
         }
 
-        for (n = 0; n < nr && xen_pviommu_core_work(&s->core) < end; n++) {
-            xen_pviommu_op_execute(&s->core, &ops[n]);
+        while (n < nr && xen_pviommu_core_work(&s->core) < end) {
+            nr_written = n + 1;
+            n += xen_pviommu_op_execute(&s->core, &ops[n]);
         }
         block->done += n;
+        /* What is left of one that is unfinished is in guest memory, too. */
         if (whole) {
             address_space_write_cached(&array, offset, ops,
-                                       n * sizeof(ops[0]));
-            address_space_cache_invalidate(&array, offset, n * sizeof(ops[0]));
-        } else if (!n ||
-                   xen_pviommu_guest_rw(addr, ops, n * sizeof(ops[0]), true)) {
+                                       nr_written * sizeof(ops[0]));
+            address_space_cache_invalidate(&array, offset,
+                                           nr_written * sizeof(ops[0]));
+        } else if (!nr_written ||
+                   xen_pviommu_guest_rw(addr, ops, nr_written * sizeof(ops[0]),
+                                        true)) {
             block->result = -XEN_IOMMU_EFAULT;
         }
     }
@@ -412,6 +418,19 @@ static void pages_lost(void *opaque, uint64_t gfn, uint64_t nr)
     }
 }
 
+/* What a reset left is freed little by little. */
+static void reap(void *opaque)
+{
+    XenPVIOMMUState *s = opaque;
+
+    QEMU_LOCK_GUARD(&s->lock);
+
+    if (xen_pviommu_core_reap(&s->core, XEN_PVIOMMU_REAP_NODES, true)) {
+        timer_mod(&s->reap_timer,
+                  qemu_clock_get_ms(QEMU_CLOCK_REALTIME) + REAP_MS);
+    }
+}
+
 static void holes_changed(void *opaque)
 {
     xen_pviommu_queues_update(opaque);
@@ -572,6 +591,7 @@ static void xen_pviommu_realize(PCIDevice *dev, Error **errp)
                   &s->bar, XEN_PVIOMMU_BAR, XEN_PVIOMMU_MSIX_PBA, 0, errp)) {
         goto fail_backend;
     }
+    timer_init_ms(&s->reap_timer, QEMU_CLOCK_REALTIME, reap, s);
     xen_pviommu_queues_init(s);
     msix_vector_use(dev, XEN_PVIOMMU_MSIX_VECTOR_FAULT);
     pci_register_bar(dev, XEN_PVIOMMU_BAR, PCI_BASE_ADDRESS_SPACE_MEMORY,
@@ -623,6 +643,7 @@ static void xen_pviommu_exit(PCIDevice *dev)
     bus->iommu_ops = NULL;
     bus->iommu_opaque = NULL;
     xen_invalidate_unregister(&s->invalidate);
+    timer_del(&s->reap_timer);
     xen_pviommu_queues_finalize(s);
     xen_pviommu_dma_finalize(s);
     xen_pviommu_core_finalize(&s->core);
@@ -648,6 +669,7 @@ static void xen_pviommu_reset_exit(Object *obj, ResetType type)
         xen_pviommu_queues_remove(s);
         xen_pviommu_core_reset(&s->core);
     }
+    timer_mod(&s->reap_timer, qemu_clock_get_ms(QEMU_CLOCK_REALTIME));
     xen_pviommu_dma_update(s);
     xen_pviommu_faults_reset(s);
     memset(s->blocks, 0, sizeof(s->blocks));

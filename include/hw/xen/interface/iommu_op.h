@@ -119,14 +119,17 @@ struct xen_iommu_op_map {
 /*
  * unmap: take nr_frames pages at bfn away, whichever maps brought them. With
  * the holes flag (feature QUEUE) frames that are not mapped are passed over.
+ * More than XEN_IOMMU_UNMAP_RUNS runs may be unmapped in parts, each of them as
+ * a whole or not at all: bfn and nr_frames, IN and OUT, then say what is left.
  */
 #define XEN_IOMMUOP_unmap_holes         (1U << 0)
+#define XEN_IOMMU_UNMAP_RUNS            1024
 struct xen_iommu_op_unmap {
-    uint64_t bfn;
+    uint64_t bfn;               /* IN, OUT */
     uint64_t pad;
     uint16_t pad1;
     uint16_t ctx;
-    uint32_t nr_frames;
+    uint32_t nr_frames;         /* IN, OUT */
 };
 
 /*
@@ -316,7 +319,9 @@ DEFINE_XEN_GUEST_HANDLE(xen_iommu_reserved_range_t);
  * Register blocks, so that CPUs do not share one. A call: store the array's
  * address, unless it is there already, and the number of operations to the
  * doorbell. When that store returns, DONE operations have run and have their
- * status; ring again with the rest while there is one and RESULT is 0.
+ * status; ring again with the rest while there is one and RESULT is 0. The
+ * first of the rest may have run in part: it has no status yet, and goes on
+ * from where it was if it is left as it is. DONE may be 0.
  */
 #define XEN_PVIOMMU_BLOCKS              0x2000
 #define XEN_PVIOMMU_BLOCK_STRIDE        64

@@ -1,0 +1,458 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What was unmapped and waits for a flush
+ */
+
+#include "qemu/osdep.h"
+#include "pending.h"
+
+/* The most records there can be: 8 MiB, which are read in a millisecond. */
+#define PENDING_MAX (1u << 18)
+#define PENDING_MIN 4096
+
+/* Chunks that are kept: strict guests add and release all the time. */
+#define SPARE_CHUNKS_MAX 16
+
+/* Records that are looked at in the time of what core.work counts as one. */
+#define SCAN_PER_WORK 16
+/* And that are sorted */
+#define SORT_PER_WORK 4
+
+/* A notification goes through listeners, some to a kernel. */
+#define NOTIFY_WORK 32
+
+uint64_t xen_pviommu_pending_max(const XenPVIOMMUCore *core)
+{
+    return MIN(MAX(core->limits.max_mappings / 64, PENDING_MIN), PENDING_MAX);
+}
+
+uint64_t xen_pviommu_pending_room(const XenPVIOMMUCore *core)
+{
+    uint64_t max = xen_pviommu_pending_max(core);
+
+    return core->nr_pending_runs < max ? max - core->nr_pending_runs : 0;
+}
+
+bool xen_pviommu_pending_reserve(XenPVIOMMUCore *core, uint64_t nr)
+{
+    /* The last chunk of a context has room for some, or none. */
+    while ((uint64_t)core->nr_spare_chunks * XEN_PVIOMMU_PENDING_CHUNK < nr) {
+        XenPVIOMMUPendingChunk *c = g_try_new(XenPVIOMMUPendingChunk, 1);
+
+        if (!c) {
+            return false;
+        }
+        QSIMPLEQ_INSERT_HEAD(&core->spare_chunks, c, next);
+        core->nr_spare_chunks++;
+    }
+    return true;
+}
+
+static void chunk_free(XenPVIOMMUCore *core, XenPVIOMMUPendingChunk *c)
+{
+    if (core->nr_spare_chunks >= SPARE_CHUNKS_MAX) {
+        g_free(c);
+        return;
+    }
+    QSIMPLEQ_INSERT_HEAD(&core->spare_chunks, c, next);
+    core->nr_spare_chunks++;
+}
+
+static XenPVIOMMUPendingChunk *list_grow(XenPVIOMMUCore *core,
+                                         XenPVIOMMUPendingList *list)
+{
+    XenPVIOMMUPendingChunk *c = QSIMPLEQ_FIRST(&core->spare_chunks);
+
+    assert(c);
+    QSIMPLEQ_REMOVE_HEAD(&core->spare_chunks, next);
+    core->nr_spare_chunks--;
+    c->nr = 0;
+    QSIMPLEQ_INSERT_TAIL(&list->chunks, c, next);
+    list->last = c;
+    return c;
+}
+
+static void list_add(XenPVIOMMUCore *core, XenPVIOMMUPendingList *list,
+                     const XenPVIOMMUPending *p)
+{
+    XenPVIOMMUPendingChunk *c = list->last;
+
+    if (!c || c->nr == XEN_PVIOMMU_PENDING_CHUNK) {
+        c = list_grow(core, list);
+    }
+    c->run[c->nr++] = *p;
+    list->nr++;
+    if (!p->notified && !list->nr_unnotified) {
+        list->unnotified = (XenPVIOMMUPendingPos) { c, c->nr - 1 };
+        list->nr_tail = 0;
+    }
+    list->nr_unnotified += !p->notified;
+    list->nr_tail += list->nr_unnotified != 0;
+}
+
+/* The frames of @ctx and of @core that wait change by @nr. */
+static void count_frames(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
+                         uint64_t nr)
+{
+    ctx->pending_frames += nr;
+    core->pending_frames += nr;
+}
+
+void xen_pviommu_pending_add(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
+                             const BfnRun *run, bool notified)
+{
+    const XenPVIOMMUPending p = {
+        .bfn = run->bfn,
+        .gfn = run->gfn,
+        .nr = run->nr,
+        .readonly = run->readonly,
+        .notified = notified,
+    };
+
+    if (!ctx->pending.nr) {
+        QLIST_INSERT_HEAD(&core->pending_contexts, ctx, next_pending);
+    }
+    list_add(core, &ctx->pending, &p);
+    core->nr_pending_runs++;
+    count_frames(core, ctx, run->nr);
+}
+
+static XenPVIOMMUPending *pos_get(XenPVIOMMUPendingPos *pos)
+{
+    if (pos->chunk && pos->index == pos->chunk->nr) {
+        pos->chunk = QSIMPLEQ_NEXT(pos->chunk, next);
+        pos->index = 0;
+    }
+    return pos->chunk && pos->index < pos->chunk->nr
+           ? &pos->chunk->run[pos->index] : NULL;
+}
+
+const XenPVIOMMUPending *
+xen_pviommu_pending_first(const XenPVIOMMUContext *ctx,
+                          XenPVIOMMUPendingPos *pos)
+{
+    *pos = (XenPVIOMMUPendingPos) { QSIMPLEQ_FIRST(&ctx->pending.chunks), 0 };
+    return pos_get(pos);
+}
+
+const XenPVIOMMUPending *xen_pviommu_pending_next(XenPVIOMMUPendingPos *pos)
+{
+    pos->index++;
+    return pos_get(pos);
+}
+
+static void mark_notified(XenPVIOMMUPendingList *list, XenPVIOMMUPending *p)
+{
+    list->nr_unnotified -= !p->notified;
+    p->notified = true;
+}
+
+static int compare_bfn(const void *a, const void *b)
+{
+    const XenPVIOMMUPending *x = *(XenPVIOMMUPending * const *)a;
+    const XenPVIOMMUPending *y = *(XenPVIOMMUPending * const *)b;
+
+    return (x->bfn > y->bfn) - (x->bfn < y->bfn);
+}
+
+/* What of [@bfn, @last] listeners may still have, in the order of BFNs. */
+static GPtrArray *unnotified_in(XenPVIOMMUCore *core,
+                                XenPVIOMMUPendingList *list,
+                                uint64_t bfn, uint64_t last)
+{
+    GPtrArray *found = g_ptr_array_new();
+    XenPVIOMMUPendingPos pos = list->unnotified;
+    XenPVIOMMUPending *p;
+
+    for (p = pos_get(&pos); p; pos.index++, p = pos_get(&pos)) {
+        if (!p->notified && p->bfn <= last && p->bfn + p->nr - 1 >= bfn) {
+            g_ptr_array_add(found, p);
+        }
+    }
+    core->work += DIV_ROUND_UP(list->nr_tail, SCAN_PER_WORK) +
+                  found->len / SORT_PER_WORK;
+    if (found->len > 1) {
+        qsort(found->pdata, found->len, sizeof(gpointer), compare_bfn);
+    }
+    return found;
+}
+
+/* No listener now: earlier ones are gone, and a new one starts empty. */
+static void mark_all_notified(XenPVIOMMUCore *core, XenPVIOMMUPendingList *list)
+{
+    XenPVIOMMUPendingPos pos = list->unnotified;
+    XenPVIOMMUPending *p;
+
+    core->work += DIV_ROUND_UP(list->nr_tail, SCAN_PER_WORK);
+    for (p = pos_get(&pos); p; pos.index++, p = pos_get(&pos)) {
+        mark_notified(list, p);
+    }
+}
+
+bool xen_pviommu_pending_notify(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
+                                uint64_t bfn, uint64_t nr, unsigned max)
+{
+    g_autoptr(GPtrArray) found = NULL;
+    guint i = 0;
+
+    if (!ctx->pending.nr_unnotified) {
+        return true;
+    }
+    if (!core->client_ops->listening(core->client, ctx)) {
+        mark_all_notified(core, &ctx->pending);
+        return true;
+    }
+    found = unnotified_in(core, &ctx->pending, bfn, bfn + nr - 1);
+    while (i < found->len && max--) {
+        XenPVIOMMUPending *p = g_ptr_array_index(found, i);
+        uint64_t start = p->bfn, end = start;
+
+        for (; i < found->len; i++) {
+            p = g_ptr_array_index(found, i);
+            if (p->bfn > end) {
+                break;
+            }
+            end = MAX(end, p->bfn + p->nr);
+            mark_notified(&ctx->pending, p);
+        }
+        core->work += NOTIFY_WORK;
+        core->client_ops->unmap(core->client, ctx, start, end - start);
+    }
+    return i == found->len;
+}
+
+void xen_pviommu_pending_notify_all(XenPVIOMMUCore *core,
+                                    XenPVIOMMUContext *ctx)
+{
+    xen_pviommu_pending_notify(core, ctx, 0, xen_pviommu_bfn_limit(core),
+                               UINT_MAX);
+}
+
+static void pending_put(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
+                        const XenPVIOMMUPending *p, uint64_t offset,
+                        uint64_t nr)
+{
+    core->backend_ops->put(core->backend, p->gfn + offset, nr, p->readonly);
+    count_frames(core, ctx, -nr);
+}
+
+/* All records from @pos on go, and @nr stay. */
+static void list_truncate(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
+                          XenPVIOMMUPendingPos pos, uint64_t nr)
+{
+    XenPVIOMMUPendingList *list = &ctx->pending;
+    QSIMPLEQ_HEAD(, XenPVIOMMUPendingChunk) kept, gone;
+    XenPVIOMMUPendingChunk *c, *next;
+
+    core->nr_pending_runs -= list->nr - nr;
+    list->nr = nr;
+    QSIMPLEQ_INIT(&kept);
+    QSIMPLEQ_INIT(&gone);
+    if (nr) {
+        pos.chunk->nr = pos.index;
+        QSIMPLEQ_SPLIT_AFTER(&list->chunks, pos.chunk, next, &kept);
+    } else {
+        QLIST_REMOVE(ctx, next_pending);
+    }
+    list->last = nr ? pos.chunk : NULL;
+    QSIMPLEQ_CONCAT(&gone, &list->chunks);
+    QSIMPLEQ_CONCAT(&list->chunks, &kept);
+    QSIMPLEQ_FOREACH_SAFE(c, &gone, next, next) {
+        chunk_free(core, c);
+    }
+}
+
+/* Records have moved: find the first that is not notified. */
+static void list_find_unnotified(const XenPVIOMMUContext *ctx,
+                                 XenPVIOMMUPendingList *list)
+{
+    XenPVIOMMUPendingPos pos;
+    const XenPVIOMMUPending *p;
+    uint64_t before = 0;
+
+    if (!list->nr_unnotified) {
+        return;
+    }
+    XEN_PVIOMMU_PENDING_FOREACH(p, ctx, &pos) {
+        if (!p->notified) {
+            break;
+        }
+        before++;
+    }
+    list->unnotified = pos;
+    list->nr_tail = list->nr - before;
+}
+
+/* The frames of @p in [@start, @last] of BFNs, or of GFNs; 0 if none are. */
+static uint64_t overlap(const XenPVIOMMUPending *p, bool by_gfn,
+                        uint64_t start, uint64_t last, uint64_t *offset)
+{
+    uint64_t first = by_gfn ? p->gfn : p->bfn;
+    uint64_t end = first + p->nr - 1;
+
+    if (first > last || end < start) {
+        return 0;
+    }
+    *offset = MAX(first, start) - first;
+    return MIN(end, last) - first - *offset + 1;
+}
+
+/*
+ * Release what of @p is in the range. What is left of it: true, and @p is its
+ * first or only part; a second part is added to @tails if there is room.
+ */
+static bool pending_cut(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
+                        XenPVIOMMUPending *p, uint64_t offset, uint64_t nr,
+                        GArray *tails)
+{
+    XenPVIOMMUPending tail = *p;
+
+    assert(p->notified);
+    tail.bfn += offset + nr;
+    tail.gfn += offset + nr;
+    tail.nr -= offset + nr;
+    if (offset && tail.nr &&
+        (xen_pviommu_pending_room(core) <= tails->len ||
+         !xen_pviommu_pending_reserve(core, tails->len + 1))) {
+        /* There is no room for the rest: it may go as well. */
+        nr += tail.nr;
+        tail.nr = 0;
+    }
+    pending_put(core, ctx, p, offset, nr);
+    if (!offset) {
+        *p = tail;
+        return p->nr;
+    }
+    p->nr = offset;
+    if (tail.nr) {
+        g_array_append_val(tails, tail);
+    }
+    return true;
+}
+
+static void list_cut(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx, bool by_gfn,
+                     uint64_t start, uint64_t last)
+{
+    g_autoptr(GArray) tails = NULL;
+    XenPVIOMMUPendingList *list = &ctx->pending;
+    XenPVIOMMUPendingPos from = { QSIMPLEQ_FIRST(&list->chunks), 0 };
+    XenPVIOMMUPendingPos to;
+    uint64_t kept = 0, offset;
+    XenPVIOMMUPending *p;
+
+    core->work += DIV_ROUND_UP(list->nr, SCAN_PER_WORK);
+    while ((p = pos_get(&from)) && !overlap(p, by_gfn, start, last, &offset)) {
+        from.index++;
+        kept++;
+    }
+    if (!p) {
+        return;
+    }
+    tails = g_array_new(false, false, sizeof(XenPVIOMMUPending));
+    /* All chunks but the last are full, before and afterwards. */
+    for (to = from; (p = pos_get(&from)); from.index++) {
+        uint64_t nr = overlap(p, by_gfn, start, last, &offset);
+        XenPVIOMMUPending rest = *p;
+
+        core->work += !!nr;
+        if (nr && !pending_cut(core, ctx, &rest, offset, nr, tails)) {
+            continue;
+        }
+        *pos_get(&to) = rest;
+        to.index++;
+        kept++;
+    }
+    list_truncate(core, ctx, to, kept);
+    for (guint i = 0; i < tails->len; i++) {
+        list_add(core, list, &g_array_index(tails, XenPVIOMMUPending, i));
+        core->nr_pending_runs++;
+    }
+    list_find_unnotified(ctx, list);
+}
+
+void xen_pviommu_pending_release(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
+                                 uint64_t bfn, uint64_t nr)
+{
+    list_cut(core, ctx, false, bfn, bfn + nr - 1);
+}
+
+void xen_pviommu_pending_release_all(XenPVIOMMUCore *core,
+                                     XenPVIOMMUContext *ctx)
+{
+    XenPVIOMMUPendingPos pos;
+    const XenPVIOMMUPending *p;
+
+    assert(!ctx->pending.nr_unnotified);
+    if (!ctx->pending.nr) {
+        return;
+    }
+    if (xen_pviommu_core_put_frames(core, ctx->pending_frames)) {
+        count_frames(core, ctx, -ctx->pending_frames);
+    } else {
+        core->work += ctx->pending.nr;
+        XEN_PVIOMMU_PENDING_FOREACH(p, ctx, &pos) {
+            pending_put(core, ctx, p, 0, p->nr);
+        }
+    }
+    core->work += DIV_ROUND_UP(ctx->pending.nr, XEN_PVIOMMU_PENDING_CHUNK);
+    list_truncate(core, ctx, (XenPVIOMMUPendingPos) { NULL, 0 }, 0);
+}
+
+/* Listeners drop what is pending of [@gfn, @last], each record as a whole. */
+static void notify_by_gfn(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
+                          uint64_t gfn, uint64_t last)
+{
+    XenPVIOMMUPendingPos pos = ctx->pending.unnotified;
+    XenPVIOMMUPending *p;
+    uint64_t offset;
+
+    if (!ctx->pending.nr_unnotified) {
+        return;
+    }
+    for (p = pos_get(&pos); p; pos.index++, p = pos_get(&pos)) {
+        if (!p->notified && overlap(p, true, gfn, last, &offset)) {
+            mark_notified(&ctx->pending, p);
+            core->work += NOTIFY_WORK;
+            core->client_ops->unmap(core->client, ctx, p->bfn, p->nr);
+        }
+    }
+}
+
+void xen_pviommu_pending_invalidate(XenPVIOMMUCore *core,
+                                    uint64_t gfn, uint64_t nr)
+{
+    bool all = core->nr_pending_runs > XEN_PVIOMMU_PENDING_EXACT;
+    XenPVIOMMUContext *ctx, *next;
+
+    QLIST_FOREACH_SAFE(ctx, &core->pending_contexts, next_pending, next) {
+        if (all) {
+            xen_pviommu_pending_notify_all(core, ctx);
+            xen_pviommu_pending_release_all(core, ctx);
+        } else {
+            notify_by_gfn(core, ctx, gfn, gfn + nr - 1);
+            list_cut(core, ctx, true, gfn, gfn + nr - 1);
+        }
+    }
+}
+
+void xen_pviommu_pending_context_init(XenPVIOMMUContext *ctx)
+{
+    QSIMPLEQ_INIT(&ctx->pending.chunks);
+}
+
+void xen_pviommu_pending_init(XenPVIOMMUCore *core)
+{
+    QSIMPLEQ_INIT(&core->spare_chunks);
+    QLIST_INIT(&core->pending_contexts);
+}
+
+void xen_pviommu_pending_finalize(XenPVIOMMUCore *core)
+{
+    XenPVIOMMUPendingChunk *c;
+
+    while ((c = QSIMPLEQ_FIRST(&core->spare_chunks))) {
+        QSIMPLEQ_REMOVE_HEAD(&core->spare_chunks, next);
+        g_free(c);
+    }
+    core->nr_spare_chunks = 0;
+}
