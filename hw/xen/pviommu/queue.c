@@ -15,21 +15,28 @@
 #define DEVICE_PART offsetof(struct xen_iommu_queue, head)
 
 /*
- * See xen_pviommu_core_work(): more than a queue full of operations takes.
- * Under Xen each map may ask the hypervisor.
+ * See xen_pviommu_core_work(): some milliseconds, and more than what a driver
+ * queues takes. What has to run before something else can go on - a
+ * translation, the beginning of a notification - may not be more. Under Xen
+ * each map may ask the hypervisor.
  */
-static uint64_t dear_work(void)
+static uint64_t run_work_max(void)
 {
-    return xen_enabled() ? 1u << 24 : 1u << 22;
+    return xen_enabled() ? 3u << 21 : 3u << 19;
 }
 
 /*
  * A device can translate very often before the main loop goes on, and another
- * vCPU fill the queue each time. So many times dear_work() is a second or so.
- * In an I/O thread, what took longer than HOG_NS left the others their time.
+ * vCPU fill the queue each time: so many times run_work_max() if that is with
+ * the BQL. An I/O thread holds nobody up but who wants the device's lock; what
+ * took longer than HOG_NS left the others their time.
  */
-#define HOG_FACTOR 16
+#define HOG_FACTOR_BQL 2
+#define HOG_FACTOR 64
 #define HOG_NS (10 * NANOSECONDS_PER_SECOND)
+
+/* So many times run_work_max() when the machine stops: that is a pause anyway. */
+#define STOP_FACTOR 16
 
 /* A doorbell looks at all of them. */
 #define QUEUES_MAX 256
@@ -275,16 +282,33 @@ static bool queue_run(XenPVIOMMUQueue *q, uint64_t end)
 }
 
 /*
+ * Run what is queued. A queue that makes it more than @work is not waited for,
+ * but each has some.
+ */
+static void queues_finish(XenPVIOMMUState *s, uint64_t work)
+{
+    uint64_t end = xen_pviommu_core_work(&s->core) + work;
+    XenPVIOMMUQueue *q, *next;
+
+    QLIST_FOREACH_SAFE(q, &s->queues, next, next) {
+        uint64_t some = xen_pviommu_core_work(&s->core) + work / QUEUES_MAX;
+
+        if (!queue_run(q, MAX(end, some))) {
+            xen_pviommu_guest_error(&s->core, "context %u: the queue is too "
+                                    "much work", q->ctx->id);
+            queue_kill(q);
+        }
+    }
+}
+
+/*
  * Tell the guest, and with @stop keep DMA from running queues. What was queued
  * before the guest could know needs no call: that has run when this returns, or
- * DMA runs it. A queue that makes it too much work is not waited for, but each
- * has some.
+ * DMA runs it.
  */
 static void queues_tell(XenPVIOMMUState *s, bool calls, bool stop)
 {
-    uint64_t end = xen_pviommu_core_work(&s->core) + dear_work();
     bool stopped = s->queues_stopped;
-    XenPVIOMMUQueue *q, *next;
 
     if (!xen_pviommu_may_dma(s)) {
         return;
@@ -302,16 +326,7 @@ static void queues_tell(XenPVIOMMUState *s, bool calls, bool stop)
     if (stop && !stopped) {
         /* Pairs with the guest's, between its tail and its look at flags. */
         smp_mb();
-        QLIST_FOREACH_SAFE(q, &s->queues, next, next) {
-            uint64_t some = xen_pviommu_core_work(&s->core) +
-                            dear_work() / QUEUES_MAX;
-
-            if (!queue_run(q, MAX(end, some))) {
-                xen_pviommu_guest_error(&s->core, "context %u: the queue is "
-                                        "too much work", q->ctx->id);
-                queue_kill(q);
-            }
-        }
+        queues_finish(s, run_work_max());
         qatomic_store_release(&s->queues_quiet, s->queues_stopped);
     }
 }
@@ -329,6 +344,7 @@ static void queues_bh(void *opaque)
 
     QEMU_LOCK_GUARD(&s->lock);
     s->queue_work = 0;
+    s->queue_work_bql = 0;
 }
 
 /*
@@ -338,21 +354,28 @@ static void queues_bh(void *opaque)
 static void queue_hogs(XenPVIOMMUQueue *q, uint64_t work)
 {
     XenPVIOMMUState *s = q->s;
+    bool hogs = false;
 
     if (!s->queue_work) {
         s->queue_work_begun = get_clock();
     }
     s->queue_work += work;
-    if (s->queue_work > HOG_FACTOR * dear_work()) {
-        bool hogs = bql_locked() || get_clock() - s->queue_work_begun < HOG_NS;
-
+    if (bql_locked()) {
+        s->queue_work_bql += work;
+        hogs = s->queue_work_bql > HOG_FACTOR_BQL * run_work_max();
+    }
+    if (s->queue_work > HOG_FACTOR * run_work_max()) {
+        hogs |= get_clock() - s->queue_work_begun < HOG_NS;
         s->queue_work = 0;
-        if (hogs && q->ctx->queue == q) {
+    }
+    if (hogs) {
+        s->queue_work_bql = 0;
+        if (q->ctx->queue == q) {
             xen_pviommu_guest_error(&s->core, "context %u: the queue is too "
                                     "much work for DMA", q->ctx->id);
             queue_kill(q);
         }
-    } else if (s->queue_work > dear_work()) {
+    } else if (s->queue_work > run_work_max() / 4) {
         qemu_bh_schedule(s->queues_bh);
     }
 }
@@ -386,7 +409,11 @@ static void queue_run_locked(XenPVIOMMUQueue *q)
         return;
     }
     before = xen_pviommu_core_work(&s->core);
-    queue_run(q, UINT64_MAX);
+    if (!queue_run(q, before + run_work_max())) {
+        xen_pviommu_guest_error(&s->core, "context %u: the queue is too much "
+                                "work for one DMA", q->ctx->id);
+        queue_kill(q);
+    }
     queues_tell_now(s);
     queue_hogs(q, xen_pviommu_core_work(&s->core) - before);
     if (s->check) {
@@ -425,6 +452,17 @@ bool xen_pviommu_queues_run(XenPVIOMMUState *s, uint64_t end)
     }
     queues_tell_now(s);
     return empty;
+}
+
+void xen_pviommu_queues_finish(XenPVIOMMUState *s)
+{
+    QEMU_LOCK_GUARD(&s->lock);
+    RCU_READ_LOCK_GUARD();
+
+    if (xen_pviommu_may_dma(s)) {
+        queues_finish(s, STOP_FACTOR * run_work_max());
+    }
+    queues_tell_now(s);
 }
 
 void xen_pviommu_queues_update(XenPVIOMMUState *s)

@@ -80,6 +80,13 @@ void xen_pviommu_queues_remove(XenPVIOMMUState *s);
 bool xen_pviommu_queues_run(XenPVIOMMUState *s, uint64_t end);
 
 /**
+ * xen_pviommu_queues_finish: run all queues to their end, or abandon them
+ *
+ * A queue that would take too long is dead afterwards. BQL held.
+ */
+void xen_pviommu_queues_finish(XenPVIOMMUState *s);
+
+/**
  * xen_pviommu_queues_update: tell the guest whether queues need calls
  *
  * If they do, all that was queued by who did not know has run. BQL held.

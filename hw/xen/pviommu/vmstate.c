@@ -609,7 +609,7 @@ static void vm_state_change(void *opaque, bool running, RunState state)
          * Devices of a destination may do DMA before the rest is there. This
          * is early enough for what it stores in guest memory to travel.
          */
-        xen_pviommu_queues_run(s, UINT64_MAX);
+        xen_pviommu_queues_finish(s);
     }
 }
 
