@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""How long one action keeps QEMU's main loop (tests/bench/holds)."""
+
+import json
+import os
+
+from report import Goal, Table, Text, duration
+
+TITLE = 'The longest hold of the main loop'
+ORDER = 6
+MINUTES = 4
+
+PROGRAM = 'xen-pviommu/tests/bench/xen-pviommu-bench-holds'
+SUBJECT = 'xen-pviommu'
+LIMIT_NS = 10e6
+
+
+def targets():
+    return [PROGRAM, 'qemu-system-x86_64']
+
+
+def run(bench):
+    environment = {**os.environ, 'QTEST_QEMU_BINARY': './qemu-system-x86_64'}
+    for mappings in [20000] if bench.quick else [400000, 1000000]:
+        for n in range(1 if bench.quick else 3):
+            bench.say(f'{mappings:,} mappings, round {n + 1}')
+            for line in bench.lines([os.path.join(bench.out, PROGRAM),
+                                     '--mappings', str(mappings)], 900,
+                                    cwd=bench.out, env=environment):
+                # libqtest says what it starts.
+                if not line.startswith('{'):
+                    continue
+                sample = json.loads(line)
+                for name in ('longest', 'total'):
+                    bench.entries.sample(name, SUBJECT, sample[name], 'ns',
+                                         what=sample['what'], mappings=mappings)
+                bench.entries.sample('actions', SUBJECT, sample['actions'],
+                                     'calls', what=sample['what'],
+                                     mappings=mappings)
+
+
+def report(e):
+    yield Text('''CPU time of the QEMU process for one register write, one QMP
+command, or one reset, of a guest that does the dearest that could be thought of
+with as many mappings: for as long as it takes QEMU holds its global lock (BQL),
+and the device's lock. Preparing and reading the results are not in it. What an
+action does in parts is rung, or asked for, until it is done; "longest" is the
+longest of the parts.''')
+    entries = [x for x in e.list if x['name'] == 'longest']
+    worst = max(entries, key=lambda x: x['values'][SUBJECT]['value'])
+    value = worst['values'][SUBJECT]['value']
+    yield Goal('no action of a guest, no reset and no query takes more than 10 ms',
+               f'{duration(value)}: {worst["params"]["what"]}, with '
+               f'{worst["params"]["mappings"]:,} mappings', value <= LIMIT_NS)
+    rows = []
+    for x in entries:
+        p = x['params']
+        rows.append([p['what'], f'{p["mappings"]:,}',
+                     duration(x['values'][SUBJECT]['value']),
+                     f'{e.get("actions", SUBJECT, **p):,.0f}',
+                     duration(e.get('total', SUBJECT, **p))])
+    yield Table('Longest holds', ['action', 'mappings', 'longest', 'calls',
+                                  'all of them'], rows)
