@@ -184,9 +184,6 @@ int main(int argc, char **argv)
         g_test_skip("no TCG");
         return 0;
     }
-    qtest_add_data_func("/xen-pviommu/tcg/map-changes/pc", "pc",
-                        test_map_changes);
-    qtest_add_data_func("/xen-pviommu/tcg/map-changes/q35", "q35",
-                        test_map_changes);
+    pviommu_add_for_machines("tcg/map-changes", test_map_changes);
     return g_test_run();
 }
