@@ -66,6 +66,8 @@ struct XenPVIOMMUState {
     QEMUBH *queues_bh;
     QEMUTimer reap_timer;
     XenPVIOMMUFaults faults;
+    QEMUBH *bypass_bh;
+    GHashTable *bypassing;      /* of PCIDevice, that bypass.c warned of */
     XenInvalidateClient invalidate;
     XenPVIOMMUBlock blocks[XEN_PVIOMMU_MAX_BLOCKS];
 

@@ -9,6 +9,7 @@
 #include "qemu/rcu.h"
 #include "hw/pci/pci_bus.h"
 #include "system/host_iommu_device.h"
+#include "bypass.h"
 #include "dma.h"
 #include "queue.h"
 #include "trace.h"
@@ -795,6 +796,8 @@ static AddressSpace *get_address_space(PCIBus *bus, void *opaque, int devfn)
     XenPVIOMMUState *s = opaque;
     XenPVIOMMUFunction *f = function_find(s, bus, devfn);
 
+    /* It may be for a device on its way in. */
+    xen_pviommu_bypass_check(s);
     if (!f) {
         return &function_new(s, bus, devfn)->as;
     }

@@ -33,6 +33,9 @@ static void print_device(Monitor *mon, const XenPVIOMMUDevice *dev)
     if (dev->requester) {
         monitor_printf(mon, ", behind %s", dev->requester);
     }
+    if (dev->bypass) {
+        monitor_printf(mon, ": %s", dev->bypass);
+    }
     monitor_printf(mon, "\n");
 }
 

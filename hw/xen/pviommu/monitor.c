@@ -9,6 +9,7 @@
 #include "qemu/osdep.h"
 #include "qapi/error.h"
 #include "qapi/qapi-commands-xen-pviommu.h"
+#include "bypass.h"
 #include "device.h"
 #include "dma.h"
 #include "pending.h"
@@ -140,6 +141,7 @@ static void collect_device(void *opaque, XenPVIOMMUContext *ctx,
         a.dev->type = g_strdup(object_get_typename(OBJECT(dev)));
         a.dev->id = g_strdup(DEVICE(dev)->id);
         a.dev->qom_path = object_get_canonical_path(OBJECT(dev));
+        a.dev->bypass = g_strdup(xen_pviommu_bypass_reason(dev));
     }
     g_array_append_val(attached->list, a);
 }

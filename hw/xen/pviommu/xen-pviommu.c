@@ -11,6 +11,7 @@
 #include "hw/pci/pci_bus.h"
 #include "migration/vmstate.h"
 #include "system/xen.h"
+#include "bypass.h"
 #include "device.h"
 #include "dma.h"
 #include "host-iommu.h"
@@ -599,6 +600,7 @@ static void xen_pviommu_realize(PCIDevice *dev, Error **errp)
 
     xen_pviommu_faults_init(s);
     xen_pviommu_vmstate_init(s);
+    xen_pviommu_bypass_init(s);
     xen_pviommu_dma_init(s);
     s->core.backend = xen_pviommu_emulated_new(s->check, &s->lock, pages_lost,
                                                holes_changed, s);
@@ -652,6 +654,7 @@ static void xen_pviommu_exit(PCIDevice *dev)
     xen_pviommu_reserved_config_finalize(&s->reserved);
     xen_pviommu_vmstate_finalize(s);
     xen_pviommu_faults_finalize(s);
+    xen_pviommu_bypass_finalize(s);
     msix_uninit(dev, &s->bar, &s->bar);
     qemu_rec_mutex_destroy(&s->lock);
 }
