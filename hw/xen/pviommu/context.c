@@ -186,8 +186,8 @@ static bool part_is_full(const UnmapPart *part, uint64_t slots)
 }
 
 /*
- * Find the first part of [@bfn, @end), and its runs, core->unmap_runs. False if not all of it is
- * mapped, and @holes do matter.
+ * Find the first part of [@bfn, @end), and its runs: core->unmap_runs. False if
+ * not all of it is mapped, and @holes do matter.
  */
 static bool unmap_find_part(XenPVIOMMUCore *core, const XenPVIOMMUContext *ctx,
                             uint64_t bfn, uint64_t end, bool holes,

@@ -35,7 +35,7 @@ static uint64_t run_work_max(void)
 #define HOG_FACTOR 64
 #define HOG_NS (10 * NANOSECONDS_PER_SECOND)
 
-/* So many times run_work_max() when the machine stops: that is a pause anyway. */
+/* So many times run_work_max() when the machine stops: it pauses anyway. */
 #define STOP_FACTOR 16
 
 /* A doorbell looks at all of them. */
@@ -349,7 +349,7 @@ static void queues_bh(void *opaque)
 
 /*
  * DMA in the context of @q, which may be no more, caused so much @work. The
- * main loop may have other reasons not to go on, while I/O threads work as ever.
+ * main loop may have other reasons not to go on, while I/O threads go on.
  */
 static void queue_hogs(XenPVIOMMUQueue *q, uint64_t work)
 {

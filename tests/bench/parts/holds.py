@@ -13,6 +13,8 @@ MINUTES = 4
 PROGRAM = 'xen-pviommu/tests/bench/xen-pviommu-bench-holds'
 SUBJECT = 'xen-pviommu'
 LIMIT_NS = 10e6
+# What only the number of mappings of one page bounds.
+INHERENT = ['balloon, a page that is mapped often']
 
 
 def targets():
@@ -47,11 +49,18 @@ and the device's lock. Preparing and reading the results are not in it. What an
 action does in parts is rung, or asked for, until it is done; "longest" is the
 longest of the parts.''')
     entries = [x for x in e.list if x['name'] == 'longest']
-    worst = max(entries, key=lambda x: x['values'][SUBJECT]['value'])
+    limited = [x for x in entries if x['params']['what'] not in INHERENT]
+    worst = max(limited, key=lambda x: x['values'][SUBJECT]['value'])
     value = worst['values'][SUBJECT]['value']
     yield Goal('no action of a guest, no reset and no query takes more than 10 ms',
                f'{duration(value)}: {worst["params"]["what"]}, with '
                f'{worst["params"]["mappings"]:,} mappings', value <= LIMIT_NS)
+    for x in entries:
+        if x['params']['what'] in INHERENT:
+            value = x['values'][SUBJECT]['value']
+            yield Goal(f'{x["params"]["what"]}, with {x["params"]["mappings"]:,} '
+                       'mappings: the same', duration(value), value <= LIMIT_NS,
+                       'it takes as long as the page has BFNs')
     rows = []
     for x in entries:
         p = x['params']
