@@ -60,7 +60,8 @@ static void result(const char *what, int64_t longest, int64_t total,
 
 static void start(void)
 {
-    iommu = pviommu_start("q35", "x-check=off", "-device virtio-balloon-pci,addr=14 ");
+    iommu = pviommu_start("q35", "x-check=off",
+                          "-device virtio-balloon-pci,addr=14 ");
     clock_getcpuclockid(qtest_pid(iommu->qts), &qemu_clock);
     pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
 }
