@@ -243,6 +243,43 @@ static void test_reset(const void *machine)
     pviommu_quit(iommu);
 }
 
+/* QEMU renders the memory that the function sees and the system's as one. */
+static bool shares_memory(QXenPVIOMMU *iommu, const char *function)
+{
+    g_autofree char *tree = qtest_hmp(iommu->qts, "info mtree -f");
+    g_auto(GStrv) views = g_strsplit(tree, "FlatView #", -1);
+    unsigned found = 0;
+    bool shares = false;
+
+    for (unsigned i = 0; views[i]; i++) {
+        if (strstr(views[i], function)) {
+            found++;
+            shares = strstr(views[i], " AS \"memory\", root: system");
+        }
+    }
+    g_assert_cmpuint(found, ==, 1);
+    return shares;
+}
+
+/*
+ * While it is 1:1 a change of the memory map costs the same, however many
+ * functions there are.
+ */
+static void test_shared(const void *machine)
+{
+    const char *function = g_str_equal(machine, "pc") ?
+        " AS \"xen-pviommu-pci.0/11.0\"" : " AS \"xen-pviommu-pcie.0/11.0\"";
+    QEdu edu;
+    QXenPVIOMMU *iommu = start(machine, NULL, &edu);
+
+    g_assert_true(shares_memory(iommu, function));
+    assert_status(pviommu_enable(iommu), 0);
+    g_assert_false(shares_memory(iommu, function));
+    reset(iommu, &edu);
+    g_assert_true(shares_memory(iommu, function));
+    pviommu_quit(iommu);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -250,6 +287,7 @@ int main(int argc, char **argv)
     pviommu_add_for_machines("switch/not-pulling", test_not_pulling);
     pviommu_add_for_machines("switch/premap-off", test_premap_off);
     pviommu_add_for_machines("switch/reset", test_reset);
+    pviommu_add_for_machines("switch/shared", test_shared);
     qtest_add_func("/xen-pviommu/switch/pulling", test_pulling);
     qtest_add_func("/xen-pviommu/switch/no-control", test_no_control);
     qtest_add_func("/xen-pviommu/switch/premap-off-reserved",

@@ -649,6 +649,15 @@ static void function_update(XenPVIOMMUFunction *f)
     memory_region_set_enabled(&f->identity, f->s->core.identity);
     memory_region_set_enabled(MEMORY_REGION(&f->translated),
                               !f->s->core.identity);
+    /*
+     * The identity map has all that they show. Alone, it is the system's
+     * memory itself for QEMU, which then builds no FlatView for each function
+     * when the memory map changes.
+     */
+    for (guint i = 0; i < f->windows->len; i++) {
+        memory_region_set_enabled(g_ptr_array_index(f->windows, i),
+                                  !f->s->core.identity);
+    }
 }
 
 /*
