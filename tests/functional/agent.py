@@ -132,9 +132,9 @@ class Guest:
         self.console.close()
 
 
-def until(condition):
+def until(condition, seconds=PATIENCE):
     """Whether it comes true within some time."""
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
             return False
@@ -188,12 +188,13 @@ def arguments(doc):
 
 
 def play(program, args, steps, disk_mib, net_kib, every='', first='',
-         prepare=lambda work: None):
+         prepare=lambda work: None, build=qemu_command, network=True):
     """Has steps(guest, report, append, work) done, which yields what is about to
     be tried; append is what any kernel is told, EVERY a part of it, and FIRST is
     for the first one besides.
     Disks have DISK_MIB written at a time, and NET_KIB go each way over the
-    network; prepare(work) is for the disks before. The exit status."""
+    network, if it is used; prepare(work) is for the disks before, and build() makes
+    QEMU's command, as qemu_command() does. The exit status."""
     os.makedirs(LOGS, exist_ok=True)
     name = '-'.join([program, args.kernel, *re.findall(r'[\w.]+', args.append)])
     console, log = (os.path.join(LOGS, f'{name}.{what}') for what in ('console', 'qemu'))
@@ -204,8 +205,8 @@ def play(program, args, steps, disk_mib, net_kib, every='', first='',
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(prefix=f'{program}-', dir=BUILD) as work:
-        command = qemu_command(args.kernel, f'{append} {first}', work, log,
-                               args.qemu, args.accel, args.device)
+        command = build(args.kernel, f'{append} {first}', work, log,
+                        args.qemu, args.accel, args.device)
         prepare(work)
         guest = Guest(command, console, work)
         step = None
@@ -220,8 +221,9 @@ def play(program, args, steps, disk_mib, net_kib, every='', first='',
             report.result(False, step)
         finally:
             guest.end()
-    report.result(bool(server.received) and all(server.received),
-                  'host: the server received what it had sent')
+    if network:
+        report.result(bool(server.received) and all(server.received),
+                      'host: the server received what it had sent')
     if report.failed:
         for line in tail(console, 15):
             report.note('console: ' + line)
