@@ -14,7 +14,7 @@ NINJA := scripts/env ninja
 PREFIX ?= /usr/local
 
 .PHONY: all qemu demo shell check check-scripts check-unit check-qtest check-qemu \
-        check-functional check-xen check-asan check-hooks bench guest-6.1 guest-6.12 \
+        check-functional check-long check-xen check-asan check-hooks bench guest-6.1 guest-6.12 \
         dom0 xen-shell install clean distclean help
 .DEFAULT_GOAL := all
 # The targets run one after the other; each uses all processors by itself.
@@ -61,6 +61,9 @@ check-scripts check-unit check-qtest check-qemu: check-%: build/configured
 check-functional: build/configured guest-6.1 guest-6.12
 	@scripts/run-tests functional
 
+check-long: build/configured guest-6.1 guest-6.12
+	@scripts/run-tests long
+
 check-xen: dom0
 	@scripts/run-tests xen
 
@@ -102,7 +105,8 @@ help:
 	@echo "make check-unit       the parts without QEMU"
 	@echo "make check-qtest      the device, through its registers"
 	@echo "make check-qemu       QEMU's own tests that the device could break"
-	@echo "make check-functional the demo, a balloon, kexec, and dead queues, on both kernels"
+	@echo "make check-functional guests: the demo, a balloon, kexec, all PCI models, firmware, ..."
+	@echo "make check-long       guests for an hour: all models, 20 resets, snapshots, hot-plugs"
 	@echo "make check-xen        a real Xen in our QEMU, and our QEMU in its dom0"
 	@echo "make xen-shell        a prompt in that dom0"
 	@echo "make check-asan       unit and qtest, in a build with sanitizers"
