@@ -120,7 +120,7 @@ class Guest:
         for context in self.info()['contexts']:
             bfn = 0
             while bfn is not None:
-                part = self.qmp('x-query-xen-pviommu-mappings', max=4096,
+                part = self.qmp('x-query-xen-pviommu-mappings', max=512,
                                 context=context['context'], **{'start-bfn': bfn})
                 yield from part['runs']
                 bfn = part.get('next-bfn')

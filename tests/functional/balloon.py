@@ -95,7 +95,7 @@ class Balloon(threading.Thread):
         for context in self.qmp('x-query-xen-pviommu')['contexts']:
             bfn = 0
             while bfn is not None:
-                part = self.qmp('x-query-xen-pviommu-mappings', max=4096,
+                part = self.qmp('x-query-xen-pviommu-mappings', max=512,
                                 context=context['context'], **{'start-bfn': bfn})
                 for run in part['runs']:
                     gfns.update(range(run['gfn'], run['gfn'] + run['frames']))
