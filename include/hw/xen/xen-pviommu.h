@@ -142,8 +142,11 @@ void xen_lasting_unmap(struct MemoryRegion *mr, void *p);
  */
 void xen_lasting_cache(struct MemoryRegionCache *cache);
 
-/* What xen_invalidate_populated() asks the hypervisor for at a time. */
-#define XEN_INVALIDATE_POPULATED_FRAMES (1u << 18)
+/*
+ * What xen_invalidate_populated() asks the hypervisor for at a time: 32
+ * hypercalls, some milliseconds.
+ */
+#define XEN_INVALIDATE_POPULATED_FRAMES (1u << 15)
 
 /**
  * xen_invalidate_populated: the hypervisor has a page at all of these frames
