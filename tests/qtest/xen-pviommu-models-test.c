@@ -418,6 +418,163 @@ static void test_ehci(const void *machine)
     pviommu_quit(m.iommu);
 }
 
+/* AHCI: registers of port 0, in BAR 5 */
+#define AHCI_ARGS \
+    "-blockdev driver=null-co,node-name=disk,size=1048576,read-zeroes=on " \
+    "-device ich9-ahci,id=ahci,addr=11 -device ide-hd,bus=ahci.0,drive=disk"
+#define AHCI_GHC        0x04
+#define  AHCI_GHC_AE            (1u << 31)
+#define AHCI_P_CLB      0x100
+#define AHCI_P_FB       0x108
+#define AHCI_P_IS       0x110
+#define  AHCI_P_IS_HBFS         (1u << 29)
+#define AHCI_P_CMD      0x118
+#define  AHCI_P_CMD_ST          (1u << 0)
+#define  AHCI_P_CMD_FRE         (1u << 4)
+#define AHCI_P_CI       0x138
+
+/* Its pages; the table begins shortly before the end of its first one. */
+enum { LIST, FIS, TABLE, TABLE_END, BUFFER, OTHER_LIST, OTHER_FIS, OTHER_END };
+#define AHCI_TABLE      (TABLE * PVIOMMU_PAGE + 0xf00)
+/* Of its PRDs all are in the first page but the last, which has the most. */
+#define AHCI_PRDS       9
+#define AHCI_SMALL_PRD  2
+#define AHCI_PIO_FIS    0x20
+
+typedef struct AHCI {
+    Model m;
+    uint64_t regs;
+} AHCI;
+
+static void ahci_write(AHCI *a, uint64_t reg, uint32_t value)
+{
+    qtest_writel(a->m.qts, a->regs + reg, value);
+}
+
+static uint32_t ahci_read(AHCI *a, uint64_t reg)
+{
+    return qtest_readl(a->m.qts, a->regs + reg);
+}
+
+/* Stop and start the port, with list and received FISes where they are. */
+static void ahci_restart(AHCI *a)
+{
+    ahci_write(a, AHCI_P_CMD, 0);
+    ahci_write(a, AHCI_P_CLB, ADDR(BFN + LIST));
+    ahci_write(a, AHCI_P_FB, ADDR(BFN + FIS));
+    ahci_write(a, AHCI_P_IS, ~0u);
+    ahci_write(a, AHCI_P_CMD, AHCI_P_CMD_FRE);
+    ahci_write(a, AHCI_P_CMD, AHCI_P_CMD_FRE | AHCI_P_CMD_ST);
+}
+
+static void ahci_map(AHCI *a, unsigned page, unsigned to)
+{
+    g_assert_cmpint(pviommu_map(a->m.iommu, 0, BFN + page, GFN + to, 1, 0), ==,
+                    0);
+}
+
+static void ahci_unmap(AHCI *a, unsigned page)
+{
+    g_assert_cmpint(pviommu_unmap(a->m.iommu, 0, BFN + page, 1), ==, 0);
+    g_assert_cmpint(pviommu_flush(a->m.iommu, 0, BFN + page, 1), ==, 0);
+}
+
+/* An IDENTIFY DEVICE in slot 0 of the list in page @list; the rest cleared */
+static void ahci_make_command(AHCI *a, unsigned list)
+{
+    const uint32_t header[] = { AHCI_PRDS << 16 | 5, 0,
+                                ADDR(BFN) + AHCI_TABLE, 0 };
+
+    qtest_memset(a->m.qts, ADDR(GFN + LIST), 0, 64);
+    qtest_memset(a->m.qts, ADDR(GFN + OTHER_LIST), 0, 64);
+    qtest_memset(a->m.qts, ADDR(GFN + FIS), 0, 256);
+    qtest_memset(a->m.qts, ADDR(GFN + OTHER_FIS), 0, 256);
+    qtest_memset(a->m.qts, ADDR(GFN + BUFFER), 0, 512);
+    model_store(&a->m, ADDR(GFN + list), header, ARRAY_SIZE(header));
+}
+
+static bool ahci_was_received(AHCI *a, unsigned fis)
+{
+    return qtest_readb(a->m.qts, ADDR(GFN + fis) + AHCI_PIO_FIS) == 0x5f;
+}
+
+static void ahci_assert_works(AHCI *a, unsigned list, unsigned fis)
+{
+    uint64_t faults = model_faults(&a->m);
+
+    ahci_make_command(a, list);
+    ahci_write(a, AHCI_P_CI, 1);
+    pviommu_wait_readl(a->m.qts, a->regs + AHCI_P_CI, 0);
+    /* All of its data, in the middle of which this bit is always set */
+    g_assert_cmpuint(qtest_readl(a->m.qts, ADDR(GFN + list) + 4), ==, 512);
+    g_assert_cmphex(qtest_readw(a->m.qts, ADDR(GFN + BUFFER) + 2 * 106) &
+                    0x4000, !=, 0);
+    g_assert_true(ahci_was_received(a, fis));
+    g_assert_cmpuint(model_faults(&a->m), ==, faults);
+}
+
+static void test_ahci(const void *machine)
+{
+    const uint32_t fis = 0x00ec8027;
+    uint64_t faults;
+    AHCI a;
+
+    model_start(&a.m, machine, AHCI_ARGS, 0);
+    a.regs = qpci_iomap(&a.m.dev, 5, NULL).addr;
+    qpci_device_enable(&a.m.dev);
+    ahci_write(&a, AHCI_GHC, AHCI_GHC_AE);
+
+    /* The table's pages are no neighbours. */
+    ahci_unmap(&a, TABLE_END);
+    ahci_map(&a, TABLE_END, OTHER_END);
+    qtest_writel(a.m.qts, ADDR(GFN) + AHCI_TABLE, fis);
+    for (unsigned i = 0; i < AHCI_PRDS; i++) {
+        const unsigned done = i * AHCI_SMALL_PRD;
+        const uint32_t prd[] = {
+            ADDR(BFN + BUFFER) + done, 0, 0,
+            (i < AHCI_PRDS - 1 ? AHCI_SMALL_PRD : 512 - done) - 1,
+        };
+        uint64_t at = ADDR(GFN) + AHCI_TABLE + 0x80 + i * sizeof(prd);
+
+        if (at >= ADDR(GFN + TABLE_END)) {
+            at += ADDR(OTHER_END - TABLE_END);
+        }
+        model_store(&a.m, at, prd, ARRAY_SIZE(prd));
+    }
+    ahci_restart(&a);
+    ahci_assert_works(&a, LIST, FIS);
+
+    /* The port runs on while other pages get these addresses. */
+    ahci_unmap(&a, LIST);
+    ahci_unmap(&a, FIS);
+    ahci_map(&a, LIST, OTHER_LIST);
+    ahci_map(&a, FIS, OTHER_FIS);
+    ahci_assert_works(&a, OTHER_LIST, OTHER_FIS);
+    g_assert_cmpuint(qtest_readl(a.m.qts, ADDR(GFN + LIST) + 4), ==, 0);
+    g_assert_false(ahci_was_received(&a, FIS));
+
+    /* Nobody has them: the command is not seen, and none is received. */
+    ahci_unmap(&a, FIS);
+    ahci_make_command(&a, OTHER_LIST);
+    faults = model_faults(&a.m);
+    ahci_write(&a, AHCI_P_CI, 1);
+    pviommu_wait_readl(a.m.qts, a.regs + AHCI_P_CI, 0);
+    g_assert_false(ahci_was_received(&a, OTHER_FIS));
+    g_assert_cmpuint(model_faults(&a.m), >, faults);
+    ahci_unmap(&a, LIST);
+    ahci_make_command(&a, OTHER_LIST);
+    ahci_write(&a, AHCI_P_CI, 1);
+    g_assert_cmphex(ahci_read(&a, AHCI_P_IS) & AHCI_P_IS_HBFS, !=, 0);
+    g_assert_cmpuint(qtest_readl(a.m.qts, ADDR(GFN + OTHER_LIST) + 4), ==, 0);
+    g_assert_cmphex(qtest_readw(a.m.qts, ADDR(GFN + BUFFER) + 2 * 106), ==, 0);
+
+    ahci_map(&a, LIST, LIST);
+    ahci_map(&a, FIS, FIS);
+    ahci_restart(&a);
+    ahci_assert_works(&a, LIST, FIS);
+    pviommu_quit(a.m.iommu);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -426,5 +583,6 @@ int main(int argc, char **argv)
     pviommu_add_for_machines("models/lsi53c895a", test_lsi53c895a);
     pviommu_add_for_machines("models/lsi53c810", test_lsi53c810);
     pviommu_add_for_machines("models/usb-ehci", test_ehci);
+    pviommu_add_for_machines("models/ich9-ahci", test_ahci);
     return g_test_run();
 }
