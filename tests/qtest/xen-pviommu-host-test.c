@@ -556,6 +556,9 @@ static void test_refused(void)
         const char *says;
     } refusals[] = {
         { .features = "invalidate-page", .says = "has no iommu_op" },
+        { .features = "other-iommu-op", .says = "iommu_op(subop, arg)" },
+        { .features = "other-iommu-op,iommu-off",
+          .says = "this domain may not use it" },
         { .features = "iommu-op,iommu-off", .says = "iommu=1" },
         { .features = "iommu-op,iommu-denied", .says = "may not control" },
         { .bits = "60", .says = "have 60 bits" },
@@ -565,8 +568,11 @@ static void test_refused(void)
         { .fail = "xencall_open:1:13", .says = "cannot make hypercalls" },
         { .fail = "xencall_alloc_buffer:1:12", .says = "no memory" },
         { .fail = "xencall_alloc_buffer:2:12", .says = "no memory" },
-        { .fail = "xencall2:1:38", .says = "has no iommu_op" },
-        { .fail = "iommu_op_query_caps:1:95", .says = "has no iommu_op" },
+        { .fail = "xencall4:1:1", .says = "an unknown interface" },
+        { .fail = "xencall4:2:22", .says = "cannot be told apart" },
+        { .fail = "xencall2:1:38", .says = "does not say what it can do" },
+        { .fail = "iommu_op_query_caps:1:95",
+          .says = "does not say what it can do" },
         { .fail = "xencall2:2:14", .says = "which BFNs are reserved" },
         { .fail = "iommu_op_query_reserved:1:12",
           .says = "which BFNs are reserved" },
@@ -597,6 +603,27 @@ static void test_refused(void)
         g_assert_cmpstr(fine, ==, "");
         g_assert_cmpint(status, ==, 0);
         g_unsetenv("XENSIM_BFN_BITS");
+    }
+}
+
+/* Asking which iommu_op it is does nothing where it is the other. */
+static void test_other(void)
+{
+    static const char *const features[] = {
+        "invalidate-page,other-iommu-op",
+        "invalidate-page,other-iommu-op,iommu-off",
+    };
+
+    for (int i = 0; i < ARRAY_SIZE(features); i++) {
+        const XenSimOptions options = { .features = features[i] };
+        XenSim *sim = xensim_start(&options, DEVICE("auto"));
+
+        g_assert_cmpuint(xensim_count(sim, "xencall4"), ==, 2);
+        g_assert_cmpuint(xensim_count(sim, "xencall2"), ==, 0);
+        g_assert_cmpuint(xensim_count(sim, "other_iommu_op"), ==, 0);
+        g_assert_cmpuint(xensim_count(sim, "xencall_alloc_buffer"), ==, 0);
+        map_fails(sim, GFN, 1, "not mapped for physical devices");
+        xensim_quit(sim);
     }
 }
 
@@ -632,6 +659,7 @@ int main(int argc, char **argv)
         { "half-mapped", test_half_mapped },
         { "exit-fails", test_exit_fails },
         { "refused", test_refused },
+        { "other", test_other },
         { "emulated", test_emulated },
     };
 

@@ -65,6 +65,8 @@ static const StartCase start_cases[] = {
     { "xencall_open", 1, EACCES, 0, NULL },
     { "xencall_alloc_buffer", 1, ENOMEM, 0, NULL },
     { "xencall2", 1, ENOSYS, 0, NULL },
+    { "xencall4", 1, ENOSYS, 0, NULL },
+    { "xencall4", 2, EFAULT, 0, NULL },
     { "iommu_op_query_reserved", 1, EACCES, 0, NULL },
     /* The old way; the hypervisor does not know the new one. */
     { "xendevicemodel_create_ioreq_server", 1, EINVAL, 0, NULL },

@@ -17,6 +17,10 @@
 #include "hw/xen/interface/iommu_op.h"
 
 #define HYPERCALL       43
+/* The PV-IOMMU series has iommu_op(subop, arg) there: what it knows. */
+#define OTHER_NOOP      0u
+#define OTHER_CAPS      1u
+#define OTHER_CAPS_SIZE 24
 #define BFN_BITS        35
 #define BFN_LIMIT       (1ull << BFN_BITS)
 #define GFN_LIMIT       (1ull << 40)
@@ -430,26 +434,49 @@ void xencall_free_buffer(xencall_handle *xcall, void *p)
     g_free(p);
 }
 
-int xencall2(xencall_handle *xcall, unsigned int op, uint64_t arg1,
-             uint64_t arg2)
+/*
+ * The other interface. What it does is of no interest here, but that it was
+ * called at all is: each call but the no-op counts.
+ */
+static int other_iommu_op(uint32_t subop, void *arg)
 {
-    g_autoptr(GMutexLocker) locker = NULL;
-    struct xen_iommu_op *ops = (void *)(uintptr_t)arg1;
+    if (sim_feature("iommu-off")) {
+        errno = ENODEV;
+        return -1;
+    }
+    if (subop == OTHER_NOOP) {
+        return 0;
+    }
+    if (!sim_call("other_iommu_op", "subop %u", subop)) {
+        return -1;
+    }
+    if (subop != OTHER_CAPS) {
+        return sim_refuse(EOPNOTSUPP, "the other iommu_op: subop %u", subop);
+    }
+    if ((size_t)g_hash_table_lookup(buffers, arg) < OTHER_CAPS_SIZE) {
+        return sim_refuse(EFAULT, "the other iommu_op: %p is not in a buffer",
+                          arg);
+    }
+    memset(arg, 0, OTHER_CAPS_SIZE);
+    return 0;
+}
 
-    if (!sim_call(__func__, "%u 0x%" PRIx64 " %" PRIu64, op, arg1, arg2) ||
-        !sim_handle(__func__, xcall, SIM_XENCALL)) {
+static int iommu_op(struct xen_iommu_op *ops, uint64_t nr, uint64_t first)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&sim_lock);
+
+    if (sim_feature("other-iommu-op")) {
+        return other_iommu_op((uintptr_t)ops, (void *)(uintptr_t)nr);
+    }
+    if (first > nr) {
+        errno = EINVAL;
         return -1;
     }
-    if (op != HYPERCALL || !sim_feature("iommu-op")) {
-        errno = ENOSYS;
-        return -1;
+    if ((size_t)g_hash_table_lookup(buffers, ops) < nr * sizeof(*ops)) {
+        return sim_refuse(EFAULT, "iommu_op: %" PRIu64 " operations at %p are "
+                          "not in a buffer", nr, ops);
     }
-    locker = g_mutex_locker_new(&sim_lock);
-    if ((size_t)g_hash_table_lookup(buffers, ops) < arg2 * sizeof(*ops)) {
-        return sim_refuse(EFAULT, "%s: %" PRIu64 " operations at %p are not in "
-                          "a buffer", __func__, arg2, ops);
-    }
-    for (uint64_t i = 0; i < arg2; i++) {
+    for (uint64_t i = first; i < nr; i++) {
         if (!sim_call("iommu_op", "%u", ops[i].op)) {
             /* Those before have their status, and this one has none. */
             return -1;
@@ -458,6 +485,40 @@ int xencall2(xencall_handle *xcall, unsigned int op, uint64_t arg1,
     }
     /* Freeing the IOMMU's page tables can fail when all operations are done. */
     return sim_call("iommu_op_tables", "-") ? 0 : -1;
+}
+
+static bool is_iommu_op(unsigned op)
+{
+    if (op == HYPERCALL &&
+        (sim_feature("iommu-op") || sim_feature("other-iommu-op"))) {
+        return true;
+    }
+    errno = ENOSYS;
+    return false;
+}
+
+int xencall2(xencall_handle *xcall, unsigned int op, uint64_t arg1,
+             uint64_t arg2)
+{
+    if (!sim_call(__func__, "%u 0x%" PRIx64 " %" PRIu64, op, arg1, arg2) ||
+        !sim_handle(__func__, xcall, SIM_XENCALL) || !is_iommu_op(op)) {
+        return -1;
+    }
+    return iommu_op((void *)(uintptr_t)arg1, arg2, 0);
+}
+
+int xencall4(xencall_handle *xcall, unsigned int op, uint64_t arg1,
+             uint64_t arg2, uint64_t arg3, uint64_t arg4)
+{
+    if (!sim_call(__func__, "%u 0x%" PRIx64 " %" PRIu64 " %" PRIu64 " %" PRIu64,
+                  op, arg1, arg2, arg3, arg4) ||
+        !sim_handle(__func__, xcall, SIM_XENCALL) || !is_iommu_op(op)) {
+        return -1;
+    }
+    if (arg4) {
+        return sim_refuse(EINVAL, "iommu_op: progress %" PRIu64, arg4);
+    }
+    return iommu_op((void *)(uintptr_t)arg1, arg2, arg3);
 }
 
 void sim_iommu_at_exit(void)

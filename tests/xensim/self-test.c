@@ -494,6 +494,15 @@ static void not_in_a_buffer(void)
     must(FN(xencall2)(call, 43, (uintptr_t)&op, 1), "refused");
 }
 
+/* What asked for xen-pviommu's operations is some call of the other interface. */
+static void other_op(void)
+{
+    must(!FN(xencall2)(call, 43, 0, 0), "the no-op");
+    must(!FN(xencall2)(call, 43, 1, (uintptr_t)ops), "its capabilities");
+    must(number("count other_iommu_op") == 1, "one call");
+    must(FN(xencall2)(call, 43, (uintptr_t)ops | 2, 1), "refused");
+}
+
 static void more_than_the_buffer(void)
 {
     must(FN(xencall2)(call, 43, (uintptr_t)ops, 2), "refused");
@@ -607,6 +616,8 @@ static const Case cases[] = {
     { "unknown-op", unknown_op, "iommu_op: operation 11" },
     { "denied-op", denied_op, "operation 2 is not allowed",
       { "XENSIM_FEATURES", "iommu-op,iommu-denied" } },
+    { "other-op", other_op, "the other iommu_op: subop",
+      { "XENSIM_FEATURES", "other-iommu-op" } },
     { "ranges-nowhere", ranges_nowhere, "reserved ranges at" },
     { "bad-fail", nothing, "XENSIM_FAIL", { "XENSIM_FAIL", "xs_read" } },
     { "bad-reserved", nothing, "XENSIM_RESERVED", { "XENSIM_RESERVED", "7" } },

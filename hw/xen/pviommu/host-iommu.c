@@ -24,7 +24,10 @@
 #include "trace.h"
 #include <xencall.h>
 
-/* The next free number after those of Xen 4.17 (docs/xen.rst). */
+/*
+ * The next free number after those of Xen 4.17. Others have used it for an
+ * interface of their own: see host_probe().
+ */
 #define HYPERVISOR_IOMMU_OP 43
 
 /* Operations at a time. */
@@ -456,9 +459,15 @@ static void host_lose(uint64_t gfn, uint64_t nr)
     }
 }
 
+/*
+ * The pages are answered for when this returns: a map of one of them must not be
+ * under way in the hypervisor, which would hold it and nobody know. Hence the BQL,
+ * in which both are.
+ */
 static void host_invalidate(XenInvalidateClient *client,
                             const XenPageRange *ranges, unsigned nr_ranges)
 {
+    assert(bql_locked());
     for (unsigned i = 0; i < nr_ranges; i++) {
         host_lose(ranges[i].gfn, ranges[i].nr);
     }
@@ -630,11 +639,53 @@ static void host_close(void)
     host.call = NULL;
 }
 
+/* A call with no operations, from @first on. Returns: 0, or a negated errno. */
+static int host_probe_call(unsigned first)
+{
+    return xencall4(host.call, HYPERVISOR_IOMMU_OP, 0, 0, first, 0) < 0 ?
+           -errno : 0;
+}
+
+/*
+ * Whether the hypercall is ours. Neither call does anything, nor reaches memory,
+ * in any interface that has used this number: where it is iommu_op(subop, arg),
+ * subop 0 is a no-op. Only ours looks at the third argument.
+ */
+static bool host_probe(Error **errp)
+{
+    int beyond = host_probe_call(1), none = host_probe_call(0);
+
+    if (beyond == -EINVAL && none == 0) {
+        return true;
+    }
+    if (beyond != none) {
+        error_setg(errp, "hypercall %d of this hypervisor is an unknown "
+                   "interface: it returns %d and %d", HYPERVISOR_IOMMU_OP,
+                   beyond, none);
+    } else if (none == -ENOSYS) {
+        error_setg(errp, "this hypervisor has no iommu_op: %s",
+                   strerror(ENOSYS));
+    } else if (none == 0 || none == -ENODEV) {
+        error_setg(errp, "this hypervisor has another iommu_op, that of the "
+                   "PV-IOMMU series: iommu_op(subop, arg)%s",
+                   none ? ", and this domain may not use it" : "");
+    } else {
+        error_setg(errp, "this hypervisor's iommu_op cannot be told apart: %s",
+                   strerror(-none));
+    }
+    error_append_hint(errp, "Use backend=emulated, or boot a Xen with "
+                      "xen-pviommu's series (docs/xen.rst).\n");
+    return false;
+}
+
 static bool host_open(Error **errp)
 {
     struct xen_iommu_op_query_caps caps;
     int rc;
 
+    if (!host_probe(errp)) {
+        return false;
+    }
     host.ops = xencall_alloc_buffer(host.call, MAX_OPS * sizeof(*host.ops));
     if (!host.ops) {
         error_setg_errno(errp, errno, "no memory for hypercalls");
@@ -643,9 +694,9 @@ static bool host_open(Error **errp)
     host_op(0, XEN_IOMMUOP_query_caps);
     rc = host_call(1);
     if (rc < 0) {
-        error_setg(errp, "this hypervisor has no iommu_op: %s", strerror(-rc));
-        error_append_hint(errp, "Use backend=emulated, or boot a Xen with "
-                          "xen-pviommu's series (docs/xen.rst).\n");
+        error_setg(errp, "this hypervisor's iommu_op does not say what it can "
+                   "do: %s", strerror(-rc));
+        error_append_hint(errp, "Use backend=emulated.\n");
         return false;
     }
     caps = host.ops[0].u.query_caps;

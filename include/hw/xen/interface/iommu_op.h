@@ -265,6 +265,10 @@ DEFINE_XEN_GUEST_HANDLE(xen_iommu_reserved_range_t);
  * the array, the second the number of operations, the others are 0. Returns 0
  * when all of them ran, else a negated error number; those that ran have their
  * status. An address in "ranges" is one of the caller's address space.
+ *
+ * Others have used its number for interfaces of their own. Two calls tell: with
+ * all arguments 0 it does nothing and returns 0; with 1 as the third argument, as
+ * above 0 operations, it does nothing and returns -XEN_IOMMU_EINVAL.
  */
 
 /*
