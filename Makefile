@@ -47,6 +47,7 @@ shell: qemu guest-$(KERNEL)
 dom0: qemu guest-6.1
 	@scripts/get-dom0
 	@scripts/get-xen
+	@scripts/get-xen --debug
 	@scripts/build-dom0
 
 xen-shell: dom0
