@@ -26,35 +26,31 @@
 #include <xendevicemodel.h>
 #include <xenforeignmemory.h>
 
-#include "iommu_op.h"
+#include "iommu-op-test.h"
 
 #define HYPERVISOR_IOMMU_OP 43
 
-#define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
-
-/* Of the domain: frames with RAM are [0, GUEST_FRAMES). */
-#define GUEST_FRAMES  50000
 #define NO_FRAME      (GUEST_FRAMES + 100)
 #define SHARED_FRAME  (GUEST_FRAMES + 200)
 #define ROM_FRAME     40000
 /* Operations that fit into the buffer. */
 #define MAX_OPS       20000
-#define NOT_RUN       12345
 /* Xen's own, for a call that is to go on; never a status. */
 #define XEN_ERESTART  85
 
+xc_interface *xch;
+struct xen_iommu_op *ops;
+uint32_t domid;
+uint64_t base;
+
 static xencall_handle *call;
-static xc_interface *xch;
-static struct xen_iommu_op *ops;
 static struct xen_iommu_op_query_caps caps;
-static uint32_t domid;
-static uint64_t base;               /* a BFN from which on all is free */
 
 /* TAP. */
 
 static int tests, failures, bad;
 
-static bool check(bool ok, int line, const char *format, ...)
+bool check(bool ok, int line, const char *format, ...)
 {
     va_list args;
 
@@ -69,13 +65,7 @@ static bool check(bool ok, int line, const char *format, ...)
     return ok;
 }
 
-#define CHECK(cond) check(cond, __LINE__, "%s", #cond)
-#define CHECK_EQ(a, b) ({                                               \
-        long long a_ = (a), b_ = (b);                                   \
-        check(a_ == b_, __LINE__, "%s is %lld and not %lld", #a, a_, b_); \
-    })
-
-static void done(const char *what)
+void done(const char *what)
 {
     printf("%sok %d - %s\n", bad ? "not " : "", ++tests, what);
     fflush(stdout);
@@ -83,7 +73,7 @@ static void done(const char *what)
     bad = 0;
 }
 
-static void skip(const char *what, const char *why)
+void skip(const char *what, const char *why)
 {
     printf("ok %d - %s # SKIP %s\n", ++tests, what, why);
     fflush(stdout);
@@ -97,14 +87,14 @@ static int hypercall(void *array, unsigned nr, unsigned first, unsigned done)
                     done) < 0 ? -errno : 0;
 }
 
-static struct xen_iommu_op *op_at(unsigned i, uint16_t op)
+struct xen_iommu_op *op_at(unsigned i, uint16_t op)
 {
     ops[i] = (struct xen_iommu_op) { .op = op, .status = NOT_RUN };
     return &ops[i];
 }
 
 /* The status of the only operation. */
-static int run(void)
+int run(void)
 {
     int rc = hypercall(ops, 1, 0, 0);
 
@@ -123,13 +113,13 @@ static void set_map(unsigned i, uint64_t bfn, uint64_t gfn, uint32_t nr,
     };
 }
 
-static int map(uint64_t bfn, uint64_t gfn, uint32_t nr)
+int map(uint64_t bfn, uint64_t gfn, uint32_t nr)
 {
     set_map(0, bfn, gfn, nr, domid, false);
     return run();
 }
 
-static int map_ro(uint64_t bfn, uint64_t gfn, uint32_t nr)
+int map_ro(uint64_t bfn, uint64_t gfn, uint32_t nr)
 {
     set_map(0, bfn, gfn, nr, domid, true);
     return run();
@@ -142,7 +132,7 @@ static void set_unmap(unsigned i, uint64_t bfn, uint32_t nr)
     };
 }
 
-static int unmap(uint64_t bfn, uint32_t nr)
+int unmap(uint64_t bfn, uint32_t nr)
 {
     set_unmap(0, bfn, nr);
     return run();
@@ -155,13 +145,13 @@ static void set_flush(unsigned i, uint64_t bfn, uint32_t nr)
     };
 }
 
-static int flush(uint64_t bfn, uint32_t nr)
+int flush(uint64_t bfn, uint32_t nr)
 {
     set_flush(0, bfn, nr);
     return run();
 }
 
-static int flush_all(void)
+int flush_all(void)
 {
     return flush(XEN_IOMMU_FLUSH_ALL, 0);
 }
@@ -173,7 +163,7 @@ static int lookup(uint64_t bfn)
 }
 
 /* How many pages the domain has, those included that only we hold. */
-static long pages(uint32_t dom)
+long pages(uint32_t dom)
 {
     xc_domaininfo_t info;
 
@@ -191,21 +181,21 @@ static long free_pages(void)
 }
 
 /* The domain gives pages back; dom0 does it for it. */
-static void take_page(uint64_t gfn)
+void take_page(uint64_t gfn)
 {
     xen_pfn_t pfn = gfn;
 
     CHECK_EQ(xc_domain_decrease_reservation_exact(xch, domid, 1, 0, &pfn), 0);
 }
 
-static void give_page(uint64_t gfn)
+void give_page(uint64_t gfn)
 {
     xen_pfn_t pfn = gfn;
 
     CHECK_EQ(xc_domain_populate_physmap_exact(xch, domid, 1, 0, 0, &pfn), 0);
 }
 
-static uint32_t create_domain(unsigned frames)
+uint32_t create_empty_domain(unsigned max_frames)
 {
     struct xen_domctl_createdomain config = {
         .flags = XEN_DOMCTL_CDF_hvm | XEN_DOMCTL_CDF_hap,
@@ -215,7 +205,6 @@ static uint32_t create_domain(unsigned frames)
         .grant_opts = XEN_DOMCTL_GRANT_version(1),
         .arch.emulation_flags = XEN_X86_EMU_LAPIC,
     };
-    static xen_pfn_t pfns[1024];
     uint32_t dom = 0;
 
     if (xc_domain_create(xch, &dom, &config)) {
@@ -223,10 +212,18 @@ static uint32_t create_domain(unsigned frames)
         exit(1);
     }
     if (xc_set_paging_mempool_size(xch, dom, 4 << 20) ||
-        xc_domain_setmaxmem(xch, dom, (frames + 16) * 4)) {
+        xc_domain_setmaxmem(xch, dom, (max_frames + 16) * 4)) {
         perror("# a domain's limits");
         exit(1);
     }
+    return dom;
+}
+
+static uint32_t create_domain(unsigned frames)
+{
+    static xen_pfn_t pfns[1024];
+    uint32_t dom = create_empty_domain(frames);
+
     for (unsigned done = 0, n; done < frames; done += n) {
         n = frames - done < ARRAY_SIZE(pfns) ? frames - done : ARRAY_SIZE(pfns);
         for (unsigned i = 0; i < n; i++) {
@@ -241,6 +238,18 @@ static uint32_t create_domain(unsigned frames)
 }
 
 /* The tests. */
+
+/* It is this interface, and no other that has used the number. */
+static void test_probe(void)
+{
+    CHECK_EQ(hypercall(NULL, 0, 1, 0), -EINVAL);
+    CHECK_EQ(hypercall(NULL, 0, 0, 0), 0);
+    if (bad) {
+        printf("Bail out! It is another iommu_op, or none.\n");
+        exit(1);
+    }
+    done("two calls that do nothing tell which iommu_op it is");
+}
 
 static int query_caps(void)
 {
@@ -454,21 +463,6 @@ static void test_pages(void)
     CHECK_EQ(map_ro(base, SHARED_FRAME, 1), -XEN_IOMMU_EPERM);
     CHECK_EQ(xc_domain_remove_from_physmap(xch, domid, SHARED_FRAME), 0);
     done("a page that Xen shares with the domain: -EPERM");
-
-    /* This, domains without a processor don't have. */
-    CHECK_EQ(xc_domain_max_vcpus(xch, domid, 1), 0);
-    CHECK_EQ(xc_shadow_control(xch, domid,
-                               XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY, NULL, 0),
-             0);
-    CHECK_EQ(map(base, 300, 1), -XEN_IOMMU_EPERM);
-    CHECK_EQ(map_ro(base, 300, 1), 0);
-    CHECK_EQ(xc_shadow_control(xch, domid, XEN_DOMCTL_SHADOW_OP_OFF, NULL, 0),
-             0);
-    CHECK_EQ(unmap(base, 1), 0);
-    CHECK_EQ(map(base, 300, 1), 0);
-    CHECK_EQ(unmap(base, 1), 0);
-    CHECK_EQ(flush_all(), 0);
-    done("log-dirty mode: what was not written since can only be read");
 }
 
 static void test_map(void)
@@ -980,7 +974,7 @@ static void test_stress(void)
 
 /* The end. */
 
-static bool domain_is_gone(uint32_t dom)
+bool domain_is_gone(uint32_t dom)
 {
     for (unsigned i = 0; i < 6000; i++) {
         if (pages(dom) < 0) {
@@ -1074,6 +1068,7 @@ static void test_enable(void)
     CHECK_EQ(unmap(0x1000, 0x1000), 0);
     CHECK_EQ(flush_all(), 0);
     done("enable: the identity map is gone, its BFNs can be mapped");
+    test_reserved_stay();
 }
 
 static void test_unprivileged(void)
@@ -1110,6 +1105,7 @@ int main(int argc, char **argv)
         perror("# a buffer for hypercalls");
         return 1;
     }
+    test_probe();
     if (unprivileged) {
         test_unprivileged();
         goto out;
@@ -1153,6 +1149,7 @@ int main(int argc, char **argv)
         test_preemption();
         test_stress();
         test_death();
+        test_owner();
     }
     xc_domain_destroy(xch, domid);
     if (!domain_is_gone(domid)) {
