@@ -28,6 +28,9 @@
 #define GFN             ((uint64_t)PVIOMMU_FREE_GFN)
 #define NR_OPS          16
 
+/* ROM or RAM, as the host bridge says */
+#define ROM_GFN         0xf0ull
+
 /* The register block that the I/O thread uses, and its array. */
 #define THREAD_BLOCK    (XEN_PVIOMMU_BLOCKS + XEN_PVIOMMU_BLOCK_STRIDE)
 #define THREAD_OPS      (PVIOMMU_OPS_ADDR + 0x10000)
@@ -132,7 +135,29 @@ static void test_memory_map(const void *machine)
     fixture_free(f);
 }
 
-/* The same, and a vCPU makes calls while the BQL is free. */
+/* What is mapped in the transaction that takes it away is unmapped after it. */
+static void test_page_goes(const void *machine)
+{
+    Fixture *f = fixture_new(machine, "premap=off", "none");
+
+    g_assert_cmpint(pviommu_map(f->iommu, 0, DMA_BFN, GFN, 0, 0), ==, 0);
+    for (unsigned i = 0; i < 4; i++) {
+        uint32_t map;
+
+        change_memory_map(f, machine, true);
+        map = pviommu_queue_push(&f->q, pviommu_op_map(0, BFN, ROM_GFN, 0, 0));
+        wait_from_now(f, REG(WAIT_TRANSACTION));
+        change_memory_map(f, machine, false);
+        assert_waited(f);
+        g_assert_cmpuint(pviommu_queue_head(&f->q), ==, f->q.tail);
+        g_assert_cmpint(pviommu_queue_status(&f->q, map), ==, 0);
+        pviommu_assert_unmapped(f->iommu, 0, BFN);
+        pviommu_assert_frames(f->iommu, 1, 0);
+    }
+    fixture_free(f);
+}
+
+/* A transaction, and a vCPU makes calls while the BQL is free */
 static void test_call(const void *machine)
 {
     Fixture *f = fixture_new(machine, "premap=off", "none");
@@ -232,10 +257,10 @@ static void test_notifier(const void *notifier)
     pviommu_queue_kick(&f->q);
     assert_waited(f);
 
-    g_assert_cmpint(pviommu_map(f->iommu, 0, BFN + 3, 0xf0, 0, 0), ==,
+    g_assert_cmpint(pviommu_map(f->iommu, 0, BFN + 3, ROM_GFN, 0, 0), ==,
                     -XEN_IOMMU_EPERM);
     change_memory_map(f, "q35", true);
-    g_assert_cmpint(pviommu_map(f->iommu, 0, BFN + 3, 0xf0, 0, 0), ==, 0);
+    g_assert_cmpint(pviommu_map(f->iommu, 0, BFN + 3, ROM_GFN, 0, 0), ==, 0);
     pviommu_queue_push(&f->q, pviommu_op_flush(0, BFN, 0));
     wait_from_now(f, REG(WAIT_NOTIFIED));
     change_memory_map(f, "q35", false);
@@ -248,6 +273,7 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     pviommu_add_for_machines("locking/memory-map", test_memory_map);
+    pviommu_add_for_machines("locking/page-goes", test_page_goes);
     pviommu_add_for_machines("locking/call", test_call);
     pviommu_add_for_machines("locking/switch", test_switch);
     pviommu_add_for_machines("locking/switch-queued", test_switch_queued);
