@@ -837,7 +837,9 @@ static void test_readers(void)
         /* Often aligned, so that big blocks are seen. */
         run.gfn = chance(70) ? ARENA_BFN + (uint64_t)gens * (1ull << GIB1)
                              : random_below(1ull << 39);
-        memset(s->gone, 0, sizeof(s->gone));
+        for (unsigned f = 0; f < ARENA_NR; f++) {
+            qatomic_set(&s->gone[f], 0);
+        }
         qatomic_set_u64(&s->arena_gfn, run.gfn);
         g_assert_true(bfn_table_map(s->t, &run));
         qatomic_store_release(&s->gen, s->gen + 1);
