@@ -14,7 +14,7 @@ NINJA := scripts/env ninja
 PREFIX ?= /usr/local
 
 .PHONY: all qemu demo shell check check-scripts check-unit check-qtest check-qemu \
-        check-functional check-long check-xen check-asan check-hooks bench guest-6.1 guest-6.12 \
+        check-functional check-long check-xen check-asan check-tsan check-hooks bench guest-6.1 guest-6.12 \
         dom0 xen-shell install clean distclean help
 .DEFAULT_GOAL := all
 # The targets run one after the other; each uses all processors by itself.
@@ -73,6 +73,15 @@ check-asan: build/configured
 	    --enable-sanitizers
 	@scripts/run-tests --out build/qemu/out-asan unit qtest
 
+# What has threads of its own. TSan takes ten times as long, and more memory.
+TSAN_QTESTS := iothread locking queue queue-calls queue-memory inflight random \
+               notify fault virtio dma switch
+check-tsan: build/configured
+	@./configure $(filter-out --%able-tsan,$(shell cat build/configured)) \
+	    --enable-tsan
+	@scripts/run-tests --out build/qemu/out-tsan \
+	    --only "$(TSAN_QTESTS)" unit qtest
+
 check-hooks: build/configured
 	@scripts/check-hooks
 
@@ -111,6 +120,7 @@ help:
 	@echo "make check-xen        a real Xen in our QEMU, and our QEMU in its dom0"
 	@echo "make xen-shell        a prompt in that dom0"
 	@echo "make check-asan       unit and qtest, in a build with sanitizers"
+	@echo "make check-tsan       what has threads, in a build with the thread sanitizer"
 	@echo "make check-hooks      the hooks against a newer QEMU"
 	@echo "make bench            what it costs beside QEMU's other IOMMUs, in build/bench"
 	@echo "make install          QEMU, for PREFIX=/usr/local"
