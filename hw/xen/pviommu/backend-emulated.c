@@ -16,6 +16,7 @@
 #include "qemu/osdep.h"
 #include "qemu/lockable.h"
 #include "qemu/main-loop.h"
+#include "qemu/rcu.h"
 #include "compat.h"
 #include "backend.h"
 #include "hw/xen/interface/iommu_op.h"
@@ -42,6 +43,7 @@ typedef struct Section {
 
 /* The memory map at one time. It never changes, and holds a reference on mr. */
 typedef struct MemoryMap {
+    struct rcu_head rcu;
     GArray *sections;           /* of Section, sorted by address */
     unsigned nr_holed;          /* sections with a RamDiscardManager */
 } MemoryMap;
@@ -130,7 +132,6 @@ static MemoryMap *memory_map_read(void)
     return map;
 }
 
-/* The last reference on a region may be ours: never with the device's lock. */
 static void memory_map_free(MemoryMap *map)
 {
     for (guint i = 0; i < map->sections->len; i++) {
@@ -207,7 +208,8 @@ static void emulated_commit(MemoryListener *listener)
             b->holes(b->opaque);
         }
     }
-    memory_map_free(old);
+    /* The last reference on a region may be ours: not in a transaction. */
+    call_rcu(old, memory_map_free, rcu);
 }
 
 /* Only where somebody checks: QEMU's own RAM needs no holding. */
