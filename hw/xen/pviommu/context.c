@@ -460,7 +460,9 @@ static void context_put_mapped(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx)
     uint64_t limit = xen_pviommu_bfn_limit(core);
     BfnRun run;
 
-    if (!xen_pviommu_core_put_frames(core, ctx->mapped_frames)) {
+    /* Before the device is complete there is no backend, and nothing mapped. */
+    if (ctx->mapped_frames &&
+        !xen_pviommu_core_put_frames(core, ctx->mapped_frames)) {
         for (uint64_t bfn = 0; bfn_table_next_run(ctx->table, bfn, limit, &run);
              bfn = run.bfn + run.nr) {
             core->backend_ops->put(core->backend, run.gfn, run.nr,
