@@ -68,7 +68,8 @@ static void assert_machine_refused(const char *machine, const char *before,
 static void test_help(void)
 {
     static const char *const props[] = {
-        "backend", "device-id", "premap", "control", "queues", "bfn-bits",
+        "backend", "device-id", "premap", "control", "queues",
+        "identity-contexts", "bfn-bits",
         "max-mappings", "max-contexts", "max-ops", "reserved-regions",
         "device-reserved-regions", "x-check",
     };

@@ -308,7 +308,7 @@ static void test_state(const void *machine)
     state = query_state(iommu);
     g_assert_false(qdict_get_bool(state, "identity"));
     assert_json(qdict_get(state, "accepted"),
-                "['ranges', 'contexts', 'queue']");
+                "['ranges', 'contexts', 'queue', 'identity']");
     g_assert_cmpint(qdict_get_int(state, "mapped-frames"), ==, 83);
     g_assert_cmpint(qdict_get_int(state, "pending-frames"), ==, 15);
     assert_json(qdict_get(state, "counters"),
@@ -734,7 +734,7 @@ static void test_hmp(const void *machine)
 
     assert_hmp(iommu->qts, "info xen-pviommu",
                "identity map on, guest control on\n",
-               "accepted features: ranges contexts lookup queue\n",
+               "accepted features: ranges contexts lookup queue identity\n",
                "limits: bfn-bits 36, max-mappings 16777216, "
                "max-contexts 1024, max-ops 512\n",
                "faults: 0, 0 lost, 0 waiting; ring off\n",

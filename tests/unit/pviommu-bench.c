@@ -31,6 +31,7 @@ Bench *bench_new(const BenchConfig *config)
     core->control = !config->no_control;
     core->premap = config->premap;
     core->queues = !config->no_queues;
+    core->identity_contexts = !config->no_identity;
     core->backend_ops = &b->ops;
     core->backend = &b->backend;
     core->client_ops = &machine_client_ops;
@@ -302,6 +303,7 @@ static int run(Bench *b, bool queue, uint16_t id, struct xen_iommu_op *op)
         g_assert_cmpuint(new_id, >, 0);
         g_assert_cmpuint(new_id, <, b->core.limits.max_contexts);
         model_context_new(b, new_id);
+        b->model.ctx[new_id].identity = le16_to_cpu(in.flags) & 1;
         expected.u.context.ctx = op->u.context.ctx;
     }
     if (memcmp(op, &expected, sizeof(*op))) {

@@ -89,6 +89,7 @@ struct XenPVIOMMUQueue {
 
 typedef struct ModelContext {
     bool live;
+    bool identity;
     Frame *map;                 /* by BFN */
     GArray *pending;            /* of Pending, each one page */
     XenPVIOMMUQueue queue;
@@ -132,6 +133,7 @@ typedef struct BenchConfig {
     bool premap;
     bool no_control;
     bool no_queues;
+    bool no_identity;
     uint32_t ops;               /* 0: all */
     const XenPVIOMMUReserved *reserved;
     unsigned nr_reserved;

@@ -15,6 +15,7 @@ void model_context_new(Bench *b, unsigned id)
 
     g_assert_false(c->live);
     c->live = true;
+    c->identity = false;
     c->queue = (XenPVIOMMUQueue) { 0 };
     c->map = g_new0(Frame, bench_bfn_limit(b));
     c->pending = g_array_new(false, false, sizeof(Pending));
@@ -159,8 +160,11 @@ static int model_map(Bench *b, struct xen_iommu_op *op)
         bad_range(b, gfn, nr_frames, 1ull << 40)) {
         return -XEN_IOMMU_EINVAL;
     }
-    model_enable(b);
     c = model_context(b, id);
+    if (c && c->identity) {
+        return -XEN_IOMMU_EINVAL;
+    }
+    model_enable(b);
     if (!c) {
         return -XEN_IOMMU_ENOENT;
     }
@@ -207,8 +211,11 @@ static int model_unmap(Bench *b, struct xen_iommu_op *op)
         bad_range(b, bfn, nr_frames, bench_bfn_limit(b))) {
         return -XEN_IOMMU_EINVAL;
     }
-    model_enable(b);
     c = model_context(b, id);
+    if (c && c->identity) {
+        return -XEN_IOMMU_EINVAL;
+    }
+    model_enable(b);
     if (!c) {
         return -XEN_IOMMU_ENOENT;
     }
@@ -326,7 +333,8 @@ static uint32_t model_ops(const Bench *b)
 static int model_query_caps(Bench *b, struct xen_iommu_op *op)
 {
     op->u.query_caps = (struct xen_iommu_op_query_caps) {
-        .features = cpu_to_le64(b->core.queues ? 15 : 7),
+        .features = cpu_to_le64(7 + (b->core.queues ? 8 : 0) +
+                                (b->core.identity_contexts ? 16 : 0)),
         .ops = cpu_to_le32(model_ops(b)),
         .max_contexts = cpu_to_le16(b->core.limits.max_contexts),
         .bfn_bits = b->core.limits.bfn_bits,
@@ -350,6 +358,9 @@ static int model_lookup(Bench *b, struct xen_iommu_op *op, bool by_gfn)
         return -XEN_IOMMU_EINVAL;
     }
     c = model_context(b, id);
+    if (c && c->identity) {
+        return -XEN_IOMMU_EINVAL;
+    }
     if (!c) {
         return -XEN_IOMMU_ENOENT;
     }
@@ -384,7 +395,8 @@ static bool context_pads(const struct xen_iommu_op_context *u)
 
 static int model_alloc_context(Bench *b, struct xen_iommu_op *op)
 {
-    if (op->u.context.ctx || context_pads(&op->u.context)) {
+    if (op->u.context.ctx || context_pads(&op->u.context) ||
+        (op->flags && !model_accepted(b, XEN_IOMMU_FEATURE_IDENTITY))) {
         return -XEN_IOMMU_EINVAL;
     }
     for (unsigned id = 0; id < b->core.limits.max_contexts; id++) {
@@ -433,8 +445,10 @@ static int model_attach_device(Bench *b, struct xen_iommu_op *op)
     if (u->pad || u->pad1[0] || u->pad1[1]) {
         return -XEN_IOMMU_EINVAL;
     }
-    model_enable(b);
     c = model_context(b, id);
+    if (!c || !c->identity) {
+        model_enable(b);
+    }
     if (!c) {
         return -XEN_IOMMU_ENOENT;
     }
@@ -483,6 +497,9 @@ static int model_set_queue(Bench *b, struct xen_iommu_op *op)
         return -XEN_IOMMU_EINVAL;
     }
     c = model_context(b, id);
+    if (c && c->identity) {
+        return -XEN_IOMMU_EINVAL;
+    }
     if (!c) {
         return -XEN_IOMMU_ENOENT;
     }
@@ -522,7 +539,7 @@ int model_run(Bench *b, struct xen_iommu_op *op,
         [XEN_IOMMUOP_unmap] = { 1, 0 },
         [XEN_IOMMUOP_lookup_bfn] = { 0, XEN_IOMMU_FEATURE_LOOKUP },
         [XEN_IOMMUOP_lookup_gfn] = { 0, XEN_IOMMU_FEATURE_LOOKUP },
-        [XEN_IOMMUOP_alloc_context] = { 0, XEN_IOMMU_FEATURE_CONTEXTS },
+        [XEN_IOMMUOP_alloc_context] = { 1, XEN_IOMMU_FEATURE_CONTEXTS },
         [XEN_IOMMUOP_free_context] = { 0, XEN_IOMMU_FEATURE_CONTEXTS },
         [XEN_IOMMUOP_attach_device] = { 0, XEN_IOMMU_FEATURE_CONTEXTS },
         [XEN_IOMMUOP_enable] = { 0, 0 },

@@ -215,6 +215,9 @@ static void random_op(const Bench *b, struct xen_iommu_op *op)
         break;
     case 86 ... 87:
         code = XEN_IOMMUOP_alloc_context;
+        if (chance(200)) {
+            op->flags = cpu_to_le16(XEN_IOMMUOP_alloc_context_identity);
+        }
         break;
     case 88 ... 90:
         code = XEN_IOMMUOP_free_context;
@@ -278,6 +281,7 @@ static Bench *random_bench(void)
         .premap = chance(500),
         .no_control = chance(30),
         .no_queues = chance(50),
+        .no_identity = chance(50),
         .ops = chance(100) ? g_random_int() | 0xe : 0,
     };
     XenPVIOMMUReserved reserved[6];

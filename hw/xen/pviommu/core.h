@@ -71,6 +71,7 @@ typedef struct XenPVIOMMUPendingList {
 typedef struct XenPVIOMMUContext {
     struct rcu_head rcu;
     uint16_t id;
+    bool identity;              /* shows the machine's memory; maps nothing */
     unsigned nr_devices;
     uint64_t mapped_frames;
     uint64_t pending_frames;
@@ -92,15 +93,17 @@ typedef struct XenPVIOMMUClientOps {
                   uint64_t bfn, uint64_t nr);
     /*
      * Move a device, and keep nr_devices and reserved of both contexts right.
-     * 0, -XEN_IOMMU_ENODEV, or -XEN_IOMMU_EADDRNOTAVAIL if @ctx maps what the
-     * device reserves.
+     * 0, -XEN_IOMMU_ENODEV, -XEN_IOMMU_EADDRNOTAVAIL if @ctx maps what the
+     * device reserves, or -XEN_IOMMU_EBUSY if @ctx is an identity context and
+     * the device cannot be shown all memory at the moment. Where the memory map
+     * changes for it, the lock is let go of meanwhile: see enabled.
      */
     int (*attach)(void *opaque, uint32_t sbdf, XenPVIOMMUContext *ctx);
     /* Move devices that are no more out of @ctx. */
     void (*reap)(void *opaque, XenPVIOMMUContext *ctx);
     /* Add to @list what a device reserves; 0 or -XEN_IOMMU_ENODEV. */
     int (*reserved)(void *opaque, uint32_t sbdf, GArray *list);
-    /* Move all devices. */
+    /* Move all devices; those of identity contexts see memory until told. */
     void (*attach_all)(void *opaque, XenPVIOMMUContext *ctx);
     /*
      * The big switch was pulled. It changes the memory map, and so lets go of
@@ -128,6 +131,7 @@ struct XenPVIOMMUCore {
     bool control;               /* the guest may control the IOMMU */
     bool premap;                /* devices see guest RAM until the big switch */
     bool queues;                /* the guest may have queues */
+    bool identity_contexts;     /* the guest may have identity contexts */
 
     bool identity;              /* the big switch is not pulled */
     uint64_t accepted;          /* XEN_IOMMU_FEATURE_* */
@@ -166,8 +170,8 @@ struct XenPVIOMMUCore {
 /**
  * xen_pviommu_core_init: the state of a reset device
  *
- * limits, control, premap, queues, backend_ops, client_ops and client are set
- * by the caller before; backend, before the first operation.
+ * limits, control, premap, queues, identity_contexts, backend_ops, client_ops
+ * and client are set by the caller before; backend, before the first operation.
  */
 void xen_pviommu_core_init(XenPVIOMMUCore *core);
 
@@ -349,8 +353,9 @@ static inline uint32_t xen_pviommu_core_state(const XenPVIOMMUCore *core)
 /** xen_pviommu_core_features: XEN_IOMMU_FEATURE_* offered */
 static inline uint64_t xen_pviommu_core_features(const XenPVIOMMUCore *core)
 {
-    return core->queues ? XEN_IOMMU_FEATURES_ALL
-                        : XEN_IOMMU_FEATURES_ALL & ~XEN_IOMMU_FEATURE_QUEUE;
+    return XEN_IOMMU_FEATURES_ALL &
+           ~(core->queues ? 0 : XEN_IOMMU_FEATURE_QUEUE) &
+           ~(core->identity_contexts ? 0 : XEN_IOMMU_FEATURE_IDENTITY);
 }
 
 /** xen_pviommu_bfn_limit: BFNs are below it */

@@ -16,6 +16,9 @@
 
 #define PAGE_MASK_BITS ((1ull << XEN_IOMMU_PAGE_SHIFT) - 1)
 
+/* A change of the memory map, as xen_pviommu_core_work() counts runs. */
+#define VIEW_WORK 512
+
 #define TYPE_XEN_PVIOMMU_MEMORY_REGION "xen-pviommu-memory-region"
 
 struct XenPVIOMMUFunction {
@@ -25,12 +28,13 @@ struct XenPVIOMMUFunction {
     char *place;                /* BUS/SLOT.FUNCTION */
     char *name;
     XenPVIOMMUContext *ctx;     /* RCU */
+    unsigned nr_assigned;       /* devices of the host whose requests these are */
     IOMMUNotifierFlag notifiers;
     GHashTable *told;           /* of IntervalTreeRoot, by IOMMUNotifier */
 
     AddressSpace as;
     MemoryRegion root;
-    MemoryRegion identity;      /* the system's memory, until the big switch */
+    MemoryRegion identity;      /* the system's memory; see function_update() */
     IOMMUMemoryRegion translated;
     GArray *reserved;           /* what this function alone reserves */
     GHashTable *host_reserved;  /* the host's part, of GArray, by PCIDevice */
@@ -95,7 +99,11 @@ static IOMMUTLBEntry function_translate(IOMMUMemoryRegion *mr, hwaddr addr,
     BfnTranslation t;
 
     xen_pviommu_queue_run(ctx);
-    if (bfn >= xen_pviommu_bfn_limit(&f->s->core)) {
+    if (ctx->identity) {
+        /* Only while the memory map changes: else the alias is in the way. */
+        entry.translated_addr = entry.iova;
+        entry.perm = IOMMU_RW;
+    } else if (bfn >= xen_pviommu_bfn_limit(&f->s->core)) {
         reason = XEN_IOMMU_FAULT_REASON_range;
     } else if (bfn_table_translate(ctx->table, bfn, &t)) {
         entry.addr_mask = (1ull << (t.order + XEN_IOMMU_PAGE_SHIFT)) - 1;
@@ -387,14 +395,70 @@ static bool function_fits(const XenPVIOMMUFunction *f,
     return true;
 }
 
-/* Move @f; what its device saw is gone when this returns. */
-static void function_attach(XenPVIOMMUFunction *f, XenPVIOMMUContext *ctx)
+/* @f sees the system's memory, as all do until the big switch. */
+static bool function_sees_memory(const XenPVIOMMUFunction *f)
+{
+    return f->s->core.identity || f->ctx->identity;
+}
+
+/* Show @f what its context, and core.identity, say. */
+static void function_update(XenPVIOMMUFunction *f)
+{
+    bool identity = function_sees_memory(f);
+
+    memory_region_set_enabled(&f->identity, identity);
+    memory_region_set_enabled(MEMORY_REGION(&f->translated), !identity);
+    /*
+     * The identity map has all that they show. Alone, it is the system's
+     * memory itself for QEMU, which then builds no FlatView for each function
+     * when the memory map changes.
+     */
+    for (guint i = 0; i < f->windows->len; i++) {
+        memory_region_set_enabled(g_ptr_array_index(f->windows, i), !identity);
+    }
+}
+
+/*
+ * The context of @f changed between an identity context and another. In-flight
+ * DMA finds the one map or the other, and a translation in both. As the memory
+ * map changes this lets go of the lock, which the caller holds once.
+ */
+static void function_change_view(XenPVIOMMUFunction *f)
+{
+    IOMMUNotifier *n;
+
+    qemu_rec_mutex_unlock(&f->s->lock);
+    memory_region_transaction_begin();
+    function_update(f);
+    memory_region_transaction_commit();
+    qemu_rec_mutex_lock(&f->s->lock);
+    f->s->core.work += VIEW_WORK;
+    /* A cache may hold translations of the view before. */
+    IOMMU_NOTIFIER_FOREACH(n, &f->translated) {
+        if (!(n->notifier_flags & IOMMU_NOTIFIER_MAP)) {
+            notifier_unmap(f, n, 0, 1ull << GFN_INDEX_BITS);
+        }
+    }
+}
+
+static bool pin_memory(XenPVIOMMUState *s);
+static void unpin_memory(XenPVIOMMUState *s);
+
+/*
+ * Move @f; what it translated is gone when this returns. Between an identity
+ * context and another, what it sees is as before until function_update(). False
+ * if it would see memory that somebody discards, and have it pinned.
+ */
+static bool function_move(XenPVIOMMUFunction *f, XenPVIOMMUContext *ctx)
 {
     XenPVIOMMUContext *old = f->ctx;
     IOMMUNotifier *n;
 
     if (old == ctx) {
-        return;
+        return true;
+    }
+    if (ctx->identity && f->nr_assigned && !pin_memory(f->s)) {
+        return false;
     }
     trace_xen_pviommu_function_attach(f->name, old->id, ctx->id);
     old->nr_devices--;
@@ -411,6 +475,20 @@ static void function_attach(XenPVIOMMUFunction *f, XenPVIOMMUContext *ctx)
         context_update_reserved(f->s, old);
         context_update_reserved(f->s, ctx);
     }
+    return true;
+}
+
+/* The same, and what its device saw is gone. */
+static bool function_attach(XenPVIOMMUFunction *f, XenPVIOMMUContext *ctx)
+{
+    if (!function_move(f, ctx)) {
+        return false;
+    }
+    if (f->identity.enabled != function_sees_memory(f)) {
+        function_change_view(f);
+    }
+    unpin_memory(f->s);
+    return true;
 }
 
 static void collect_bus(PCIBus *bus, void *buses)
@@ -493,8 +571,7 @@ static int client_attach(void *opaque, uint32_t sbdf, XenPVIOMMUContext *ctx)
     if (!function_fits(f, ctx)) {
         return -XEN_IOMMU_EADDRNOTAVAIL;
     }
-    function_attach(f, ctx);
-    return 0;
+    return function_attach(f, ctx) ? 0 : -XEN_IOMMU_EBUSY;
 }
 
 static int client_reserved(void *opaque, uint32_t sbdf, GArray *list)
@@ -590,7 +667,7 @@ static void client_attach_all(void *opaque, XenPVIOMMUContext *ctx)
 
     g_hash_table_iter_init(&iter, s->functions);
     while (g_hash_table_iter_next(&iter, (void **)&f, NULL)) {
-        function_attach(f, ctx);
+        function_move(f, ctx);
     }
 }
 
@@ -612,7 +689,8 @@ static void client_enabled(void *opaque)
     g_hash_table_iter_init(&iter, s->functions);
     while (g_hash_table_iter_next(&iter, (void **)&f, NULL)) {
         IOMMU_NOTIFIER_FOREACH(n, &f->translated) {
-            if (!(n->notifier_flags & IOMMU_NOTIFIER_MAP)) {
+            if (!(n->notifier_flags & IOMMU_NOTIFIER_MAP) &&
+                !function_sees_memory(f)) {
                 notifier_unmap(f, n, 0, 1ull << GFN_INDEX_BITS);
             }
         }
@@ -644,19 +722,39 @@ const XenPVIOMMUClientOps xen_pviommu_client_ops = {
     .set_queue = client_set_queue,
 };
 
-static void function_update(XenPVIOMMUFunction *f)
+/* Nobody may discard RAM from now on; false if somebody must. */
+static bool pin_memory(XenPVIOMMUState *s)
 {
-    memory_region_set_enabled(&f->identity, f->s->core.identity);
-    memory_region_set_enabled(MEMORY_REGION(&f->translated),
-                              !f->s->core.identity);
-    /*
-     * The identity map has all that they show. Alone, it is the system's
-     * memory itself for QEMU, which then builds no FlatView for each function
-     * when the memory map changes.
-     */
-    for (guint i = 0; i < f->windows->len; i++) {
-        memory_region_set_enabled(g_ptr_array_index(f->windows, i),
-                                  !f->s->core.identity);
+    if (!s->pinned && ram_block_uncoordinated_discard_disable(true)) {
+        return false;
+    }
+    s->pinned = true;
+    return true;
+}
+
+/* A device of the host sees memory untranslated. */
+static bool memory_needs_pin(const XenPVIOMMUState *s)
+{
+    XenPVIOMMUFunction *f;
+    GHashTableIter iter;
+
+    if (s->core.identity || !s->nr_assigned) {
+        return s->nr_assigned;
+    }
+    g_hash_table_iter_init(&iter, s->functions);
+    while (g_hash_table_iter_next(&iter, (void **)&f, NULL)) {
+        if (f->nr_assigned && f->ctx->identity) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void unpin_memory(XenPVIOMMUState *s)
+{
+    if (s->pinned && !memory_needs_pin(s)) {
+        ram_block_uncoordinated_discard_disable(false);
+        s->pinned = false;
     }
 }
 
@@ -666,14 +764,10 @@ static void function_update(XenPVIOMMUFunction *f)
  */
 static bool update_pinned(XenPVIOMMUState *s)
 {
-    bool pinned = s->core.identity && s->nr_assigned;
-
-    if (pinned != s->pinned) {
-        if (ram_block_uncoordinated_discard_disable(pinned)) {
-            return false;
-        }
-        s->pinned = pinned;
+    if (memory_needs_pin(s)) {
+        return pin_memory(s);
     }
+    unpin_memory(s);
     return true;
 }
 
@@ -895,6 +989,9 @@ static void unset_iommu_device(PCIBus *bus, void *opaque, int devfn)
         function_update_reserved(f);
         context_update_reserved(s, f->ctx);
     }
+    if (f) {
+        f->nr_assigned--;
+    }
     s->nr_assigned--;
     update_pinned(s);
 }
@@ -909,6 +1006,7 @@ static bool set_iommu_device(PCIBus *bus, void *opaque, int devfn,
     if (!reserve_host_ranges(s, bus->devices[devfn], hiod, errp)) {
         return false;
     }
+    function_find(s, hiod->aliased_bus, hiod->aliased_devfn)->nr_assigned++;
     s->nr_assigned++;
     if (!update_pinned(s)) {
         error_setg(errp, "%s: RAM must be discarded, and the device would have "
@@ -1043,8 +1141,7 @@ bool xen_pviommu_dma_attach_path(XenPVIOMMUState *s, const uint8_t *path,
 
     QEMU_LOCK_GUARD(&s->lock);
 
-    function_attach(f, ctx);
-    return true;
+    return function_move(f, ctx);
 }
 
 static void memory_region_class_init(ObjectClass *klass,

@@ -51,6 +51,12 @@ static bool decode_nr(const XenPVIOMMUCore *core, uint32_t nr_frames,
     return !n || has_feature(core, XEN_IOMMU_FEATURE_RANGES);
 }
 
+/* An identity context maps by itself: it has no table that could be changed. */
+static bool ctx_has_table(const XenPVIOMMUContext *ctx)
+{
+    return !ctx || !ctx->identity;
+}
+
 static bool range_within(uint64_t start, uint64_t nr, uint64_t limit)
 {
     return start < limit && nr <= limit - start;
@@ -143,8 +149,11 @@ static int op_map(XenPVIOMMUCore *core, struct xen_iommu_op *op, uint16_t flags)
         !range_within(run.gfn, run.nr, 1ull << GFN_INDEX_BITS)) {
         return -XEN_IOMMU_EINVAL;
     }
-    xen_pviommu_core_enable(core);
     ctx = xen_pviommu_context_find(core, id);
+    if (!ctx_has_table(ctx)) {
+        return -XEN_IOMMU_EINVAL;
+    }
+    xen_pviommu_core_enable(core);
     ret = ctx ? xen_pviommu_context_map(core, ctx, domid, &run)
               : -XEN_IOMMU_ENOENT;
     if (ret == -XEN_IOMMU_ENOMEM &&
@@ -176,8 +185,11 @@ static int op_unmap(XenPVIOMMUCore *core, struct xen_iommu_op *op,
         !range_within(bfn, nr, xen_pviommu_bfn_limit(core))) {
         return -XEN_IOMMU_EINVAL;
     }
-    xen_pviommu_core_enable(core);
     ctx = xen_pviommu_context_find(core, id);
+    if (!ctx_has_table(ctx)) {
+        return -XEN_IOMMU_EINVAL;
+    }
+    xen_pviommu_core_enable(core);
     ret = ctx ? xen_pviommu_context_unmap_part(core, ctx, &bfn, &nr, holes)
               : -XEN_IOMMU_ENOENT;
     if (ret == XEN_PVIOMMU_UNFINISHED && bfn != le64_to_cpu(u->bfn)) {
@@ -273,6 +285,9 @@ static int op_lookup_bfn(XenPVIOMMUCore *core, struct xen_iommu_op *op,
         return -XEN_IOMMU_EINVAL;
     }
     ctx = xen_pviommu_context_find(core, id);
+    if (!ctx_has_table(ctx)) {
+        return -XEN_IOMMU_EINVAL;
+    }
     if (!ctx) {
         return -XEN_IOMMU_ENOENT;
     }
@@ -304,6 +319,9 @@ static int op_lookup_gfn(XenPVIOMMUCore *core, struct xen_iommu_op *op,
         return -XEN_IOMMU_EINVAL;
     }
     ctx = xen_pviommu_context_find(core, id);
+    if (!ctx_has_table(ctx)) {
+        return -XEN_IOMMU_EINVAL;
+    }
     if (!ctx || !gfn_index_find(core->gfn_index, gfn, id, from, &bfn) ||
         !lookup_run(core, ctx, bfn, &run)) {
         return -XEN_IOMMU_ENOENT;
@@ -321,9 +339,11 @@ static int op_alloc_context(XenPVIOMMUCore *core, struct xen_iommu_op *op,
                             uint16_t flags)
 {
     struct xen_iommu_op_context *u = &op->u.context;
+    bool identity = flags & XEN_IOMMUOP_alloc_context_identity;
     XenPVIOMMUContext *ctx;
 
-    if (u->ctx || !context_pads_zero(u)) {
+    if (u->ctx || !context_pads_zero(u) ||
+        (identity && !has_feature(core, XEN_IOMMU_FEATURE_IDENTITY))) {
         return -XEN_IOMMU_EINVAL;
     }
     ctx = xen_pviommu_context_alloc(core);
@@ -336,6 +356,7 @@ static int op_alloc_context(XenPVIOMMUCore *core, struct xen_iommu_op *op,
         return xen_pviommu_core_reap(core, OP_REAP_NODES, false)
                ? XEN_PVIOMMU_UNFINISHED : -XEN_IOMMU_ENOMEM;
     }
+    ctx->identity = identity;
     u->ctx = cpu_to_le16(ctx->id);
     return 0;
 }
@@ -367,8 +388,11 @@ static int op_attach_device(XenPVIOMMUCore *core, struct xen_iommu_op *op,
     if (u->pad || u->pad1[0] || u->pad1[1]) {
         return -XEN_IOMMU_EINVAL;
     }
-    xen_pviommu_core_enable(core);
     ctx = xen_pviommu_context_find(core, id);
+    if (!ctx || !ctx->identity) {
+        /* Else nothing changes for the device, nor for others. */
+        xen_pviommu_core_enable(core);
+    }
     ret = ctx ? core->client_ops->attach(core->client, sbdf, ctx)
               : -XEN_IOMMU_ENOENT;
     trace_xen_pviommu_attach(sbdf, id, ret);
@@ -411,6 +435,9 @@ static int op_set_queue(XenPVIOMMUCore *core, struct xen_iommu_op *op,
         return -XEN_IOMMU_EINVAL;
     }
     ctx = xen_pviommu_context_find(core, id);
+    if (!ctx_has_table(ctx)) {
+        return -XEN_IOMMU_EINVAL;
+    }
     return ctx ? core->client_ops->set_queue(core->client, ctx, addr, nr_ops)
                : -XEN_IOMMU_ENOENT;
 }
@@ -445,6 +472,7 @@ static const OpInfo op_info[] = {
     },
     [XEN_IOMMUOP_alloc_context] = {
         .run = op_alloc_context,
+        .flags = XEN_IOMMUOP_alloc_context_identity,
         .feature = XEN_IOMMU_FEATURE_CONTEXTS,
     },
     [XEN_IOMMUOP_free_context] = {

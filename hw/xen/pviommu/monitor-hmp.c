@@ -41,9 +41,13 @@ static void print_device(Monitor *mon, const XenPVIOMMUDevice *dev)
 
 static void print_context(Monitor *mon, const XenPVIOMMUContextInfo *ctx)
 {
-    monitor_printf(mon, "context %u: %" PRIu64 " frames mapped, %" PRIu64
-                   " pending\n", ctx->context, ctx->mapped_frames,
-                   ctx->pending_frames);
+    if (ctx->has_identity) {
+        monitor_printf(mon, "context %u: all memory, 1:1\n", ctx->context);
+    } else {
+        monitor_printf(mon, "context %u: %" PRIu64 " frames mapped, %" PRIu64
+                       " pending\n", ctx->context, ctx->mapped_frames,
+                       ctx->pending_frames);
+    }
     if (ctx->queue) {
         const XenPVIOMMUQueueInfo *q = ctx->queue;
 

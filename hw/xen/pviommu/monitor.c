@@ -48,6 +48,7 @@ static XenPVIOMMUFeatureList *feature_list(uint64_t features)
         [XEN_PVIOMMU_FEATURE_CONTEXTS] = XEN_IOMMU_FEATURE_CONTEXTS,
         [XEN_PVIOMMU_FEATURE_LOOKUP] = XEN_IOMMU_FEATURE_LOOKUP,
         [XEN_PVIOMMU_FEATURE_QUEUE] = XEN_IOMMU_FEATURE_QUEUE,
+        [XEN_PVIOMMU_FEATURE_IDENTITY] = XEN_IOMMU_FEATURE_IDENTITY,
     };
     XenPVIOMMUFeatureList *list = NULL, **tail = &list;
 
@@ -215,6 +216,7 @@ static XenPVIOMMUContextInfoList *context_list(XenPVIOMMUState *s,
         info->pending_frames = ctx->pending_frames;
         info->reserved = reserved_list(ctx->reserved);
         info->queue = queue_info(ctx->queue);
+        info->has_identity = info->identity = ctx->identity;
         devices = &info->devices;
         for (; next < list->len; next++) {
             const Attached *a = &g_array_index(list, Attached, next);

@@ -46,6 +46,10 @@
                          RUN_NR)
 #define RUN_END         (1u << 7)
 
+/* Of the number of contexts: a byte of flags follows each ID. */
+#define CONTEXTS_FLAGS  (1u << 31)
+#define CONTEXT_IDENTITY (1u << 0)
+
 #define VARINT_MAX      10
 #define PATH_END        0
 
@@ -272,7 +276,7 @@ static int get_run_checked(QEMUFile *f, XenPVIOMMUCore *core,
                      core->limits.bfn_bits);
         return -EINVAL;
     }
-    if (core->identity) {
+    if (core->identity || ctx->identity) {
         error_report("xen-pviommu: context %u: mappings in the stream, "
                      "but devices see all memory", ctx->id);
         return -EINVAL;
@@ -379,15 +383,23 @@ static int put_contexts(QEMUFile *f, void *pv, size_t size,
                         const VMStateField *field, JSONWriter *vmdesc)
 {
     XenPVIOMMUCore *core = pv;
+    uint32_t flags = 0;
     uint32_t nr = 0;
 
     for (uint32_t id = 0; id < core->limits.max_contexts; id++) {
         nr += core->contexts[id] != NULL;
+        if (core->contexts[id] && core->contexts[id]->identity) {
+            flags = CONTEXTS_FLAGS;
+        }
     }
-    qemu_put_be32(f, nr);
+    qemu_put_be32(f, nr | flags);
     for (uint32_t id = 0; id < core->limits.max_contexts; id++) {
         if (core->contexts[id]) {
             qemu_put_be16(f, id);
+            if (flags) {
+                qemu_put_byte(f, core->contexts[id]->identity ?
+                                 CONTEXT_IDENTITY : 0);
+            }
         }
     }
     return 0;
@@ -399,11 +411,13 @@ static int get_contexts(QEMUFile *f, void *pv, size_t size,
 {
     XenPVIOMMUCore *core = pv;
     XenPVIOMMUState *s = container_of(core, XenPVIOMMUState, core);
-    uint32_t nr = qemu_get_be32(f);
+    uint32_t word = qemu_get_be32(f);
+    uint32_t nr = word & ~CONTEXTS_FLAGS;
     uint32_t next = XEN_IOMMU_CTX_DEFAULT;
 
     for (uint32_t i = 0; i < nr; i++) {
         uint32_t id = qemu_get_be16(f);
+        uint8_t flags = word & CONTEXTS_FLAGS ? qemu_get_byte(f) : 0;
         int ret = qemu_file_get_error(f);
 
         if (ret) {
@@ -416,10 +430,17 @@ static int get_contexts(QEMUFile *f, void *pv, size_t size,
                          core->limits.max_contexts);
             return -EINVAL;
         }
+        if (flags & ~CONTEXT_IDENTITY ||
+            (flags && id == XEN_IOMMU_CTX_DEFAULT)) {
+            error_report("xen-pviommu: context %u: flags 0x%x in the stream",
+                         id, flags);
+            return -EINVAL;
+        }
         if (id != XEN_IOMMU_CTX_DEFAULT) {
             QEMU_LOCK_GUARD(&s->lock);
 
-            xen_pviommu_context_new(core, id);
+            xen_pviommu_context_new(core, id)->identity =
+                flags & CONTEXT_IDENTITY;
         }
         next = id + 1;
     }
@@ -487,13 +508,14 @@ static int get_functions(QEMUFile *f, void *pv, size_t size,
             return ret;
         }
         ctx = xen_pviommu_context_find(&s->core, id);
-        if (!ctx || s->core.identity ||
+        if (!ctx || (s->core.identity && !ctx->identity) ||
             !xen_pviommu_dma_attach_path(s, path, len, ctx)) {
             error_report("xen-pviommu: function %02x.%x (%u bridges deep) "
                          "cannot be in context %u: %s",
                          PCI_SLOT(path[len - 1]), PCI_FUNC(path[len - 1]),
                          len - 1, id, !ctx ? "there is no such context" :
-                         s->core.identity ? "devices see all memory" :
+                         s->core.identity && !ctx->identity ?
+                         "devices see all memory" :
                          "this machine has no such place");
             return -EINVAL;
         }
@@ -793,10 +815,16 @@ static int xen_pviommu_post_load(void *opaque, int version_id)
                      "a newer one", missing);
         return -EINVAL;
     }
-    if (missing) {
+    if (missing & XEN_IOMMU_FEATURE_QUEUE) {
         error_report("xen-pviommu: the guest uses queues, and this machine "
                      "does not offer any: give its xen-pviommu queues=on, as "
                      "on the source");
+        return -EINVAL;
+    }
+    if (missing) {
+        error_report("xen-pviommu: the guest uses identity contexts, and this "
+                     "machine does not offer any: give its xen-pviommu "
+                     "identity-contexts=on, as on the source");
         return -EINVAL;
     }
     for (unsigned i = 0; i < XEN_PVIOMMU_MAX_BLOCKS; i++) {

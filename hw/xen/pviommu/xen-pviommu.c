@@ -684,6 +684,8 @@ static const Property xen_pviommu_properties[] = {
     DEFINE_PROP_BOOL("premap", XenPVIOMMUState, core.premap, true),
     DEFINE_PROP_BOOL("control", XenPVIOMMUState, core.control, true),
     DEFINE_PROP_BOOL("queues", XenPVIOMMUState, core.queues, true),
+    DEFINE_PROP_BOOL("identity-contexts", XenPVIOMMUState,
+                     core.identity_contexts, true),
     DEFINE_PROP_UINT32("bfn-bits", XenPVIOMMUState, core.limits.bfn_bits, 36),
     DEFINE_PROP_UINT64("max-mappings", XenPVIOMMUState,
                        core.limits.max_mappings, 1ull << 24),
@@ -710,6 +712,9 @@ static const struct {
     { "control", "off: the guest may not change anything (-EACCES)" },
     { "queues", "on: the guest may queue maps and unmaps in its memory; for "
                 "emulated devices they take no exit each" },
+    { "identity-contexts", "on: the guest may have devices see its memory 1:1, "
+                           "as before it took over; its driver does so for "
+                           "those that were in use then" },
     { "bfn-bits", "width of a bus frame number, 12 to 40; bus addresses have "
                   "12 bits more" },
     { "max-mappings", "4 KiB frames mapped or awaiting a flush at a time" },

@@ -74,10 +74,12 @@
 #define XEN_IOMMU_FEATURE_CONTEXTS      (1ULL << 1) /* ctx, and its operations */
 #define XEN_IOMMU_FEATURE_LOOKUP        (1ULL << 2) /* lookup_bfn, _gfn */
 #define XEN_IOMMU_FEATURE_QUEUE         (1ULL << 3) /* set_queue, unmap_holes */
+#define XEN_IOMMU_FEATURE_IDENTITY      (1ULL << 4) /* alloc_context_identity */
 #define XEN_IOMMU_FEATURES_ALL          (XEN_IOMMU_FEATURE_RANGES | \
                                          XEN_IOMMU_FEATURE_CONTEXTS | \
                                          XEN_IOMMU_FEATURE_LOOKUP | \
-                                         XEN_IOMMU_FEATURE_QUEUE)
+                                         XEN_IOMMU_FEATURE_QUEUE | \
+                                         XEN_IOMMU_FEATURE_IDENTITY)
 
 /* The context every device starts in; it is always there. */
 #define XEN_IOMMU_CTX_DEFAULT           0
@@ -174,7 +176,15 @@ struct xen_iommu_op_lookup {
     uint32_t nr_frames;         /* OUT; IN: 0 */
 };
 
-/* alloc_context: ctx is OUT. free_context: ctx is IN, and has no devices. */
+/*
+ * alloc_context: ctx is OUT. free_context: ctx is IN, and has no devices.
+ *
+ * With the identity flag (feature IDENTITY) the context shows its devices the
+ * machine's memory 1:1, as all devices see it after a reset: with MMIO, and
+ * memory that is added later. It cannot be mapped into, looked up or queued
+ * for (-EINVAL). To attach a device to it does not pull the big switch.
+ */
+#define XEN_IOMMUOP_alloc_context_identity (1U << 0)
 struct xen_iommu_op_context {
     uint16_t ctx;
     uint16_t pad;
