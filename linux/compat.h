@@ -11,8 +11,10 @@
 
 #include <linux/dma-map-ops.h>
 #include <linux/iommu.h>
+#include <linux/module.h>
 #include <linux/pci.h>
 #include <linux/platform_device.h>
+#include <linux/slab.h>
 #include <linux/version.h>
 
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0)
@@ -23,12 +25,19 @@
 #define PVIOMMU_DOMAIN_OPS_COMPAT				\
 	.iotlb_sync_map = pviommu_domain_sync_map,
 
-/* The core knows the blocked domain, and what a paging domain is. */
+/* The core knows the static domains, and what a paging domain is. */
 #define PVIOMMU_OPS_COMPAT					\
 	.domain_alloc_paging = pviommu_domain_alloc,		\
+	.identity_domain = &pviommu_identity_domain,		\
 	.blocked_domain = &pviommu_blocked_domain,
 
-#define PVIOMMU_BLOCKED_OPS_COMPAT
+#define PVIOMMU_STATIC_OPS_COMPAT
+
+/* The core has the device no more. */
+static inline void pviommu_leave_core_compat(struct device *dev)
+{
+	iommu_group_remove_device(dev);
+}
 
 static inline void pviommu_unregister_compat(const struct iommu_ops *ops)
 {
@@ -64,6 +73,8 @@ pviommu_domain_alloc_compat(unsigned int type)
 	switch (type) {
 	case IOMMU_DOMAIN_BLOCKED:
 		return &pviommu_blocked_domain;
+	case IOMMU_DOMAIN_IDENTITY:
+		return &pviommu_identity_domain;
 	case IOMMU_DOMAIN_UNMANAGED:
 	case IOMMU_DOMAIN_DMA:
 	case IOMMU_DOMAIN_DMA_FQ:
@@ -74,9 +85,15 @@ pviommu_domain_alloc_compat(unsigned int type)
 	}
 }
 
-/* Nor does the core put the DMA API on top of the domain by itself. */
+/*
+ * Nor does the core put the DMA API on top of the domain by itself. A device
+ * that is in use has no domain that needs it.
+ */
 static inline void pviommu_probe_finalize_compat(struct device *dev)
 {
+	if (iommu_get_domain_for_dev(dev) == &pviommu_identity_domain &&
+	    dev->driver)
+		return;
 	/* The group may have been switched away from a DMA domain. */
 	set_dma_ops(dev, NULL);
 	iommu_setup_dma_ops(dev, 0, U64_MAX);
@@ -86,13 +103,31 @@ static inline void pviommu_probe_finalize_compat(struct device *dev)
 	.domain_alloc = pviommu_domain_alloc_compat,		\
 	.probe_finalize = pviommu_probe_finalize_compat,
 
-/* The core frees blocked domains like any other. */
-static inline void pviommu_blocked_free_compat(struct iommu_domain *domain)
+/* The core frees static domains like any other. */
+static inline void pviommu_static_free_compat(struct iommu_domain *domain)
 {
 }
 
-#define PVIOMMU_BLOCKED_OPS_COMPAT				\
-	.free = pviommu_blocked_free_compat,
+#define PVIOMMU_STATIC_OPS_COMPAT				\
+	.free = pviommu_static_free_compat,
+
+/*
+ * The core has no function for modules that takes a device from it, but for the
+ * last step, which does not undo the others.
+ */
+static inline void pviommu_leave_core_compat(struct device *dev)
+{
+	struct dev_iommu *param = dev->iommu;
+
+	iommu_device_unlink(param->iommu_dev, dev);
+	pviommu_ops.release_device(dev);
+	iommu_group_remove_device(dev);
+	set_dma_ops(dev, NULL);
+	iommu_fwspec_free(dev);
+	dev->iommu = NULL;
+	kfree(param);
+	module_put(THIS_MODULE);
+}
 
 /*
  * iommu_device_register() leaves the ops with the buses, and nothing takes

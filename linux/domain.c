@@ -885,6 +885,6 @@ struct iommu_domain pviommu_blocked_domain = {
 	.type = IOMMU_DOMAIN_BLOCKED,
 	.ops = &(const struct iommu_domain_ops) {
 		.attach_dev = pviommu_attach,
-		PVIOMMU_BLOCKED_OPS_COMPAT
+		PVIOMMU_STATIC_OPS_COMPAT
 	},
 };

@@ -8,7 +8,7 @@
 #include <linux/pci.h>
 #include <linux/slab.h>
 
-#include "pviommu.h"
+#include "endpoint.h"
 #include "compat.h"
 
 /* Where x86 devices write interrupts; what there is if the device has no list. */
@@ -17,20 +17,6 @@
 
 /* What pci_dev.dma_alias_mask has bits for. */
 #define BUS_DEVFNS		256
-
-/**
- * struct pviommu_endpoint - a PCI function behind the IOMMU
- * @v: the IOMMU
- * @nr_rids: requester IDs its DMA can carry, at least 1
- * @nr_own: the first of those, which are not of bridges
- * @rids: those, as SBDF; its own first if the device knows it
- */
-struct pviommu_endpoint {
-	struct pviommu *v;
-	unsigned int nr_rids;
-	unsigned int nr_own;
-	u32 rids[];
-};
 
 struct pviommu *pviommu_instance;
 
@@ -153,15 +139,16 @@ static int query_reserved(struct pviommu *v, u32 sbdf,
  * Behind a bridge that speaks for them, all functions are one to the device,
  * and to attach one attaches all. So an entry that is for such a bridge, @via,
  * says where a function behind it is already: to attach that one would take
- * the others along. All there is to learn is whether the device knows it.
+ * the others along. And what is in use must not be attached before it has a
+ * context, @early. All there is to learn is whether the device knows it.
  */
 static int rid_first_use(struct pviommu *v, u32 sbdf,
-			 const struct pviommu_rid *via)
+			 const struct pviommu_rid *via, bool early)
 {
 	struct xen_iommu_reserved_range *ranges;
 	int nr;
 
-	if (!via)
+	if (!via && !early)
 		return rid_attach(v, sbdf, XEN_IOMMU_CTX_DEFAULT);
 
 	nr = query_reserved(v, sbdf, &ranges);
@@ -172,7 +159,8 @@ static int rid_first_use(struct pviommu *v, u32 sbdf,
 }
 
 /* Start to use a requester ID; -ENODEV if the device knows none such. */
-static int rid_get(struct pviommu *v, u32 sbdf, const struct pviommu_rid *via)
+static int rid_get(struct pviommu *v, u32 sbdf, const struct pviommu_rid *via,
+		   bool early)
 {
 	struct pviommu_rid *rid;
 	int error;
@@ -185,7 +173,7 @@ static int rid_get(struct pviommu *v, u32 sbdf, const struct pviommu_rid *via)
 		return 0;
 	}
 
-	error = rid_first_use(v, sbdf, via);
+	error = rid_first_use(v, sbdf, via, early);
 	if (error)
 		return error;
 	rid = kzalloc(sizeof(*rid), GFP_KERNEL);
@@ -236,6 +224,96 @@ static void endpoint_put_rids(struct pviommu_endpoint *ep, bool shared)
 	}
 	while (ep->nr_rids)
 		rid_put(v, ep->rids[--ep->nr_rids], shared);
+	pviommu_identity_unused(v);
+}
+
+/**
+ * pviommu_endpoint_find() - the endpoint that a device is
+ * @v: the IOMMU
+ * @dev: the device
+ *
+ * Context: Process context; the device's rids_lock is held.
+ * Returns: the endpoint, or NULL.
+ */
+struct pviommu_endpoint *pviommu_endpoint_find(struct pviommu *v,
+					       const struct device *dev)
+{
+	struct pviommu_endpoint *ep;
+
+	lockdep_assert_held(&v->rids_lock);
+
+	list_for_each_entry(ep, &v->endpoints, list)
+		if (ep->dev == dev)
+			return ep;
+	return NULL;
+}
+
+/**
+ * pviommu_endpoint_new() - a device, with all requester IDs that are its
+ * @v: the IOMMU
+ * @pdev: the device
+ * @early: leave it where it is
+ *
+ * Unless @early, it is in the default context, or where what is behind the same
+ * bridge is.
+ *
+ * Context: Process context; the device's rids_lock is held.
+ * Returns: the endpoint, or an error: -ENODEV if the device knows none such.
+ */
+struct pviommu_endpoint *pviommu_endpoint_new(struct pviommu *v,
+					      struct pci_dev *pdev, bool early)
+{
+	struct pviommu_rid *via = NULL;
+	struct pviommu_endpoint *ep;
+	unsigned int i, nr, nr_own;
+	int error = 0;
+
+	lockdep_assert_held(&v->rids_lock);
+
+	ep = kzalloc(struct_size(ep, rids, collect_rids(pdev, NULL)),
+		     GFP_KERNEL);
+	if (!ep)
+		return ERR_PTR(-ENOMEM);
+	ep->v = v;
+	ep->dev = &pdev->dev;
+	nr_own = collect_own_rids(pdev, ep->rids);
+	nr = collect_rids(pdev, ep->rids);
+	for (i = nr_own; i < nr && !via; i++)
+		via = xa_load(&v->rids, ep->rids[i]);
+	for (i = 0; i < nr; i++) {
+		/* A bridge's alias may be nothing that the device has. */
+		error = rid_get(v, ep->rids[i], via, early);
+		if (error == -ENODEV)
+			continue;
+		if (error)
+			break;
+		if (i < nr_own)
+			ep->nr_own++;
+		ep->rids[ep->nr_rids++] = ep->rids[i];
+	}
+	if (i < nr || !ep->nr_rids) {
+		/* What it did not get to is in use by others, if @via is. */
+		endpoint_put_rids(ep, via || early);
+		kfree(ep);
+		return ERR_PTR(error);
+	}
+	list_add_tail(&ep->list, &v->endpoints);
+	return ep;
+}
+
+/**
+ * pviommu_endpoint_free() - a device is gone, or nobody's
+ * @ep: the endpoint
+ *
+ * Its DMA is blocked, but if it is in use: then it stays where it is.
+ *
+ * Context: Process context; the device's rids_lock is held.
+ */
+void pviommu_endpoint_free(struct pviommu_endpoint *ep)
+{
+	list_del(&ep->list);
+	endpoint_put_rids(ep, ep->in_use);
+	kfree(ep);
 }
 
 /**
@@ -244,7 +322,8 @@ static void endpoint_put_rids(struct pviommu_endpoint *ep, bool shared)
  *
  * For a device that an earlier kernel left with contexts of its own: they are
  * nobody's now. What is mapped in the default one goes first, as all devices
- * come there. Nothing else uses the device yet.
+ * come there; but for those in use, which are known already. Nothing else uses
+ * the device yet.
  */
 void pviommu_detach_everything(struct pviommu *v)
 {
@@ -260,7 +339,8 @@ void pviommu_detach_everything(struct pviommu *v)
 			       GFP_KERNEL);
 		nr = rids ? collect_rids(pdev, rids) : 0;
 		for (i = 0; i < nr; i++)
-			rid_attach(v, rids[i], XEN_IOMMU_CTX_DEFAULT);
+			if (!xa_load(&v->rids, rids[i]))
+				rid_attach(v, rids[i], XEN_IOMMU_CTX_DEFAULT);
 		kfree(rids);
 	}
 
@@ -278,7 +358,7 @@ void pviommu_detach_everything(struct pviommu *v)
 				.u.context.ctx = ctx + i,
 			};
 		pviommu_run(v, NULL, ops, nr);
-		/* One that takes more than its turn. */
+		/* One that takes more than its turn; identity has devices. */
 		for (i = 0; i < nr; i++)
 			if (ops[i].status == -EAGAIN)
 				pviommu_free_context(v, ctx + i);
@@ -295,15 +375,25 @@ void pviommu_detach_everything(struct pviommu *v)
  */
 int pviommu_attach(struct iommu_domain *domain, struct device *dev)
 {
+	bool identity = domain == &pviommu_identity_domain;
 	struct pviommu_endpoint *ep = dev_iommu_priv_get(dev);
-	u16 ctx = pviommu_domain_ctx(domain);
 	struct pviommu *v = ep->v;
 	struct pviommu_rid *rid;
+	int ctx, error = 0;
 	unsigned int i;
-	int error = 0;
 
 	mutex_lock(&v->rids_lock);
-	if (ctx != XEN_IOMMU_CTX_DEFAULT)
+	/* It would be cut off: VFIO cannot have what is beside it either. */
+	if (ep->in_use && !identity) {
+		error = -EBUSY;
+		goto unlock;
+	}
+	ctx = identity ? pviommu_identity_ctx(v) : pviommu_domain_ctx(domain);
+	if (ctx < 0) {
+		error = ctx;
+		goto unlock;
+	}
+	if (ctx != XEN_IOMMU_CTX_DEFAULT && !identity)
 		pviommu_domain_start_queue(domain);
 	for (i = 0; i < ep->nr_rids; i++) {
 		rid = xa_load(&v->rids, ep->rids[i]);
@@ -321,13 +411,16 @@ int pviommu_attach(struct iommu_domain *domain, struct device *dev)
 			}
 			rid->ctx = ctx;
 		}
-		rid->domain = ctx == XEN_IOMMU_CTX_DEFAULT ? NULL : domain;
+		rid->domain = ctx == XEN_IOMMU_CTX_DEFAULT || identity ? NULL :
+			      domain;
 	}
 	/* Either domain may be freed now: no fault is to be reported to it. */
 	for (i = 0; error && i < ep->nr_rids; i++) {
 		rid = xa_load(&v->rids, ep->rids[i]);
 		rid->domain = NULL;
 	}
+	pviommu_identity_unused(v);
+unlock:
 	mutex_unlock(&v->rids_lock);
 	return error;
 }
@@ -380,23 +473,19 @@ static bool pviommu_capable(struct device *dev, enum iommu_cap cap)
 	       cap == IOMMU_CAP_DEFERRED_FLUSH;
 }
 
-/*
- * There is no identity domain. Saying so beforehand spares the log a warning
- * for each group when the command line asks for one.
- */
+/* What is in use stays what it is; else the core decides. */
 static int pviommu_def_domain_type(struct device *dev)
 {
-	return iommu_default_passthrough() ? IOMMU_DOMAIN_DMA : 0;
+	struct pviommu_endpoint *ep = dev_iommu_priv_get(dev);
+
+	return ep->in_use ? IOMMU_DOMAIN_IDENTITY : 0;
 }
 
 static struct iommu_device *pviommu_probe_device(struct device *dev)
 {
 	struct pviommu *v = pviommu_instance;
-	struct pviommu_rid *via = NULL;
 	struct pviommu_endpoint *ep;
-	unsigned int i, nr, nr_own;
 	struct pci_dev *pdev;
-	int error = 0;
 
 	if (!v || !dev_is_pci(dev))
 		return ERR_PTR(-ENODEV);
@@ -406,47 +495,22 @@ static struct iommu_device *pviommu_probe_device(struct device *dev)
 	if (pdev == v->pdev)
 		return ERR_PTR(-ENODEV);
 
-	ep = kzalloc(struct_size(ep, rids, collect_rids(pdev, NULL)),
-		     GFP_KERNEL);
-	if (!ep)
-		return ERR_PTR(-ENOMEM);
-	ep->v = v;
-
 	mutex_lock(&v->rids_lock);
-	nr_own = collect_own_rids(pdev, ep->rids);
-	nr = collect_rids(pdev, ep->rids);
-	for (i = nr_own; i < nr && !via; i++)
-		via = xa_load(&v->rids, ep->rids[i]);
-	for (i = 0; i < nr; i++) {
-		/* A bridge's alias may be nothing that the device has. */
-		error = rid_get(v, ep->rids[i], via);
-		if (error == -ENODEV)
-			continue;
-		if (error)
-			break;
-		if (i < nr_own)
-			ep->nr_own++;
-		ep->rids[ep->nr_rids++] = ep->rids[i];
-	}
-	if (i < nr || !ep->nr_rids) {
-		/* What it did not get to is in use by others, if @via is. */
-		endpoint_put_rids(ep, via);
-		mutex_unlock(&v->rids_lock);
-		kfree(ep);
+	ep = pviommu_endpoint_find(v, dev);
+	if (ep)
+		pviommu_apart_end(ep);
+	else
+		ep = pviommu_endpoint_new(v, pdev, false);
+	mutex_unlock(&v->rids_lock);
+	if (IS_ERR(ep)) {
 		/* Any other error would undo the registration for all. */
-		if (error == -ENODEV)
+		if (PTR_ERR(ep) != -ENODEV)
+			dev_err(dev, PVIOMMU_NAME ": left out: error %ld\n",
+				PTR_ERR(ep));
+		else if (!v->probing_again)
 			dev_info(dev, PVIOMMU_NAME ": not behind the IOMMU\n");
-		else
-			dev_err(dev, PVIOMMU_NAME ": left out: error %d\n",
-				error);
 		return ERR_PTR(-ENODEV);
 	}
-	mutex_unlock(&v->rids_lock);
-
-	if (dev->driver && pdev->is_busmaster && !pci_is_bridge(pdev))
-		dev_info(dev, PVIOMMU_NAME ": was bound to %s already: what it mapped so far is cut off\n",
-			 dev->driver->name);
-
 	dev_iommu_priv_set(dev, ep);
 	return &v->iommu;
 }
@@ -457,9 +521,13 @@ static void pviommu_release_device(struct device *dev)
 	struct pviommu *v = ep->v;
 
 	mutex_lock(&v->rids_lock);
-	endpoint_put_rids(ep, false);
+	if (ep->leaving) {
+		ep->leaving = false;
+		pviommu_apart_begin(ep);
+	} else {
+		pviommu_endpoint_free(ep);
+	}
 	mutex_unlock(&v->rids_lock);
-	kfree(ep);
 }
 
 /*

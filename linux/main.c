@@ -67,7 +67,8 @@ static int pviommu_negotiate(struct pviommu *v, bool *used_before)
 	*used_before = readq(v->regs + XEN_PVIOMMU_REG_ACCEPTED) ||
 		       !(state & XEN_IOMMU_STATE_identity);
 	/* Without queues, too: an earlier kernel's have to be taken away. */
-	wanted = FEATURES_NEEDED | (features & XEN_IOMMU_FEATURE_QUEUE);
+	wanted = FEATURES_NEEDED | (features & (XEN_IOMMU_FEATURE_QUEUE |
+						XEN_IOMMU_FEATURE_IDENTITY));
 	writeq(wanted, v->regs + XEN_PVIOMMU_REG_ACCEPTED);
 	v->features = readq(v->regs + XEN_PVIOMMU_REG_ACCEPTED);
 	if (v->features != wanted) {
@@ -255,7 +256,9 @@ static int pviommu_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	if (!v)
 		return -ENOMEM;
 	v->pdev = pdev;
+	mutex_init(&v->bind_lock);
 	mutex_init(&v->rids_lock);
+	INIT_LIST_HEAD(&v->endpoints);
 	xa_init(&v->rids);
 	INIT_LIST_HEAD(&v->domains);
 
@@ -278,6 +281,14 @@ static int pviommu_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	error = iommu_device_sysfs_add(&v->iommu, dev, NULL, PVIOMMU_NAME);
 	if (error)
 		goto err_faults;
+	/* Devices may be bound and unbound meanwhile. */
+	error = pviommu_in_use_init(v);
+	if (error)
+		goto err_sysfs;
+	mutex_lock(&v->bind_lock);
+	error = pviommu_keep_in_use(v);
+	if (error)
+		goto err_in_use;
 	if (used_before) {
 		dev_info(dev, "taking over what an earlier kernel may have left: all devices are detached\n");
 		pviommu_detach_everything(v);
@@ -285,11 +296,11 @@ static int pviommu_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	if (!use_queues)
 		v->features &= ~XEN_IOMMU_FEATURE_QUEUE;
 	error = pviommu_enable(v);
-	if (error)
-		goto err_sysfs;
+	if (error) {
+		pviommu_forget_in_use(v);
+		goto err_in_use;
+	}
 
-	if (iommu_default_passthrough())
-		dev_info(dev, "there is no passthrough: devices get translated DMA domains\n");
 	dev_info(dev, "%u contexts, %u bits of bus address, %u register blocks%s\n",
 		 v->max_contexts, v->bfn_bits + XEN_IOMMU_PAGE_SHIFT,
 		 v->nr_blocks, v->features & XEN_IOMMU_FEATURE_QUEUE ?
@@ -304,12 +315,17 @@ static int pviommu_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 			error);
 		goto err_instance;
 	}
+	mutex_unlock(&v->bind_lock);
 	pviommu_debugfs_init(v);
 	return 0;
 
 err_instance:
 	pviommu_unregister_compat(&pviommu_ops);
 	pviommu_instance = NULL;
+	pviommu_forget_in_use(v);
+err_in_use:
+	mutex_unlock(&v->bind_lock);
+	pviommu_in_use_exit(v);
 err_sysfs:
 	iommu_device_sysfs_remove(&v->iommu);
 err_faults:
@@ -356,6 +372,7 @@ static void pviommu_remove(struct pci_dev *pdev)
 		return;
 	}
 
+	pviommu_in_use_exit(v);
 	iommu_device_unregister(&v->iommu);
 	pviommu_unregister_compat(&pviommu_ops);
 	pviommu_instance = NULL;

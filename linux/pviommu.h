@@ -7,6 +7,8 @@
  *   main.c       the PCI function: probe, negotiation, power, removal
  *   endpoint.c   the IOMMU core's view of a device: requester IDs, reserved
  *                regions, attach and detach
+ *   identity.c   the identity domain
+ *   in-use.c     devices in use before the IOMMU came
  *   domain.c     a domain is a context: map, unmap, flush, look up
  *   batch.c      operations that go out with one doorbell, and repairs
  *   queue.c      operations that need no doorbell
@@ -27,6 +29,7 @@
 #include <linux/iommu.h>
 #include <linux/list.h>
 #include <linux/mutex.h>
+#include <linux/notifier.h>
 #include <linux/pci.h>
 #include <linux/sizes.h>
 #include <linux/spinlock.h>
@@ -124,8 +127,17 @@ struct pviommu_faults {
  * @contexts: bit n is set while context n is a domain's; atomic
  * @bfn_bits: BFNs are below 1 << @bfn_bits
  * @iommu: what the core knows of it
- * @rids_lock: protects @rids and all entries, @domains, and who starts and
- *	stops a queue; taken in process context only
+ * @again: registered for a moment, so that the core looks at all devices
+ * @probing_again: it is
+ * @bind_lock: held while drivers come and go, and until they may at first; taken
+ *	inside a device's lock, and around the core's and all others here
+ * @bus_nb: tells when they do
+ * @failed_work: for those that came, and did not bind
+ * @rids_lock: protects @rids and all entries, @endpoints, @domains, the identity
+ *	context, and who starts and stops a queue; taken in process context only
+ * @endpoints: of struct pviommu_endpoint: all devices in use
+ * @identity_ctx: the context that shows all of memory; 0 while there is none
+ * @identity_frames: what is mapped for it, where the device has no such contexts
  * @rids: struct pviommu_rid by SBDF: every requester ID in use
  * @domains: all domains that are a context
  * @faults: the fault ring
@@ -146,7 +158,15 @@ struct pviommu {
 	unsigned int bfn_bits;
 
 	struct iommu_device iommu;
+	struct iommu_device again;
+	bool probing_again;
+	struct mutex bind_lock;
+	struct notifier_block bus_nb;
+	struct work_struct failed_work;
 	struct mutex rids_lock;
+	struct list_head endpoints;
+	u16 identity_ctx;
+	u64 identity_frames;
 	struct xarray rids;
 	struct list_head domains;
 	struct pviommu_faults faults;
@@ -157,7 +177,8 @@ struct pviommu {
  * struct pviommu_rid - a requester ID, as devices put it on the bus
  * @users: endpoints that use it: several when a bridge speaks for them
  * @ctx: the context it is in
- * @domain: the domain that has that context; NULL in the default one
+ * @domain: the domain that has that context; NULL in the default and the
+ *	identity one
  */
 struct pviommu_rid {
 	unsigned int users;
@@ -170,6 +191,7 @@ extern struct pviommu *pviommu_instance;
 
 extern const struct iommu_ops pviommu_ops;
 extern struct iommu_domain pviommu_blocked_domain;
+extern struct iommu_domain pviommu_identity_domain;
 
 /* transport.c */
 
@@ -241,6 +263,19 @@ extern const struct iommu_domain_ops pviommu_domain_ops;
 
 int pviommu_attach(struct iommu_domain *domain, struct device *dev);
 void pviommu_detach_everything(struct pviommu *v);
+
+/* identity.c */
+
+int pviommu_identity_start(struct pviommu *v, bool attach_all);
+int pviommu_identity_ctx(struct pviommu *v);
+void pviommu_identity_unused(struct pviommu *v);
+
+/* in-use.c */
+
+int pviommu_in_use_init(struct pviommu *v);
+void pviommu_in_use_exit(struct pviommu *v);
+int pviommu_keep_in_use(struct pviommu *v);
+void pviommu_forget_in_use(struct pviommu *v);
 
 /* fault.c */
 

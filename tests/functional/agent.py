@@ -196,7 +196,8 @@ def play(program, args, steps, disk_mib, net_kib, every='', first='',
     network, if it is used; prepare(work) is for the disks before, and build() makes
     QEMU's command, as qemu_command() does. The exit status."""
     os.makedirs(LOGS, exist_ok=True)
-    name = '-'.join([program, args.kernel, *re.findall(r'[\w.]+', args.append)])
+    name = '-'.join([program, args.kernel, *re.findall(r'[\w.]+', args.append),
+                     *re.findall(r'[\w.]+', args.device)[2:]])
     console, log = (os.path.join(LOGS, f'{name}.{what}') for what in ('console', 'qemu'))
     report = Report(True, f'Linux {args.kernel}{" " * bool(args.append)}{args.append}: ')
     server = Server(net_kib)

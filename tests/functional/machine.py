@@ -44,10 +44,13 @@ def behind_bridge(drive, work, slot):
                        f'disable-legacy=on,bus=bridge,addr={slot}']
 
 
-def qemu_command(kernel, append, work, log, qemu=QEMU, accel='tcg', device='xen-pviommu'):
+def qemu_command(kernel, append, work, log, qemu=QEMU, accel='tcg', device='xen-pviommu',
+                 iothread=False):
     """QEMU with the Debian kernel KERNEL, one of each kind of device behind
-    DEVICE, its disks in the directory WORK; it says to LOG what goes wrong."""
+    DEVICE, its disks in the directory WORK; it says to LOG what goes wrong.
+    With IOTHREAD virtio-blk does its DMA in a thread of its own."""
     drive = 'if=none,format=raw,cache=unsafe,aio=threads'
+    thread = ',iothread=io0' if iothread else ''
     return [
         qemu, '-M', 'q35', '-accel', accel, '-m', str(MEMORY_MIB),
         # Two processors: two of them ring two doorbells at once.
@@ -58,7 +61,8 @@ def qemu_command(kernel, append, work, log, qemu=QEMU, accel='tcg', device='xen-
         '-drive', f'{drive},id=d0,file={disk(work, "nvme")}',
         '-device', 'nvme,drive=d0,serial=demo',
         '-drive', f'{drive},id=d1,file={disk(work, "virtio")}',
-        '-device', 'virtio-blk-pci,drive=d1,iommu_platform=on,disable-legacy=on',
+        '-object', 'iothread,id=io0',
+        '-device', f'virtio-blk-pci,drive=d1,iommu_platform=on,disable-legacy=on{thread}',
         # Two that are one to the IOMMU.
         '-device', 'pcie-pci-bridge,id=bridge',
         *behind_bridge(drive, work, 1), *behind_bridge(drive, work, 2),
