@@ -14,36 +14,16 @@
  * All of it is under the domain's lock.
  */
 
-#include <linux/delay.h>
 #include <linux/errno.h>
 #include <linux/gfp.h>
 
 #include "domain.h"
 
-/* The array of a domain: the batch, then a slot to repair what went wrong. */
 #define ARRAY_ORDER	1
-#define ARRAY_OPS	((PAGE_SIZE << ARRAY_ORDER) / sizeof(struct xen_iommu_op))
-#define BATCH_OPS	(ARRAY_OPS - 1)
+#define BATCH_OPS	((PAGE_SIZE << ARRAY_ORDER) / sizeof(struct xen_iommu_op))
 
 /* Slots of the batch that only the operation that sends it may use. */
 #define BATCH_LAST	1
-
-/*
- * How often in a batch, and how long apart, maps are tried again whose page is
- * not here.
- */
-#define MAP_TRIES	100
-#define MAP_WAIT_US	20
-
-/**
- * struct pviommu_repair - what the repair of a batch did so far
- * @waits: how often it waited for a page
- * @flushed: what nothing was unmapped in since: 1 the context, 2 everything
- */
-struct pviommu_repair {
-	unsigned int waits;
-	unsigned int flushed;
-};
 
 /**
  * pviommu_batch_init() - make an empty batch
@@ -147,136 +127,72 @@ static struct xen_iommu_op op_map(const struct pviommu_domain *d, u64 bfn,
 	};
 }
 
-/* Run one operation by itself, in the slot for repairs; @op gets its answer. */
-static void batch_run_one(struct pviommu_domain *d, struct xen_iommu_op *op)
+static void batch_map_failed(struct pviommu_domain *d,
+			     const struct xen_iommu_op *op)
 {
-	struct xen_iommu_op *slot = &d->ops[BATCH_OPS];
+	u64 bfn = op->u.map.bfn;
+	u32 nr = op->u.map.nr_frames;
 
-	*slot = *op;
-	slot->status = PVIOMMU_NOT_RUN;
-	pviommu_run(d->v, d->block, slot, 1);
-	*op = *slot;
+	failure_add(d, bfn, bfn + nr, op->status);
+	frames_remove(d, nr);
+	pviommu_xlate_remove(&d->xlate, bfn, nr);
 }
 
-/*
- * What waits for a flush, in whatever context, takes room. To flush what its
- * users have not asked for yet does no harm.
+/**
+ * pviommu_again_try() - try maps again whose pages were not here
+ * @d: the domain; its lock is held
+ * @bfn: where the range of their mapper starts
+ * @nr: its length, in frames
+ * @last: those that are not there now have failed
+ *
+ * One that is only in part in the range is another mapper's as well. Whoever
+ * comes first tries it, and neither has to wait for the other.
+ *
+ * Returns: whether there are maps in the range that are to be tried again.
  */
-static void batch_flush_everywhere(struct pviommu_domain *d)
+bool pviommu_again_try(struct pviommu_domain *d, u64 bfn, u64 nr, bool last)
 {
-	struct xen_iommu_op flush;
-	unsigned int ctx;
-
-	for_each_set_bit(ctx, d->v->contexts, d->v->max_contexts) {
-		flush = op_flush_all(ctx);
-		batch_run_one(d, &flush);
-	}
-}
-
-/*
- * Try a map or unmap again that found no room, or no page yet: without more
- * ado, as an operation before it may have been helped already; then with more
- * room in this context, then with more everywhere; and until the page is here.
- * What an operation before it did in vain is not done again.
- */
-static void batch_try_again(struct pviommu_domain *d, struct xen_iommu_op *op,
-			    struct pviommu_repair *repair)
-{
-	struct xen_iommu_op flush;
+	struct pviommu_repair repair = {};
+	struct xen_iommu_op op;
 	bool again = false;
+	unsigned int i;
 
-	for (;;) {
-		if (op->status == -EAGAIN && repair->waits < MAP_TRIES) {
-			repair->waits++;
-			udelay(MAP_WAIT_US);
-		} else if (op->status == -ENOSPC && !again) {
-			again = true;
-		} else if (op->status == -ENOSPC && !repair->flushed) {
-			flush = op_flush_all(d->ctx);
-			batch_run_one(d, &flush);
-			repair->flushed = 1;
-		} else if (op->status == -ENOSPC && repair->flushed == 1) {
-			batch_flush_everywhere(d);
-			repair->flushed = 2;
-		} else {
-			break;
-		}
-		batch_run_one(d, op);
-	}
-	/* Now there is something to flush again. */
-	if (op->op == XEN_IOMMUOP_unmap && !op->status)
-		repair->flushed = 0;
-}
-
-/* Says that there was nothing to unmap; in a reserved range there never is. */
-static bool not_mapped(int status)
-{
-	return status == -ENOENT || status == -EADDRNOTAVAIL;
-}
-
-/*
- * Unmap a range of which some frames were not mapped: their maps failed, or
- * the hypervisor took the pages back. Or it is of more runs than can wait for
- * a flush. Nothing of it was unmapped yet, and what is there must go, run by
- * run.
- */
-static void batch_unmap_runs(struct pviommu_domain *d,
-			     const struct xen_iommu_op *op,
-			     struct pviommu_repair *repair)
-{
-	u64 end = op->u.unmap.bfn + op->u.unmap.nr_frames;
-	struct xen_iommu_op lookup, unmap = *op;
-	u64 bfn, nr;
-
-	for (bfn = op->u.unmap.bfn; bfn < end; bfn += nr) {
-		lookup = op_lookup(d->ctx, bfn);
-		batch_run_one(d, &lookup);
-		/* Without the length of the hole this could take forever. */
-		if (lookup.status &&
-		    (lookup.status != -ENOENT || !lookup.u.lookup.nr_frames)) {
-			domain_complain(d, &lookup);
-			break;
-		}
-		/* Where nothing is mapped, this can be the length of the hole. */
-		nr = clamp_t(u64, lookup.u.lookup.nr_frames, 1, end - bfn);
-		if (lookup.status)
+	for (i = d->nr_again; i--; ) {
+		op = d->again[i];
+		if (op.u.map.bfn >= bfn + nr ||
+		    op.u.map.bfn + op.u.map.nr_frames <= bfn)
 			continue;
-
-		unmap.u.unmap.bfn = bfn;
-		unmap.u.unmap.nr_frames = nr;
-		batch_run_one(d, &unmap);
-		batch_try_again(d, &unmap, repair);
-		if (!unmap.status)
-			frames_remove(d, nr);
-		else if (!not_mapped(unmap.status))
-			domain_complain(d, &unmap);
+		pviommu_run_copy(d->v, &op, 1);
+		pviommu_repair_op(d, &op, &repair);
+		if (op.status == -EAGAIN && !last) {
+			again = true;
+			continue;
+		}
+		d->again[i] = d->again[--d->nr_again];
+		if (op.status)
+			batch_map_failed(d, &op);
 	}
+	return again;
 }
 
 static void batch_op_failed(struct pviommu_domain *d, struct xen_iommu_op *op,
 			    struct pviommu_repair *repair)
 {
-	u64 bfn = op->u.map.bfn;
-	u32 nr = op->u.map.nr_frames;
+	struct xen_iommu_op complaint = {};
 
 	switch (op->op) {
 	case XEN_IOMMUOP_map:
-		batch_try_again(d, op, repair);
-		if (!op->status)
-			break;
-		failure_add(d, bfn, bfn + nr, op->status);
-		frames_remove(d, nr);
-		pviommu_xlate_remove(d, bfn, nr);
+		pviommu_repair_op(d, op, repair);
+		if (op->status == -EAGAIN && d->nr_again < NR_AGAIN)
+			d->again[d->nr_again++] = *op;
+		else if (op->status)
+			batch_map_failed(d, op);
 		break;
 	case XEN_IOMMUOP_unmap:
-		batch_try_again(d, op, repair);
-		if (!op->status)
-			frames_remove(d, nr);
-		else if (nr > 1 &&
-			 (not_mapped(op->status) || op->status == -ENOSPC))
-			batch_unmap_runs(d, op, repair);
-		else if (!not_mapped(op->status))
-			domain_complain(d, op);
+		frames_remove(d, pviommu_repair_unmap(d, op, repair,
+						      &complaint));
+		if (complaint.op)
+			domain_complain(d, &complaint);
 		break;
 	case XEN_IOMMUOP_flush:
 		domain_complain(d, op);
@@ -291,6 +207,8 @@ static void batch_store(struct pviommu_domain *d, const struct xen_iommu_op *op)
 	WRITE_ONCE(d->direct, false);
 	*slot = *op;
 	slot->status = PVIOMMU_NOT_RUN;
+	if (op->op == XEN_IOMMUOP_unmap)
+		d->unmaps_batched += op->u.unmap.nr_frames;
 }
 
 /**
@@ -306,6 +224,7 @@ void pviommu_batch_send(struct pviommu_domain *d)
 	struct xen_iommu_op flush, *last;
 	bool repaired = false;
 	unsigned int i, nr;
+	u64 unmapped;
 
 	lockdep_assert_held(&d->lock);
 
@@ -326,20 +245,24 @@ void pviommu_batch_send(struct pviommu_domain *d)
 		d->waiting = 0;
 	}
 	nr = d->nr_batched;
+	unmapped = d->unmaps_batched;
 	d->nr_batched = 0;
+	d->unmaps_batched = 0;
 	d->maps_batched = false;
 	if (likely(!pviommu_run(d->v, d->block, d->ops, nr)) &&
 	    PVIOMMU_SYNC_MAP_REPORTS)
 		return;
 	for (i = 0; i < nr; i++) {
-		if (unlikely(d->ops[i].status)) {
-			batch_op_failed(d, &d->ops[i], &repair);
-			if (d->ops[i].op != XEN_IOMMUOP_lookup_bfn)
-				repaired = true;
-		} else if (d->ops[i].op == XEN_IOMMUOP_unmap) {
-			frames_remove(d, d->ops[i].u.unmap.nr_frames);
-		}
+		if (likely(!d->ops[i].status))
+			continue;
+		/* An unmap that failed in part says what is left. */
+		if (d->ops[i].op == XEN_IOMMUOP_unmap)
+			unmapped -= d->ops[i].u.unmap.nr_frames;
+		batch_op_failed(d, &d->ops[i], &repair);
+		if (d->ops[i].op != XEN_IOMMUOP_lookup_bfn)
+			repaired = true;
 	}
+	frames_remove(d, unmapped);
 
 	if (likely(!repaired))
 		return;
@@ -347,12 +270,12 @@ void pviommu_batch_send(struct pviommu_domain *d)
 	/* A flush, or a lookup, has to come after the operations it is for. */
 	last = &d->ops[nr - 1];
 	if (last->op == XEN_IOMMUOP_flush) {
-		batch_run_one(d, last);
+		pviommu_run_copy(d->v, last, 1);
 		if (last->status)
 			domain_complain(d, last);
 	} else if (last->op == XEN_IOMMUOP_lookup_bfn) {
 		*last = op_lookup(d->ctx, last->u.lookup.bfn);
-		batch_run_one(d, last);
+		pviommu_run_copy(d->v, last, 1);
 	}
 }
 
@@ -401,8 +324,8 @@ void pviommu_batch_run_dead(struct pviommu_domain *d)
 	for (; head != q->tail; head++) {
 		slot = pviommu_queue_slot(q, head);
 		op = *slot;
-		batch_run_one(d, &op);
-		batch_try_again(d, &op, &repair);
+		pviommu_run_copy(d->v, &op, 1);
+		pviommu_repair_op(d, &op, &repair);
 		slot->status = op.status;
 		if (op.status)
 			q->shared->errors++;
@@ -465,6 +388,7 @@ static void batch_unmap_part(struct pviommu_domain *d, u64 bfn, u32 nr)
 	if (last && last->u.unmap.bfn + last->u.unmap.nr_frames == bfn &&
 	    last->u.unmap.nr_frames + nr <= RANGE_MAX) {
 		last->u.unmap.nr_frames += nr;
+		d->unmaps_batched += nr;
 	} else {
 		if (d->maps_batched)
 			pviommu_batch_send(d);

@@ -2,27 +2,30 @@
 /*
  * A domain is a context: map, unmap, flush and look up in it
  *
- * Operations take one of two ways. A domain of the DMA API has a queue
+ * Operations take one of three ways. A domain of the DMA API has a queue
  * (queue.c), where the device finds them before a device's access needs them:
  *
  *   map_pages      queues        iotlb_sync_map   sees to it that they run
- *   unmap_pages    only gathers  iotlb_sync       queues the unmap and a flush
- *                                                 of the range
+ *   unmap_pages    queues, with  iotlb_sync       the same
+ *                  a flush
  *     in lazy mode queues        flush_iotlb_all  queues a flush of the context
  *
  * Nobody waits for statuses. A map of the DMA API is of RAM that is there, and
  * the device says when there is little room. One that fails all the same is
- * found later, and then the domain takes the other way from there on.
+ * found later, and then the domain takes the other ways from there on.
  *
- * That is the batch (batch.c), an array which goes out with one doorbell when
+ * Maps go to the batch (batch.c), an array which goes out with one doorbell when
  * somebody needs it done. It is for domains of others, who are told what failed;
  * for maps of what is not RAM; and for when the queue does not run by itself.
  *
  *   map_pages      adds          iotlb_sync_map   sends
- *   unmap_pages    adds          iotlb_sync       sends, with a flush of the
- *                                                 range at the end
- *                                flush_iotlb_all  sends, with a flush of the
+ *   unmap_pages
+ *     in lazy mode adds          flush_iotlb_all  sends, with a flush of the
  *                                                 whole context at the end
+ *
+ * Other unmaps, and look-ups, are for callers who wait for what became of them
+ * (repair.c). They need the lock for what is before them, and not for their own
+ * doorbells.
  *
  * A doorbell runs the queue before the batch; and nothing is queued while
  * anything is in the batch. So all run in the order they came in.
@@ -33,6 +36,7 @@
  */
 
 #include <linux/bitmap.h>
+#include <linux/delay.h>
 #include <linux/errno.h>
 #include <linux/gfp.h>
 #include <linux/list.h>
@@ -50,17 +54,11 @@
 #define QUEUE_ROOM	(QUEUE_PARTS + 1)
 
 /*
- * Where BFNs led when they were last mapped or looked up. dma_unmap_page() asks
- * for the physical address each time, and would cost a doorbell. This is a
- * cache of constant size, not a copy of what is mapped: what is not in it is
- * looked up.
- *
- * The low bits of a BFN are its set; there are the others, and the GFN. That is
- * one word, so that it can be read without a lock. GFN 0 is never cached.
+ * How often, and how long apart, its mapper tries a map again whose page is not
+ * here.
  */
-#define XLATE_GFN_BITS	38
-#define XLATE_BFN_MAX	(BIT_ULL(64 - XLATE_GFN_BITS) * XLATE_SETS - 1)
-#define XLATE_AHEAD	64
+#define MAP_TRIES	100
+#define MAP_WAIT_US	20
 
 static struct pviommu_domain *to_pviommu_domain(struct iommu_domain *domain)
 {
@@ -82,6 +80,7 @@ static const char *op_name(unsigned int op)
 }
 
 static unsigned long domain_lock(struct pviommu_domain *d)
+	__acquires(&d->lock)
 {
 	unsigned long flags;
 
@@ -91,6 +90,7 @@ static unsigned long domain_lock(struct pviommu_domain *d)
 
 static noinline void domain_unlock_complain(struct pviommu_domain *d,
 					    unsigned long flags)
+	__releases(&d->lock)
 {
 	struct xen_iommu_op complaint = d->complaint;
 
@@ -114,96 +114,12 @@ static noinline void domain_unlock_complain(struct pviommu_domain *d,
 }
 
 static void domain_unlock(struct pviommu_domain *d, unsigned long flags)
+	__releases(&d->lock)
 {
 	if (unlikely(d->complaint.op))
 		domain_unlock_complain(d, flags);
 	else
 		spin_unlock_irqrestore(&d->lock, flags);
-}
-
-/* Cached translations */
-
-static bool xlate_is(u64 entry, u64 bfn)
-{
-	return entry >> XLATE_GFN_BITS == bfn / XLATE_SETS;
-}
-
-static void xlate_add(struct pviommu_domain *d, u64 bfn, u64 gfn)
-{
-	u64 *way = d->xlate[bfn % XLATE_SETS];
-
-	if (unlikely(bfn > XLATE_BFN_MAX || gfn >> XLATE_GFN_BITS))
-		return;
-	/* The youngest is the first. */
-	if (unlikely(way[0] && !xlate_is(way[0], bfn)))
-		WRITE_ONCE(way[1], way[0]);
-	/* What moved is in both places for a while, and never in none. */
-	smp_store_release(&way[0], bfn / XLATE_SETS << XLATE_GFN_BITS | gfn);
-	__set_bit(bfn % XLATE_SETS, d->xlate_used);
-}
-
-/* Sets [@set, @end): forget what is in [@bfn, @bfn + @nr). */
-static void xlate_clear(struct pviommu_domain *d, unsigned int set,
-			unsigned int end, u64 bfn, u64 nr)
-{
-	for_each_set_bit_from(set, d->xlate_used, end) {
-		u64 *way, left = 0;
-
-		for (way = d->xlate[set]; way < d->xlate[set + 1]; way++) {
-			u64 b = (*way >> XLATE_GFN_BITS) * XLATE_SETS + set;
-
-			if (*way && b - bfn < nr)
-				WRITE_ONCE(*way, 0);
-			left |= *way;
-		}
-		if (!left)
-			__clear_bit(set, d->xlate_used);
-	}
-}
-
-/**
- * pviommu_xlate_remove() - forget where a range led
- * @d: the domain; its lock is held
- * @bfn: where the range starts
- * @nr: its length, in frames
- */
-noinline void pviommu_xlate_remove(struct pviommu_domain *d, u64 bfn, u64 nr)
-{
-	unsigned int set = bfn % XLATE_SETS;
-	u64 end = set + min_t(u64, nr, XLATE_SETS);
-
-	xlate_clear(d, set, min_t(u64, end, XLATE_SETS), bfn, nr);
-	if (end > XLATE_SETS)
-		xlate_clear(d, 0, end - XLATE_SETS, bfn, nr);
-}
-
-/* The same. One page leaves its bit, as the next map may use the set again. */
-static void xlate_remove(struct pviommu_domain *d, u64 bfn, u64 nr)
-{
-	u64 *way = d->xlate[bfn % XLATE_SETS];
-
-	if (unlikely(nr != 1)) {
-		pviommu_xlate_remove(d, bfn, nr);
-		return;
-	}
-	if (likely(xlate_is(way[0], bfn)))
-		WRITE_ONCE(way[0], 0);
-	if (unlikely(xlate_is(way[1], bfn)))
-		WRITE_ONCE(way[1], 0);
-}
-
-/* What is cached for @bfn, or 0; without the lock too. */
-static u64 xlate_find(const struct pviommu_domain *d, u64 bfn)
-{
-	const u64 *way = d->xlate[bfn % XLATE_SETS];
-	/* What it replaced has moved by then. */
-	u64 entry = smp_load_acquire(&way[0]);
-
-	if (unlikely(!xlate_is(entry, bfn)))
-		entry = READ_ONCE(way[1]);
-	if (unlikely(!xlate_is(entry, bfn)))
-		return 0;
-	return entry & GENMASK_ULL(XLATE_GFN_BITS - 1, 0);
 }
 
 /* The queue */
@@ -238,7 +154,7 @@ static void domain_queue_look(struct pviommu_domain *d)
 		if (op.op != XEN_IOMMUOP_map)
 			continue;
 		domain_be_careful(d);
-		pviommu_xlate_remove(d, op.u.map.bfn, op.u.map.nr_frames);
+		pviommu_xlate_remove(&d->xlate, op.u.map.bfn, op.u.map.nr_frames);
 	}
 }
 
@@ -303,7 +219,7 @@ static noinline bool domain_queue_ready_slow(struct pviommu_domain *d, u64 nr)
 	if (!pviommu_queue_room(q, QUEUE_ROOM))
 		pviommu_domain_run_queue(d);
 	pviommu_batch_send(d);
-	if (d->careful || d->nr_failures)
+	if (d->careful || d->nr_failures || d->nr_again)
 		return false;
 	/* Whoever reads it knows that the batch is done. */
 	smp_store_release(&d->direct, true);
@@ -386,11 +302,34 @@ static void domain_queue_flush_all(struct pviommu_domain *d, u32 n)
 
 /* The IOMMU API */
 
-static noinline int domain_map(struct pviommu_domain *d, u64 bfn, u64 gfn,
-			       u64 nr, u16 flags, bool at_once)
+/*
+ * The error of maps in a range. The lock is released while pages come back, and
+ * interrupts are as the caller has them.
+ */
+static int domain_map_error(struct pviommu_domain *d, u64 bfn, u64 nr,
+			    unsigned long *flags)
+	__must_hold(&d->lock)
 {
+	unsigned int tries = 0;
+
+	while (unlikely(d->nr_again) &&
+	       pviommu_again_try(d, bfn, nr, tries == MAP_TRIES)) {
+		domain_unlock(d, *flags);
+		udelay(MAP_WAIT_US);
+		*flags = domain_lock(d);
+		tries++;
+	}
+	return pviommu_failures_take(d, bfn, nr);
+}
+
+static noinline int domain_map(struct pviommu_domain *d, u64 bfn, u64 gfn,
+			       u64 nr, u16 map_flags, bool at_once,
+			       unsigned long *flags)
+	__must_hold(&d->lock)
+{
+	pviommu_again_try(d, bfn, nr, true);
 	pviommu_failures_take(d, bfn, nr);
-	pviommu_batch_map(d, bfn, gfn, nr, flags);
+	pviommu_batch_map(d, bfn, gfn, nr, map_flags);
 	/*
 	 * Where the core does not ask for errors later, they have to come out
 	 * now, at the price of a doorbell for each piece of a scatterlist.
@@ -401,7 +340,7 @@ static noinline int domain_map(struct pviommu_domain *d, u64 bfn, u64 gfn,
 	    (iommu_is_dma_domain(&d->domain) && !d->careful && !at_once))
 		return 0;
 	pviommu_batch_send(d);
-	return pviommu_failures_take(d, bfn, nr);
+	return domain_map_error(d, bfn, nr, flags);
 }
 
 static int pviommu_map_pages(struct iommu_domain *domain, unsigned long iova,
@@ -421,12 +360,12 @@ static int pviommu_map_pages(struct iommu_domain *domain, unsigned long iova,
 		return -EINVAL;
 
 	flags = domain_lock(d);
-	xlate_add(d, bfn, gfn);
+	xlate_add(&d->xlate, bfn, gfn);
 	at_once = !frames_add(d, nr) || prot & IOMMU_MMIO;
 	if (likely(!at_once && domain_queue_ready(d, nr)))
 		domain_queue_map(d, bfn, gfn, nr, map_flags);
 	else
-		error = domain_map(d, bfn, gfn, nr, map_flags, at_once);
+		error = domain_map(d, bfn, gfn, nr, map_flags, at_once, &flags);
 	domain_unlock(d, flags);
 
 	if (!error)
@@ -442,7 +381,8 @@ static noinline int domain_sync_map(struct pviommu_domain *d,
 
 	pviommu_batch_send(d);
 	domain_queue_attend(d);
-	error = pviommu_failures_take(d, PVIOMMU_BFN(iova), PVIOMMU_BFN(size));
+	error = domain_map_error(d, PVIOMMU_BFN(iova), PVIOMMU_BFN(size),
+				 &flags);
 	if (!PVIOMMU_SYNC_MAP_REPORTS && error)
 		domain_be_careful(d);
 	domain_unlock(d, flags);
@@ -473,6 +413,38 @@ int pviommu_domain_sync_map(struct iommu_domain *domain, unsigned long iova,
 	return domain_sync_map(d, iova, size);
 }
 
+/*
+ * Unmap a range that is not queued, and flush it. The caller's IOVAs are nobody
+ * else's, so this needs no lock; but what is cached meanwhile must not stay.
+ */
+static noinline u64 domain_unmap(struct pviommu_domain *d, u64 bfn, u64 nr)
+{
+	struct xen_iommu_op complaint = {};
+	unsigned long flags;
+	u64 unmapped;
+
+	flags = domain_lock(d);
+	pviommu_domain_run_queue(d);
+	pviommu_batch_send(d);
+	pviommu_again_try(d, bfn, nr, true);
+	pviommu_failures_take(d, bfn, nr);
+	domain_unlock(d, flags);
+
+	unmapped = pviommu_unmap_now(d, bfn, nr, &complaint);
+
+	flags = domain_lock(d);
+	xlate_remove(&d->xlate, bfn, nr);
+	frames_remove(d, unmapped);
+	if (unlikely(complaint.op))
+		domain_complain(d, &complaint);
+	domain_unlock(d, flags);
+	return unmapped;
+}
+
+/*
+ * What the DMA API unmaps is what one of its maps has mapped, and all of it is
+ * gone. Others are told how much was there.
+ */
 static size_t pviommu_unmap_pages(struct iommu_domain *domain,
 				  unsigned long iova, size_t pgsize,
 				  size_t pgcount,
@@ -486,34 +458,36 @@ static size_t pviommu_unmap_pages(struct iommu_domain *domain,
 	unsigned long flags;
 	u32 n;
 
-	/* The DMA API calls iotlb_sync() next: do it all there, in one go. */
-	if (likely(!lazy) && iommu_is_dma_domain(domain)) {
-		if (iommu_iotlb_gather_is_disjoint(gather, iova, size))
-			iommu_iotlb_sync(domain, gather);
-		iommu_iotlb_gather_add_range(gather, iova, size);
-		return size;
-	}
+	if (!iommu_is_dma_domain(domain))
+		return PVIOMMU_ADDR(domain_unmap(d, bfn, nr));
 
 	flags = domain_lock(d);
-	xlate_remove(d, bfn, nr);
-	/* When it runs does not matter, until the whole flush. */
-	if (lazy && likely(domain_queue_ready(d, nr))) {
+	if (likely(domain_queue_ready(d, nr))) {
+		xlate_remove(&d->xlate, bfn, nr);
 		n = domain_queue_unmap(d, bfn, nr);
 		frames_remove(d, nr);
-		d->unflushed = true;
-		d->waiting += nr;
-		if (unlikely(d->waiting >= FLUSH_ALONG))
-			domain_queue_flush_all(d, n);
-		else
-			pviommu_queue_publish(&d->queue, n);
-	} else {
+		if (!lazy) {
+			domain_queue_flush(d, n, bfn, nr);
+		} else {
+			/* When it runs does not matter, until the whole flush. */
+			d->unflushed = true;
+			d->waiting += nr;
+			if (unlikely(d->waiting >= FLUSH_ALONG))
+				domain_queue_flush_all(d, n);
+			else
+				pviommu_queue_publish(&d->queue, n);
+		}
+	} else if (lazy) {
+		xlate_remove(&d->xlate, bfn, nr);
+		pviommu_again_try(d, bfn, nr, true);
 		pviommu_failures_take(d, bfn, nr);
 		pviommu_batch_unmap(d, bfn, nr);
+	} else {
+		domain_unlock(d, flags);
+		domain_unmap(d, bfn, nr);
+		return size;
 	}
 	domain_unlock(d, flags);
-
-	if (!lazy)
-		iommu_iotlb_gather_add_range(gather, iova, size);
 	return size;
 }
 
@@ -538,47 +512,16 @@ static void pviommu_flush_iotlb_all(struct iommu_domain *domain)
 	domain_unlock(d, flags);
 }
 
-/* For a range that is not queued; it is still to be unmapped for the DMA API. */
-static noinline void domain_sync(struct pviommu_domain *d, u64 bfn, u64 nr)
-{
-	struct xen_iommu_op op;
-
-	if (iommu_is_dma_domain(&d->domain)) {
-		pviommu_failures_take(d, bfn, nr);
-		pviommu_xlate_remove(d, bfn, nr);
-		pviommu_batch_unmap(d, bfn, nr);
-	}
-	d->waiting -= min(nr, d->waiting);
-	if (nr <= RANGE_MAX)
-		op = op_flush(d->ctx, bfn, nr);
-	else
-		op = op_flush_all(d->ctx);
-	pviommu_batch_send_with(d, &op);
-}
-
+/* All that was unmapped was flushed, or is queued to be. */
 static void pviommu_iotlb_sync(struct iommu_domain *domain,
 			       struct iommu_iotlb_gather *gather)
 {
 	struct pviommu_domain *d = to_pviommu_domain(domain);
 	struct pviommu_queue *q = &d->queue;
-	u64 bfn = PVIOMMU_BFN(gather->start);
-	u64 nr = PVIOMMU_BFN(gather->end) - bfn + 1;
 	unsigned long flags;
 
-	if (gather->start > gather->end)
+	if (!q->shared || READ_ONCE(q->lost))
 		return;
-
-	flags = domain_lock(d);
-	if (unlikely(!domain_queue_ready(d, nr))) {
-		domain_sync(d, bfn, nr);
-		domain_unlock(d, flags);
-		return;
-	}
-	xlate_remove(d, bfn, nr);
-	domain_queue_flush(d, domain_queue_unmap(d, bfn, nr), bfn, nr);
-	frames_remove(d, nr);
-	domain_unlock(d, flags);
-
 	/* A device has had its time to run things: see whether all went well. */
 	if (likely(domain_queue_runs(d) &&
 		   READ_ONCE(q->shared->errors) == READ_ONCE(q->errors)))
@@ -588,26 +531,39 @@ static void pviommu_iotlb_sync(struct iommu_domain *domain,
 	domain_unlock(d, flags);
 }
 
-/* The answer is cached as far as it goes: the next to be asked for is the next. */
+/*
+ * The answer is cached as far as it goes: the next to be asked for is the next.
+ * The doorbell needs no lock; what was removed meanwhile must not be cached.
+ */
 static noinline phys_addr_t domain_lookup(struct pviommu_domain *d,
 					  dma_addr_t iova)
 {
-	u64 bfn = PVIOMMU_BFN(iova), gfn, nr, i;
+	u64 bfn = PVIOMMU_BFN(iova), gfn, removals;
 	unsigned long flags = domain_lock(d);
-	struct xen_iommu_op op = op_lookup(d->ctx, bfn);
-	bool lost = d->queue.lost;
+	struct xen_iommu_op op;
+	bool lost;
 
-	pviommu_batch_send_with(d, &op);
-	/* If the queue was found dead, this is not what it would have led to. */
-	domain_queue_attend(d);
-	if (unlikely(d->queue.lost != lost)) {
-		op = op_lookup(d->ctx, bfn);
-		pviommu_batch_send_with(d, &op);
+	if (xlate_find_run(&d->xlate, bfn, &gfn)) {
+		domain_unlock(d, flags);
+		return PVIOMMU_ADDR(gfn) | offset_in_page(iova);
 	}
+	do {
+		pviommu_batch_send(d);
+		removals = d->xlate.removals;
+		lost = d->queue.lost;
+		domain_unlock(d, flags);
+
+		op = op_lookup(d->ctx, bfn);
+		pviommu_run_copy(d->v, &op, 1);
+
+		/* If the queue is dead, this is not what it would have led to. */
+		flags = domain_lock(d);
+		domain_queue_attend(d);
+	} while (unlikely(d->queue.lost != lost));
 	gfn = op.u.lookup.gfn;
-	nr = op.status ? 0 : clamp_t(u64, op.u.lookup.nr_frames, 1, XLATE_AHEAD);
-	for (i = 0; i < nr; i++)
-		xlate_add(d, bfn + i, gfn + i);
+	if (!op.status && d->xlate.removals == removals)
+		pviommu_xlate_add_run(&d->xlate, bfn, gfn,
+				      max(op.u.lookup.nr_frames, 1U));
 	domain_unlock(d, flags);
 	return op.status ? 0 : PVIOMMU_ADDR(gfn) | offset_in_page(iova);
 }
@@ -616,7 +572,7 @@ static phys_addr_t pviommu_iova_to_phys(struct iommu_domain *domain,
 					dma_addr_t iova)
 {
 	struct pviommu_domain *d = to_pviommu_domain(domain);
-	u64 gfn = xlate_find(d, PVIOMMU_BFN(iova));
+	u64 gfn = xlate_find(&d->xlate, PVIOMMU_BFN(iova));
 
 	if (unlikely(!gfn))
 		return domain_lookup(d, iova);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * xen-pviommu: what a domain is, for domain.c and batch.c
+ * xen-pviommu: what a domain is, for domain.c, batch.c and repair.c
  */
 
 #ifndef XEN_PVIOMMU_DOMAIN_H
@@ -12,6 +12,7 @@
 #include <linux/spinlock.h>
 
 #include "pviommu.h"
+#include "xlate.h"
 #include "compat.h"
 
 /*
@@ -24,11 +25,8 @@
 /* The longest range one operation is asked for. */
 #define RANGE_MAX	BIT_ULL(31)
 
-/* Where translations are cached: sets, a power of two, and ways in each. */
-#define XLATE_SETS	1024
-#define XLATE_WAYS	2
-
 #define NR_FAILURES	16
+#define NR_AGAIN	16
 
 /**
  * struct pviommu_failure - a map that failed before its mapper came to ask
@@ -56,9 +54,10 @@ struct pviommu_failure {
  * @queue: its queue, if it has one
  * @direct: operations go to the queue; nothing is in the batch, or failed
  *	there without somebody to know; read without @lock, too
- * @ops: BATCH_OPS operations that make the batch, and one for repairs
+ * @ops: BATCH_OPS operations that make the batch
  * @nr_batched: how many wait in the batch
  * @maps_batched: the last of them are maps
+ * @unmaps_batched: frames of the unmaps among them
  * @unflushed: something was unmapped and no whole flush followed
  * @waiting: frames that wait for a flush, about
  * @careful: a map failed too late to say so; queue none from now on, and send
@@ -66,9 +65,10 @@ struct pviommu_failure {
  * @frames: what it has of pviommu.frames
  * @nr_failures: how many of @failures are in use
  * @failures: maps that failed and whose mapper does not know yet
+ * @nr_again: how many of @again are in use
+ * @again: maps whose pages are not here, to be tried again by their mappers
  * @complaint: an operation that failed and should not have, for the log
- * @xlate_used: sets of @xlate that may have something
- * @xlate: cached translations; written under @lock
+ * @xlate: cached translations
  */
 struct pviommu_domain {
 	struct iommu_domain domain;
@@ -83,15 +83,25 @@ struct pviommu_domain {
 	struct xen_iommu_op *ops;
 	unsigned int nr_batched;
 	bool maps_batched;
+	u64 unmaps_batched;
 	bool unflushed;
 	u64 waiting;
 	bool careful;
 	u64 frames;
 	unsigned int nr_failures;
 	struct pviommu_failure failures[NR_FAILURES];
+	unsigned int nr_again;
+	struct xen_iommu_op again[NR_AGAIN];
 	struct xen_iommu_op complaint;
-	DECLARE_BITMAP(xlate_used, XLATE_SETS);
-	u64 xlate[XLATE_SETS][XLATE_WAYS];
+	struct pviommu_xlate xlate;
+};
+
+/**
+ * struct pviommu_repair - what the repair of a batch did so far
+ * @flushed: what nothing was unmapped in since: 1 the context, 2 everything
+ */
+struct pviommu_repair {
+	unsigned int flushed;
 };
 
 /* Have @op in the log, when the lock is released. */
@@ -167,7 +177,6 @@ static inline struct xen_iommu_op op_lookup(u16 ctx, u64 bfn)
 
 /* domain.c */
 
-void pviommu_xlate_remove(struct pviommu_domain *d, u64 bfn, u64 nr);
 void pviommu_domain_run_queue(struct pviommu_domain *d);
 
 /* batch.c */
@@ -181,5 +190,16 @@ void pviommu_batch_send(struct pviommu_domain *d);
 void pviommu_batch_send_with(struct pviommu_domain *d, struct xen_iommu_op *op);
 void pviommu_batch_run_dead(struct pviommu_domain *d);
 int pviommu_failures_take(struct pviommu_domain *d, u64 bfn, u64 nr);
+bool pviommu_again_try(struct pviommu_domain *d, u64 bfn, u64 nr, bool last);
+
+/* repair.c */
+
+void pviommu_repair_op(struct pviommu_domain *d, struct xen_iommu_op *op,
+		       struct pviommu_repair *repair);
+u64 pviommu_repair_unmap(struct pviommu_domain *d, struct xen_iommu_op *op,
+			 struct pviommu_repair *repair,
+			 struct xen_iommu_op *complaint);
+u64 pviommu_unmap_now(struct pviommu_domain *d, u64 bfn, u64 nr,
+		      struct xen_iommu_op *complaint);
 
 #endif /* XEN_PVIOMMU_DOMAIN_H */

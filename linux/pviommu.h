@@ -10,7 +10,9 @@
  *   identity.c   the identity domain
  *   in-use.c     devices in use before the IOMMU came
  *   domain.c     a domain is a context: map, unmap, flush, look up
- *   batch.c      operations that go out with one doorbell, and repairs
+ *   xlate.c      where BFNs lead: cached translations
+ *   batch.c      operations that go out with one doorbell
+ *   repair.c     those that failed, once more; unmaps that cannot wait
  *   queue.c      operations that need no doorbell
  *   transport.c  register blocks and doorbells; knows no operation
  *   fault.c      the fault ring
@@ -54,8 +56,11 @@
 /* What the core shall break ranges down to. */
 #define PVIOMMU_PAGE_SIZES	(SZ_4K | SZ_2M | SZ_1G)
 
-/* Doorbells in a row that may get nothing done before the device is at fault. */
-#define PVIOMMU_IDLE_RINGS_MAX	1000
+/* Operations that a register block has memory for. */
+#define PVIOMMU_SCRATCH_OPS	2
+
+/* How long a queue may get nothing done, with one doorbell after the other. */
+#define PVIOMMU_IDLE_NS		(10 * NSEC_PER_SEC)
 
 /* Operations there is room for in a queue; a power of two. */
 #define PVIOMMU_QUEUE_OPS	256
@@ -66,7 +71,8 @@
  *	status; innermost, taken with interrupts off
  * @regs: its registers
  * @array: what the ARRAY register holds; under @lock, or the owner's
- * @scratch: one operation, for calls that bring no array; under @lock
+ * @scratch: PVIOMMU_SCRATCH_OPS operations, for calls that bring no array; under
+ *	@lock
  */
 struct pviommu_block {
 	spinlock_t lock;
@@ -201,6 +207,8 @@ struct pviommu_block *pviommu_block_own(struct pviommu *v);
 void pviommu_block_disown(struct pviommu *v, struct pviommu_block *own);
 int pviommu_run(struct pviommu *v, struct pviommu_block *own,
 		struct xen_iommu_op *ops, unsigned int nr);
+int pviommu_run_copy(struct pviommu *v, struct xen_iommu_op *ops,
+		     unsigned int nr);
 void pviommu_ring(struct pviommu *v, struct pviommu_block *own);
 int pviommu_call(struct pviommu *v, struct xen_iommu_op *op);
 

@@ -10,6 +10,7 @@
 #include <linux/errno.h>
 #include <linux/gfp.h>
 #include <linux/io.h>
+#include <linux/timekeeping.h>
 
 #include "pviommu.h"
 
@@ -106,7 +107,7 @@ bool pviommu_queue_run(struct pviommu_queue *q, struct pviommu *v,
 		       struct pviommu_block *own)
 {
 	u32 head = READ_ONCE(q->shared->head), before;
-	unsigned int idle = 0;
+	u64 now, since = ktime_get_mono_fast_ns();
 
 	while (head != q->tail) {
 		if (pviommu_queue_dead(q))
@@ -114,9 +115,11 @@ bool pviommu_queue_run(struct pviommu_queue *q, struct pviommu *v,
 		before = head;
 		pviommu_ring(v, own);
 		head = READ_ONCE(q->shared->head);
+		now = ktime_get_mono_fast_ns();
+		/* It may be busy with one operation, or other queues. */
 		if (head != before)
-			idle = 0;
-		else if (++idle == PVIOMMU_IDLE_RINGS_MAX)
+			since = now;
+		else if (now - since > PVIOMMU_IDLE_NS)
 			return false;
 	}
 	return true;

@@ -7,6 +7,8 @@
 #include <linux/errno.h>
 #include <linux/io-64-nonatomic-lo-hi.h>
 #include <linux/slab.h>
+#include <linux/string.h>
+#include <linux/timekeeping.h>
 
 #include "pviommu.h"
 
@@ -27,49 +29,70 @@ static_assert(sizeof(struct xen_iommu_fault) == 32);
 #define CALL_TRIES		10000
 #define CALL_WAIT_US		20
 
+/**
+ * struct pviommu_progress - of operations that take more than one doorbell
+ * @since: when something was last seen to get done, in ns
+ * @op: the first that has not run, as it was then; it may have run in part
+ */
+struct pviommu_progress {
+	u64 since;
+	struct xen_iommu_op op;
+};
+
+static void progress_start(struct pviommu_progress *p,
+			   const struct xen_iommu_op *op)
+{
+	p->since = ktime_get_mono_fast_ns();
+	p->op = *op;
+}
+
 /*
- * Run @nr operations in one go, or in as many as the device makes of it.
- * Returns an error when it stopped before the last one.
+ * Whether to go on with @op, after @done operations before it. What the device
+ * gets done of one by itself, and does not tell, has its time.
+ */
+static bool progress_made(struct pviommu_progress *p, unsigned int done,
+			  const struct xen_iommu_op *op)
+{
+	if (done || memcmp(&p->op, op, sizeof(*op)))
+		progress_start(p, op);
+	cpu_relax();
+	return ktime_get_mono_fast_ns() - p->since < PVIOMMU_IDLE_NS;
+}
+
+/*
+ * Ring once for @nr operations. Returns how many of them ran, or an error. It
+ * can be none, or a part of one: the device does so much at a time.
  */
 static int block_ring(struct pviommu_block *block, struct xen_iommu_op *ops,
 		      unsigned int nr)
 {
-	unsigned int idle = 0;
+	u64 array = virt_to_phys(ops);
+	u32 done;
+	int result;
 
-	for (;;) {
-		u64 array = virt_to_phys(ops);
-		u32 done;
-		int result;
-
-		if (block->array != array) {
-			writeq(array, block->regs + XEN_PVIOMMU_BLOCK_ARRAY);
-			block->array = array;
-		}
-		/* Orders after it what was written to the operations. */
-		writel(nr, block->regs + XEN_PVIOMMU_BLOCK_DOORBELL);
-		/* Statuses are in memory when the doorbell's store is done. */
-		mb();
-
-		/*
-		 * They run in order, so the last one's status tells about
-		 * all, without reading two registers, which are exits.
-		 */
-		if (READ_ONCE(ops[nr - 1].status) != PVIOMMU_NOT_RUN)
-			return 0;
-
-		done = readl(block->regs + XEN_PVIOMMU_BLOCK_DONE);
-		result = readl(block->regs + XEN_PVIOMMU_BLOCK_RESULT);
-		if (done >= nr)
-			return -EIO;
-		if (result && result != -XEN_IOMMU_EAGAIN)
-			return result < 0 ? result : -EIO;
-		if (done)
-			idle = 0;
-		else if (++idle == PVIOMMU_IDLE_RINGS_MAX)
-			return -EIO;
-		ops += done;
-		nr -= done;
+	if (block->array != array) {
+		writeq(array, block->regs + XEN_PVIOMMU_BLOCK_ARRAY);
+		block->array = array;
 	}
+	/* Orders after it what was written to the operations. */
+	writel(nr, block->regs + XEN_PVIOMMU_BLOCK_DOORBELL);
+	/* Statuses are in memory when the doorbell's store is done. */
+	mb();
+
+	/*
+	 * They run in order, so the last one's status tells about all, without
+	 * reading two registers, which are exits.
+	 */
+	if (likely(READ_ONCE(ops[nr - 1].status) != PVIOMMU_NOT_RUN))
+		return nr;
+
+	done = readl(block->regs + XEN_PVIOMMU_BLOCK_DONE);
+	result = readl(block->regs + XEN_PVIOMMU_BLOCK_RESULT);
+	if (done >= nr)
+		return -EIO;
+	if (result && result != -XEN_IOMMU_EAGAIN)
+		return result < 0 ? result : -EIO;
+	return done;
 }
 
 /* After this, every status is 0 or a negative errno. Returns one of these. */
@@ -124,19 +147,10 @@ void pviommu_block_disown(struct pviommu *v, struct pviommu_block *own)
 		clear_bit(own - v->blocks, v->blocks_owned);
 }
 
-static struct pviommu_block *block_get(struct pviommu *v, unsigned long *flags)
+/* Any will do; this CPU's is the one nobody else waits for. */
+static struct pviommu_block *block_shared(struct pviommu *v)
 {
-	struct pviommu_block *block;
-
-	/* Any will do; this CPU's is the one nobody else waits for. */
-	block = &v->blocks[raw_smp_processor_id() % nr_shared(v)];
-	spin_lock_irqsave(&block->lock, *flags);
-	return block;
-}
-
-static void block_put(struct pviommu_block *block, unsigned long flags)
-{
-	spin_unlock_irqrestore(&block->lock, flags);
+	return &v->blocks[raw_smp_processor_id() % nr_shared(v)];
 }
 
 /**
@@ -147,25 +161,84 @@ static void block_put(struct pviommu_block *block, unsigned long flags)
  *	with a status of PVIOMMU_NOT_RUN
  * @nr: how many, at least 1
  *
- * Any context. On return each has its own status, 0 or a negative errno.
+ * Any context. On return each has its own status, 0 or a negative errno. Of an
+ * unmap that took more than one doorbell, what is left is in its fields.
  *
  * Returns: 0 if that is 0 for all; else the error of one.
  */
 int pviommu_run(struct pviommu *v, struct pviommu_block *own,
 		struct xen_iommu_op *ops, unsigned int nr)
 {
+	struct pviommu_progress progress;
 	struct pviommu_block *block;
+	unsigned int done = 0;
 	unsigned long flags;
-	int error;
+	int ret;
 
-	if (own) {
-		error = block_ring(own, ops, nr);
-	} else {
-		block = block_get(v, &flags);
-		error = block_ring(block, ops, nr);
-		block_put(block, flags);
-	}
-	return ops_finish(ops, nr, error);
+	progress_start(&progress, ops);
+	do {
+		if (own) {
+			ret = block_ring(own, ops + done, nr - done);
+		} else {
+			/* Between doorbells interrupts are as the caller has them. */
+			block = block_shared(v);
+			spin_lock_irqsave(&block->lock, flags);
+			ret = block_ring(block, ops + done, nr - done);
+			spin_unlock_irqrestore(&block->lock, flags);
+		}
+		if (ret < 0)
+			break;
+		done += ret;
+		if (done < nr && !progress_made(&progress, ret, ops + done))
+			ret = -EIO;
+	} while (ret >= 0 && done < nr);
+	return ops_finish(ops, nr, min(ret, 0));
+}
+
+/**
+ * pviommu_run_copy() - run a few operations, which may be anywhere
+ * @v: the device
+ * @ops: the operations
+ * @nr: how many, 1 to PVIOMMU_SCRATCH_OPS
+ *
+ * Any context; between doorbells interrupts are as the caller has them. On
+ * return each has its own status, as with pviommu_run().
+ *
+ * Returns: 0 if that is 0 for all; else the error of one.
+ */
+int pviommu_run_copy(struct pviommu *v, struct xen_iommu_op *ops,
+		     unsigned int nr)
+{
+	struct pviommu_progress progress;
+	struct pviommu_block *block;
+	unsigned int i, done = 0;
+	unsigned long flags;
+	int ret;
+
+	for (i = 0; i < nr; i++)
+		ops[i].status = PVIOMMU_NOT_RUN;
+	progress_start(&progress, ops);
+	do {
+		block = block_shared(v);
+		spin_lock_irqsave(&block->lock, flags);
+		memcpy(block->scratch, ops + done, (nr - done) * sizeof(*ops));
+		ret = block_ring(block, block->scratch, nr - done);
+		memcpy(ops + done, block->scratch, (nr - done) * sizeof(*ops));
+		spin_unlock_irqrestore(&block->lock, flags);
+		if (ret < 0)
+			break;
+		done += ret;
+		if (done < nr && !progress_made(&progress, ret, ops + done))
+			ret = -EIO;
+	} while (ret >= 0 && done < nr);
+	return ops_finish(ops, nr, min(ret, 0));
+}
+
+static void block_ring_queues(struct pviommu_block *block)
+{
+	writel(0, block->regs + XEN_PVIOMMU_BLOCK_DOORBELL);
+	/* What it did is in memory when the doorbell's store is done. */
+	mb();
 }
 
 /**
@@ -177,16 +250,17 @@ int pviommu_run(struct pviommu *v, struct pviommu_block *own,
  */
 void pviommu_ring(struct pviommu *v, struct pviommu_block *own)
 {
-	struct pviommu_block *block = own;
+	struct pviommu_block *block;
 	unsigned long flags;
 
-	if (!own)
-		block = block_get(v, &flags);
-	writel(0, block->regs + XEN_PVIOMMU_BLOCK_DOORBELL);
-	/* What it did is in memory when the doorbell's store is done. */
-	mb();
-	if (!own)
-		block_put(block, flags);
+	if (own) {
+		block_ring_queues(own);
+		return;
+	}
+	block = block_shared(v);
+	spin_lock_irqsave(&block->lock, flags);
+	block_ring_queues(block);
+	spin_unlock_irqrestore(&block->lock, flags);
 }
 
 /**
@@ -200,25 +274,14 @@ void pviommu_ring(struct pviommu *v, struct pviommu_block *own)
  */
 int pviommu_call(struct pviommu *v, struct xen_iommu_op *op)
 {
-	struct pviommu_block *block;
-	unsigned long flags;
 	unsigned int tries;
-	int error;
 
 	might_sleep();
 
 	for (tries = 0; tries < CALL_TRIES; tries++) {
 		if (tries)
 			usleep_range(CALL_WAIT_US, 2 * CALL_WAIT_US);
-
-		op->status = PVIOMMU_NOT_RUN;
-		block = block_get(v, &flags);
-		*block->scratch = *op;
-		error = block_ring(block, block->scratch, 1);
-		*op = *block->scratch;
-		block_put(block, flags);
-		ops_finish(op, 1, error);
-		if (op->status != -EAGAIN)
+		if (pviommu_run_copy(v, op, 1) != -EAGAIN)
 			break;
 	}
 	return op->status;
@@ -240,7 +303,8 @@ int pviommu_transport_init(struct pviommu *v)
 	}
 
 	v->blocks = kcalloc(v->nr_blocks, sizeof(*v->blocks), GFP_KERNEL);
-	v->scratch = kcalloc(v->nr_blocks, sizeof(*v->scratch), GFP_KERNEL);
+	v->scratch = kcalloc(v->nr_blocks * PVIOMMU_SCRATCH_OPS,
+			     sizeof(*v->scratch), GFP_KERNEL);
 	if (!v->blocks || !v->scratch) {
 		pviommu_transport_free(v);
 		return -ENOMEM;
@@ -252,7 +316,7 @@ int pviommu_transport_init(struct pviommu *v)
 		spin_lock_init(&block->lock);
 		block->regs = v->regs + XEN_PVIOMMU_BLOCKS +
 			      i * XEN_PVIOMMU_BLOCK_STRIDE;
-		block->scratch = &v->scratch[i];
+		block->scratch = &v->scratch[i * PVIOMMU_SCRATCH_OPS];
 		/* Whatever an earlier kernel left there, it is not this. */
 		block->array = ~0ULL;
 	}

@@ -11,6 +11,7 @@
 
 #include <linux/delay.h>
 #include <linux/errno.h>
+#include <linux/io-64-nonatomic-lo-hi.h>
 #include <linux/iommu.h>
 #include <linux/kthread.h>
 #include <linux/mm.h>
@@ -22,6 +23,8 @@
 #include <linux/slab.h>
 #include <linux/version.h>
 
+#include <hw/xen/interface/iommu_op.h>
+
 #include "expect.h"
 
 #define EDU_VENDOR	0x1234
@@ -32,6 +35,9 @@
 
 #define IOVA_RANGE	0x01000000UL
 #define IOVA_LIST	0x02000000UL
+/* 256 MiB. */
+#define IOVA_RUNS	0x40000000UL
+#define NR_RUNS		128
 #define IOVA_THREADS	0x08000000UL
 /* Its frames go round the end of what the driver caches. */
 #define IOVA_MANY	0x103f0000UL
@@ -49,6 +55,13 @@
 static struct iommu_domain *domain;
 static struct page *ram;
 static phys_addr_t bar;
+static void __iomem *regs;
+
+/* What the device counted. */
+static u64 counter(unsigned int n)
+{
+	return readq(regs + XEN_PVIOMMU_REG_COUNTER(n));
+}
 
 static struct iommu_domain *new_domain(struct device *dev)
 {
@@ -79,10 +92,15 @@ static ssize_t map_list(unsigned long iova, struct scatterlist *list,
 #endif
 }
 
+/* How many pages were unmapped. */
+static unsigned int unmapped(unsigned long iova, unsigned int pages)
+{
+	return iommu_unmap(domain, iova, pages * PAGE_SIZE) / PAGE_SIZE;
+}
+
 static bool unmap(unsigned long iova, unsigned int pages)
 {
-	return iommu_unmap(domain, iova, pages * PAGE_SIZE) ==
-	       pages * PAGE_SIZE;
+	return unmapped(iova, pages) == pages;
 }
 
 /* Every page of the range leads where it should: from @paddr on, or nowhere. */
@@ -102,6 +120,7 @@ static bool leads_to(unsigned long iova, unsigned int pages, phys_addr_t paddr)
 static void test_range(void)
 {
 	phys_addr_t paddr = page_to_phys(ram);
+	struct iommu_iotlb_gather gather;
 
 	EXPECT(!map(IOVA_RANGE, paddr, RAM_PAGES));
 	EXPECT(leads_to(IOVA_RANGE, RAM_PAGES, paddr));
@@ -111,10 +130,62 @@ static void test_range(void)
 	EXPECT(leads_to(IOVA_RANGE + 110 * PAGE_SIZE, RAM_PAGES - 110,
 			paddr + 110 * PAGE_SIZE));
 
-	/* A range with a hole goes all the same. */
-	EXPECT(unmap(IOVA_RANGE, RAM_PAGES));
+	/* A range with a hole goes all the same, and what was there is counted. */
+	EXPECT(unmapped(IOVA_RANGE, RAM_PAGES) == RAM_PAGES - 10);
 	EXPECT(leads_to(IOVA_RANGE, RAM_PAGES, 0));
+	EXPECT(!unmapped(IOVA_RANGE, RAM_PAGES));
+
+	/* With holes at both ends, and more than one. */
+	EXPECT(!map(IOVA_RANGE + 5 * PAGE_SIZE, paddr, 20));
+	EXPECT(!map(IOVA_RANGE + 30 * PAGE_SIZE, paddr, 1));
+	EXPECT(unmapped(IOVA_RANGE, RAM_PAGES) == 21);
+	EXPECT(leads_to(IOVA_RANGE, RAM_PAGES, 0));
+
+	/* It is gone when unmap() says so, not when its flush is done. */
+	EXPECT(!map(IOVA_RANGE, paddr, 4));
+	EXPECT(leads_to(IOVA_RANGE, 4, paddr));
+	iommu_iotlb_gather_init(&gather);
+	EXPECT(iommu_unmap_fast(domain, IOVA_RANGE, 4 * PAGE_SIZE, &gather) ==
+	       4 * PAGE_SIZE);
+	EXPECT(leads_to(IOVA_RANGE, 4, 0));
+	iommu_iotlb_sync(domain, &gather);
 	pr_info("iommu-api: a range, whole and with a hole: done\n");
+}
+
+/*
+ * As VFIO does: map pieces, then ask for each page where it leads, and unmap what
+ * goes on the same way. One piece is one run; each costs one doorbell a step.
+ */
+static void test_runs(void)
+{
+	unsigned long iova, end = IOVA_RUNS + NR_RUNS * RAM_PAGES * PAGE_SIZE;
+	phys_addr_t paddr = page_to_phys(ram), start;
+	unsigned int i, pages, runs = 0;
+	u64 doorbells = counter(XEN_PVIOMMU_COUNTER_DOORBELLS);
+	u64 mapped;
+
+	for (i = 0; i < NR_RUNS; i++)
+		EXPECT(!map(IOVA_RUNS + i * RAM_PAGES * PAGE_SIZE, paddr,
+			    RAM_PAGES));
+	mapped = counter(XEN_PVIOMMU_COUNTER_DOORBELLS);
+	for (iova = IOVA_RUNS; iova < end; iova += pages * PAGE_SIZE) {
+		start = iommu_iova_to_phys(domain, iova);
+		EXPECT(start == paddr);
+		for (pages = 1; pages < RAM_PAGES; pages++)
+			if (iommu_iova_to_phys(domain, iova + pages * PAGE_SIZE) !=
+			    start + pages * PAGE_SIZE)
+				break;
+		EXPECT(pages == RAM_PAGES);
+		EXPECT(unmap(iova, pages));
+		runs++;
+	}
+	doorbells = counter(XEN_PVIOMMU_COUNTER_DOORBELLS) - doorbells;
+	mapped = doorbells - (counter(XEN_PVIOMMU_COUNTER_DOORBELLS) - mapped);
+	pr_info("iommu-api: %u runs of %u pages: %llu doorbells to map, %llu in all\n",
+		runs, RAM_PAGES, mapped, doorbells);
+	EXPECT(runs == NR_RUNS);
+	/* A map, a look-up, an unmap with its flush; others have few. */
+	EXPECT(doorbells <= 3 * NR_RUNS + NR_RUNS / 2);
 }
 
 static void test_refused(void)
@@ -247,6 +318,7 @@ static void test_many(struct device *dev)
 static int __init iommu_api_init(void)
 {
 	struct pci_dev *pdev = pci_get_device(EDU_VENDOR, EDU_DEVICE, NULL);
+	struct pci_dev *iommu = NULL;
 	int error = -ENOMEM;
 
 	if (!pdev) {
@@ -255,9 +327,14 @@ static int __init iommu_api_init(void)
 	}
 	bar = pci_resource_start(pdev, 0);
 
+	iommu = pci_get_device(XEN_PVIOMMU_PCI_VENDOR_ID,
+			       XEN_PVIOMMU_PCI_DEVICE_ID, NULL);
+	regs = iommu ? pci_iomap(iommu, XEN_PVIOMMU_BAR, 0) : NULL;
+	if (!regs)
+		goto put_device;
 	ram = alloc_pages(GFP_KERNEL, RAM_ORDER);
 	if (!ram)
-		goto put_device;
+		goto unmap_regs;
 	domain = new_domain(&pdev->dev);
 	if (IS_ERR_OR_NULL(domain))
 		goto free_ram;
@@ -266,6 +343,7 @@ static int __init iommu_api_init(void)
 		goto free_domain;
 
 	test_range();
+	test_runs();
 	test_refused();
 	test_list(-1);
 	test_list(0);
@@ -282,7 +360,10 @@ free_domain:
 	iommu_domain_free(domain);
 free_ram:
 	__free_pages(ram, RAM_ORDER);
+unmap_regs:
+	pci_iounmap(iommu, regs);
 put_device:
+	pci_dev_put(iommu);
 	pci_dev_put(pdev);
 	return error;
 }
