@@ -495,6 +495,9 @@ static struct iommu_device *pviommu_probe_device(struct device *dev)
 	if (pdev == v->pdev)
 		return ERR_PTR(-ENODEV);
 
+	/* The next that the core asks for is its group. */
+	pviommu_acs_enable(pdev);
+
 	mutex_lock(&v->rids_lock);
 	ep = pviommu_endpoint_find(v, dev);
 	if (ep)

@@ -308,6 +308,7 @@ static int pviommu_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 
 	pci_set_drvdata(pdev, v);
 	pviommu_instance = v;
+	pviommu_acs_enable_all();
 	/* Without a device, and so without a node: PCI devices look for none. */
 	error = iommu_device_register(&v->iommu, &pviommu_ops, NULL);
 	if (error) {

@@ -9,6 +9,7 @@
  *                regions, attach and detach
  *   identity.c   the identity domain
  *   in-use.c     devices in use before the IOMMU came
+ *   acs.c        what separates devices into groups
  *   domain.c     a domain is a context: map, unmap, flush, look up
  *   xlate.c      where BFNs lead: cached translations
  *   batch.c      operations that go out with one doorbell
@@ -284,6 +285,11 @@ int pviommu_in_use_init(struct pviommu *v);
 void pviommu_in_use_exit(struct pviommu *v);
 int pviommu_keep_in_use(struct pviommu *v);
 void pviommu_forget_in_use(struct pviommu *v);
+
+/* acs.c */
+
+void pviommu_acs_enable(struct pci_dev *pdev);
+void pviommu_acs_enable_all(void);
 
 /* fault.c */
 
