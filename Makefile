@@ -115,7 +115,7 @@ help:
 	@echo "make check-unit       the parts without QEMU"
 	@echo "make check-qtest      the device, through its registers"
 	@echo "make check-qemu       QEMU's own tests that the device could break"
-	@echo "make check-functional guests: the demo, a balloon, kexec, all PCI models, firmware, ..."
+	@echo "make check-functional guests: the demo, a balloon, kexec, a late module, all PCI models, ..."
 	@echo "make check-long       guests for an hour: all models, 20 resets, snapshots, hot-plugs"
 	@echo "make check-xen        a real Xen in our QEMU, and our QEMU in its dom0"
 	@echo "make xen-shell        a prompt in that dom0"
