@@ -529,7 +529,7 @@ static void test_flags(void)
         { pviommu_op_query_caps(), 0 },
         { pviommu_op_lookup_bfn(0, BFN), 0 },
         { pviommu_op_lookup_gfn(0, GFN, 0), 0 },
-        { pviommu_op_alloc(), 0 },
+        { pviommu_op_alloc(), XEN_IOMMUOP_alloc_context_identity },
         { pviommu_op_free(1), 0 },
         { pviommu_op_attach(PVIOMMU_SLOT << 3, 0), 0 },
         { pviommu_op_enable(), 0 },
