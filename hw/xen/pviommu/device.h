@@ -29,6 +29,24 @@ typedef struct XenPVIOMMUBlock {
     int32_t result;
 } XenPVIOMMUBlock;
 
+/* What migrates as it is, on its way from or to the stream. */
+typedef struct XenPVIOMMUSaved {
+    uint64_t accepted;
+    bool identity;
+    uint64_t counter[XEN_PVIOMMU_NR_EVENT_COUNTERS];
+    XenPVIOMMUBlock blocks[XEN_PVIOMMU_MAX_BLOCKS];
+    XenPVIOMMUSavedFaults faults;
+} XenPVIOMMUSaved;
+
+typedef enum XenPVIOMMULoad {
+    XEN_PVIOMMU_LOAD_NONE,
+    XEN_PVIOMMU_LOAD_UNDER_WAY, /* in our section, or it failed there */
+    XEN_PVIOMMU_LOAD_ABANDONED, /* and the machine was reset meanwhile */
+    XEN_PVIOMMU_LOAD_COMPLETE,  /* our section is; others may be to come */
+} XenPVIOMMULoad;
+
+typedef struct XenPVIOMMUDeferredRuns XenPVIOMMUDeferredRuns;
+
 struct XenPVIOMMUState {
     PCIDevice parent_obj;
 
@@ -71,9 +89,10 @@ struct XenPVIOMMUState {
     XenInvalidateClient invalidate;
     XenPVIOMMUBlock blocks[XEN_PVIOMMU_MAX_BLOCKS];
 
-    /* Migration: runs whose pages are not there yet; NULL if none can be. */
-    GArray *unsettled;
-    uint64_t unsettled_frames;
+    /* Migration */
+    XenPVIOMMULoad load;
+    XenPVIOMMUSaved saved;
+    XenPVIOMMUDeferredRuns *deferred;   /* NULL: none can be */
     VMChangeStateEntry *vm_state;
 
     /* properties */
@@ -96,6 +115,9 @@ static inline bool xen_pviommu_may_dma(const XenPVIOMMUState *s)
 
 /** xen_pviommu_config_changed: configuration space may say otherwise. BQL. */
 void xen_pviommu_config_changed(XenPVIOMMUState *s);
+
+/** xen_pviommu_reset: all but the PCI function; BQL held, and not the lock */
+void xen_pviommu_reset(XenPVIOMMUState *s);
 
 /**
  * xen_pviommu_guest_rw: copy from or to guest RAM
@@ -123,7 +145,7 @@ void xen_pviommu_vmstate_finalize(XenPVIOMMUState *s);
  */
 bool xen_pviommu_vmstate_lost(XenPVIOMMUState *s, uint64_t gfn, uint64_t nr);
 
-/** xen_pviommu_vmstate_forget: what was loaded does not matter any more */
-void xen_pviommu_vmstate_forget(XenPVIOMMUState *s);
+/** xen_pviommu_vmstate_reset: what was loaded does not matter any more */
+void xen_pviommu_vmstate_reset(XenPVIOMMUState *s);
 
 #endif /* HW_XEN_PVIOMMU_DEVICE_H */

@@ -210,16 +210,100 @@ void xen_pviommu_faults_kick(XenPVIOMMUState *s)
     qemu_bh_schedule(s->faults.bh);
 }
 
-bool xen_pviommu_faults_valid(const XenPVIOMMUState *s)
+static bool ring_valid(uint64_t ring, uint32_t size, uint32_t ctrl)
 {
-    const XenPVIOMMUFaults *f = &s->faults;
-
-    if (!(f->ctrl & XEN_PVIOMMU_FAULT_CTRL_ENABLE)) {
-        return !f->ctrl;
+    if (!(ctrl & XEN_PVIOMMU_FAULT_CTRL_ENABLE)) {
+        return !ctrl;
     }
-    return f->ctrl == XEN_PVIOMMU_FAULT_CTRL_ENABLE && is_power_of_2(f->size) &&
-           f->size <= XEN_PVIOMMU_FAULT_MAX_SIZE &&
-           !(f->ring % sizeof(struct xen_iommu_fault));
+    return ctrl == XEN_PVIOMMU_FAULT_CTRL_ENABLE && is_power_of_2(size) &&
+           size <= XEN_PVIOMMU_FAULT_MAX_SIZE &&
+           !(ring % sizeof(struct xen_iommu_fault));
+}
+
+bool xen_pviommu_fault_set_ctrl(XenPVIOMMUState *s, uint32_t ctrl)
+{
+    XenPVIOMMUFaults *f = &s->faults;
+
+    if (!ring_valid(f->ring, f->size, ctrl)) {
+        return false;
+    }
+    if (ctrl && !f->ctrl) {
+        f->head = 0;
+        f->tail = 0;
+    }
+    f->ctrl = ctrl;
+    return true;
+}
+
+void xen_pviommu_faults_save(XenPVIOMMUState *s, XenPVIOMMUSavedFaults *saved)
+{
+    XenPVIOMMUFaults *f = &s->faults;
+
+    WITH_QEMU_LOCK_GUARD(&f->lock) {
+        memcpy(saved->waiting, f->waiting, sizeof(saved->waiting));
+        saved->first = f->first;
+        saved->nr_waiting = f->nr_waiting;
+        saved->lost = f->lost;
+        saved->count = f->count;
+    }
+    saved->ring = f->ring;
+    saved->size = f->size;
+    saved->ctrl = f->ctrl;
+    saved->head = f->head;
+    saved->tail = f->tail;
+}
+
+static bool fault_valid(const XenPVIOMMUState *s, const XenPVIOMMUFault *fault)
+{
+    return fault->sbdf <= UINT16_MAX &&
+           fault->reason >= XEN_IOMMU_FAULT_REASON_unmapped &&
+           fault->reason <= XEN_IOMMU_FAULT_REASON_range &&
+           fault->ctx < s->core.limits.max_contexts &&
+           !(fault->flags & ~XEN_IOMMU_FAULT_write);
+}
+
+static bool faults_valid(const XenPVIOMMUState *s,
+                         const XenPVIOMMUSavedFaults *saved)
+{
+    if (!ring_valid(saved->ring, saved->size, saved->ctrl) ||
+        saved->first >= XEN_PVIOMMU_FAULTS_WAITING ||
+        saved->nr_waiting > XEN_PVIOMMU_FAULTS_WAITING) {
+        return false;
+    }
+    for (uint32_t i = 0; i < saved->nr_waiting; i++) {
+        if (!fault_valid(s, &saved->waiting[(saved->first + i) %
+                                            XEN_PVIOMMU_FAULTS_WAITING])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool xen_pviommu_faults_load(XenPVIOMMUState *s,
+                             const XenPVIOMMUSavedFaults *saved)
+{
+    XenPVIOMMUFaults *f = &s->faults;
+
+    if (!faults_valid(s, saved)) {
+        return false;
+    }
+    WITH_QEMU_LOCK_GUARD(&f->lock) {
+        memcpy(f->waiting, saved->waiting, sizeof(f->waiting));
+        f->first = saved->first;
+        f->nr_waiting = saved->nr_waiting;
+        /* The newest of those that wait is the one that may be repeated. */
+        f->last = f->waiting[(f->first + f->nr_waiting +
+                              XEN_PVIOMMU_FAULTS_WAITING - 1) %
+                             XEN_PVIOMMU_FAULTS_WAITING];
+        f->lost = saved->lost;
+        f->count = saved->count;
+    }
+    f->ring = saved->ring;
+    f->size = saved->size;
+    f->ctrl = saved->ctrl;
+    f->head = saved->head;
+    f->tail = saved->tail;
+    return true;
 }
 
 void xen_pviommu_faults_reset(XenPVIOMMUState *s)
@@ -234,7 +318,9 @@ void xen_pviommu_faults_reset(XenPVIOMMUState *s)
         }
         /* Those that a migration brings have no records. */
         memset(f->waiting, 0, sizeof(f->waiting));
+        f->first = 0;
         f->nr_waiting = 0;
+        f->last = (XenPVIOMMUFault) { 0 };
         f->lost = 0;
         f->count = 0;
     }

@@ -30,6 +30,20 @@ typedef struct XenPVIOMMUFault {
     uint64_t serial;            /* of its record; 0: it has none */
 } XenPVIOMMUFault;
 
+/* What of the ring and of faults that wait migrates, as it is in a stream. */
+typedef struct XenPVIOMMUSavedFaults {
+    XenPVIOMMUFault waiting[XEN_PVIOMMU_FAULTS_WAITING];
+    uint32_t first;
+    uint32_t nr_waiting;
+    uint32_t lost;
+    uint64_t count;
+    uint64_t ring;
+    uint32_t size;
+    uint32_t ctrl;
+    uint32_t head;
+    uint32_t tail;
+} XenPVIOMMUSavedFaults;
+
 /* One of the last faults, for who debugs. */
 typedef struct XenPVIOMMUFaultRecord {
     XenPVIOMMUFault fault;
@@ -83,7 +97,22 @@ uint64_t xen_pviommu_faults_count(XenPVIOMMUState *s, uint32_t *lost);
 /** xen_pviommu_faults_kick: the ring changed; deliver what waits. BQL. */
 void xen_pviommu_faults_kick(XenPVIOMMUState *s);
 
-/** xen_pviommu_faults_valid: a ring that could have been set up. BQL. */
-bool xen_pviommu_faults_valid(const XenPVIOMMUState *s);
+/**
+ * xen_pviommu_fault_set_ctrl: write the control register
+ *
+ * Returns: false, with nothing changed, if that or the ring is not valid. BQL.
+ */
+bool xen_pviommu_fault_set_ctrl(XenPVIOMMUState *s, uint32_t ctrl);
+
+/** xen_pviommu_faults_save: for migration; BQL */
+void xen_pviommu_faults_save(XenPVIOMMUState *s, XenPVIOMMUSavedFaults *saved);
+
+/**
+ * xen_pviommu_faults_load: after a reset, have what was saved; BQL
+ *
+ * Returns: false, with nothing changed, if it is not valid.
+ */
+bool xen_pviommu_faults_load(XenPVIOMMUState *s,
+                             const XenPVIOMMUSavedFaults *saved);
 
 #endif /* HW_XEN_PVIOMMU_FAULT_H */

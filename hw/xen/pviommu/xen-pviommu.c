@@ -222,18 +222,12 @@ static uint32_t read_reg32(XenPVIOMMUState *s, hwaddr reg)
 
 static void write_fault_ctrl(XenPVIOMMUState *s, uint32_t value)
 {
-    XenPVIOMMUFaults *f = &s->faults;
-    uint32_t old = f->ctrl;
+    const XenPVIOMMUFaults *f = &s->faults;
 
-    f->ctrl = value;
-    if (!xen_pviommu_faults_valid(s)) {
+    if (!xen_pviommu_fault_set_ctrl(s, value)) {
         xen_pviommu_guest_error(&s->core, "fault ring 0x%" PRIx64 ", %u "
                                 "entries, control 0x%x: not valid",
                                 f->ring, f->size, value);
-        f->ctrl = old;
-    } else if (f->ctrl && !old) {
-        f->head = 0;
-        f->tail = 0;
     }
 }
 
@@ -659,15 +653,12 @@ static void xen_pviommu_exit(PCIDevice *dev)
     qemu_rec_mutex_destroy(&s->lock);
 }
 
-/* After all devices: none of them does DMA any more. */
-static void xen_pviommu_reset_exit(Object *obj, ResetType type)
+void xen_pviommu_reset(XenPVIOMMUState *s)
 {
-    XenPVIOMMUState *s = XEN_PVIOMMU(obj);
-
     trace_xen_pviommu_reset();
     xen_pviommu_config_changed(s);
     WITH_QEMU_LOCK_GUARD(&s->lock) {
-        xen_pviommu_vmstate_forget(s);
+        xen_pviommu_vmstate_reset(s);
         /* First, as what tells of one that goes is stored in the others. */
         xen_pviommu_queues_remove(s);
         xen_pviommu_core_reset(&s->core);
@@ -676,6 +667,12 @@ static void xen_pviommu_reset_exit(Object *obj, ResetType type)
     xen_pviommu_dma_update(s);
     xen_pviommu_faults_reset(s);
     memset(s->blocks, 0, sizeof(s->blocks));
+}
+
+/* After all devices: none of them does DMA any more. */
+static void xen_pviommu_reset_exit(Object *obj, ResetType type)
+{
+    xen_pviommu_reset(XEN_PVIOMMU(obj));
 }
 
 static const Property xen_pviommu_properties[] = {
