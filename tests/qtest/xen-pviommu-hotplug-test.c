@@ -140,7 +140,7 @@ static void test_unplug(void)
     pviommu_quit(iommu);
 }
 
-/* Gone without a word: its place can still be detached. */
+/* Gone without a word: there is nothing to detach any more. */
 static void test_surprise(void)
 {
     QXenPVIOMMU *iommu = start_root_port();
@@ -150,7 +150,7 @@ static void test_surprise(void)
     assert_status(pviommu_attach(iommu, SBDF, ctx), 0);
     assert_status(pviommu_map(iommu, ctx, BFN, GFN, 0, 0), 0);
     unplug(iommu, PCIHP_ICH9, 0, 0);
-    pviommu_attach(iommu, SBDF, 0);
+    assert_status(pviommu_attach(iommu, SBDF, 0), XEN_IOMMU_ENODEV);
     assert_status(pviommu_free_context(iommu, ctx), 0);
     pviommu_assert_frames(iommu, 0, 0);
     pviommu_quit(iommu);
@@ -447,6 +447,240 @@ static void test_host_ranges_bridged(void)
     pviommu_quit(iommu);
 }
 
+/* Address spaces of the machine, of ours and of devices. */
+static unsigned address_spaces(QXenPVIOMMU *iommu)
+{
+    g_autofree char *text = qtest_hmp(iommu->qts, "info mtree");
+    unsigned nr = 0;
+
+    for (const char *at = text; (at = strstr(at, "address-space: ")); at++) {
+        nr++;
+    }
+    return nr;
+}
+
+/* Some go with the last reader, or with their device's memory. */
+static void wait_address_spaces(QXenPVIOMMU *iommu, unsigned nr)
+{
+    gint64 end = g_get_monotonic_time() + PVIOMMU_WAIT_US;
+
+    while (address_spaces(iommu) != nr && g_get_monotonic_time() < end) {
+        g_usleep(1000);
+    }
+    g_assert_cmpuint(address_spaces(iommu), ==, nr);
+}
+
+#define CYCLES          30
+#define RESERVED_CYCLE  8
+
+/*
+ * Bridges that come and go, with a device behind them that goes along. Their
+ * buses are where others were in QEMU's memory, and are others all the same.
+ */
+static void test_bridges(void)
+{
+    g_autofree char *props = g_strdup_printf(
+        "\"device-reserved-regions\":[\"br%02d/00.0=0x%x000:0x%xfff:0\"]",
+        RESERVED_CYCLE, GFN, GFN + 1);
+    QXenPVIOMMU *iommu = start_root_port_with(props);
+    unsigned spaces = address_spaces(iommu);
+    uint64_t mmio = iommu->pci->mmio_alloc_ptr;
+    struct xen_iommu_op op;
+
+    bridge_set_buses(iommu->pci, QPCI_DEVFN(5, 0), 0, 1, 2);
+    assert_status(pviommu_enable(iommu), 0);
+    for (unsigned i = 0; i < CYCLES; i++) {
+        bool reserved = i == RESERVED_CYCLE;
+        g_autofree char *br = g_strdup_printf("br%02u", i);
+        g_autofree char *name = g_strdup_printf("xen-pviommu-%s/00.0", br);
+        g_autofree char *text = NULL;
+        uint16_t ctx;
+        QEdu edu;
+
+        iommu->pci->mmio_alloc_ptr = mmio;
+        assert_status(pviommu_map(iommu, 0, GFN, GFN + 16, 0, 0), 0);
+        qtest_qmp_device_add(iommu->qts, "pcie-pci-bridge", br,
+                             "{'bus': 'rp0'}");
+        bridge_init(iommu->pci, BRIDGE_DEVFN(1, 0, 0), 1, 2, 2);
+        plug(iommu, br, "3");
+        text = qtest_hmp(iommu->qts, "info mtree");
+        g_assert_nonnull(strstr(text, name));
+
+        /* It reserves what is said of its place, and evicts what was there. */
+        op = pviommu_op_lookup_bfn(0, GFN);
+        assert_status(pviommu_op(iommu, &op), reserved ? XEN_IOMMU_ENOENT : 0);
+        assert_status(pviommu_map(iommu, 0, GFN + 1, GFN + 17, 0, 0),
+                      reserved ? XEN_IOMMU_EADDRNOTAVAIL : 0);
+        if (!reserved) {
+            assert_status(pviommu_unmap(iommu, 0, GFN, 2), 0);
+        }
+
+        /* In context 0, whatever the one before was attached to */
+        edu_init(&edu, iommu, BRIDGE_DEVFN(2, 3, 0));
+        pviommu_writel(iommu, XEN_PVIOMMU_REG_FAULT_CTRL, 0);
+        pviommu_fault_ring(iommu, 16);
+        edu_dma(&edu, false, ADDR(BFN + i), 8);
+        pviommu_wait_faults(iommu, 1);
+        pviommu_assert_fault(iommu, 0, 0x200, 0, ADDR(BFN + i), false,
+                             UNMAPPED);
+        edu_map_window(&edu, iommu, 0, 0);
+        if (reserved) {
+            edu_assert_access(&edu, ADDR(GFN), ADDR(GFN), 64);
+        } else {
+            edu_assert_no_access(&edu, ADDR(GFN), ADDR(GFN), 64);
+        }
+        assert_status(pviommu_unmap(iommu, 0, edu.window / PVIOMMU_PAGE, 1), 0);
+        assert_status(pviommu_flush_all(iommu, 0), 0);
+
+        ctx = pviommu_alloc_context(iommu);
+        assert_status(pviommu_attach(iommu, 0x200, ctx), 0);
+        assert_status(pviommu_free_context(iommu, ctx), XEN_IOMMU_EBUSY);
+        unplug_id(iommu, br, PCIHP_ICH9, 0, 0);
+        assert_status(pviommu_attach(iommu, 0x200, 0), XEN_IOMMU_ENODEV);
+        assert_status(pviommu_free_context(iommu, ctx), 0);
+        wait_address_spaces(iommu, spaces);
+    }
+    pviommu_quit(iommu);
+}
+
+/* What a device reserves in context 0 is free as soon as it is unplugged. */
+static void test_reserved_freed(void)
+{
+    g_autofree char *props = g_strdup_printf(
+        "\"premap\":false,"
+        "\"device-reserved-regions\":[\"rp0/00.0=0x%x000:0x%xfff:0\"]",
+        GFN, GFN + 1);
+    QXenPVIOMMU *iommu = start_root_port_with(props);
+    unsigned spaces = address_spaces(iommu);
+
+    for (unsigned round = 0; round < 3; round++) {
+        assert_free(iommu, GFN);
+        plug(iommu, "rp0", "0");
+        assert_taken(iommu, GFN);
+        unplug(iommu, PCIHP_ICH9, 0, 0);
+        assert_free(iommu, GFN);
+        assert_free(iommu, GFN + 1);
+        wait_address_spaces(iommu, spaces);
+    }
+    pviommu_quit(iommu);
+}
+
+/* A device that fails on its way in leaves nothing behind either. */
+static void test_failed_plug(void)
+{
+    g_autofree char *props = g_strdup_printf(
+        "\"premap\":false,"
+        "\"device-reserved-regions\":[\"rp0/00.0=0x%x000:0x%xfff:0\"]",
+        GFN, GFN + 1);
+    QXenPVIOMMU *iommu = start_root_port_with(props);
+    unsigned spaces = address_spaces(iommu);
+
+    for (unsigned round = 0; round < 3; round++) {
+        QDict *rsp = qtest_qmp(iommu->qts, "{'execute': 'device_add',"
+                               " 'arguments': {'driver': 'pviommu-mirror',"
+                               " 'bus': 'rp0', 'notifier': 'nonsense'}}");
+
+        g_assert_true(qdict_haskey(rsp, "error"));
+        qobject_unref(rsp);
+        wait_address_spaces(iommu, spaces);
+        assert_free(iommu, GFN);
+        if (round == 1) {
+            plug(iommu, "rp0", "0");
+            assert_taken(iommu, GFN);
+            unplug(iommu, PCIHP_ICH9, 0, 0);
+            assert_free(iommu, GFN);
+        }
+    }
+    pviommu_quit(iommu);
+}
+
+/* All functions of a slot go at once, each with its address space. */
+static void test_multifunction(void)
+{
+    QXenPVIOMMU *iommu = pviommu_start("pc", "premap=off", NULL);
+    unsigned spaces = address_spaces(iommu);
+
+    pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
+    for (unsigned round = 0; round < 3; round++) {
+        uint16_t ctx = pviommu_alloc_context(iommu);
+
+        for (unsigned fn = 3; fn--; ) {
+            g_autofree char *id = g_strdup_printf("hot%u", fn);
+
+            qtest_qmp_device_add(iommu->qts, "edu", id,
+                                 "{'addr': %s, 'multifunction': true}",
+                                 fn == 2 ? "11.2" : fn ? "11.1" : "11.0");
+        }
+        for (unsigned fn = 0; fn < 3; fn++) {
+            assert_status(pviommu_attach(iommu, 0x11 << 3 | fn, ctx), 0);
+        }
+        unplug_id(iommu, "hot0", PCIHP_PC, 0, 0x11);
+        wait_address_spaces(iommu, spaces);
+        for (unsigned fn = 0; fn < 3; fn++) {
+            assert_status(pviommu_attach(iommu, 0x11 << 3 | fn, 0),
+                          XEN_IOMMU_ENODEV);
+        }
+        assert_status(pviommu_free_context(iommu, ctx), 0);
+    }
+    pviommu_quit(iommu);
+}
+
+#define VF_SBDF         (SBDF | 0x80)
+
+/* Virtual functions end with their device. */
+static void test_virtual_functions(void)
+{
+    QXenPVIOMMU *iommu = start_root_port_with("premap=off");
+    unsigned spaces = address_spaces(iommu);
+
+    for (unsigned round = 0; round < 3; round++) {
+        uint16_t ctx = pviommu_alloc_context(iommu);
+
+        qtest_qmp_device_add(iommu->qts, "igb", "hot",
+                             "{'bus': 'rp0', 'romfile': ''}");
+        assert_status(pviommu_attach(iommu, VF_SBDF, ctx), 0);
+        assert_status(pviommu_free_context(iommu, ctx), XEN_IOMMU_EBUSY);
+        unplug(iommu, PCIHP_ICH9, 0, 0);
+        wait_address_spaces(iommu, spaces);
+        assert_status(pviommu_attach(iommu, VF_SBDF, 0), XEN_IOMMU_ENODEV);
+        assert_status(pviommu_free_context(iommu, ctx), 0);
+    }
+    pviommu_quit(iommu);
+}
+
+/*
+ * VFIO gives up its address space later than its device: until then that stays,
+ * with nothing in it.
+ */
+static void test_late_listener(void)
+{
+    QXenPVIOMMU *iommu = start_root_port();
+    unsigned spaces = address_spaces(iommu);
+
+    assert_status(pviommu_map(iommu, 0, BFN, GFN, 100, 0), 0);
+    for (unsigned round = 0; round < 4; round++) {
+        uint16_t ctx = pviommu_alloc_context(iommu);
+
+        /* With translations, and where all memory is seen */
+        if (round == 2) {
+            pviommu_reset(iommu);
+            bridge_init(iommu->pci, QPCI_DEVFN(5, 0), 0, 1, 1);
+            pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
+            ctx = pviommu_alloc_context(iommu);
+        }
+        qtest_qmp_device_add(iommu->qts, "pviommu-mirror", "m0",
+                             "{'bus': 'rp0', 'late': true}");
+        if (round < 2) {
+            assert_status(pviommu_attach(iommu, SBDF, ctx), 0);
+            assert_status(pviommu_map(iommu, ctx, BFN, GFN, 10, 0), 0);
+        }
+        unplug_id(iommu, "m0", PCIHP_ICH9, 0, 0);
+        assert_status(pviommu_free_context(iommu, ctx), 0);
+        wait_address_spaces(iommu, spaces);
+    }
+    pviommu_quit(iommu);
+}
+
 /* On the root bus of pc as well. */
 static void test_plug_pc(void)
 {
@@ -500,6 +734,15 @@ int main(int argc, char **argv)
     qtest_add_func("/xen-pviommu/hotplug/host-ranges", test_host_ranges);
     qtest_add_func("/xen-pviommu/hotplug/host-ranges-bridged",
                    test_host_ranges_bridged);
+    qtest_add_func("/xen-pviommu/hotplug/bridges", test_bridges);
+    qtest_add_func("/xen-pviommu/hotplug/reserved-freed", test_reserved_freed);
+    qtest_add_func("/xen-pviommu/hotplug/failed-plug", test_failed_plug);
+    qtest_add_func("/xen-pviommu/hotplug/multifunction", test_multifunction);
+    if (qtest_has_device("igb")) {
+        qtest_add_func("/xen-pviommu/hotplug/virtual-functions",
+                       test_virtual_functions);
+    }
+    qtest_add_func("/xen-pviommu/hotplug/late-listener", test_late_listener);
     qtest_add_func("/xen-pviommu/hotplug/plug-pc", test_plug_pc);
     pviommu_add_for_machines("hotplug/itself", test_itself);
     return g_test_run();

@@ -361,7 +361,7 @@ static void test_bridged(void)
     pviommu_quit(iommu);
 }
 
-/* A device that went leaves its place behind. */
+/* A device that went leaves nothing behind. */
 static void test_unplugged(void)
 {
     QXenPVIOMMU *iommu = pviommu_start("q35", NULL,
@@ -369,11 +369,10 @@ static void test_unplugged(void)
     const char *context = "{'context': 1, 'mapped-frames': 0,"
                           " 'pending-frames': 0, 'reserved': [],"
                           " 'devices': [%s]}";
-    const char *place = "{'sbdf': '0000:01:00.0'}";
     const char *device = "{'sbdf': '0000:01:00.0', 'type': 'edu', 'id': 'hot',"
                          " 'qom-path': '/machine/peripheral/hot'}";
     g_autofree char *before = g_strdup_printf(context, device);
-    g_autofree char *after = g_strdup_printf(context, place);
+    g_autofree char *after = g_strdup_printf(context, "");
     QDict *state;
 
     bridge_init(iommu->pci, QPCI_DEVFN(5, 0), 0, 1, 1);
@@ -393,8 +392,6 @@ static void test_unplugged(void)
     state = query_state(iommu);
     assert_json(QOBJECT(nth_context(state, 1)), after);
     qobject_unref(state);
-    assert_hmp(iommu->qts, "info xen-pviommu",
-               "  0000:01:00.0 nothing is plugged there\n", NULL);
     pviommu_quit(iommu);
 }
 

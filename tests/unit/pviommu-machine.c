@@ -281,15 +281,11 @@ static int client_attach(void *opaque, uint32_t sbdf, XenPVIOMMUContext *ctx)
     return 0;
 }
 
-static void client_reap(void *opaque, XenPVIOMMUContext *ctx)
+void machine_unplug(Bench *b, unsigned i)
 {
-    Bench *b = opaque;
-
-    for (unsigned i = 0; i < NR_DEVICES; i++) {
-        if (b->dev[i].gone && b->dev[i].ctx == ctx) {
-            device_move(b, &b->dev[i], b->core.contexts[XEN_IOMMU_CTX_DEFAULT]);
-        }
-    }
+    device_move(b, &b->dev[i], b->core.contexts[XEN_IOMMU_CTX_DEFAULT]);
+    b->dev[i].gone = true;
+    b->model.device_ctx[i] = XEN_IOMMU_CTX_DEFAULT;
 }
 
 static int client_reserved(void *opaque, uint32_t sbdf, GArray *list)
@@ -367,7 +363,6 @@ const XenPVIOMMUClientOps machine_client_ops = {
     .listening = client_listening,
     .unmap = client_unmap,
     .attach = client_attach,
-    .reap = client_reap,
     .reserved = client_reserved,
     .attach_all = client_attach_all,
     .enabled = client_enabled,

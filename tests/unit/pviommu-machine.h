@@ -19,6 +19,9 @@ int machine_backend_answer(const XenPVIOMMUBackend *be, uint16_t domid,
                            uint64_t gfn, uint64_t nr, bool readonly,
                            uint64_t *culprit);
 
+/** machine_unplug: device @i is no more; it ends in context 0 */
+void machine_unplug(Bench *b, unsigned i);
+
 /** machine_check_held: no device has the page beyond the references on it */
 void machine_check_held(const XenPVIOMMUBackend *be, uint64_t gfn);
 

@@ -8,6 +8,7 @@
 #include "qemu/bswap.h"
 #include "../../hw/xen/pviommu/pending.h"
 #include "pviommu-calls.h"
+#include "pviommu-machine.h"
 
 #define RO XEN_IOMMUOP_map_readonly
 
@@ -320,7 +321,7 @@ static void test_contexts(void)
     g_assert_cmpuint(bench_page_refs(b, 300), ==, 0);
 
     /* One that was unplugged does not hold a context. */
-    b->dev[0].gone = true;
+    machine_unplug(b, 0);
     FAILS(ENODEV, do_attach(b, b->dev[0].sbdf, 0));
     OK(do_free(b, four));
     OK(do_attach(b, b->dev[1].sbdf, 0));

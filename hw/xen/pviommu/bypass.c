@@ -57,8 +57,13 @@ const char *xen_pviommu_bypass_reason(PCIDevice *dev)
     return model ? model->reason : NULL;
 }
 
+bool xen_pviommu_is_passed_through(PCIDevice *dev)
+{
+    return object_dynamic_cast(OBJECT(dev), "xen-pci-passthrough");
+}
+
 typedef struct BypassVisit {
-    GHashTable *before;         /* of PCIDevice, warned of already */
+    GHashTable *before;         /* of PCIDevice and root PCIBus, see bypassing */
     GHashTable *now;
 } BypassVisit;
 

@@ -16,8 +16,16 @@
 const char *xen_pviommu_bypass_reason(PCIDevice *dev);
 
 /**
- * xen_pviommu_bypass_check: warn of devices, of each once, when the main loop
- * gets to it
+ * xen_pviommu_is_passed_through: Xen passes the device of the host through
+ *
+ * It reaches the guest's memory by GFN, as the toolstack set up, and by no BFN
+ * of ours.
+ */
+bool xen_pviommu_is_passed_through(PCIDevice *dev);
+
+/**
+ * xen_pviommu_bypass_check: warn of devices, of each once, and of buses that
+ * bypass the IOMMU, when the main loop gets to it
  *
  * Any thread may call it.
  */

@@ -112,9 +112,6 @@ static void context_retire(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx)
 int xen_pviommu_context_free(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx)
 {
     if (ctx->nr_devices) {
-        core->client_ops->reap(core->client, ctx);
-    }
-    if (ctx->nr_devices) {
         return -XEN_IOMMU_EBUSY;
     }
     if (!context_empty(core, ctx, FREE_WORK_AT_ONCE)) {

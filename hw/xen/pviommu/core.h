@@ -97,10 +97,10 @@ typedef struct XenPVIOMMUClientOps {
      * device reserves, or -XEN_IOMMU_EBUSY if @ctx is an identity context and
      * the device cannot be shown all memory at the moment. Where the memory map
      * changes for it, the lock is let go of meanwhile: see enabled.
+     * XEN_PVIOMMU_UNFINISHED if it has been moved, but not yet been told of all
+     * that is mapped.
      */
     int (*attach)(void *opaque, uint32_t sbdf, XenPVIOMMUContext *ctx);
-    /* Move devices that are no more out of @ctx. */
-    void (*reap)(void *opaque, XenPVIOMMUContext *ctx);
     /* Add to @list what a device reserves; 0 or -XEN_IOMMU_ENODEV. */
     int (*reserved)(void *opaque, uint32_t sbdf, GArray *list);
     /* Move all devices; those of identity contexts see memory until told. */

@@ -68,9 +68,16 @@ struct XenPVIOMMUState {
     XenPVIOMMUCore core;
     bool bus_master;            /* atomic: as configuration space has it */
     GHashTable *functions;      /* of XenPVIOMMUFunction, by bus and devfn */
+    GPtrArray *ended;           /* those that something still uses */
+    QEMUTimer *ended_timer;
+    QEMUBH *functions_bh;
+    DeviceListener device_listener;
     unsigned nr_assigned;       /* devices of the host */
     bool pinned;                /* they see all memory: discard none */
     GPtrArray *listening;       /* those that have notifiers: mostly none */
+    /* What listeners were notified of and do not have any more; see notify.c */
+    QSLIST_HEAD(, XenPVIOMMUNotifiedBlocks) stale_blocks;
+    QEMUBH *stale_blocks_bh;
     QLIST_HEAD(, XenPVIOMMUQueue) queues;
     uint32_t queue_ops;         /* that fit into them, together */
     unsigned nr_queues;
@@ -85,7 +92,7 @@ struct XenPVIOMMUState {
     QEMUTimer reap_timer;
     XenPVIOMMUFaults faults;
     QEMUBH *bypass_bh;
-    GHashTable *bypassing;      /* of PCIDevice, that bypass.c warned of */
+    GHashTable *bypassing;      /* devices and buses that it was warned of */
     XenInvalidateClient invalidate;
     XenPVIOMMUBlock blocks[XEN_PVIOMMU_MAX_BLOCKS];
 

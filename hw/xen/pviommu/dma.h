@@ -14,11 +14,6 @@
 
 #include "device.h"
 
-/* The longest way from the root bus to a function, in bridges and itself. */
-#define XEN_PVIOMMU_MAX_PATH 64
-
-typedef struct XenPVIOMMUFunction XenPVIOMMUFunction;
-
 extern const PCIIOMMUOps xen_pviommu_pci_ops;
 extern const XenPVIOMMUClientOps xen_pviommu_client_ops;
 
@@ -39,6 +34,31 @@ void xen_pviommu_dma_update(XenPVIOMMUState *s);
 bool xen_pviommu_dma_covers(XenPVIOMMUState *s, const AddressSpace *as);
 
 /**
+ * xen_pviommu_host_set_device: PCIIOMMUOps.set_iommu_device
+ *
+ * The guest must not map what the host's IOMMU cannot map for the device.
+ */
+bool xen_pviommu_host_set_device(PCIBus *bus, void *opaque, int devfn,
+                                 HostIOMMUDevice *hiod, Error **errp);
+
+/** xen_pviommu_host_unset_device: PCIIOMMUOps.unset_iommu_device */
+void xen_pviommu_host_unset_device(PCIBus *bus, void *opaque, int devfn);
+
+/**
+ * xen_pviommu_host_update_pinned: forbid, or allow, that RAM is discarded
+ *
+ * It is forbidden while assigned devices see RAM untranslated. Call it before
+ * they do, and when they do not any more, which always succeeds.
+ */
+bool xen_pviommu_host_update_pinned(XenPVIOMMUState *s);
+
+/** xen_pviommu_host_pin: forbid it; false if somebody must discard RAM */
+bool xen_pviommu_host_pin(XenPVIOMMUState *s);
+
+/** xen_pviommu_host_unpin: allow it, if nothing forbids it any more */
+void xen_pviommu_host_unpin(XenPVIOMMUState *s);
+
+/**
  * XenPVIOMMUFunctionFunc: a function that is attached
  * @path: devfns of the bridges on the way from the root bus, and its own;
  *        unlike bus numbers these are the machine's, not the guest's
@@ -51,21 +71,19 @@ void xen_pviommu_dma_foreach(XenPVIOMMUState *s, XenPVIOMMUFunctionFunc *func,
                              void *opaque);
 
 /**
- * XenPVIOMMUDeviceFunc: a device, or a place where one was plugged
+ * XenPVIOMMUDeviceFunc: a device
+ * @ctx: NULL if it bypasses the IOMMU
  * @sbdf: what its requests carry, and it is attached by
- * @dev: NULL if there is none any more
  */
 typedef void XenPVIOMMUDeviceFunc(void *opaque, XenPVIOMMUContext *ctx,
                                   uint32_t sbdf, PCIDevice *dev);
 
-/** xen_pviommu_dma_foreach_device: visit all devices behind the IOMMU */
+/** xen_pviommu_dma_foreach_device: visit all PCI devices of the machine */
 void xen_pviommu_dma_foreach_device(XenPVIOMMUState *s,
                                     XenPVIOMMUDeviceFunc *func, void *opaque);
 
 /**
- * xen_pviommu_dma_attach_path: attach the function at a place in the machine
- *
- * The memory map may change: BQL held, and not XenPVIOMMUState.lock.
+ * xen_pviommu_dma_attach_path: move the function that is there, if any
  *
  * Returns: false if the machine has no such place.
  */

@@ -97,6 +97,9 @@ struct PVIOMMUMirror {
     uint32_t nr_iova_ranges;    /* twice as many as there are */
     uint64_t alias;
     IOThread *iothread;
+    bool late;
+    IOMMUNotifier other;        /* of SYNC and LISTEN */
+    bool listens;
 };
 
 /* As VFIO: a mirror. Else as vhost: a cache. */
@@ -438,6 +441,21 @@ static void section_free(MirrorSection *s)
     g_free(s);
 }
 
+/* The first section that is translated, or NULL. */
+static MirrorSection *any_section(PVIOMMUMirror *m)
+{
+    return QLIST_FIRST(&m->sections);
+}
+
+static void unlisten(PVIOMMUMirror *m)
+{
+    if (m->listens) {
+        memory_region_unregister_iommu_notifier(
+            MEMORY_REGION(any_section(m)->mr), &m->other);
+        m->listens = false;
+    }
+}
+
 static void del_translated(PVIOMMUMirror *m, const MemoryRegionSection *section)
 {
     uint64_t start, last;
@@ -450,6 +468,9 @@ static void del_translated(PVIOMMUMirror *m, const MemoryRegionSection *section)
         }
     }
     assert(s);
+    if (s == any_section(m)) {
+        unlisten(m);
+    }
     section_free(s);
     m->counter[PVIOMMU_MIRROR_IOMMU_SECTIONS]--;
     /* One big unmap, as VFIO; vhost does not do that. */
@@ -489,6 +510,9 @@ static void cmd_clear(PVIOMMUMirror *m)
         m->counter[n] = 0;
     }
     m->counter[PVIOMMU_MIRROR_WAITS] = 0;
+    m->counter[PVIOMMU_MIRROR_OTHER_MAPS] = 0;
+    m->counter[PVIOMMU_MIRROR_OTHER_UNMAPS] = 0;
+    m->counter[PVIOMMU_MIRROR_OTHER_LARGEST] = 0;
     m->poked = 0;
     m->seen = 0;
 }
@@ -641,6 +665,47 @@ static void cmd_release(PVIOMMUMirror *m)
     release(m, dma, m->len);
 }
 
+static void counted(IOMMUNotifier *n, IOMMUTLBEntry *entry)
+{
+    PVIOMMUMirror *m = container_of(n, PVIOMMUMirror, other);
+
+    if (entry->perm & IOMMU_RW) {
+        m->counter[PVIOMMU_MIRROR_OTHER_MAPS]++;
+    } else {
+        m->counter[PVIOMMU_MIRROR_OTHER_UNMAPS]++;
+        count_size(m, PVIOMMU_MIRROR_OTHER_LARGEST, entry->addr_mask);
+    }
+}
+
+static void other_init(PVIOMMUMirror *m)
+{
+    const MirrorSection *s = any_section(m);
+
+    iommu_notifier_init(&m->other, counted, IOMMU_NOTIFIER_IOTLB_EVENTS,
+                        s->n.start, s->n.end, s->n.iommu_idx);
+}
+
+/* VFIO's sync of its dirty log: the notifier is not registered. */
+static void cmd_sync(PVIOMMUMirror *m)
+{
+    m->result = any_section(m) && !m->listens;
+    if (m->result) {
+        other_init(m);
+        memory_region_iommu_replay(any_section(m)->mr, &m->other);
+    }
+}
+
+static void cmd_listen(PVIOMMUMirror *m)
+{
+    m->result = any_section(m) && !m->listens;
+    if (m->result) {
+        other_init(m);
+        memory_region_register_iommu_notifier(
+            MEMORY_REGION(any_section(m)->mr), &m->other, &error_abort);
+        m->listens = true;
+    }
+}
+
 static void run_command(PVIOMMUMirror *m, uint64_t cmd)
 {
     switch (cmd) {
@@ -673,6 +738,15 @@ static void run_command(PVIOMMUMirror *m, uint64_t cmd)
         break;
     case PVIOMMU_MIRROR_CMD_COUNT:
         cmd_count(m);
+        break;
+    case PVIOMMU_MIRROR_CMD_SYNC:
+        cmd_sync(m);
+        break;
+    case PVIOMMU_MIRROR_CMD_LISTEN:
+        cmd_listen(m);
+        break;
+    case PVIOMMU_MIRROR_CMD_UNLISTEN:
+        unlisten(m);
         break;
     }
 }
@@ -853,10 +927,20 @@ static void pviommu_mirror_realize(PCIDevice *dev, Error **errp)
     }
 }
 
+/* Takes all sections away. */
+static void stop_mirroring(PVIOMMUMirror *m)
+{
+    MirrorEntry *e;
+
+    memory_listener_unregister(&m->listener);
+    while ((e = entry_first(m, 0, UINT64_MAX))) {
+        entry_remove(m, e);
+    }
+}
+
 static void pviommu_mirror_exit(PCIDevice *dev)
 {
     PVIOMMUMirror *m = PVIOMMU_MIRROR(dev);
-    MirrorEntry *e;
 
     for (unsigned i = 0; i < PVIOMMU_MIRROR_NR_SLOTS; i++) {
         release(m, &m->held[i], 0);
@@ -866,20 +950,23 @@ static void pviommu_mirror_exit(PCIDevice *dev)
         memory_listener_unregister(&m->waiter);
         qemu_sem_destroy(&m->waited);
     }
-    /* Takes all sections away. */
-    memory_listener_unregister(&m->listener);
+    if (!m->late) {
+        stop_mirroring(m);
+    }
     if (m->pins) {
         unpin(m);
-    }
-    while ((e = entry_first(m, 0, UINT64_MAX))) {
-        entry_remove(m, e);
     }
 }
 
 /* QEMU leaves it to the device to free an array. */
 static void pviommu_mirror_finalize(Object *obj)
 {
-    g_free(PVIOMMU_MIRROR(obj)->iova_ranges);
+    PVIOMMUMirror *m = PVIOMMU_MIRROR(obj);
+
+    if (m->late && m->as) {
+        stop_mirroring(m);
+    }
+    g_free(m->iova_ranges);
 }
 
 static const Property pviommu_mirror_properties[] = {
@@ -890,6 +977,7 @@ static const Property pviommu_mirror_properties[] = {
     DEFINE_PROP_UINT64("alias", PVIOMMUMirror, alias, 0),
     DEFINE_PROP_LINK("iothread", PVIOMMUMirror, iothread, TYPE_IOTHREAD,
                      IOThread *),
+    DEFINE_PROP_BOOL("late", PVIOMMUMirror, late, false),
 };
 
 static void pviommu_mirror_class_init(ObjectClass *klass,
@@ -918,6 +1006,8 @@ static void pviommu_mirror_class_init(ObjectClass *klass,
         klass, "alias", "guest-physical address of RAM to show in BAR 2");
     object_class_property_set_description(
         klass, "iothread", "what it waits for, when it is told to");
+    object_class_property_set_description(
+        klass, "late", "listen until the device is finalized, as VFIO does");
 }
 
 static const TypeInfo pviommu_mirror_info = {

@@ -16,7 +16,8 @@
  * VFIO does, that RAM is discarded (by a balloon, say), unless xen-pviommu
  * covers that. With iova-ranges=[FIRST,LAST,...] as well, these are the bus
  * addresses that the host's IOMMU can map for it. With alias=ADDR, BAR 2 is the
- * 1 MiB of guest RAM at that guest-physical address.
+ * 1 MiB of guest RAM at that guest-physical address. With late=on it listens
+ * until it is finalized.
  *
  *
  * With iothread=ID it can wait for that thread, in a transaction of the memory
@@ -85,7 +86,11 @@
 #define PVIOMMU_MIRROR_IOMMU_SECTIONS   11
 #define PVIOMMU_MIRROR_WAITS            12  /* that came to an end */
 #define PVIOMMU_MIRROR_STUCK            13  /* that did not; it waits no more */
-#define PVIOMMU_MIRROR_NR_COUNTERS      14
+/* Of the other notifier, see _CMD_SYNC */
+#define PVIOMMU_MIRROR_OTHER_MAPS       14
+#define PVIOMMU_MIRROR_OTHER_UNMAPS     15
+#define PVIOMMU_MIRROR_OTHER_LARGEST    16  /* UNMAP, in bytes */
+#define PVIOMMU_MIRROR_NR_COUNTERS      17
 
 /* Is IOVA in the mirror or cache? RESULT: 1 or 0; GPA, PERM, MASK, DATA: RAM */
 #define PVIOMMU_MIRROR_CMD_LOOKUP       1
@@ -113,6 +118,14 @@
 #define PVIOMMU_MIRROR_CMD_RELEASE      9
 /* LEN writes of 32 bits at IOVA: DATA, twice DATA... RESULT: as many worked */
 #define PVIOMMU_MIRROR_CMD_COUNT        10
+/*
+ * Replay to another notifier, which is not registered, as VFIO does it to sync
+ * its dirty log: one section that is translated. RESULT: 1 or 0
+ */
+#define PVIOMMU_MIRROR_CMD_SYNC         11
+/* Register the same notifier, with no replay; and take it away again. */
+#define PVIOMMU_MIRROR_CMD_LISTEN       12
+#define PVIOMMU_MIRROR_CMD_UNLISTEN     13
 
 #define PVIOMMU_MIRROR_NR_SLOTS         8
 

@@ -1,0 +1,362 @@
+/*
+ * xen-pviommu: a device that mirrors maps (VFIO) comes to a context that has
+ * very many: it is notified of them in parts, and all can change in between
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/bswap.h"
+#include "libqos/pci.h"
+#include "libqos/pviommu-mirror.h"
+
+#define GFN             PVIOMMU_FREE_GFN
+#define BFN             0x4000000ull
+#define SLOT            0x11
+
+/* A part of a replay notifies no more than this. */
+#define PART            512
+
+/* Single pages, no two of which follow each other; then a run that is askew. */
+#define PAGES           5000
+#define ASKEW           3000
+#define FRAMES          (PAGES + ASKEW)
+
+#define assert_status(expr, expected) \
+    g_assert_cmpint((expr), ==, -(int)(expected))
+
+typedef struct Bench {
+    QXenPVIOMMU *iommu;
+    QMirror m;
+    uint16_t ctx;
+} Bench;
+
+static uint64_t page_bfn(unsigned i)
+{
+    return BFN + 3 * i;
+}
+
+static uint64_t page_gfn(unsigned i)
+{
+    return GFN + 2 * i;
+}
+
+#define ASKEW_BFN       (BFN + 0x100000)
+#define ASKEW_GFN       (GFN + 2 * PAGES + 1)
+
+static void map_pages(Bench *b)
+{
+    g_autofree struct xen_iommu_op *ops = g_new(struct xen_iommu_op, PAGES);
+
+    for (unsigned i = 0; i < PAGES; i++) {
+        ops[i] = pviommu_op_map(b->ctx, page_bfn(i), page_gfn(i), 0, 0);
+    }
+    pviommu_run(b->iommu, ops, PAGES);
+    for (unsigned i = 0; i < PAGES; i++) {
+        g_assert_cmpint(pviommu_status(&ops[i]), ==, 0);
+    }
+    assert_status(pviommu_map(b->iommu, b->ctx, ASKEW_BFN, ASKEW_GFN, ASKEW, 0),
+                  0);
+}
+
+static Bench *bench_new(void)
+{
+    g_autofree char *mirror = g_strdup_printf(MIRROR_DEVICE("map"), SLOT);
+    Bench *b = g_new0(Bench, 1);
+
+    /* A check of all tables after each doorbell takes long. */
+    b->iommu = pviommu_start("q35", "premap=off,x-check=off", mirror);
+    mirror_init(&b->m, b->iommu, QPCI_DEVFN(SLOT, 0));
+    pviommu_accept(b->iommu, XEN_IOMMU_FEATURES_ALL);
+    b->ctx = pviommu_alloc_context(b->iommu);
+    map_pages(b);
+    mirror_clear(&b->m);
+    return b;
+}
+
+static void bench_free(Bench *b)
+{
+    mirror_assert_sane(&b->m);
+    pviommu_quit(b->iommu);
+    g_free(b);
+}
+
+static void store_attach(Bench *b, uint16_t ctx)
+{
+    struct xen_iommu_op op = pviommu_op_attach(b->m.sbdf, ctx);
+
+    pviommu_store_ops(b->iommu, PVIOMMU_OPS_ADDR, &op, 1);
+}
+
+/* One doorbell for the operation that was stored. True if it is done. */
+static bool ring_once(Bench *b)
+{
+    uint32_t done;
+
+    g_assert_cmpint(pviommu_ring(b->iommu, 0, PVIOMMU_OPS_ADDR, 1, &done), ==,
+                    0);
+    return done;
+}
+
+/* Begin to attach the mirror, with so many doorbells. */
+static void attach_partly(Bench *b, unsigned rings)
+{
+    store_attach(b, b->ctx);
+    while (rings--) {
+        g_assert_false(ring_once(b));
+    }
+}
+
+static void attach_rest(Bench *b)
+{
+    assert_status(pviommu_attach(b->iommu, b->m.sbdf, b->ctx), 0);
+}
+
+/* In parts, as that takes long as well */
+static void free_context(Bench *b)
+{
+    int32_t status;
+
+    do {
+        status = pviommu_free_context(b->iommu, b->ctx);
+    } while (status == -XEN_IOMMU_EAGAIN);
+    assert_status(status, 0);
+}
+
+/* It takes as many doorbells as it needs, none of which notifies of much. */
+static void test_parts(void)
+{
+    Bench *b = bench_new();
+    uint64_t ops = pviommu_counter(b->iommu, XEN_PVIOMMU_COUNTER_OPS);
+    unsigned rings = 1;
+    uint64_t maps = 0;
+    struct xen_iommu_op op;
+
+    store_attach(b, b->ctx);
+    while (!ring_once(b)) {
+        uint64_t now = mirror_counter(&b->m, PVIOMMU_MIRROR_MAPS);
+
+        g_assert_cmpuint(now - maps, >, 0);
+        g_assert_cmpuint(now - maps, <=, PART);
+        maps = now;
+        pviommu_load_ops(b->iommu, PVIOMMU_OPS_ADDR, &op, 1);
+        g_assert_cmphex(le32_to_cpu(op.status), ==, PVIOMMU_STATUS_NONE);
+        rings++;
+    }
+    pviommu_load_ops(b->iommu, PVIOMMU_OPS_ADDR, &op, 1);
+    assert_status(pviommu_status(&op), 0);
+    g_assert_cmpuint(rings, >=, FRAMES / PART);
+    /* It is one operation, and it did not fail. */
+    g_assert_cmpuint(pviommu_counter(b->iommu, XEN_PVIOMMU_COUNTER_OPS), ==,
+                     ops + 1);
+    g_assert_cmpuint(pviommu_counter(b->iommu, XEN_PVIOMMU_COUNTER_ERRORS), ==,
+                     0);
+    mirror_assert_equal(&b->m, b->ctx, FRAMES);
+    mirror_assert_told(&b->m, FRAMES, mirror_counter(&b->m,
+                                                     PVIOMMU_MIRROR_UNMAPS));
+
+    /* From then on it is notified of each change. */
+    mirror_clear(&b->m);
+    assert_status(pviommu_map(b->iommu, b->ctx, BFN + 0x200000, GFN, 0, 0), 0);
+    mirror_assert_told(&b->m, 1, 0);
+    bench_free(b);
+}
+
+/* The same for one that saw all memory until then, and begins to listen */
+static void test_from_identity(void)
+{
+    Bench *b = bench_new();
+    struct xen_iommu_op op = pviommu_op_alloc();
+    uint16_t identity;
+
+    op.flags = cpu_to_le16(XEN_IOMMUOP_alloc_context_identity);
+    assert_status(pviommu_op(b->iommu, &op), 0);
+    identity = le16_to_cpu(op.u.context.ctx);
+    for (unsigned round = 0; round < 2; round++) {
+        unsigned rings = 1;
+
+        assert_status(pviommu_attach(b->iommu, b->m.sbdf, identity), 0);
+        g_assert_cmpuint(mirror_counter(&b->m, PVIOMMU_MIRROR_PAGES), ==, 0);
+        mirror_assert_page(&b->m, GFN, GFN, 3);
+        mirror_clear(&b->m);
+        store_attach(b, b->ctx);
+        while (!ring_once(b)) {
+            g_assert_cmpuint(mirror_counter(&b->m, PVIOMMU_MIRROR_MAPS), <=,
+                             PART * rings);
+            rings++;
+        }
+        g_assert_cmpuint(rings, >=, FRAMES / PART);
+        mirror_assert_equal(&b->m, b->ctx, FRAMES);
+    }
+    bench_free(b);
+}
+
+/* What changes below, at and above what it knows is as if it had known all. */
+static void test_changes(void)
+{
+    Bench *b = bench_new();
+    uint64_t frames = FRAMES;
+
+    for (unsigned part = 1; part <= 4; part++) {
+        unsigned known;
+
+        attach_partly(b, 1);
+        known = mirror_counter(&b->m, PVIOMMU_MIRROR_PAGES);
+        for (int side = -1; side <= 1; side++) {
+            unsigned i = known + side * 100;
+
+            /* Unmapped, and flushed now, or later */
+            assert_status(pviommu_unmap(b->iommu, b->ctx, page_bfn(i), 0), 0);
+            assert_status(pviommu_flush(b->iommu, b->ctx, page_bfn(i), 0), 0);
+            assert_status(pviommu_unmap(b->iommu, b->ctx, page_bfn(i + 1), 0),
+                          0);
+            /* Another page at once, and one where nothing was */
+            assert_status(pviommu_unmap(b->iommu, b->ctx, page_bfn(i + 2), 0),
+                          0);
+            assert_status(pviommu_map(b->iommu, b->ctx, page_bfn(i + 2),
+                                      GFN + part, 0, 0), 0);
+            assert_status(pviommu_map(b->iommu, b->ctx, page_bfn(i + 3) + 1,
+                                      GFN + part, 0, 0), 0);
+            frames--;
+        }
+        if (part % 2) {
+            assert_status(pviommu_flush_all(b->iommu, b->ctx), 0);
+        }
+    }
+    /* In the middle of what is askew, and across where the mirror is */
+    assert_status(pviommu_unmap(b->iommu, b->ctx, ASKEW_BFN + 100, 1000), 0);
+    assert_status(pviommu_map(b->iommu, b->ctx, ASKEW_BFN + 200, GFN, 512, 0),
+                  0);
+    attach_rest(b);
+    frames += 512 - 1000;
+    assert_status(pviommu_flush_all(b->iommu, b->ctx), 0);
+    mirror_assert_equal(&b->m, b->ctx, frames);
+    pviommu_assert_frames(b->iommu, frames, 0);
+    bench_free(b);
+}
+
+/* The guest never goes on with it, but does something else. */
+static void test_left(void)
+{
+    Bench *b = bench_new();
+    uint16_t other = pviommu_alloc_context(b->iommu);
+
+    assert_status(pviommu_map(b->iommu, other, BFN, GFN, 5, 0), 0);
+    /* To another context, and back to where it was begun */
+    attach_partly(b, 2);
+    assert_status(pviommu_attach(b->iommu, b->m.sbdf, other), 0);
+    mirror_assert_equal(&b->m, other, 5);
+    attach_partly(b, 1);
+    assert_status(pviommu_free_context(b->iommu, b->ctx), XEN_IOMMU_EBUSY);
+    attach_rest(b);
+    mirror_assert_equal(&b->m, b->ctx, FRAMES);
+
+    /* Away, and the context with it */
+    assert_status(pviommu_attach(b->iommu, b->m.sbdf, 0), 0);
+    g_assert_cmpuint(mirror_counter(&b->m, PVIOMMU_MIRROR_PAGES), ==, 0);
+    attach_partly(b, 2);
+    assert_status(pviommu_unmap(b->iommu, b->ctx, ASKEW_BFN, ASKEW), 0);
+    assert_status(pviommu_attach(b->iommu, b->m.sbdf, 0), 0);
+    free_context(b);
+    pviommu_assert_frames(b->iommu, 5, 0);
+    mirror_assert_equal(&b->m, 0, 0);
+
+    /* A reset */
+    b->ctx = pviommu_alloc_context(b->iommu);
+    map_pages(b);
+    attach_partly(b, 3);
+    pviommu_reset(b->iommu);
+    mirror_init(&b->m, b->iommu, QPCI_DEVFN(SLOT, 0));
+    pviommu_accept(b->iommu, XEN_IOMMU_FEATURES_ALL);
+    mirror_assert_equal(&b->m, 0, 0);
+    assert_status(pviommu_map(b->iommu, 0, BFN, GFN, 7, 0), 0);
+    mirror_assert_equal(&b->m, 0, 7);
+
+    /* It is notified of pages that leave as well: only of those it knows. */
+    b->ctx = pviommu_alloc_context(b->iommu);
+    map_pages(b);
+    attach_partly(b, 1);
+    bench_free(b);
+}
+
+/* Unplugged in the middle; and another one that comes has all. */
+static void test_unplugged(void)
+{
+    QXenPVIOMMU *iommu = pviommu_start("pc", "premap=off,x-check=off", NULL);
+    Bench b = { .iommu = iommu, .ctx = 0 };
+
+    pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
+    b.ctx = pviommu_alloc_context(iommu);
+    map_pages(&b);
+    for (unsigned round = 0; round < 3; round++) {
+        qtest_qmp_device_add(iommu->qts, "pviommu-mirror", "m0",
+                             "{'addr': '0x11'}");
+        mirror_init(&b.m, iommu, QPCI_DEVFN(SLOT, 0));
+        g_assert_cmpuint(mirror_counter(&b.m, PVIOMMU_MIRROR_PAGES), ==, 0);
+        attach_partly(&b, 1 + round);
+        qpci_unplug_acpi_device_test(iommu->qts, "m0", SLOT);
+        assert_status(pviommu_attach(iommu, b.m.sbdf, b.ctx),
+                      XEN_IOMMU_ENODEV);
+        assert_status(pviommu_unmap(iommu, b.ctx, page_bfn(round), 0), 0);
+        assert_status(pviommu_flush_all(iommu, b.ctx), 0);
+    }
+    qtest_qmp_device_add(iommu->qts, "pviommu-mirror", "m0",
+                         "{'addr': '0x11'}");
+    mirror_init(&b.m, iommu, QPCI_DEVFN(SLOT, 0));
+    attach_rest(&b);
+    mirror_assert_equal(&b.m, b.ctx, FRAMES - 3);
+    pviommu_quit(iommu);
+}
+
+#define LARGE           512
+
+/*
+ * VFIO's sync of its dirty log replays to a notifier that it does not register.
+ * That must leave nothing for one that is later at the same place.
+ */
+static void test_sync(void)
+{
+    g_autofree char *mirror = g_strdup_printf(MIRROR_DEVICE("map"), SLOT);
+    QXenPVIOMMU *iommu = pviommu_start("q35", "premap=off", mirror);
+    QMirror m;
+
+    mirror_init(&m, iommu, QPCI_DEVFN(SLOT, 0));
+    pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
+    assert_status(pviommu_map(iommu, 0, BFN, 2 * LARGE * LARGE / 32, LARGE, 0),
+                  0);
+    for (unsigned i = 0; i < 3; i++) {
+        mirror_clear(&m);
+        g_assert_true(mirror_cmd(&m, PVIOMMU_MIRROR_CMD_SYNC));
+        /* It is told what there is, and not to forget what it never had. */
+        g_assert_cmpuint(mirror_counter(&m, PVIOMMU_MIRROR_OTHER_MAPS), >, 0);
+        g_assert_cmpuint(mirror_counter(&m, PVIOMMU_MIRROR_OTHER_UNMAPS), ==,
+                         0);
+        /* Nor is anybody else told. */
+        mirror_assert_told(&m, 0, 0);
+
+        g_assert_true(mirror_cmd(&m, PVIOMMU_MIRROR_CMD_LISTEN));
+        mirror_clear(&m);
+        assert_status(pviommu_unmap(iommu, 0, BFN + 7 + i, 1), 0);
+        assert_status(pviommu_flush_all(iommu, 0), 0);
+        g_assert_cmpuint(mirror_counter(&m, PVIOMMU_MIRROR_OTHER_UNMAPS), ==,
+                         1);
+        g_assert_cmpuint(mirror_counter(&m, PVIOMMU_MIRROR_OTHER_LARGEST), ==,
+                         PVIOMMU_PAGE);
+        g_assert_cmpuint(mirror_counter(&m, PVIOMMU_MIRROR_OTHER_MAPS), ==, 0);
+        mirror_cmd(&m, PVIOMMU_MIRROR_CMD_UNLISTEN);
+        mirror_assert_equal(&m, 0, LARGE - 1 - i);
+    }
+    pviommu_quit(iommu);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    qtest_add_func("/xen-pviommu/replay/parts", test_parts);
+    qtest_add_func("/xen-pviommu/replay/from-identity", test_from_identity);
+    qtest_add_func("/xen-pviommu/replay/changes", test_changes);
+    qtest_add_func("/xen-pviommu/replay/left", test_left);
+    qtest_add_func("/xen-pviommu/replay/unplugged", test_unplugged);
+    qtest_add_func("/xen-pviommu/replay/sync", test_sync);
+    return g_test_run();
+}
