@@ -395,6 +395,96 @@ static void test_unplugged(void)
     pviommu_quit(iommu);
 }
 
+/* What QEMU printed to @path. */
+static void assert_printed(const char *path, const char *text, bool printed)
+{
+    g_autofree char *all = NULL;
+
+    g_assert_true(g_file_get_contents(path, &all, NULL, NULL));
+    if (!strstr(all, text) != !printed) {
+        g_test_message("'%s': '%s'", text, all);
+        g_test_fail();
+    }
+}
+
+/* What is not behind the IOMMU, by @sbdf; NULL if it is. */
+static QDict *find_bypassing(QDict *state, const char *sbdf)
+{
+    const QListEntry *e;
+
+    QLIST_FOREACH_ENTRY(qdict_get_qlist(state, "bypassing"), e) {
+        QDict *dev = qobject_to(QDict, qlist_entry_obj(e));
+
+        if (g_str_equal(qdict_get_str(dev, "sbdf"), sbdf)) {
+            return dev;
+        }
+    }
+    return NULL;
+}
+
+#define BYPASS_WARNING  "are not behind the IOMMU"
+
+/* The machine puts devices past the IOMMU: it says so, and shows which. */
+static void test_bypass(void)
+{
+    static const struct {
+        const char *machine;
+        const char *extra;
+        bool root, expander;
+    } cases[] = {
+        { "q35", "", false, false },
+        { "q35,default-bus-bypass-iommu=on", "", true, false },
+        { "q35", ",bypass_iommu=on", false, true },
+        { "q35,default-bus-bypass-iommu=on", ",bypass_iommu=on", true, true },
+    };
+    g_autofree char *path = NULL;
+    int fd = g_file_open_tmp("pviommu-bypass-XXXXXX", &path, NULL);
+
+    g_assert_cmpint(fd, >=, 0);
+    close(fd);
+    for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+        g_autofree char *extra = g_strdup_printf(
+            "-device edu,addr=11,id=e0 "
+            "-device pxb-pcie,id=pxb0,bus_nr=128,addr=12%s "
+            "-device pcie-root-port,id=rp0,bus=pxb0,chassis=1 "
+            "-device edu,bus=rp0,id=e1 2>%s", cases[i].extra, path);
+        QXenPVIOMMU *iommu = pviommu_start(cases[i].machine, NULL, extra);
+        QDict *state, *dev;
+
+        bridge_set_buses(iommu->pci, BRIDGE_DEVFN(128, 0, 0), 128, 129, 129);
+        pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
+        state = query_state(iommu);
+        dev = find_bypassing(state, "0000:00:11.0");
+        g_assert_cmpint(!!dev, ==, cases[i].root);
+        if (dev) {
+            g_assert_cmpstr(qdict_get_str(dev, "id"), ==, "e0");
+        }
+        dev = find_bypassing(state, "0000:81:00.0");
+        g_assert_cmpint(!!dev, ==, cases[i].expander);
+        if (!cases[i].root && !cases[i].expander) {
+            g_assert_true(qlist_empty(qdict_get_qlist(state, "bypassing")));
+        }
+        qobject_unref(state);
+
+        assert_status(pviommu_attach(iommu, 0x11 << 3, 0),
+                      cases[i].root ? XEN_IOMMU_ENODEV : 0);
+        assert_status(pviommu_attach(iommu, 129 << 8, 0),
+                      cases[i].expander ? XEN_IOMMU_ENODEV : 0);
+        assert_printed(path, "bus 'pcie.0' " BYPASS_WARNING, cases[i].root);
+        assert_printed(path, "Remove default-bus-bypass-iommu=on",
+                       cases[i].root);
+        assert_printed(path, "bus 'pxb0' " BYPASS_WARNING, cases[i].expander);
+        assert_printed(path, "Remove bypass_iommu=on", cases[i].expander);
+        if (cases[i].root) {
+            assert_hmp(iommu->qts, "info xen-pviommu",
+                       "not behind the IOMMU, which reach all memory:\n",
+                       "  0000:00:11.0 edu, e0\n", NULL);
+        }
+        pviommu_quit(iommu);
+    }
+    unlink(path);
+}
+
 /* Pages that were mapped one by one are one run, where they follow. */
 static void test_runs(const void *machine)
 {
@@ -794,6 +884,9 @@ int main(int argc, char **argv)
     qtest_add_func("/xen-pviommu/monitor/bridged", test_bridged);
     qtest_add_func("/xen-pviommu/monitor/unplugged", test_unplugged);
     pviommu_add_for_machines("monitor/runs", test_runs);
+    if (qtest_has_device("pxb-pcie")) {
+        qtest_add_func("/xen-pviommu/q35/monitor/bypass", test_bypass);
+    }
     qtest_add_func("/xen-pviommu/monitor/one-bfn", test_one_bfn);
     qtest_add_func("/xen-pviommu/monitor/parts", test_parts);
     pviommu_add_for_machines("monitor/gfn", test_gfn);

@@ -8,6 +8,7 @@
 #include "qemu/main-loop.h"
 #include "hw/pci/pci_bus.h"
 #include "bypass.h"
+#include "function.h"
 #include "reserved-config.h"
 
 typedef struct BypassModel {
@@ -67,6 +68,23 @@ typedef struct BypassVisit {
     GHashTable *now;
 } BypassVisit;
 
+/* The host bridge of @dev leaves all devices out. One warning says so. */
+static void bypass_visit_left_out(BypassVisit *visit, PCIDevice *dev)
+{
+    PCIBus *root = pci_device_root_bus(dev);
+
+    if (!g_hash_table_add(visit->now, root) ||
+        g_hash_table_contains(visit->before, root)) {
+        return;
+    }
+    warn_report("xen-pviommu: devices on and behind the bus '%s' are not behind "
+                "the IOMMU: they reach all of the guest's memory, whatever the "
+                "guest maps", BUS(root)->name);
+    error_printf("Remove %s to have them behind it.\n", root->parent_dev ?
+                 "bypass_iommu=on from the expander bridge" :
+                 "default-bus-bypass-iommu=on from -machine");
+}
+
 static void bypass_visit_bus(PCIBus *bus, void *opaque)
 {
     BypassVisit *visit = opaque;
@@ -75,6 +93,10 @@ static void bypass_visit_bus(PCIBus *bus, void *opaque)
         PCIDevice *dev = bus->devices[devfn];
         const BypassModel *model = dev ? bypass_find(dev) : NULL;
 
+        if (dev && !xen_pviommu_function_of_device(dev) &&
+            !xen_pviommu_is_passed_through(dev)) {
+            bypass_visit_left_out(visit, dev);
+        }
         if (!model) {
             continue;
         }

@@ -319,9 +319,8 @@ static void visit_devices(PCIBus *bus, void *opaque)
         }
         f = xen_pviommu_is_passed_through(dev) ?
             NULL : xen_pviommu_function_of_device(dev);
-        if (f) {
-            v->func(v->opaque, f->ctx, function_sbdf(f), dev);
-        }
+        v->func(v->opaque, f ? f->ctx : NULL,
+                f ? function_sbdf(f) : pci_get_bdf(dev), dev);
     }
 }
 

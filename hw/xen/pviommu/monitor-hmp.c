@@ -24,12 +24,8 @@ static void print_reserved(Monitor *mon, const char *indent,
 
 static void print_device(Monitor *mon, const XenPVIOMMUDevice *dev)
 {
-    monitor_printf(mon, "  %s ", dev->sbdf);
-    if (!dev->type) {
-        monitor_printf(mon, "nothing is plugged there\n");
-        return;
-    }
-    monitor_printf(mon, "%s, %s", dev->type, dev->id ?: dev->qom_path);
+    monitor_printf(mon, "  %s %s, %s", dev->sbdf, dev->type,
+                   dev->id ?: dev->qom_path);
     if (dev->requester) {
         monitor_printf(mon, ", behind %s", dev->requester);
     }
@@ -130,6 +126,12 @@ static void info_state(Monitor *mon, Error **errp)
     }
     if (info->has_next_context) {
         monitor_printf(mon, "More contexts: QMP x-query-xen-pviommu\n");
+    }
+    if (info->bypassing) {
+        monitor_printf(mon, "not behind the IOMMU, which reach all memory:\n");
+    }
+    for (XenPVIOMMUDeviceList *d = info->bypassing; d; d = d->next) {
+        print_device(mon, d->value);
     }
     print_faults(mon);
     monitor_printf(mon, "What a context maps: info xen-pviommu CONTEXT\n");

@@ -108,12 +108,14 @@ static XenPVIOMMUFaultRing *fault_ring(const XenPVIOMMUFaults *f)
     return ring;
 }
 
-/* A device on its way to the list of its context. */
+/* A device on its way to the list of its context, or to those without. */
 typedef struct Attached {
-    uint16_t ctx;
+    uint32_t ctx;               /* BYPASSING: none */
     uint32_t sbdf;              /* its own */
     XenPVIOMMUDevice *dev;
 } Attached;
+
+#define BYPASSING UINT32_MAX
 
 /* Those in contexts @first to @last */
 typedef struct Attachments {
@@ -126,11 +128,11 @@ static void collect_device(void *opaque, XenPVIOMMUContext *ctx,
 {
     const Attachments *attached = opaque;
     Attached a = {
-        .ctx = ctx->id,
-        .sbdf = dev ? pci_get_bdf(dev) : sbdf,
+        .ctx = ctx ? ctx->id : BYPASSING,
+        .sbdf = pci_get_bdf(dev),
     };
 
-    if (ctx->id < attached->first || ctx->id > attached->last) {
+    if (a.ctx < attached->first || a.ctx > attached->last) {
         return;
     }
     a.dev = g_new0(XenPVIOMMUDevice, 1);
@@ -138,12 +140,10 @@ static void collect_device(void *opaque, XenPVIOMMUContext *ctx,
     if (a.sbdf != sbdf) {
         a.dev->requester = sbdf_string(sbdf);
     }
-    if (dev) {
-        a.dev->type = g_strdup(object_get_typename(OBJECT(dev)));
-        a.dev->id = g_strdup(DEVICE(dev)->id);
-        a.dev->qom_path = object_get_canonical_path(OBJECT(dev));
-        a.dev->bypass = g_strdup(xen_pviommu_bypass_reason(dev));
-    }
+    a.dev->type = g_strdup(object_get_typename(OBJECT(dev)));
+    a.dev->id = g_strdup(DEVICE(dev)->id);
+    a.dev->qom_path = object_get_canonical_path(OBJECT(dev));
+    a.dev->bypass = g_strdup(xen_pviommu_bypass_reason(dev));
     g_array_append_val(attached->list, a);
 }
 
@@ -155,6 +155,20 @@ static gint attached_compare(gconstpointer a, gconstpointer b)
         return x->ctx < y->ctx ? -1 : 1;
     }
     return x->sbdf < y->sbdf ? -1 : x->sbdf > y->sbdf;
+}
+
+static XenPVIOMMUDeviceList *bypassing_list(XenPVIOMMUState *s)
+{
+    g_autoptr(GArray) list = g_array_new(false, false, sizeof(Attached));
+    Attachments bypassing = { BYPASSING, BYPASSING, list };
+    XenPVIOMMUDeviceList *devices = NULL, **tail = &devices;
+
+    xen_pviommu_dma_foreach_device(s, collect_device, &bypassing);
+    g_array_sort(list, attached_compare);
+    for (guint i = 0; i < list->len; i++) {
+        QAPI_LIST_APPEND(tail, g_array_index(list, Attached, i).dev);
+    }
+    return devices;
 }
 
 static XenPVIOMMUQueueInfo *queue_info(const XenPVIOMMUQueue *q)
@@ -276,6 +290,7 @@ XenPVIOMMUInfo *qmp_x_query_xen_pviommu(bool has_start_context,
         info->fault_ring = fault_ring(&s->faults);
     }
     info->reserved = reserved_list(core->reserved);
+    info->bypassing = bypassing_list(s);
     end = contexts_end(core, first, max);
     info->contexts = context_list(s, first, end);
     if (end < core->limits.max_contexts) {
