@@ -71,7 +71,7 @@ typedef struct PVSCSI {
     uint32_t nr;                /* requests so far */
 } PVSCSI;
 
-/* With the state and the requests mapped, and the completions at @completions */
+/* With state and requests mapped, and the completions at @completions */
 static void pvscsi_rings(PVSCSI *p, uint64_t completions)
 {
     PVSCSICmdDescSetupRings rings = {
