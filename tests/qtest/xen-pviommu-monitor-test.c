@@ -275,6 +275,13 @@ static void test_state(const void *machine)
     g_assert_cmpint(qdict_get_int(state, "max-mappings"), ==, 5000);
     g_assert_cmpint(qdict_get_int(state, "max-contexts"), ==, 9);
     g_assert_cmpint(qdict_get_int(state, "max-ops"), ==, 77);
+    /* 64 bytes for each mapping, and 32 MiB; the rest is for records. */
+    g_assert_cmpint(qdict_get_int(state, "max-memory"), >,
+                    64 * 5000 + (32 << 20));
+    g_assert_cmpint(qdict_get_int(state, "max-memory"), <,
+                    64 * 5000 + (35 << 20));
+    g_assert_cmpint(qdict_get_int(state, "memory"), >, 0);
+    g_assert_cmpint(qdict_get_int(state, "memory"), <, 4 << 20);
     assert_json(qdict_get(state, "accepted"), "[]");
     assert_json(qdict_get(state, "reserved"),
                 "[{'bfn': 256, 'frames': 256, 'interrupts': false},"
@@ -824,6 +831,7 @@ static void test_hmp(const void *machine)
                "accepted features: ranges contexts lookup queue identity\n",
                "limits: bfn-bits 36, max-mappings 16777216, "
                "max-contexts 1024, max-ops 512\n",
+               " KiB, at most 1095876 KiB\n",
                "faults: 0, 0 lost, 0 waiting; ring off\n",
                "reserved: BFN 0xfee00-0xfeeff, interrupts\n",
                "context 0: 0 frames mapped, 0 pending\n",

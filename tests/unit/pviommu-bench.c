@@ -36,7 +36,7 @@ Bench *bench_new(const BenchConfig *config)
     core->backend = &b->backend;
     core->client_ops = &machine_client_ops;
     core->client = b;
-    xen_pviommu_core_init(core);
+    g_assert_true(xen_pviommu_core_init(core));
     core->accepted = xen_pviommu_core_features(core);
     for (unsigned i = 0; i < config->nr_reserved; i++) {
         const XenPVIOMMUReserved *r = &config->reserved[i];
@@ -264,19 +264,18 @@ static int run(Bench *b, bool queue, uint16_t id, struct xen_iommu_op *op)
     notifies = much_unnotified(b);
     note_before(b);
     /*
-     * When nodes run short is not a matter of the specification: where they
-     * may, the core is asked first, and is right if they do. So it is with the
+     * When memory runs short is not a matter of the specification: where it
+     * may, the core is asked first, and is right if it does. So it is with the
      * parts of an unmap.
      */
-    pressed = (code == XEN_IOMMUOP_map || code == XEN_IOMMUOP_alloc_context) &&
-              b->core.budget.nodes +
-              2 * (DIV_ROUND_UP(b->core.limits.bfn_bits, 9) - 1) >
-              b->core.budget.max_nodes;
+    pressed = b->pressed && (code == XEN_IOMMUOP_map ||
+                             code == XEN_IOMMUOP_unmap ||
+                             code == XEN_IOMMUOP_alloc_context);
     first = pressed || code == XEN_IOMMUOP_unmap;
     if (first) {
         execute(b, queue, id, op, &in);
         b->status = (int32_t)le32_to_cpu(op->status);
-        b->out_of_nodes = pressed && b->status == -XEN_IOMMU_ENOMEM;
+        b->out_of_memory = pressed && b->status == -XEN_IOMMU_ENOMEM;
     }
     expected = in;
     if (pressed && b->status == -XEN_IOMMU_EAGAIN) {
@@ -289,7 +288,7 @@ static int run(Bench *b, bool queue, uint16_t id, struct xen_iommu_op *op)
     } else {
         ret = model_run(b, &expected, ranges);
     }
-    b->out_of_nodes = false;
+    b->out_of_memory = false;
     expected.status = cpu_to_le32(ret);
     b->model.counter[XEN_PVIOMMU_COUNTER_OPS]++;
     b->model.counter[XEN_PVIOMMU_COUNTER_ERRORS] += !!ret;
@@ -356,6 +355,73 @@ int bench_queued_op(Bench *b, uint16_t id, struct xen_iommu_op *op)
     return run(b, true, id, op);
 }
 
+/* How often @frame is pending at @bfn */
+static unsigned core_pending(const XenPVIOMMUContext *ctx, uint64_t bfn,
+                             Frame frame)
+{
+    const XenPVIOMMUPending *p;
+    XenPVIOMMUPendingPos pos;
+    unsigned n = 0;
+
+    XEN_PVIOMMU_PENDING_FOREACH(p, ctx, &pos) {
+        n += bfn >= p->bfn && bfn < p->bfn + p->nr &&
+             frame == frame_new(p->gfn + (bfn - p->bfn), p->readonly);
+    }
+    return n;
+}
+
+static unsigned model_pending(const ModelContext *c, const Pending *p)
+{
+    unsigned n = 0;
+
+    for (guint i = 0; i < c->pending->len; i++) {
+        n += !memcmp(&g_array_index(c->pending, Pending, i), p, sizeof(*p));
+    }
+    return n;
+}
+
+static void model_lose_pending(Bench *b, unsigned id)
+{
+    ModelContext *c = &b->model.ctx[id];
+
+    for (guint i = 0; i < c->pending->len; ) {
+        const Pending *p = &g_array_index(c->pending, Pending, i);
+
+        if (model_pending(c, p) > core_pending(b->core.contexts[id], p->bfn,
+                                               p->frame)) {
+            g_array_remove_index_fast(c->pending, i);
+            b->model.pending--;
+        } else {
+            i++;
+        }
+    }
+}
+
+/*
+ * What the core does not map any more, and does not hold, for want of memory to
+ * split it
+ */
+static void model_lose(Bench *b)
+{
+    Model *m = &b->model;
+
+    for (unsigned id = 0; id < MAX_CONTEXTS; id++) {
+        ModelContext *c = &m->ctx[id];
+
+        for (uint64_t bfn = 0; c->live && bfn < bench_bfn_limit(b); bfn++) {
+            if (c->map[bfn] &&
+                bfn_table_range_empty(b->core.contexts[id]->table, bfn, 1)) {
+                c->map[bfn] = 0;
+                m->mapped--;
+                m->counter[XEN_PVIOMMU_COUNTER_INVALIDATED]++;
+            }
+        }
+        if (c->live && m->pending != b->core.pending_frames) {
+            model_lose_pending(b, id);
+        }
+    }
+}
+
 void bench_invalidate(Bench *b, uint64_t gfn, uint64_t nr)
 {
     bool all = b->core.nr_pending_runs > XEN_PVIOMMU_PENDING_EXACT;
@@ -384,6 +450,9 @@ void bench_invalidate(Bench *b, uint64_t gfn, uint64_t nr)
         }
     }
     xen_pviommu_core_invalidate(&b->core, gfn, nr);
+    if (b->modelled && b->may_lose) {
+        model_lose(b);
+    }
     if (b->modelled) {
         check_books(b);
     }

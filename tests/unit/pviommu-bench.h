@@ -78,7 +78,7 @@ typedef struct Device {
 
 typedef struct Pending {
     uint64_t bfn;
-    Frame frame;
+    uint64_t frame;             /* a Frame */
 } Pending;
 
 /* A queue, of which it only matters where it is. */
@@ -115,7 +115,9 @@ struct Bench {
     uint64_t map_calls;
     uint8_t stored[STORE_SIZE];
     XenPVIOMMUQueue queue[MAX_CONTEXTS];
-    bool out_of_nodes;          /* what the core said of this operation */
+    bool pressed;               /* there may be no memory for an operation */
+    bool may_lose;              /* an invalidation may unmap more, for that */
+    bool out_of_memory;         /* what the core said of this operation */
     int status;                 /* and that */
     uint64_t runs_before;       /* that were pending before it */
     bool any_room;              /* a part of an unmap, which found room */

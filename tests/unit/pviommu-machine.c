@@ -228,7 +228,7 @@ Device *machine_device(Bench *b, uint32_t sbdf)
 
 void machine_update_reserved(Bench *b, XenPVIOMMUContext *ctx)
 {
-    g_array_set_size(ctx->reserved, 0);
+    xen_pviommu_context_clear_reserved(ctx);
     for (unsigned i = 0; i < NR_DEVICES; i++) {
         if (b->dev[i].ctx == ctx && !b->dev[i].gone) {
             xen_pviommu_reserved_add_all(ctx->reserved, b->dev[i].reserved);

@@ -185,7 +185,7 @@ static int model_map(Bench *b, struct xen_iommu_op *op)
     if (ret) {
         return ret;
     }
-    if (b->out_of_nodes) {
+    if (b->out_of_memory) {
         return -XEN_IOMMU_ENOMEM;
     }
     for (uint64_t i = 0; i < nr; i++) {
@@ -237,6 +237,9 @@ static int model_unmap(Bench *b, struct xen_iommu_op *op)
         /* With both it is either. */
         return !missing || (too_many && b->status == -XEN_IOMMU_ENOSPC)
                ? -XEN_IOMMU_ENOSPC : -XEN_IOMMU_ENOENT;
+    }
+    if (b->out_of_memory) {
+        return -XEN_IOMMU_ENOMEM;
     }
     for (uint64_t i = 0; i < nr; i++) {
         Pending p = { bfn + i, c->map[bfn + i] };
@@ -402,7 +405,7 @@ static int model_alloc_context(Bench *b, struct xen_iommu_op *op)
     for (unsigned id = 0; id < b->core.limits.max_contexts; id++) {
         if (!b->model.ctx[id].live) {
             /* Which ID is the core's choice: see bench_op(). */
-            return b->out_of_nodes ? -XEN_IOMMU_ENOMEM : 0;
+            return b->out_of_memory ? -XEN_IOMMU_ENOMEM : 0;
         }
     }
     return -XEN_IOMMU_ENOSPC;

@@ -21,7 +21,7 @@
 
 typedef struct Model {
     BfnTable *t;
-    BfnTableBudget budget;
+    XenPVIOMMUBudget budget;
     unsigned bits;
     unsigned levels;
     GArray *pieces;             /* of BfnRun: what is left of each map */
@@ -56,7 +56,7 @@ static Model *model_new(unsigned bits)
 
     m->bits = bits;
     m->levels = DIV_ROUND_UP(bits, 9);
-    m->budget.max_nodes = SIZE_MAX / 2;
+    xen_pviommu_budget_init(&m->budget, SIZE_MAX / 2);
     m->t = bfn_table_new(bits, &m->budget);
     m->pieces = g_array_new(false, false, sizeof(BfnRun));
     g_assert_cmpuint(m->budget.nodes, ==, 1);
@@ -67,7 +67,10 @@ static void model_free(Model *m)
 {
     bfn_table_free(m->t);
     g_assert_cmpuint(m->budget.nodes, ==, 0);
+    g_assert_cmpuint(m->budget.reserved, ==, 0);
+    xen_pviommu_budget_destroy(&m->budget);
     rcu_barrier();
+    g_assert_cmpuint(node_pool_nodes(), ==, 0);
     g_array_free(m->pieces, true);
     g_free(m);
 }
@@ -616,48 +619,55 @@ static void test_cost(void)
     model_free(m);
 }
 
+static size_t budget_taken(const Model *m)
+{
+    return node_pool_bytes(m->budget.pool) + m->budget.reserved;
+}
+
 static void test_budget(void)
 {
     Model *m = model_new(40);
-    size_t before;
     BfnRun refused = { .bfn = 777, .gfn = 1, .nr = 1ull << GIB1 };
-    BfnRun run;
+    BfnRun run = { .bfn = 5, .gfn = 5, .nr = 1 };
+    size_t most;
 
     model_map(m, 12ull << 36, 9, 1, false);
-    before = m->budget.nodes;
-
-    /* Two edges of four levels. */
-    m->budget.max_nodes = before + 7;
+    /* Two ends of four levels; and what it takes when it is split. */
+    most = budget_taken(m) + node_pool_lacks(m->budget.pool, 8) +
+           DIV_ROUND_UP(refused.nr, 511) * NODE_POOL_NODE_BYTES;
+    m->budget.max_bytes = most - 1;
     g_assert_false(bfn_table_map(m->t, &refused));
-    g_assert_cmpuint(m->budget.nodes, ==, before);
     g_assert_true(bfn_table_range_empty(m->t, refused.bfn, refused.nr));
     check_all(m);
 
-    m->budget.max_nodes = before + 8;
+    m->budget.max_bytes = most;
     model_map(m, refused.bfn, refused.gfn, refused.nr, false);
     check_all(m);
-    g_assert_cmpuint(m->budget.nodes, <=, m->budget.max_nodes);
+    most = budget_taken(m);
+    g_assert_cmpuint(most, <=, m->budget.max_bytes);
 
-    /* Unmap is never refused, also where it takes more nodes. */
-    m->budget.max_nodes = 1;
-    run = (BfnRun) { .bfn = 5, .gfn = 5, .nr = 1 };
+    /* Unmap is never refused, and takes what was reserved. */
+    m->budget.max_bytes = 1;
     g_assert_false(bfn_table_map(m->t, &run));
-    model_unmap(m, 777 + 99999, 1);
+    for (uint64_t at = 0; at + 512 < refused.nr; at += 512) {
+        model_unmap(m, refused.bfn + at + random_below(512), 1);
+        g_assert_cmpuint(budget_taken(m), <=, most + NODE_POOL_CHUNK_SIZE);
+    }
     check_all(m);
     model_unmap_all(m);
 
     /* Two tables on one budget. */
-    m->budget.max_nodes = SIZE_MAX / 2;
-    before = m->budget.nodes;
+    m->budget.max_bytes = SIZE_MAX / 2;
     {
         BfnTable *other = bfn_table_new(36, &m->budget);
+        size_t before = m->budget.nodes;
 
-        g_assert_cmpuint(m->budget.nodes, ==, before + 1);
         g_assert_true(bfn_table_map(other, &refused));
         g_assert_true(bfn_table_map(other, &run));
-        g_assert_cmpuint(m->budget.nodes, >, before + 1);
+        g_assert_cmpuint(m->budget.nodes, >, before);
         bfn_table_free(other);
-        g_assert_cmpuint(m->budget.nodes, ==, before);
+        g_assert_cmpuint(m->budget.nodes, ==, before - 1);
+        g_assert_cmpuint(m->budget.reserved, ==, 0);
     }
     model_free(m);
 }
@@ -805,7 +815,7 @@ static void thin_out(Shared *s, uint64_t f, uint64_t nr)
 
 static void test_readers(void)
 {
-    BfnTableBudget budget = { .max_nodes = SIZE_MAX / 2 };
+    XenPVIOMMUBudget budget = { };
     g_autofree Shared *s = g_new0(Shared, 1);
     int64_t end = g_get_monotonic_time() + scale() * G_USEC_PER_SEC;
     BfnRun left = {
@@ -819,6 +829,7 @@ static void test_readers(void)
     Reader readers[2];
     unsigned gens = 0;
 
+    xen_pviommu_budget_init(&budget, SIZE_MAX / 2);
     s->t = bfn_table_new(40, &budget);
     s->gen = 1;
     g_assert_true(bfn_table_map(s->t, &left));
@@ -867,6 +878,7 @@ static void test_readers(void)
     g_test_message("%u generations, %" PRIu64 " lookups", gens, s->lookups);
     bfn_table_free(s->t);
     g_assert_cmpuint(budget.nodes, ==, 0);
+    xen_pviommu_budget_destroy(&budget);
     rcu_barrier();
 }
 

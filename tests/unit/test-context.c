@@ -98,12 +98,13 @@ static void test_limit(void)
 
     /* No room for the tables */
     b = bench_new(&small);
+    b->pressed = true;
     OK(do_map(b, 0, 0, 300, 1, 0));
-    b->core.budget.max_nodes = b->core.budget.nodes + 1;
+    b->core.budget.max_bytes = xen_pviommu_core_bytes(&b->core) - 1;
     FAILS(ENOMEM, do_map(b, 0, 1000, 301, 10, 0));
     g_assert_cmpuint(bench_page_refs(b, 301), ==, 0);
     g_assert_cmpuint(b->core.mapped_frames, ==, 1);
-    b->core.budget.max_nodes++;
+    b->core.budget.max_bytes++;
     OK(do_map(b, 0, 1000, 301, 10, 0));
     bench_free(b);
 }
@@ -223,7 +224,7 @@ static void test_free_much(void)
     OK(do_alloc(b, &ctx));
     for (unsigned i = 0; i < nr; i++) {
         OK(do_map(b, ctx, i * 2, 10000 + i % 5000, 0, 0));
-        OK(do_map(b, 0, i * 2, 20000, 0, 0));
+        OK(do_map(b, 0, i * 2, 20000 + i % 100, 0, 0));
     }
     OK(do_unmap(b, ctx, 0, 0));
     do {
@@ -235,7 +236,7 @@ static void test_free_much(void)
     g_assert_cmpint(ret, ==, 0);
     g_assert_cmpuint(b->backend.total, ==, nr);
     FAILS(ENOENT, do_free(b, ctx));
-    bench_invalidate(b, 20000, 1);
+    bench_invalidate(b, 20000, 100);
     g_assert_cmpuint(b->backend.total, ==, 0);
     bench_free(b);
 }

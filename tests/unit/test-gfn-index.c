@@ -19,6 +19,7 @@ typedef struct Place {
 } Place;
 
 typedef struct Model {
+    XenPVIOMMUBudget budget;
     GfnIndex *index;
     GArray *places;             /* of Place */
 } Model;
@@ -52,30 +53,37 @@ static Place *place_at(const GArray *places, guint i)
 
 static void model_init(Model *m)
 {
-    m->index = gfn_index_new();
+    *m = (Model) { };
+    xen_pviommu_budget_init(&m->budget, SIZE_MAX / 2);
+    m->index = gfn_index_new(&m->budget);
     m->places = g_array_new(false, false, sizeof(Place));
 }
 
 /* A few nodes at a time, never more than was said. */
 static void index_free_in_parts(GfnIndex *index)
 {
-    size_t before = node_pool_bytes();
+    size_t before = node_pool_nodes();
     unsigned max = 0, parts = 0;
+    bool done;
 
     g_assert_false(gfn_index_free_part(index, &max));
-    g_assert_cmpuint(node_pool_bytes(), ==, before);
+    g_assert_cmpuint(node_pool_nodes(), ==, before);
     do {
         max = 3;
-        before = node_pool_bytes();
+        before = node_pool_nodes();
+        done = gfn_index_free_part(index, &max);
+        g_assert_cmpuint(before - node_pool_nodes(), <=, 3);
         g_assert_cmpuint(parts++, <, 1000000);
-    } while (!gfn_index_free_part(index, &max) &&
-             before - node_pool_bytes() <= 3 * NODE_POOL_NODE_SIZE);
-    g_assert_cmpuint(before - node_pool_bytes(), <=, 3 * NODE_POOL_NODE_SIZE);
+    } while (!done);
 }
 
 static void model_destroy(Model *m)
 {
     gfn_index_free(m->index);
+    g_assert_cmpuint(m->budget.reserved, ==, 0);
+    g_assert_cmpuint(node_pool_heap_bytes(m->budget.pool), ==, 0);
+    xen_pviommu_budget_destroy(&m->budget);
+    g_assert_cmpuint(node_pool_nodes(), ==, 0);
     g_array_free(m->places, true);
 }
 
@@ -98,7 +106,7 @@ static void model_add(Model *m, uint16_t ctx, uint64_t bfn, uint64_t gfn,
     Place p = { ctx, bfn, gfn, nr };
 
     g_assert_true(bfn_free(m, ctx, bfn, nr));
-    gfn_index_add(m->index, gfn, nr, ctx, bfn);
+    g_assert_true(gfn_index_add(m->index, gfn, nr, ctx, bfn));
     g_array_append_val(m->places, p);
 }
 
@@ -108,6 +116,8 @@ static void model_remove(Model *m, uint16_t ctx, uint64_t bfn, uint64_t gfn,
 {
     uint64_t left = nr;
 
+    g_assert_true(gfn_index_split(m->index, gfn, ctx, bfn));
+    g_assert_true(gfn_index_split(m->index, gfn + nr, ctx, bfn + nr));
     gfn_index_remove(m->index, gfn, nr, ctx, bfn);
     for (guint i = 0; i < m->places->len; ) {
         Place p = *place_at(m->places, i);
@@ -329,7 +339,7 @@ static void test_random(gconstpointer opaque)
         }
         if (round & 2) {
             index_free_in_parts(m.index);
-            m.index = gfn_index_new();
+            m.index = gfn_index_new(&m.budget);
             g_array_set_size(m.places, 0);
             check_all(&m);
             random_add(&m, max_order);

@@ -303,9 +303,10 @@ static Bench *random_bench(void)
         bench_reserve(b, i, bfn + 50, 1 + random_below(50), g_random_int());
     }
     if (chance(100)) {
-        /* Tables that are often full */
-        b->core.budget.max_nodes = b->core.budget.nodes +
-                                   g_random_int_range(0, 20);
+        /* Memory that is often short */
+        b->pressed = true;
+        b->core.budget.max_bytes = xen_pviommu_core_bytes(&b->core) +
+                                   g_random_int_range(0, 2000);
     }
     return b;
 }

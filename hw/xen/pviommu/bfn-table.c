@@ -9,7 +9,6 @@
 #include "qemu/queue.h"
 #include "qemu/rcu.h"
 #include "bfn-table.h"
-#include "node-pool.h"
 
 #define LEVEL_BITS      9
 #define LEVEL_SLOTS     (1u << LEVEL_BITS)
@@ -61,13 +60,16 @@ typedef enum DetachedState {
 struct BfnTable {
     struct rcu_head rcu;
     int state;                  /* DetachedState; atomic */
+    BfnTable *next;             /* of the detached ones */
     QTAILQ_HEAD(, BfnNode) nodes;   /* all of them */
     BfnNode *root;
     unsigned levels;
     unsigned root_shift;
     unsigned nr_idle;
     QTAILQ_HEAD(, BfnNode) idle;    /* oldest first; never the root */
-    BfnTableBudget *budget;
+    XenPVIOMMUBudget *budget;
+    size_t reserved;                /* of the budget's */
+    NodePool *pool;                 /* the budget's, which may be gone */
 };
 
 static BfnNode *slot_node(uint64_t slot)
@@ -160,12 +162,13 @@ static unsigned block_order(uint64_t pos, uint64_t end)
     return pos ? MIN(order, ctz64(pos)) : order;
 }
 
-/* Memory that QEMU runs out of ends QEMU; the budget keeps guests from it. */
+/* One that was prepared for. */
 static BfnNode *node_new(BfnTable *t, BfnNode *parent, unsigned index)
 {
     NodeChunk *chunk;
-    BfnNode *n = node_pool_alloc(&chunk);
+    BfnNode *n = node_pool_alloc(t->pool, &chunk);
 
+    assert(n);
     n->chunk = chunk;
     n->parent = parent;
     n->index = index;
@@ -287,6 +290,26 @@ static const BfnNode *table_find(const BfnTable *t, uint64_t bfn,
     }
 }
 
+/* Nodes that a map or an unmap may need: it has two ends. */
+static unsigned table_edge_nodes(const BfnTable *t)
+{
+    return 2 * (t->levels - 1);
+}
+
+static void table_reserve(BfnTable *t, size_t more)
+{
+    t->reserved += more;
+    t->budget->reserved += more;
+}
+
+/* What @nr leaves of @level can take, split as far as can be */
+static size_t leaf_reserve(unsigned level, uint64_t nr)
+{
+    uint64_t nodes = ((1ull << level_shift(level)) - 1) / (LEVEL_SLOTS - 1);
+
+    return nodes * nr * NODE_POOL_NODE_BYTES;
+}
+
 /* The order of the block that @bfn, which is mapped, is in */
 static unsigned table_order(const BfnTable *t, uint64_t bfn)
 {
@@ -296,40 +319,60 @@ static unsigned table_order(const BfnTable *t, uint64_t bfn)
     return slot_order(n->slot[slot_index(bfn, level)]);
 }
 
-BfnTable *bfn_table_new(unsigned bfn_bits, BfnTableBudget *budget)
+BfnTable *bfn_table_new(unsigned bfn_bits, XenPVIOMMUBudget *budget)
 {
-    BfnTable *t = g_new0(BfnTable, 1);
+    BfnTable *t;
 
     assert(bfn_bits >= BFN_TABLE_MIN_BITS && bfn_bits <= BFN_TABLE_MAX_BITS);
+    if (!xen_pviommu_budget_prepare(budget, 1, 0)) {
+        return NULL;
+    }
+    t = xen_pviommu_budget_alloc(budget, sizeof(*t));
+    if (!t) {
+        return NULL;
+    }
     t->levels = DIV_ROUND_UP(bfn_bits, LEVEL_BITS);
     t->root_shift = level_shift(t->levels - 1);
     t->budget = budget;
+    t->pool = budget->pool;
     QTAILQ_INIT(&t->nodes);
     QTAILQ_INIT(&t->idle);
     t->root = node_new(t, NULL, 0);
     return t;
 }
 
+static void table_reclaim(BfnTable *t)
+{
+    node_pool_heap_free(t->pool, t, sizeof(*t));
+}
+
 void bfn_table_free(BfnTable *t)
 {
     BfnNode *n;
 
+    table_reserve(t, -t->reserved);
     while ((n = QTAILQ_FIRST(&t->nodes))) {
         node_retire(t, n);
     }
-    g_free_rcu(t, rcu);
+    call_rcu(t, table_reclaim, rcu);
 }
 
 static void table_readers_gone(BfnTable *t)
 {
     if (qatomic_xchg(&t->state, DETACHED_QUIET) == DETACHED_EMPTY) {
-        g_free(t);
+        table_reclaim(t);
     }
 }
 
 void bfn_table_detach(BfnTable *t)
 {
+    table_reserve(t, -t->reserved);
     call_rcu(t, table_readers_gone, rcu);
+}
+
+BfnTable **bfn_table_next(BfnTable *t)
+{
+    return &t->next;
 }
 
 bool bfn_table_quiet(const BfnTable *t)
@@ -355,7 +398,7 @@ bool bfn_table_free_part(BfnTable *t, unsigned *max)
         return false;
     }
     if (qatomic_xchg(&t->state, DETACHED_EMPTY) == DETACHED_QUIET) {
-        g_free(t);
+        table_reclaim(t);
     }
     return true;
 }
@@ -464,12 +507,13 @@ bool bfn_table_next_run(const BfnTable *t, uint64_t bfn, uint64_t end,
 bool bfn_table_map(BfnTable *t, const BfnRun *run)
 {
     uint64_t end = run->bfn + run->nr;
+    size_t reserve = run->nr < LEVEL_SLOTS ? 0 :
+                     DIV_ROUND_UP(run->nr, LEVEL_SLOTS - 1) *
+                     NODE_POOL_NODE_BYTES;
 
-    /* A range has two edges, and each needs a node a level at the most. */
-    if (t->budget->nodes + 2 * (t->levels - 1) > t->budget->max_nodes) {
+    if (!xen_pviommu_budget_prepare(t->budget, table_edge_nodes(t), reserve)) {
+        /* Those come back when no reader can see them any more. */
         table_trim_idle(t, 0);
-    }
-    if (t->budget->nodes + 2 * (t->levels - 1) > t->budget->max_nodes) {
         return false;
     }
     for (uint64_t bfn = run->bfn; bfn < end; ) {
@@ -493,6 +537,7 @@ bool bfn_table_map(BfnTable *t, const BfnRun *run)
             }
         }
         node_take_slots(t, n, taken);
+        table_reserve(t, leaf_reserve(level, nr));
         t->budget->work += nr;
         bfn += 1ull << order;
     }
@@ -522,6 +567,8 @@ static void table_split(BfnTable *t, uint64_t bfn)
                 child->slot[j] = slot;
             }
             child->used = LEVEL_SLOTS;
+            table_reserve(t, leaf_reserve(l - 1, LEVEL_SLOTS) -
+                             leaf_reserve(l, 1));
             t->budget->work += LEVEL_SLOTS;
             slot_publish(&n->slot[i], slot_child(child));
             slot = n->slot[i];
@@ -570,6 +617,7 @@ static void node_clear(BfnTable *t, BfnNode *n, unsigned level, uint64_t base,
         if (slot_is_leaf(slot)) {
             qatomic_set_u64(&n->slot[i], 0);
             n->used--;
+            table_reserve(t, -leaf_reserve(level, 1));
         } else if (slot && slot_node(slot)->used) {
             node_clear(t, slot_node(slot), level - 1, base + i * step,
                        bfn, end);
@@ -610,6 +658,31 @@ static bool table_unmap_blocks(BfnTable *t, uint64_t bfn, uint64_t nr)
     t->budget->work += nr;
     node_check_idle(t, n);
     return true;
+}
+
+bool bfn_table_prepare(BfnTable *t)
+{
+    return node_pool_fill(t->pool, table_edge_nodes(t));
+}
+
+/* How many frames the leaf of @bfn, which is mapped, has */
+static uint64_t table_leaf_span(const BfnTable *t, uint64_t bfn)
+{
+    unsigned level;
+
+    table_find(t, bfn, &level);
+    return 1ull << level_shift(level);
+}
+
+void bfn_table_extend(const BfnTable *t, BfnRun *run)
+{
+    uint64_t before = run->bfn & (table_leaf_span(t, run->bfn) - 1);
+    uint64_t last = run->bfn + run->nr - 1;
+
+    last |= table_leaf_span(t, last) - 1;
+    run->bfn -= before;
+    run->gfn -= before;
+    run->nr = last - run->bfn + 1;
 }
 
 void bfn_table_unmap(BfnTable *t, uint64_t bfn, uint64_t nr)

@@ -19,17 +19,12 @@
 #ifndef HW_XEN_PVIOMMU_BFN_TABLE_H
 #define HW_XEN_PVIOMMU_BFN_TABLE_H
 
+#include "budget.h"
+
 #define BFN_TABLE_MIN_BITS 12
 #define BFN_TABLE_MAX_BITS 40
 
 typedef struct BfnTable BfnTable;
-
-/* Nodes that tables sharing this budget have, and the most a map may use. */
-typedef struct BfnTableBudget {
-    size_t nodes;
-    size_t max_nodes;
-    uint64_t work;              /* slots the writer looked at and changed */
-} BfnTableBudget;
 
 /* Frames that follow each other on both sides. */
 typedef struct BfnRun {
@@ -52,9 +47,11 @@ typedef struct BfnTranslation {
 /**
  * bfn_table_new: an empty table
  * @bfn_bits: BFNs are below 1 << @bfn_bits
- * @budget: where its nodes are counted; outlives the table
+ * @budget: where its memory is counted; outlives the table
+ *
+ * Returns: NULL if the budget does not allow it, or there is no memory.
  */
-BfnTable *bfn_table_new(unsigned bfn_bits, BfnTableBudget *budget);
+BfnTable *bfn_table_new(unsigned bfn_bits, XenPVIOMMUBudget *budget);
 
 /**
  * bfn_table_free: give the table back once no reader can see it any more
@@ -71,6 +68,9 @@ void bfn_table_free(BfnTable *t);
  * freed.
  */
 void bfn_table_detach(BfnTable *t);
+
+/** bfn_table_next: the next in a list of detached tables; the list's owner's */
+BfnTable **bfn_table_next(BfnTable *t);
 
 /** bfn_table_quiet: no reader of a detached table is left */
 bool bfn_table_quiet(const BfnTable *t);
@@ -120,16 +120,35 @@ bool bfn_table_next_part(const BfnTable *t, uint64_t bfn, uint64_t end,
  *
  * Precondition: bfn_table_range_empty().
  *
- * Returns: false, with nothing changed, if the budget has no room for the
- * nodes it could need.
+ * Returns: false, with nothing changed, if the budget has no room for what it
+ * could need, or there is no memory.
  */
 bool bfn_table_map(BfnTable *t, const BfnRun *run);
 
 /**
+ * bfn_table_prepare: see to it that the next bfn_table_unmap() finds what
+ * memory it may need
+ *
+ * Nothing may be mapped in between. It may be beyond the budget's max_bytes, as
+ * what it takes was reserved.
+ *
+ * Returns: false if there is no memory.
+ */
+bool bfn_table_prepare(BfnTable *t);
+
+/**
+ * bfn_table_extend: make @run, which is mapped as one, reach over all leaves
+ * that a part of it is in
+ *
+ * bfn_table_unmap() needs no memory for it then.
+ */
+void bfn_table_extend(const BfnTable *t, BfnRun *run);
+
+/**
  * bfn_table_unmap: take [@bfn, @bfn + @nr) away
  *
- * Precondition: every frame of it is mapped. Splitting a block may take
- * nodes beyond the budget, one for every 511 frames mapped at the most.
+ * Preconditions: every frame of it is mapped; bfn_table_prepare(), unless it
+ * ends where leaves do, as what was mapped does as a whole.
  */
 void bfn_table_unmap(BfnTable *t, uint64_t bfn, uint64_t nr);
 

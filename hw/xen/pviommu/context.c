@@ -5,9 +5,11 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/error-report.h"
 #include "qemu/lockable.h"
 #include "qemu/log.h"
 #include "qemu/timer.h"
+#include "qemu/units.h"
 #include "pending.h"
 #include "trace.h"
 
@@ -42,21 +44,34 @@ XenPVIOMMUContext *xen_pviommu_context_find(XenPVIOMMUCore *core, uint32_t id)
     return id < core->limits.max_contexts ? core->contexts[id] : NULL;
 }
 
+static void context_reclaim(XenPVIOMMUContext *ctx)
+{
+    node_pool_heap_free(ctx->pool, ctx, sizeof(*ctx));
+}
+
 XenPVIOMMUContext *xen_pviommu_context_new(XenPVIOMMUCore *core, uint16_t id)
 {
-    XenPVIOMMUContext *ctx = g_new0(XenPVIOMMUContext, 1);
+    XenPVIOMMUContext *ctx = xen_pviommu_budget_alloc(&core->budget,
+                                                      sizeof(*ctx));
 
     assert(id < core->limits.max_contexts && !core->contexts[id]);
+    if (!ctx) {
+        return NULL;
+    }
     ctx->id = id;
+    ctx->pool = core->budget.pool;
     ctx->table = bfn_table_new(core->limits.bfn_bits, &core->budget);
-    ctx->reserved = xen_pviommu_reserved_new();
+    if (!ctx->table) {
+        context_reclaim(ctx);
+        return NULL;
+    }
     xen_pviommu_pending_context_init(ctx);
     core->contexts[id] = ctx;
     trace_xen_pviommu_context_new(id);
     return ctx;
 }
 
-XenPVIOMMUContext *xen_pviommu_context_alloc(XenPVIOMMUCore *core)
+int xen_pviommu_context_alloc(XenPVIOMMUCore *core, XenPVIOMMUContext **ctx)
 {
     uint32_t id = XEN_IOMMU_CTX_DEFAULT + 1;
 
@@ -64,14 +79,70 @@ XenPVIOMMUContext *xen_pviommu_context_alloc(XenPVIOMMUCore *core)
         id++;
     }
     core->work += id / RUN_WORK;
-    return id < core->limits.max_contexts ? xen_pviommu_context_new(core, id)
-                                          : NULL;
+    if (id == core->limits.max_contexts) {
+        return -XEN_IOMMU_ENOSPC;
+    }
+    *ctx = xen_pviommu_context_new(core, id);
+    return *ctx ? 0 : -XEN_IOMMU_ENOMEM;
+}
+
+/* The table and the index get @run, or neither. */
+static bool context_add_run(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
+                            const BfnRun *run)
+{
+    if (!gfn_index_add(core->gfn_index, run->gfn, run->nr, ctx->id, run->bfn)) {
+        return false;
+    }
+    if (!bfn_table_map(ctx->table, run)) {
+        gfn_index_remove(core->gfn_index, run->gfn, run->nr, ctx->id, run->bfn);
+        return false;
+    }
+    return true;
 }
 
 /*
- * Unmap all of @ctx, which no device sees any more, until that was @max_work.
- * True if nothing is left.
+ * @run, a part of what @ctx maps, can be removed from table and index without
+ * any more memory. False, with nothing changed, if there is none.
  */
+static bool context_prepare_remove(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
+                                   const BfnRun *run)
+{
+    return bfn_table_prepare(ctx->table) &&
+           gfn_index_split(core->gfn_index, run->gfn, ctx->id, run->bfn) &&
+           gfn_index_split(core->gfn_index, run->gfn + run->nr, ctx->id,
+                           run->bfn + run->nr);
+}
+
+/* Make @run so much longer that context_prepare_remove() has nothing to do. */
+static void context_extend_run(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
+                               BfnRun *run)
+{
+    uint64_t nr;
+
+    do {
+        GfnPlace place;
+
+        nr = run->nr;
+        bfn_table_extend(ctx->table, run);
+        place = (GfnPlace) { run->bfn, run->gfn, run->nr, ctx->id };
+        gfn_index_extend(core->gfn_index, &place);
+        run->bfn = place.bfn;
+        run->gfn = place.gfn;
+        run->nr = place.nr;
+    } while (run->nr != nr);
+}
+
+/* Remove @run from table and index; see context_prepare_remove(). */
+static void context_remove_run(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
+                               const BfnRun *run)
+{
+    gfn_index_remove(core->gfn_index, run->gfn, run->nr, ctx->id, run->bfn);
+    bfn_table_unmap(ctx->table, run->bfn, run->nr);
+    ctx->mapped_frames -= run->nr;
+    core->mapped_frames -= run->nr;
+}
+
+/* Unmap all of @ctx, until that was @max_work. True if nothing is left. */
 static bool context_empty(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
                           uint64_t max_work)
 {
@@ -86,10 +157,13 @@ static bool context_empty(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
         if (xen_pviommu_core_work(core) - start >= max_work) {
             return false;
         }
-        gfn_index_remove(core->gfn_index, run.gfn, run.nr, ctx->id, run.bfn);
-        bfn_table_unmap(ctx->table, run.bfn, run.nr);
-        ctx->mapped_frames -= run.nr;
-        core->mapped_frames -= run.nr;
+        if (!context_prepare_remove(core, ctx, &run)) {
+            context_extend_run(core, ctx, &run);
+        }
+        context_remove_run(core, ctx, &run);
+        if (ctx->nr_devices) {
+            core->client_ops->unmap(core->client, ctx, run.bfn, run.nr);
+        }
         core->backend_ops->put(core->backend, run.gfn, run.nr, run.readonly);
         core->work++;
     }
@@ -105,8 +179,10 @@ static void context_retire(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx)
         core->client_ops->set_queue(core->client, ctx, 0, 0);
     }
     core->contexts[ctx->id] = NULL;
-    g_array_unref(ctx->reserved);
-    g_free_rcu(ctx, rcu);
+    if (ctx->reserved) {
+        g_array_unref(ctx->reserved);
+    }
+    call_rcu(ctx, context_reclaim, rcu);
 }
 
 int xen_pviommu_context_free(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx)
@@ -122,12 +198,30 @@ int xen_pviommu_context_free(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx)
     return 0;
 }
 
+void xen_pviommu_context_clear_reserved(XenPVIOMMUContext *ctx)
+{
+    if (!ctx->reserved) {
+        ctx->reserved = xen_pviommu_reserved_new();
+    }
+    g_array_set_size(ctx->reserved, 0);
+}
+
 bool xen_pviommu_context_reserved(const XenPVIOMMUCore *core,
                                   const XenPVIOMMUContext *ctx,
                                   uint64_t bfn, uint64_t nr)
 {
     return xen_pviommu_reserved_hit(core->reserved, bfn, nr) ||
            xen_pviommu_reserved_hit(ctx->reserved, bfn, nr);
+}
+
+/* One of the pages is mapped at as many BFNs as can be. */
+static bool run_is_crowded(XenPVIOMMUCore *core, const BfnRun *run)
+{
+    unsigned max = run->nr < XEN_IOMMU_LARGE_FRAMES
+        ? XEN_IOMMU_MAX_PLACES : XEN_IOMMU_MAX_LARGE_PLACES;
+
+    return !core->loading && gfn_index_most(core->gfn_index) >= max &&
+           gfn_index_crowded(core->gfn_index, run->gfn, run->nr, max - 1);
 }
 
 int xen_pviommu_context_map(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
@@ -145,6 +239,12 @@ int xen_pviommu_context_map(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
                   core->pending_frames) {
         return -XEN_IOMMU_ENOSPC;
     }
+    if (run_is_crowded(core, run)) {
+        xen_pviommu_guest_error(core, "map: a page of gfn 0x%" PRIx64 " nr 0x%"
+                                PRIx64 " is mapped at too many BFNs", run->gfn,
+                                run->nr);
+        return -XEN_IOMMU_ENOSPC;
+    }
     ret = core->backend_ops->get(core->backend, domid, run->gfn, run->nr,
                                  run->readonly);
     if (ret) {
@@ -156,11 +256,10 @@ int xen_pviommu_context_map(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
         core->backend_ops->put(core->backend, run->gfn, run->nr, run->readonly);
         return XEN_PVIOMMU_UNFINISHED;
     }
-    if (!bfn_table_map(ctx->table, run)) {
+    if (!context_add_run(core, ctx, run)) {
         core->backend_ops->put(core->backend, run->gfn, run->nr, run->readonly);
         return -XEN_IOMMU_ENOMEM;
     }
-    gfn_index_add(core->gfn_index, run->gfn, run->nr, ctx->id, run->bfn);
     ctx->mapped_frames += run->nr;
     core->mapped_frames += run->nr;
     core->work++;
@@ -191,6 +290,9 @@ static bool unmap_find_part(XenPVIOMMUCore *core, const XenPVIOMMUContext *ctx,
                             UnmapPart *part)
 {
     uint64_t before = core->budget.work;
+    /* One among many takes longer to find; all runs that are due fit. */
+    unsigned place_weight = MIN(1 + gfn_index_most(core->gfn_index) / 512,
+                                PART_PLACES / XEN_IOMMU_UNMAP_RUNS);
 
     *part = (UnmapPart) { .bfn = bfn, .end = bfn };
     while (part->end < end &&
@@ -207,11 +309,28 @@ static bool unmap_find_part(XenPVIOMMUCore *core, const XenPVIOMMUContext *ctx,
             break;
         }
         part->runs++;
-        part->places += gfn_index_places(run->nr);
+        part->places += gfn_index_places(run->nr) * place_weight;
         part->end = run->bfn + run->nr;
         core->work++;
     }
     return true;
+}
+
+/*
+ * What is mapped of @part can be removed without any more memory. Only its ends
+ * can be amid what was mapped at once.
+ */
+static bool unmap_split(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
+                        const UnmapPart *part)
+{
+    const BfnRun *first = core->unmap_runs, *last = first + part->runs - 1;
+
+    return bfn_table_prepare(ctx->table) &&
+           (!gfn_index_has_runs(core->gfn_index) ||
+            (gfn_index_split(core->gfn_index, first->gfn, ctx->id,
+                             first->bfn) &&
+             gfn_index_split(core->gfn_index, last->gfn + last->nr, ctx->id,
+                             last->bfn + last->nr)));
 }
 
 /* There are records, and memory for them, and listeners can be notified. */
@@ -249,6 +368,9 @@ int xen_pviommu_context_unmap_part(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
     ret = unmap_prepare(core, ctx, part.runs, listening);
     if (ret) {
         return ret;
+    }
+    if (part.runs && !unmap_split(core, ctx, &part)) {
+        return -XEN_IOMMU_ENOMEM;
     }
     for (uint64_t i = 0; i < part.runs; i++) {
         const BfnRun *run = &core->unmap_runs[i];
@@ -349,72 +471,66 @@ void xen_pviommu_core_flush_all(XenPVIOMMUCore *core)
     }
 }
 
-typedef struct Mapping {
-    uint16_t ctx;
-    uint64_t bfn;
-    uint64_t nr;
-} Mapping;
-
-static bool collect_mapping(void *opaque, uint16_t ctx, uint64_t bfn,
-                            uint64_t gfn, uint64_t nr)
+/* A page of @run leaves. */
+static void context_invalidate_run(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
+                                   BfnRun *run)
 {
-    Mapping m = { .ctx = ctx, .bfn = bfn, .nr = nr };
-
-    g_array_append_val((GArray *)opaque, m);
-    return true;
+    if (!context_prepare_remove(core, ctx, run)) {
+        /* It must be unmapped; the rest only faults where the guest uses it. */
+        context_extend_run(core, ctx, run);
+        warn_report_once("xen-pviommu: no memory to split a mapping of which "
+                         "a page leaves: all of it is unmapped");
+    }
+    context_remove_run(core, ctx, run);
+    core->client_ops->unmap(core->client, ctx, run->bfn, run->nr);
+    core->backend_ops->put(core->backend, run->gfn, run->nr, run->readonly);
+    core->counter[XEN_PVIOMMU_COUNTER_INVALIDATED] += run->nr;
+    core->work++;
 }
 
 void xen_pviommu_core_invalidate(XenPVIOMMUCore *core,
                                  uint64_t gfn, uint64_t nr)
 {
-    g_autoptr(GArray) found = g_array_new(false, false, sizeof(Mapping));
+    uint64_t first = gfn, end = gfn + nr;
+    GfnPlace place;
+    unsigned runs;
 
-    gfn_index_foreach(core->gfn_index, gfn, nr, collect_mapping, found);
-    trace_xen_pviommu_invalidate(gfn, nr, found->len);
-    for (guint i = 0; i < found->len; i++) {
-        Mapping *m = &g_array_index(found, Mapping, i);
-        XenPVIOMMUContext *ctx = core->contexts[m->ctx];
+    /* If there is no memory for all of them, there may be for some. */
+    if (gfn_index_split_all(core->gfn_index, gfn)) {
+        gfn_index_split_all(core->gfn_index, end);
+    }
+    for (runs = 0; gfn_index_first(core->gfn_index, first, end - first, &place);
+         runs++) {
+        XenPVIOMMUContext *ctx = core->contexts[place.ctx];
         BfnRun run;
         bool mapped;
 
         /* What the index notes as one came with one map: it is one run. */
-        mapped = bfn_table_next_run(ctx->table, m->bfn, m->bfn + m->nr, &run);
-        assert(mapped && run.bfn == m->bfn && run.nr == m->nr);
-        bfn_table_unmap(ctx->table, run.bfn, run.nr);
-        gfn_index_remove(core->gfn_index, run.gfn, run.nr, ctx->id, run.bfn);
-        core->client_ops->unmap(core->client, ctx, run.bfn, run.nr);
-        core->backend_ops->put(core->backend, run.gfn, run.nr, run.readonly);
-        ctx->mapped_frames -= run.nr;
-        core->mapped_frames -= run.nr;
-        core->counter[XEN_PVIOMMU_COUNTER_INVALIDATED] += run.nr;
+        mapped = bfn_table_next_run(ctx->table, place.bfn,
+                                    place.bfn + place.nr, &run);
+        assert(mapped && run.bfn == place.bfn && run.nr == place.nr);
+        context_invalidate_run(core, ctx, &run);
+        first = place.gfn;
     }
+    trace_xen_pviommu_invalidate(gfn, nr, runs);
     xen_pviommu_pending_invalidate(core, gfn, nr);
-}
-
-typedef struct HeldVisit {
-    XenPVIOMMUHeldFunc *func;
-    void *opaque;
-} HeldVisit;
-
-static bool visit_mapping(void *opaque, uint16_t ctx, uint64_t bfn,
-                          uint64_t gfn, uint64_t nr)
-{
-    const HeldVisit *v = opaque;
-
-    v->func(v->opaque, gfn, nr);
-    return true;
 }
 
 void xen_pviommu_core_held(XenPVIOMMUCore *core, XenPVIOMMUHeldFunc *func,
                            void *opaque)
 {
-    HeldVisit v = { .func = func, .opaque = opaque };
+    const uint64_t end = 1ull << GFN_INDEX_BITS;
     const XenPVIOMMUContext *ctx;
     XenPVIOMMUPendingPos pos;
     const XenPVIOMMUPending *p;
+    GfnPlace place;
 
-    gfn_index_foreach(core->gfn_index, 0, 1ull << GFN_INDEX_BITS,
-                      visit_mapping, &v);
+    /* Pages, and not places, of which a page can have thousands */
+    for (uint64_t gfn = 0;
+         gfn < end && gfn_index_first(core->gfn_index, gfn, end - gfn, &place);
+         gfn = place.gfn + place.nr) {
+        func(opaque, place.gfn, place.nr);
+    }
     QLIST_FOREACH(ctx, &core->pending_contexts, next_pending) {
         XEN_PVIOMMU_PENDING_FOREACH(p, ctx, &pos) {
             func(opaque, p->gfn, p->nr);
@@ -431,24 +547,93 @@ void xen_pviommu_core_enable(XenPVIOMMUCore *core)
     }
 }
 
-void xen_pviommu_core_init(XenPVIOMMUCore *core)
+/*
+ * A page that is mapped takes 17 bytes, if there are others around it, or 41
+ * where it is mapped already. More than that, and what some thousand sparse
+ * pages and contexts take, keeps guests going, and bounds what a hostile one
+ * can make QEMU allocate.
+ */
+static size_t core_budget(const XenPVIOMMUCore *core)
 {
-    core->contexts = g_new0(XenPVIOMMUContext *, core->limits.max_contexts);
+    uint64_t frames = MIN(core->limits.max_mappings, SIZE_MAX / 1024);
+
+    return 64 * frames + 32 * MiB;
+}
+
+size_t xen_pviommu_core_max_bytes(const XenPVIOMMUCore *core)
+{
+    /* Beyond the budget come records, and a chunk for a split. */
+    return core_budget(core) + NODE_POOL_CHUNK_SIZE +
+           xen_pviommu_pending_max_bytes(core);
+}
+
+size_t xen_pviommu_core_bytes(const XenPVIOMMUCore *core)
+{
+    return node_pool_bytes(core->budget.pool) + core->budget.reserved;
+}
+
+void xen_pviommu_core_load_begin(XenPVIOMMUCore *core)
+{
+    core->loading = true;
+    core->budget.max_bytes *= 2;
+}
+
+void xen_pviommu_core_load_end(XenPVIOMMUCore *core)
+{
+    core->loading = false;
+    core->budget.max_bytes /= 2;
+}
+
+/* The default context can be had whatever the guest took. */
+static XenPVIOMMUContext *context_new_default(XenPVIOMMUCore *core)
+{
+    size_t max_bytes = core->budget.max_bytes;
+    XenPVIOMMUContext *ctx;
+
+    core->budget.max_bytes = SIZE_MAX;
+    ctx = xen_pviommu_context_new(core, XEN_IOMMU_CTX_DEFAULT);
+    core->budget.max_bytes = max_bytes;
+    return ctx;
+}
+
+static void core_free(XenPVIOMMUCore *core)
+{
+    NodePool *pool = core->budget.pool;
+
+    xen_pviommu_pending_finalize(core);
+    node_pool_heap_free(pool, core->unmap_runs,
+                        XEN_IOMMU_UNMAP_RUNS * sizeof(BfnRun));
+    node_pool_heap_free(pool, core->contexts,
+                        core->limits.max_contexts * sizeof(*core->contexts));
+    xen_pviommu_budget_destroy(&core->budget);
+    g_array_unref(core->reserved);
+    qemu_mutex_destroy(&core->log_lock);
+}
+
+bool xen_pviommu_core_init(XenPVIOMMUCore *core)
+{
+    NodePool *pool;
+
+    xen_pviommu_budget_init(&core->budget, core_budget(core));
+    pool = core->budget.pool;
     qemu_mutex_init(&core->log_lock);
-    core->gfn_index = gfn_index_new();
     core->reserved = xen_pviommu_reserved_new();
-    core->detached_tables = g_ptr_array_new();
-    core->detached_indexes = g_ptr_array_new();
-    core->unmap_runs = g_new(BfnRun, XEN_IOMMU_UNMAP_RUNS);
-    xen_pviommu_pending_init(core);
-    /*
-     * A lone page takes a node a level; dense use needs one for 512 pages.
-     * Eight times that keeps sparse guests going and bounds what a hostile one
-     * can make QEMU allocate.
-     */
-    core->budget.max_nodes = core->limits.max_mappings / 64 + 4096;
     core->identity = core->premap;
-    xen_pviommu_context_new(core, XEN_IOMMU_CTX_DEFAULT);
+    xen_pviommu_pending_init(core);
+    core->contexts = node_pool_heap_alloc(pool, core->limits.max_contexts *
+                                          sizeof(*core->contexts));
+    core->unmap_runs = node_pool_heap_alloc(pool, XEN_IOMMU_UNMAP_RUNS *
+                                            sizeof(BfnRun));
+    core->gfn_index = gfn_index_new(&core->budget);
+    if (core->contexts && core->unmap_runs && core->gfn_index &&
+        context_new_default(core)) {
+        return true;
+    }
+    if (core->gfn_index) {
+        gfn_index_free(core->gfn_index);
+    }
+    core_free(core);
+    return false;
 }
 
 /* Drop the references of all that @ctx maps; its table stays as it is. */
@@ -476,7 +661,8 @@ static void context_detach(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx)
     xen_pviommu_context_flush_all(core, ctx);
     context_put_mapped(core, ctx);
     bfn_table_detach(ctx->table);
-    g_ptr_array_add(core->detached_tables, ctx->table);
+    *bfn_table_next(ctx->table) = core->detached_tables;
+    core->detached_tables = ctx->table;
     context_retire(core, ctx);
 }
 
@@ -488,21 +674,53 @@ static void detach_contexts(XenPVIOMMUCore *core)
         }
     }
     core->detached_work += gfn_index_work(core->gfn_index);
-    g_ptr_array_add(core->detached_indexes, core->gfn_index);
+    *gfn_index_next(core->gfn_index) = core->detached_indexes;
+    core->detached_indexes = core->gfn_index;
     core->gfn_index = NULL;
+}
+
+/* There is no memory for a new context and index: those there are stay. */
+static void empty_contexts(XenPVIOMMUCore *core)
+{
+    XenPVIOMMUContext *first = core->contexts[XEN_IOMMU_CTX_DEFAULT];
+
+    if (first->queue) {
+        core->client_ops->set_queue(core->client, first, 0, 0);
+    }
+    core->client_ops->attach_all(core->client, first);
+    for (uint32_t id = 0; id < core->limits.max_contexts; id++) {
+        XenPVIOMMUContext *ctx = core->contexts[id];
+
+        if (ctx) {
+            context_empty(core, ctx, UINT64_MAX);
+        }
+        if (ctx && ctx != first) {
+            bfn_table_free(ctx->table);
+            context_retire(core, ctx);
+        }
+    }
 }
 
 void xen_pviommu_core_reset(XenPVIOMMUCore *core)
 {
     XenPVIOMMUContext *old = core->contexts[XEN_IOMMU_CTX_DEFAULT], *new;
+    GfnIndex *index = gfn_index_new(&core->budget);
 
     core->contexts[XEN_IOMMU_CTX_DEFAULT] = NULL;
-    new = xen_pviommu_context_new(core, XEN_IOMMU_CTX_DEFAULT);
-    core->client_ops->attach_all(core->client, new);
-    core->contexts[XEN_IOMMU_CTX_DEFAULT] = old;
-    detach_contexts(core);
-    core->contexts[XEN_IOMMU_CTX_DEFAULT] = new;
-    core->gfn_index = gfn_index_new();
+    new = index ? context_new_default(core) : NULL;
+    if (new) {
+        core->client_ops->attach_all(core->client, new);
+        core->contexts[XEN_IOMMU_CTX_DEFAULT] = old;
+        detach_contexts(core);
+        core->contexts[XEN_IOMMU_CTX_DEFAULT] = new;
+        core->gfn_index = index;
+    } else {
+        core->contexts[XEN_IOMMU_CTX_DEFAULT] = old;
+        empty_contexts(core);
+        if (index) {
+            gfn_index_free(index);
+        }
+    }
     core->accepted = 0;
     core->identity = core->premap;
     memset(core->counter, 0, sizeof(core->counter));
@@ -510,21 +728,25 @@ void xen_pviommu_core_reset(XenPVIOMMUCore *core)
 
 bool xen_pviommu_core_reap(XenPVIOMMUCore *core, unsigned max, bool wait)
 {
-    GPtrArray *tables = core->detached_tables;
-    GPtrArray *indexes = core->detached_indexes;
-    bool any = tables->len || indexes->len;
+    bool any = core->detached_tables || core->detached_indexes;
+    BfnTable **link = &core->detached_tables;
 
-    while (max && indexes->len) {
-        if (gfn_index_free_part(g_ptr_array_index(indexes, indexes->len - 1),
-                                &max)) {
-            g_ptr_array_set_size(indexes, indexes->len - 1);
+    while (max && core->detached_indexes) {
+        GfnIndex *index = core->detached_indexes;
+        GfnIndex *next = *gfn_index_next(index);
+
+        if (gfn_index_free_part(index, &max)) {
+            core->detached_indexes = next;
         }
     }
-    for (guint i = tables->len; max && i--; ) {
-        BfnTable *t = g_ptr_array_index(tables, i);
+    while (max && *link) {
+        BfnTable *next = *bfn_table_next(*link);
 
-        if ((!wait || bfn_table_quiet(t)) && bfn_table_free_part(t, &max)) {
-            g_ptr_array_remove_index_fast(tables, i);
+        if ((!wait || bfn_table_quiet(*link)) &&
+            bfn_table_free_part(*link, &max)) {
+            *link = next;
+        } else {
+            link = bfn_table_next(*link);
         }
     }
     return any;
@@ -536,13 +758,7 @@ void xen_pviommu_core_finalize(XenPVIOMMUCore *core)
     while (xen_pviommu_core_reap(core, UINT_MAX, false)) {
         /* There is more. */
     }
-    g_ptr_array_unref(core->detached_tables);
-    g_ptr_array_unref(core->detached_indexes);
-    xen_pviommu_pending_finalize(core);
-    g_free(core->unmap_runs);
-    g_array_unref(core->reserved);
-    g_free(core->contexts);
-    qemu_mutex_destroy(&core->log_lock);
+    core_free(core);
 }
 
 /* Locked. False if the lines of this second have been shown. */
@@ -564,7 +780,7 @@ static bool guest_error_shown(XenPVIOMMUCore *core)
 void xen_pviommu_guest_error(XenPVIOMMUCore *core, const char *fmt, ...)
 {
     va_list ap;
-    g_autofree char *text = NULL;
+    char text[256];
 
     if (!qemu_loglevel_mask(LOG_GUEST_ERROR)) {
         return;
@@ -575,7 +791,7 @@ void xen_pviommu_guest_error(XenPVIOMMUCore *core, const char *fmt, ...)
         }
     }
     va_start(ap, fmt);
-    text = g_strdup_vprintf(fmt, ap);
+    vsnprintf(text, sizeof(text), fmt, ap);
     va_end(ap);
     qemu_log("xen-pviommu: %s\n", text);
 }

@@ -70,6 +70,7 @@ typedef struct XenPVIOMMUPendingList {
 /* A BFN address space. */
 typedef struct XenPVIOMMUContext {
     struct rcu_head rcu;
+    NodePool *pool;             /* that it is from */
     uint16_t id;
     bool identity;              /* shows the machine's memory; maps nothing */
     unsigned nr_devices;
@@ -78,7 +79,8 @@ typedef struct XenPVIOMMUContext {
     BfnTable *table;
     XenPVIOMMUPendingList pending;
     QLIST_ENTRY(XenPVIOMMUContext) next_pending;    /* while there are some */
-    GArray *reserved;           /* what its devices reserve for themselves */
+    /* What its devices reserve for themselves; NULL: none ever did */
+    GArray *reserved;
     XenPVIOMMUQueue *queue;     /* the client's; RCU; NULL if it has none */
 } XenPVIOMMUContext;
 
@@ -114,7 +116,8 @@ typedef struct XenPVIOMMUClientOps {
     int (*store)(void *opaque, uint64_t addr, const void *buf, size_t len);
     /*
      * Give @ctx the queue at @addr, or with @nr_ops 0 take it away, which
-     * always works. 0, -XEN_IOMMU_EFAULT or -XEN_IOMMU_ENOSPC.
+     * always works. 0, -XEN_IOMMU_EFAULT, -XEN_IOMMU_ENOSPC or
+     * -XEN_IOMMU_ENOMEM.
      */
     int (*set_queue)(void *opaque, XenPVIOMMUContext *ctx, uint64_t addr,
                      uint32_t nr_ops);
@@ -152,11 +155,12 @@ struct XenPVIOMMUCore {
     BfnRun *unmap_runs;         /* those of the part of an unmap */
     uint64_t mapped_frames;             /* in all contexts */
     uint64_t pending_frames;
-    BfnTableBudget budget;
+    XenPVIOMMUBudget budget;
+    bool loading;               /* what a guest had elsewhere finds room here */
     GArray *reserved;           /* in every context */
-    /* What resets left, to be freed bit by bit: of BfnTable, of GfnIndex */
-    GPtrArray *detached_tables;
-    GPtrArray *detached_indexes;
+    /* What resets left, to be freed bit by bit: lists */
+    BfnTable *detached_tables;
+    GfnIndex *detached_indexes;
     uint64_t detached_work;     /* of the latter; see xen_pviommu_core_work() */
 
     uint64_t counter[XEN_PVIOMMU_NR_EVENT_COUNTERS];    /* since reset */
@@ -168,12 +172,37 @@ struct XenPVIOMMUCore {
 };
 
 /**
+ * xen_pviommu_core_max_bytes: the most memory that the guest can make us take
+ *
+ * xen_pviommu_core_bytes() is never more; but for what was loaded: see
+ * xen_pviommu_core_load_begin().
+ */
+size_t xen_pviommu_core_max_bytes(const XenPVIOMMUCore *core);
+
+/** xen_pviommu_core_bytes: what is taken now, and reserved for splits */
+size_t xen_pviommu_core_bytes(const XenPVIOMMUCore *core);
+
+/**
+ * xen_pviommu_core_load_begin: allow what a guest had elsewhere
+ *
+ * Older versions had no limit of places, and bounded memory in another way.
+ * What they had finds room here, in twice the memory; then nothing is added
+ * until there is less.
+ */
+void xen_pviommu_core_load_begin(XenPVIOMMUCore *core);
+
+/** xen_pviommu_core_load_end: all limits are what they are again */
+void xen_pviommu_core_load_end(XenPVIOMMUCore *core);
+
+/**
  * xen_pviommu_core_init: the state of a reset device
  *
  * limits, control, premap, queues, identity_contexts, backend_ops, client_ops
  * and client are set by the caller before; backend, before the first operation.
+ *
+ * Returns: false if there is no memory.
  */
-void xen_pviommu_core_init(XenPVIOMMUCore *core);
+bool xen_pviommu_core_init(XenPVIOMMUCore *core);
 
 /** xen_pviommu_core_finalize: let go of all pages; no context has devices */
 void xen_pviommu_core_finalize(XenPVIOMMUCore *core);
@@ -209,8 +238,9 @@ bool xen_pviommu_core_reap(XenPVIOMMUCore *core, unsigned max, bool wait);
 static inline bool xen_pviommu_core_put_frames(XenPVIOMMUCore *core,
                                                uint64_t nr)
 {
-    return core->backend_ops->put_frames &&
-           core->backend_ops->put_frames(core->backend, nr);
+    /* Before the device is complete there are neither. */
+    return !nr || (core->backend_ops->put_frames &&
+                   core->backend_ops->put_frames(core->backend, nr));
 }
 
 /**
@@ -257,12 +287,20 @@ XenPVIOMMUContext *xen_pviommu_context_find(XenPVIOMMUCore *core, uint32_t id);
 /**
  * xen_pviommu_context_alloc: a new, empty context with an ID of its own
  *
- * Returns: NULL when there are max-contexts.
+ * Returns: 0, -XEN_IOMMU_ENOSPC when there are max-contexts, or
+ * -XEN_IOMMU_ENOMEM.
  */
-XenPVIOMMUContext *xen_pviommu_context_alloc(XenPVIOMMUCore *core);
+int xen_pviommu_context_alloc(XenPVIOMMUCore *core, XenPVIOMMUContext **ctx);
 
-/** xen_pviommu_context_new: the same with a given, free ID (migration) */
+/**
+ * xen_pviommu_context_new: the same with a given, free ID (migration)
+ *
+ * Returns: NULL if there is no memory.
+ */
 XenPVIOMMUContext *xen_pviommu_context_new(XenPVIOMMUCore *core, uint16_t id);
+
+/** xen_pviommu_context_clear_reserved: ctx->reserved is an empty list */
+void xen_pviommu_context_clear_reserved(XenPVIOMMUContext *ctx);
 
 /** xen_pviommu_context_reserved: a part of the range is reserved in @ctx */
 bool xen_pviommu_context_reserved(const XenPVIOMMUCore *core,

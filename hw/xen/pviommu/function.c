@@ -54,7 +54,7 @@ void xen_pviommu_context_update_reserved(XenPVIOMMUState *s,
     XenPVIOMMUFunction *f;
     GHashTableIter iter;
 
-    g_array_set_size(ctx->reserved, 0);
+    xen_pviommu_context_clear_reserved(ctx);
     g_hash_table_iter_init(&iter, s->functions);
     while (g_hash_table_iter_next(&iter, (void **)&f, NULL)) {
         if (f->ctx == ctx) {

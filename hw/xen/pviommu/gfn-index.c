@@ -5,51 +5,13 @@
 
 #include "qemu/osdep.h"
 #include "qemu/host-utils.h"
-#include "qemu/queue.h"
-#include "bfn-table.h"
-#include "gfn-index.h"
-#include "node-pool.h"
-
-#define LEVEL_BITS      9
-#define LEVEL_SLOTS     (1u << LEVEL_BITS)
-#define TOP_LEVEL       ((GFN_INDEX_BITS - 1) / LEVEL_BITS)
+#include "gfn-node.h"
 
 /*
- * A set of places, each a context and a BFN packed into a key: nothing, one
- * key (odd), or the address of a GTree of them.
+ * What a run may need: at each of its ends a child on each level, and the sets
+ * beside it.
  */
-typedef uint64_t PlaceSet;
-
-typedef struct GfnNode GfnNode;
-
-/* Above level 0; they are looked at together. */
-typedef struct GfnSlot {
-    PlaceSet set;
-    GfnNode *child;
-} GfnSlot;
-
-struct GfnNode {
-    NodeChunk *chunk;           /* of level 0; there are few others */
-    QLIST_ENTRY(GfnNode) next;  /* of all in the index, those kept included */
-    uint16_t used;              /* sets and children that are there */
-    uint16_t level;
-    union {
-        PlaceSet set[LEVEL_SLOTS];      /* of level 0, which ends here */
-        GfnSlot slot[LEVEL_SLOTS];
-    };
-};
-
-QEMU_BUILD_BUG_ON(offsetof(GfnNode, set[LEVEL_SLOTS]) > NODE_POOL_NODE_SIZE);
-
-struct GfnIndex {
-    GfnNode *root;
-    QLIST_HEAD(, GfnNode) nodes;
-    GfnNode *spare[TOP_LEVEL];  /* of each level, empty: they come and go */
-    uint64_t work;
-};
-
-/* What a GTree costs beside a slot. */
-#define TREE_WORK 16
+#define EDGE_NODES      (2 * TOP_LEVEL)
 
 /* A run, by which the recursions below go. */
 typedef struct GfnRun {
@@ -59,155 +21,176 @@ typedef struct GfnRun {
     uint16_t ctx;
 } GfnRun;
 
-static uint64_t place_key(uint16_t ctx, uint64_t bfn)
+static GfnNode *node_new(GfnIndex *index)
 {
-    return (uint64_t)ctx << BFN_TABLE_MAX_BITS | bfn;
+    NodeChunk *chunk;
+    GfnNode *n;
+
+    if (index->nr_spare) {
+        return index->spare[--index->nr_spare];
+    }
+    n = node_pool_alloc(index->places.budget->pool, &chunk);
+    if (n) {
+        n->chunk = chunk;
+        QLIST_INSERT_HEAD(&index->nodes, n, next);
+    }
+    return n;
 }
 
-static uint16_t place_ctx(uint64_t key)
+/* Nothing is in it. */
+static void node_delete(GfnIndex *index, GfnNode *n)
 {
-    return key >> BFN_TABLE_MAX_BITS;
-}
-
-static uint64_t place_bfn(uint64_t key)
-{
-    return key & ((1ull << BFN_TABLE_MAX_BITS) - 1);
-}
-
-static bool set_is_single(PlaceSet set)
-{
-    return set & 1;
-}
-
-static GTree *set_tree(PlaceSet set)
-{
-    return (GTree *)(uintptr_t)set;
-}
-
-static gint place_compare(gconstpointer a, gconstpointer b, gpointer unused)
-{
-    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-
-    return x < y ? -1 : x > y;
-}
-
-static void tree_add(GTree *tree, uint64_t key)
-{
-    uint64_t *k = g_new(uint64_t, 1);
-
-    *k = key;
-    g_tree_insert(tree, k, k);
-}
-
-static inline PlaceSet *node_set(GfnNode *n, unsigned level, unsigned i)
-{
-    return level ? &n->slot[i].set : &n->set[i];
-}
-
-static inline void node_set_add(GfnIndex *index, GfnNode *n, PlaceSet *set,
-                                uint64_t key)
-{
-    index->work++;
-    if (!*set) {
-        *set = key << 1 | 1;
-        n->used++;
+    if (index->nr_spare == SPARE_MAX) {
+        QLIST_REMOVE(n, next);
+        node_pool_free(n, n->chunk);
         return;
     }
-    index->work += TREE_WORK;
-    if (set_is_single(*set)) {
-        GTree *tree = g_tree_new_full(place_compare, NULL, g_free, NULL);
-
-        tree_add(tree, *set >> 1);
-        *set = (uintptr_t)tree;
-    }
-    tree_add(set_tree(*set), key);
+    n->most = 0;
+    n->has_children = false;
+    index->spare[index->nr_spare++] = n;
 }
 
-static gboolean tree_first(gpointer key, gpointer value, gpointer first)
+/* At most so many places has a GFN in slot @i. */
+static inline unsigned node_slot_most(GfnNode *n, unsigned level, unsigned i)
 {
-    *(uint64_t *)first = *(uint64_t *)key;
+    unsigned count = place_set_count(node_set(n, level, i));
+
+    return level && n->child[i] ? count + n->child[i]->most : count;
+}
+
+/* Something was added to slot @i. */
+static inline void node_slot_added(GfnNode *n, unsigned level, unsigned i)
+{
+    n->most = MAX(n->most, node_slot_most(n, level, i));
+}
+
+static void node_update_most(GfnIndex *index, GfnNode *n, unsigned level)
+{
+    n->most = 0;
+    for (unsigned i = 0; i < LEVEL_SLOTS; i++) {
+        node_slot_added(n, level, i);
+    }
+    index->places.work += LEVEL_SLOTS;
+}
+
+/* What a run that is noted as one on @level could take in pieces. */
+static size_t level_reserve(unsigned level)
+{
+    return level ? level_span(level) * PLACE_SET_PLACE_BYTES : 0;
+}
+
+/* The node that has the set of a slot of @n: itself, or its sets. */
+static inline GfnNode *node_with_sets(GfnIndex *index, GfnNode *n,
+                                      unsigned level)
+{
+    if (!level) {
+        return n;
+    }
+    if (!n->sets) {
+        n->sets = node_new(index);
+        assert(n->sets);
+        n->used++;
+    }
+    return n->sets;
+}
+
+static inline bool node_set_add(GfnIndex *index, GfnNode *n, unsigned level,
+                                unsigned i, uint64_t key)
+{
+    GfnNode *with = node_with_sets(index, n, level);
+    PlaceSet *set = &with->set[i];
+
+    index->places.work++;
+    if (!*set) {
+        *set = key << 1 | 1;
+        with->used++;
+        if (!level) {
+            n->most = MAX(n->most, 1);
+            return true;
+        }
+    } else if (!place_set_add_further(&index->places, set, key)) {
+        return false;
+    }
+    if (level) {
+        place_memory_reserve(&index->places, level_reserve(level));
+        index->nr_runs++;
+    }
+    node_slot_added(n, level, i);
     return true;
 }
 
-static inline bool node_set_remove(GfnIndex *index, GfnNode *n, PlaceSet *set,
-                                   uint64_t key)
+/* The sets of @n, from which something was removed, may be empty now. */
+static inline void node_trim_sets(GfnIndex *index, GfnNode *n)
 {
-    GTree *tree;
+    if (!n->sets->used) {
+        node_delete(index, g_steal_pointer(&n->sets));
+        n->used--;
+    }
+}
 
-    index->work++;
-    if (!*set) {
+static inline bool node_set_remove(GfnIndex *index, GfnNode *n, unsigned level,
+                                   unsigned i, uint64_t key)
+{
+    GfnNode *with = level ? n->sets : n;
+    PlaceSet *set = with ? &with->set[i] : NULL;
+
+    index->places.work++;
+    if (!set || !*set) {
         return false;
     }
-    if (set_is_single(*set)) {
+    if (place_set_is_single(*set)) {
         if (*set >> 1 != key) {
             return false;
         }
         *set = 0;
-        n->used--;
-        return true;
-    }
-    index->work += TREE_WORK;
-    tree = set_tree(*set);
-    if (!g_tree_remove(tree, &key)) {
+        with->used--;
+    } else if (!place_set_remove_further(&index->places, set, key)) {
         return false;
     }
-    if (g_tree_nnodes(tree) == 1) {
-        uint64_t last;
-
-        g_tree_foreach(tree, tree_first, &last);
-        g_tree_destroy(tree);
-        *set = last << 1 | 1;
+    if (level) {
+        place_memory_reserve(&index->places, -level_reserve(level));
+        index->nr_runs--;
+        node_trim_sets(index, n);
     }
     return true;
 }
 
-static GfnNode *node_new(GfnIndex *index, unsigned level)
+GfnIndex *gfn_index_new(XenPVIOMMUBudget *budget)
 {
-    NodeChunk *chunk = NULL;
-    GfnNode *n;
+    GfnIndex *index = node_pool_heap_alloc(budget->pool, sizeof(*index));
 
-    if (level < TOP_LEVEL && index->spare[level]) {
-        return g_steal_pointer(&index->spare[level]);
+    if (!index) {
+        return NULL;
     }
-    n = level ? g_new0(GfnNode, 1) : node_pool_alloc(&chunk);
-    n->chunk = chunk;
-    n->level = level;
-    QLIST_INSERT_HEAD(&index->nodes, n, next);
-    return n;
-}
-
-static void node_delete(GfnNode *n)
-{
-    QLIST_REMOVE(n, next);
-    if (n->level) {
-        g_free(n);
-    } else {
-        node_pool_free(n, n->chunk);
-    }
-}
-
-GfnIndex *gfn_index_new(void)
-{
-    GfnIndex *index = g_new0(GfnIndex, 1);
-
+    index->places.budget = budget;
     QLIST_INIT(&index->nodes);
-    index->root = node_new(index, TOP_LEVEL);
+    index->root = node_new(index);
+    if (!index->root) {
+        node_pool_heap_free(budget->pool, index, sizeof(*index));
+        return NULL;
+    }
+    index->root->has_children = true;
     return index;
 }
 
-/* Destroy the trees that @n has; false if *@max came first. */
-static bool node_free_sets(GfnNode *n, unsigned *max)
+GfnIndex **gfn_index_next(GfnIndex *index)
 {
-    for (unsigned i = 0; i < LEVEL_SLOTS; i++) {
-        PlaceSet *set = n->level ? &n->slot[i].set : &n->set[i];
+    return &index->next;
+}
 
-        if (*set && !set_is_single(*set)) {
+/* Free the arrays that @n has; false if *@max came first. */
+static bool node_free_sets(GfnIndex *index, GfnNode *n, unsigned *max)
+{
+    for (unsigned i = 0; i < LEVEL_SLOTS && !n->has_children; i++) {
+        PlaceSet set = n->set[i];
+
+        if (set && !place_set_is_single(set)) {
             if (!*max) {
                 return false;
             }
-            *max -= MIN(*max, (unsigned)g_tree_nnodes(set_tree(*set)));
-            g_tree_destroy(set_tree(*set));
-            *set = 0;
+            --*max;
+            place_array_free(&index->places, place_set_array(set));
+            n->set[i] = 0;
         }
     }
     return true;
@@ -219,13 +202,15 @@ bool gfn_index_free_part(GfnIndex *index, unsigned *max)
 
     /* The order does not matter: nobody goes from one to another. */
     while ((n = QLIST_FIRST(&index->nodes))) {
-        if (!*max || !node_free_sets(n, max)) {
+        if (!*max || !node_free_sets(index, n, max)) {
             return false;
         }
-        node_delete(n);
+        QLIST_REMOVE(n, next);
+        node_pool_free(n, n->chunk);
         *max -= !!*max;
     }
-    g_free(index);
+    place_memory_reserve(&index->places, -index->places.reserved);
+    node_pool_heap_free(index->places.budget->pool, index, sizeof(*index));
     return true;
 }
 
@@ -238,59 +223,37 @@ void gfn_index_free(GfnIndex *index)
     } while (!gfn_index_free_part(index, &max));
 }
 
-static unsigned level_shift(unsigned level)
-{
-    return level * LEVEL_BITS;
-}
-
-static uint64_t level_span(unsigned level)
-{
-    return 1ull << level_shift(level);
-}
-
-static unsigned slot_index(uint64_t gfn, unsigned level)
-{
-    return (gfn >> level_shift(level)) & (LEVEL_SLOTS - 1);
-}
-
-/* The slots of the node at @base that [@gfn, @end) touches: [*first, *last]. */
-static inline void node_slots(unsigned level, uint64_t base, uint64_t gfn,
-                              uint64_t end, unsigned *first, unsigned *last)
-{
-    *first = gfn > base ? (gfn - base) >> level_shift(level) : 0;
-    *last = MIN((end - 1 - base) >> level_shift(level), LEVEL_SLOTS - 1);
-}
-
+/* That of slot @i of @n, which is of @level */
 static inline GfnNode *node_child(GfnIndex *index, GfnNode *n, unsigned level,
                                   unsigned i)
 {
-    if (!n->slot[i].child) {
-        n->slot[i].child = node_new(index, level - 1);
+    if (!n->child[i]) {
+        n->child[i] = node_new(index);
+        assert(n->child[i]);
+        n->child[i]->has_children = level > 1;
         n->used++;
     }
-    return n->slot[i].child;
+    return n->child[i];
 }
 
 /* The child at @i, of which something was removed, may be empty now. */
-static inline void node_trim_child(GfnIndex *index, GfnNode *n, unsigned level,
-                                   unsigned i)
+static inline void node_trim_child(GfnIndex *index, GfnNode *n, unsigned i)
 {
-    GfnNode *child = n->slot[i].child;
+    GfnNode *child = n->child[i];
 
-    if (child->used) {
-        return;
-    }
-    n->slot[i].child = NULL;
-    n->used--;
-    if (!index->spare[level - 1]) {
-        index->spare[level - 1] = child;
-    } else {
-        node_delete(child);
+    if (!child->used) {
+        n->child[i] = NULL;
+        n->used--;
+        node_delete(index, child);
     }
 }
 
-static void node_add(GfnIndex *index, GfnNode *n, unsigned level,
-                     uint64_t base, const GfnRun *run)
+/*
+ * Returns: where it ended: run->end, or before the first slot for which there
+ * is no memory.
+ */
+static uint64_t node_add(GfnIndex *index, GfnNode *n, unsigned level,
+                         uint64_t base, const GfnRun *run)
 {
     uint64_t span = level_span(level), start, key;
     unsigned i, last;
@@ -298,21 +261,33 @@ static void node_add(GfnIndex *index, GfnNode *n, unsigned level,
     node_slots(level, base, run->gfn, run->end, &i, &last);
     start = base + i * span;
     if (start < run->gfn || start + span > run->end) {
-        node_add(index, node_child(index, n, level, i), level - 1, start, run);
+        uint64_t end = node_add(index, node_child(index, n, level, i),
+                                level - 1, start, run);
+
+        node_slot_added(n, level, i);
         start += span;
+        if (end != MIN(start, run->end)) {
+            return end;
+        }
         i++;
     }
     key = place_key(run->ctx, run->bfn + (start - run->gfn));
     for (; i <= last && start + span <= run->end; i++) {
-        node_set_add(index, n, node_set(n, level, i), key);
+        if (!node_set_add(index, n, level, i, key)) {
+            return start;
+        }
         start += span;
         key += span;
     }
     if (i <= last) {
-        node_add(index, node_child(index, n, level, i), level - 1, start, run);
+        start = node_add(index, node_child(index, n, level, i), level - 1,
+                         start, run);
+        node_slot_added(n, level, i);
     }
+    return MIN(start, run->end);
 }
 
+/* All that is noted of @run is in it as a whole. */
 static void node_remove(GfnIndex *index, GfnNode *n, unsigned level,
                         uint64_t base, const GfnRun *run)
 {
@@ -322,31 +297,19 @@ static void node_remove(GfnIndex *index, GfnNode *n, unsigned level,
     node_slots(level, base, run->gfn, run->end, &first, &last);
     for (unsigned i = first; i <= last; i++) {
         uint64_t start = base + i * span;
-        /* Where the run that @run is a part of would have begun this slot. */
-        uint64_t bfn = run->bfn + start - run->gfn;
 
-        if ((start >= run->gfn || run->bfn >= run->gfn - start) &&
-            node_set_remove(index, n, node_set(n, level, i),
-                            place_key(run->ctx, bfn))) {
-            /* What stays of it goes one level down. */
-            if (start < run->gfn) {
-                GfnRun head = { start, run->gfn, bfn, run->ctx };
-
-                node_add(index, node_child(index, n, level, i), level - 1,
-                         start, &head);
-            }
-            if (run->end < start + span) {
-                GfnRun tail = { run->end, start + span,
-                                run->bfn + (run->end - run->gfn), run->ctx };
-
-                node_add(index, node_child(index, n, level, i), level - 1,
-                         start, &tail);
-            }
-        } else {
-            assert(level && n->slot[i].child);
-            node_remove(index, n->slot[i].child, level - 1, start, run);
-            node_trim_child(index, n, level, i);
+        if (start >= run->gfn && start + span <= run->end &&
+            node_set_remove(index, n, level, i,
+                            place_key(run->ctx,
+                                      run->bfn + (start - run->gfn)))) {
+            continue;
         }
+        assert(level && n->child[i]);
+        node_remove(index, n->child[i], level - 1, start, run);
+        node_trim_child(index, n, i);
+    }
+    if (index->places.shrunk) {
+        node_update_most(index, n, level);
     }
 }
 
@@ -368,17 +331,209 @@ static uint64_t node_base(uint64_t gfn, unsigned level)
     return gfn & ~(level_span(level + 1) - 1);
 }
 
-void gfn_index_add(GfnIndex *index, uint64_t gfn, uint64_t nr,
+bool gfn_index_add(GfnIndex *index, uint64_t gfn, uint64_t nr,
                    uint16_t ctx, uint64_t bfn)
 {
     GfnRun run = { gfn, gfn + nr, bfn, ctx };
-    unsigned bottom = run_level(&run);
+    GfnNode *path[TOP_LEVEL + 1] = { [TOP_LEVEL] = index->root };
+    unsigned bottom = run_level(&run), level, most;
+    uint64_t end;
+
+    if (!xen_pviommu_budget_prepare(index->places.budget, 2 * EDGE_NODES,
+                                    nr < LEVEL_SLOTS ? 0 :
+                                    nr * PLACE_SET_PLACE_BYTES)) {
+        return false;
+    }
+    for (level = TOP_LEVEL; level > bottom; level--) {
+        path[level - 1] = node_child(index, path[level], level,
+                                     slot_index(gfn, level));
+    }
+    most = path[bottom]->most;
+    end = node_add(index, path[bottom], bottom, node_base(gfn, bottom), &run);
+    while (level < TOP_LEVEL && path[level]->most != most) {
+        level++;
+        most = path[level]->most;
+        node_slot_added(path[level], level, slot_index(gfn, level));
+    }
+    if (end == run.end) {
+        return true;
+    }
+    /* Nothing was made but for what is noted now. */
+    if (end > gfn) {
+        gfn_index_remove(index, gfn, end - gfn, ctx, bfn);
+    }
+    return false;
+}
+
+/*
+ * Note what slot @i has of @run, which reaches over @gfn, in its child instead,
+ * in parts that end there.
+ */
+static bool node_push_down(GfnIndex *index, GfnNode *n, unsigned level,
+                           unsigned i, uint64_t gfn, const GfnRun *run)
+{
+    GfnRun head = { run->gfn, gfn, run->bfn, run->ctx };
+    GfnRun tail = { gfn, run->end, run->bfn + (gfn - run->gfn), run->ctx };
+    GfnNode *child;
+    uint64_t end;
+
+    if (!node_pool_fill(index->places.budget->pool, EDGE_NODES)) {
+        return false;
+    }
+    child = node_child(index, n, level, i);
+    index->places.splitting = true;
+    end = node_add(index, child, level - 1, run->gfn, &head);
+    if (end == gfn) {
+        end = node_add(index, child, level - 1, run->gfn, &tail);
+    }
+    index->places.splitting = false;
+    if (end != run->end) {
+        head.end = MIN(gfn, end);
+        if (head.end > head.gfn) {
+            node_remove(index, child, level - 1, run->gfn, &head);
+        }
+        tail.end = end;
+        if (tail.end > tail.gfn) {
+            node_remove(index, child, level - 1, run->gfn, &tail);
+        }
+        index->places.shrunk = false;
+        return false;
+    }
+    node_set_remove(index, n, level, i, place_key(run->ctx, run->bfn));
+    index->places.shrunk = false;
+    node_slot_added(n, level, i);
+    return true;
+}
+
+/* Note all that slot @i has in its child instead, once for each slot there. */
+static bool node_push_down_all(GfnIndex *index, GfnNode *n, unsigned level,
+                               unsigned i)
+{
+    PlaceArray *fresh[LEVEL_SLOTS] = { };
+    PlaceSet set = n->sets->set[i];
+    unsigned below = level - 1, nr = place_set_count(set), j;
+    GfnNode *child, *with;
+
+    if (!node_pool_fill(index->places.budget->pool, 2)) {
+        return false;
+    }
+    child = node_child(index, n, level, i);
+    with = node_with_sets(index, child, below);
+    for (j = 0; j < LEVEL_SLOTS; j++) {
+        if (!place_set_grow(&index->places, &with->set[j], nr, &fresh[j])) {
+            break;
+        }
+    }
+    if (j < LEVEL_SLOTS) {
+        while (j--) {
+            place_set_ungrow(&index->places, &with->set[j], fresh[j]);
+        }
+        if (below) {
+            node_trim_sets(index, child);
+        }
+        node_trim_child(index, n, i);
+        return false;
+    }
+    for (j = 0; j < LEVEL_SLOTS; j++) {
+        with->used += !with->set[j];
+        place_set_add_all(&index->places, &with->set[j], fresh[j], set,
+                          j * level_span(below));
+        node_slot_added(child, below, j);
+    }
+    if (below) {
+        place_memory_reserve(&index->places,
+                             level_reserve(below) * nr * LEVEL_SLOTS);
+        index->nr_runs += (uint64_t)nr * LEVEL_SLOTS;
+    }
+    place_memory_reserve(&index->places, -level_reserve(level) * nr);
+    index->nr_runs -= nr;
+    if (!place_set_is_single(set)) {
+        place_array_free(&index->places, place_set_array(set));
+    }
+    n->sets->set[i] = 0;
+    n->sets->used--;
+    node_trim_sets(index, n);
+    node_slot_added(n, level, i);
+    return true;
+}
+
+bool gfn_index_split_all(GfnIndex *index, uint64_t gfn)
+{
     GfnNode *n = index->root;
 
-    for (unsigned level = TOP_LEVEL; level > bottom; level--) {
-        n = node_child(index, n, level, slot_index(gfn, level));
+    for (unsigned level = TOP_LEVEL;
+         n && index->nr_runs && (gfn & (level_span(level) - 1)); level--) {
+        unsigned i = slot_index(gfn, level);
+
+        if (node_set(n, level, i) && !node_push_down_all(index, n, level, i)) {
+            return false;
+        }
+        n = n->child[i];
     }
-    node_add(index, n, bottom, node_base(gfn, bottom), &run);
+    return true;
+}
+
+/*
+ * Where the run that @gfn, which @ctx maps at @bfn, is in is noted as one that
+ * reaches over @gfn: the node, or NULL.
+ */
+static GfnNode *index_find_over(const GfnIndex *index, uint64_t gfn,
+                                uint16_t ctx, uint64_t bfn, unsigned *level)
+{
+    GfnNode *n = index->root;
+
+    if (!index->nr_runs) {
+        return NULL;
+    }
+    for (*level = TOP_LEVEL; n && (gfn & (level_span(*level) - 1));
+         --*level) {
+        unsigned i = slot_index(gfn, *level);
+        uint64_t offset = gfn & (level_span(*level) - 1);
+
+        if (n->sets && bfn >= offset &&
+            place_set_has(n->sets->set[i], place_key(ctx, bfn - offset))) {
+            return n;
+        }
+        n = n->child[i];
+    }
+    return NULL;
+}
+
+bool gfn_index_split(GfnIndex *index, uint64_t gfn, uint16_t ctx, uint64_t bfn)
+{
+    unsigned level;
+    GfnNode *n = index_find_over(index, gfn, ctx, bfn, &level);
+    uint64_t offset;
+
+    if (!n) {
+        return true;
+    }
+    offset = gfn & (level_span(level) - 1);
+    return node_push_down(index, n, level, slot_index(gfn, level), gfn,
+                          &(GfnRun) { gfn - offset,
+                                      gfn - offset + level_span(level),
+                                      bfn - offset, ctx });
+}
+
+bool gfn_index_has_runs(const GfnIndex *index)
+{
+    return index->nr_runs;
+}
+
+void gfn_index_extend(const GfnIndex *index, GfnPlace *run)
+{
+    uint64_t end = run->gfn + run->nr, offset;
+    unsigned level;
+
+    if (index_find_over(index, end, run->ctx, run->bfn + run->nr, &level)) {
+        run->nr += level_span(level) - (end & (level_span(level) - 1));
+    }
+    if (index_find_over(index, run->gfn, run->ctx, run->bfn, &level)) {
+        offset = run->gfn & (level_span(level) - 1);
+        run->gfn -= offset;
+        run->bfn -= offset;
+        run->nr += offset;
+    }
 }
 
 void gfn_index_remove(GfnIndex *index, uint64_t gfn, uint64_t nr,
@@ -389,20 +544,18 @@ void gfn_index_remove(GfnIndex *index, uint64_t gfn, uint64_t nr,
     unsigned bottom = run_level(&run), level;
 
     for (level = TOP_LEVEL; level > bottom; level--) {
-        const GfnSlot *slot = &path[level]->slot[slot_index(gfn, level)];
-
-        if (slot->set) {
-            /* It may have a run that this one is a part of. */
-            break;
-        }
-        assert(slot->child);
-        path[level - 1] = slot->child;
+        path[level - 1] = path[level]->child[slot_index(gfn, level)];
+        assert(path[level - 1]);
     }
     node_remove(index, path[level], level, node_base(gfn, level), &run);
-    while (level < TOP_LEVEL && !path[level]->used) {
+    while (level < TOP_LEVEL && (!path[level]->used || index->places.shrunk)) {
         level++;
-        node_trim_child(index, path[level], level, slot_index(gfn, level));
+        node_trim_child(index, path[level], slot_index(gfn, level));
+        if (index->places.shrunk) {
+            node_update_most(index, path[level], level);
+        }
     }
+    index->places.shrunk = false;
 }
 
 uint64_t gfn_index_places(uint64_t nr)
@@ -416,126 +569,7 @@ uint64_t gfn_index_places(uint64_t nr)
     return places;
 }
 
-void gfn_index_prefetch(const GfnIndex *index, uint64_t gfn)
-{
-    const GfnNode *n = index->root;
-
-    for (unsigned level = TOP_LEVEL; level && n; level--) {
-        n = n->slot[slot_index(gfn, level)].child;
-    }
-    if (n) {
-        __builtin_prefetch(&n->set[slot_index(gfn, 0)], 1);
-    }
-}
-
 uint64_t gfn_index_work(const GfnIndex *index)
 {
-    return index->work;
-}
-
-typedef struct GfnVisit {
-    GfnIndexFunc *func;
-    void *opaque;
-    uint64_t start;             /* of the slot the keys are in */
-    uint64_t gfn;               /* of the part that was asked for */
-    uint64_t nr;
-    bool ended;
-} GfnVisit;
-
-static bool visit_place(GfnVisit *v, uint64_t key)
-{
-    v->ended = !v->func(v->opaque, place_ctx(key),
-                        place_bfn(key) + (v->gfn - v->start), v->gfn, v->nr);
-    return !v->ended;
-}
-
-static gboolean visit_tree_place(gpointer key, gpointer value, gpointer visit)
-{
-    return !visit_place(visit, *(uint64_t *)key);
-}
-
-static void node_visit(GfnNode *n, unsigned level, uint64_t base,
-                       uint64_t gfn, uint64_t end, GfnVisit *v)
-{
-    uint64_t span = level_span(level);
-    unsigned first, last;
-
-    node_slots(level, base, gfn, end, &first, &last);
-    for (unsigned i = first; i <= last && !v->ended; i++) {
-        uint64_t start = base + i * span;
-        PlaceSet set = *node_set(n, level, i);
-
-        if (set) {
-            v->start = start;
-            v->gfn = MAX(start, gfn);
-            v->nr = MIN(start + span, end) - v->gfn;
-            if (set_is_single(set)) {
-                visit_place(v, set >> 1);
-            } else {
-                g_tree_foreach(set_tree(set), visit_tree_place, v);
-            }
-        }
-        if (level && n->slot[i].child && !v->ended) {
-            node_visit(n->slot[i].child, level - 1, start, gfn, end, v);
-        }
-    }
-}
-
-bool gfn_index_foreach(GfnIndex *index, uint64_t gfn, uint64_t nr,
-                       GfnIndexFunc *func, void *opaque)
-{
-    GfnVisit visit = { .func = func, .opaque = opaque };
-
-    node_visit(index->root, TOP_LEVEL, 0, gfn, gfn + nr, &visit);
-    return !visit.ended;
-}
-
-typedef struct PlaceSearch {
-    uint64_t key;               /* the lowest that will do */
-    uint64_t found;             /* the lowest so far that does */
-} PlaceSearch;
-
-static gint search_place(gconstpointer key, gconstpointer opaque)
-{
-    PlaceSearch *search = (PlaceSearch *)opaque;
-    uint64_t k = *(const uint64_t *)key;
-
-    if (k < search->key) {
-        return 1;
-    }
-    /* It would do; there may be a lower one. */
-    search->found = k;
-    return -1;
-}
-
-bool gfn_index_find(GfnIndex *index, uint64_t gfn, uint16_t ctx, uint64_t from,
-                    uint64_t *bfn)
-{
-    GfnNode *n = index->root;
-
-    *bfn = UINT64_MAX;
-    for (unsigned level = TOP_LEVEL; ; level--) {
-        unsigned i = slot_index(gfn, level);
-        PlaceSet set = *node_set(n, level, i);
-        uint64_t offset = gfn & (level_span(level) - 1);
-        PlaceSearch search = {
-            .key = place_key(ctx, from > offset ? from - offset : 0),
-            .found = UINT64_MAX,
-        };
-
-        if (set_is_single(set)) {
-            if (set >> 1 >= search.key) {
-                search.found = set >> 1;
-            }
-        } else if (set) {
-            g_tree_search(set_tree(set), search_place, &search);
-        }
-        if (search.found != UINT64_MAX && place_ctx(search.found) == ctx) {
-            *bfn = MIN(*bfn, place_bfn(search.found) + offset);
-        }
-        if (!level || !n->slot[i].child) {
-            return *bfn != UINT64_MAX;
-        }
-        n = n->slot[i].child;
-    }
+    return index->places.work;
 }

@@ -341,24 +341,22 @@ static int op_alloc_context(XenPVIOMMUCore *core, struct xen_iommu_op *op,
     struct xen_iommu_op_context *u = &op->u.context;
     bool identity = flags & XEN_IOMMUOP_alloc_context_identity;
     XenPVIOMMUContext *ctx;
+    int ret;
 
     if (u->ctx || !context_pads_zero(u) ||
         (identity && !has_feature(core, XEN_IOMMU_FEATURE_IDENTITY))) {
         return -XEN_IOMMU_EINVAL;
     }
-    ctx = xen_pviommu_context_alloc(core);
-    if (!ctx) {
-        return -XEN_IOMMU_ENOSPC;
+    ret = xen_pviommu_context_alloc(core, &ctx);
+    if (!ret) {
+        ctx->identity = identity;
+        u->ctx = cpu_to_le16(ctx->id);
     }
-    /* A context takes a node as it is. */
-    if (core->budget.nodes > core->budget.max_nodes) {
-        xen_pviommu_context_free(core, ctx);
-        return xen_pviommu_core_reap(core, OP_REAP_NODES, false)
-               ? XEN_PVIOMMU_UNFINISHED : -XEN_IOMMU_ENOMEM;
+    if (ret == -XEN_IOMMU_ENOMEM &&
+        xen_pviommu_core_reap(core, OP_REAP_NODES, false)) {
+        return XEN_PVIOMMU_UNFINISHED;
     }
-    ctx->identity = identity;
-    u->ctx = cpu_to_le16(ctx->id);
-    return 0;
+    return ret;
 }
 
 static int op_free_context(XenPVIOMMUCore *core, struct xen_iommu_op *op,

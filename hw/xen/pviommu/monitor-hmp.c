@@ -4,6 +4,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/units.h"
 #include "monitor/hmp.h"
 #include "monitor/monitor.h"
 #include "qapi/error.h"
@@ -99,6 +100,8 @@ static void print_state(Monitor *mon, const XenPVIOMMUInfo *info)
     monitor_printf(mon, "frames: %" PRIu64 " mapped, %" PRIu64 " pending, %"
                    PRIu64 " invalidated\n", info->mapped_frames,
                    info->pending_frames, c->invalidated_frames);
+    monitor_printf(mon, "memory: %" PRIu64 " KiB, at most %" PRIu64 " KiB\n",
+                   info->memory / KiB, DIV_ROUND_UP(info->max_memory, KiB));
     monitor_printf(mon, "doorbells %" PRIu64 ", operations %" PRIu64 " (%"
                    PRIu64 " failed): %" PRIu64 " maps, %" PRIu64 " unmaps, %"
                    PRIu64 " flushes\n", c->doorbells, c->operations, c->errors,

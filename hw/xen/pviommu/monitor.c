@@ -66,7 +66,7 @@ static XenPVIOMMUReservedRangeList *reserved_list(const GArray *ranges)
 {
     XenPVIOMMUReservedRangeList *list = NULL, **tail = &list;
 
-    for (guint i = 0; i < ranges->len; i++) {
+    for (guint i = 0; ranges && i < ranges->len; i++) {
         const XenPVIOMMUReserved *r = xen_pviommu_reserved_at(ranges, i);
         XenPVIOMMUReservedRange *range = g_new0(XenPVIOMMUReservedRange, 1);
 
@@ -285,6 +285,8 @@ XenPVIOMMUInfo *qmp_x_query_xen_pviommu(bool has_start_context,
     info->max_ops = s->max_ops;
     info->mapped_frames = core->mapped_frames;
     info->pending_frames = core->pending_frames;
+    info->memory = xen_pviommu_core_bytes(core);
+    info->max_memory = xen_pviommu_core_max_bytes(core);
     WITH_QEMU_LOCK_GUARD(&s->faults.lock) {
         info->counters = counters(s);
         info->fault_ring = fault_ring(&s->faults);

@@ -26,6 +26,18 @@ uint64_t xen_pviommu_pending_max(const XenPVIOMMUCore *core)
     return MIN(MAX(core->limits.max_mappings / 64, PENDING_MIN), PENDING_MAX);
 }
 
+size_t xen_pviommu_pending_max_bytes(const XenPVIOMMUCore *core)
+{
+    /* Each context, of which each has a node, has a chunk that is not full. */
+    uint64_t contexts = MIN(core->limits.max_contexts,
+                            core->budget.max_bytes / NODE_POOL_NODE_SIZE);
+    uint64_t chunks = DIV_ROUND_UP(xen_pviommu_pending_max(core),
+                                   XEN_PVIOMMU_PENDING_CHUNK) +
+                      contexts + 2 * SPARE_CHUNKS_MAX;
+
+    return chunks * node_pool_heap_cost(sizeof(XenPVIOMMUPendingChunk));
+}
+
 uint64_t xen_pviommu_pending_room(const XenPVIOMMUCore *core)
 {
     uint64_t max = xen_pviommu_pending_max(core);
@@ -37,7 +49,8 @@ bool xen_pviommu_pending_reserve(XenPVIOMMUCore *core, uint64_t nr)
 {
     /* The last chunk of a context has room for some, or none. */
     while ((uint64_t)core->nr_spare_chunks * XEN_PVIOMMU_PENDING_CHUNK < nr) {
-        XenPVIOMMUPendingChunk *c = g_try_new(XenPVIOMMUPendingChunk, 1);
+        XenPVIOMMUPendingChunk *c = node_pool_heap_alloc(core->budget.pool,
+                                                         sizeof(*c));
 
         if (!c) {
             return false;
@@ -51,7 +64,7 @@ bool xen_pviommu_pending_reserve(XenPVIOMMUCore *core, uint64_t nr)
 static void chunk_free(XenPVIOMMUCore *core, XenPVIOMMUPendingChunk *c)
 {
     if (core->nr_spare_chunks >= SPARE_CHUNKS_MAX) {
-        g_free(c);
+        node_pool_heap_free(core->budget.pool, c, sizeof(*c));
         return;
     }
     QSIMPLEQ_INSERT_HEAD(&core->spare_chunks, c, next);
@@ -155,26 +168,37 @@ static int compare_bfn(const void *a, const void *b)
     return (x->bfn > y->bfn) - (x->bfn < y->bfn);
 }
 
+/* Large, and of which little is used; QEMU is built to clear all variables. */
+#if __has_attribute(uninitialized)
+#define UNINITIALIZED __attribute__((uninitialized))
+#else
+#define UNINITIALIZED
+#endif
+
+/* On the stack: this may be when there is no memory. */
+typedef struct Unnotified {
+    unsigned nr;
+    XenPVIOMMUPending *run[XEN_PVIOMMU_UNNOTIFIED_MAX];
+} Unnotified;
+
 /* What of [@bfn, @last] listeners may still have, in the order of BFNs. */
-static GPtrArray *unnotified_in(XenPVIOMMUCore *core,
-                                XenPVIOMMUPendingList *list,
-                                uint64_t bfn, uint64_t last)
+static void find_unnotified(XenPVIOMMUCore *core, XenPVIOMMUPendingList *list,
+                            uint64_t bfn, uint64_t last, Unnotified *found)
 {
-    GPtrArray *found = g_ptr_array_new();
     XenPVIOMMUPendingPos pos = list->unnotified;
     XenPVIOMMUPending *p;
 
     for (p = pos_get(&pos); p; pos.index++, p = pos_get(&pos)) {
         if (!p->notified && p->bfn <= last && p->bfn + p->nr - 1 >= bfn) {
-            g_ptr_array_add(found, p);
+            assert(found->nr < XEN_PVIOMMU_UNNOTIFIED_MAX);
+            found->run[found->nr++] = p;
         }
     }
     core->work += DIV_ROUND_UP(list->nr_tail, SCAN_PER_WORK) +
-                  found->len / SORT_PER_WORK;
-    if (found->len > 1) {
-        qsort(found->pdata, found->len, sizeof(gpointer), compare_bfn);
+                  found->nr / SORT_PER_WORK;
+    if (found->nr > 1) {
+        qsort(found->run, found->nr, sizeof(found->run[0]), compare_bfn);
     }
-    return found;
 }
 
 /* No listener now: earlier ones are gone, and a new one starts empty. */
@@ -192,8 +216,8 @@ static void mark_all_notified(XenPVIOMMUCore *core, XenPVIOMMUPendingList *list)
 bool xen_pviommu_pending_notify(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
                                 uint64_t bfn, uint64_t nr, unsigned max)
 {
-    g_autoptr(GPtrArray) found = NULL;
-    guint i = 0;
+    UNINITIALIZED Unnotified found;
+    unsigned i = 0;
 
     if (!ctx->pending.nr_unnotified) {
         return true;
@@ -202,13 +226,14 @@ bool xen_pviommu_pending_notify(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
         mark_all_notified(core, &ctx->pending);
         return true;
     }
-    found = unnotified_in(core, &ctx->pending, bfn, bfn + nr - 1);
-    while (i < found->len && max--) {
-        XenPVIOMMUPending *p = g_ptr_array_index(found, i);
+    found.nr = 0;
+    find_unnotified(core, &ctx->pending, bfn, bfn + nr - 1, &found);
+    while (i < found.nr && max--) {
+        XenPVIOMMUPending *p = found.run[i];
         uint64_t start = p->bfn, end = start;
 
-        for (; i < found->len; i++) {
-            p = g_ptr_array_index(found, i);
+        for (; i < found.nr; i++) {
+            p = found.run[i];
             if (p->bfn > end) {
                 break;
             }
@@ -218,7 +243,7 @@ bool xen_pviommu_pending_notify(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
         core->work += NOTIFY_WORK;
         core->client_ops->unmap(core->client, ctx, start, end - start);
     }
-    return i == found->len;
+    return i == found.nr;
 }
 
 void xen_pviommu_pending_notify_all(XenPVIOMMUCore *core,
@@ -297,13 +322,19 @@ static uint64_t overlap(const XenPVIOMMUPending *p, bool by_gfn,
     return MIN(end, last) - first - *offset + 1;
 }
 
+/* One for a record at the most, of those that are few enough to be cut. */
+typedef struct Tails {
+    unsigned nr;
+    XenPVIOMMUPending run[XEN_PVIOMMU_PENDING_EXACT];
+} Tails;
+
 /*
  * Release what of @p is in the range. What is left of it: true, and @p is its
  * first or only part; a second part is added to @tails if there is room.
  */
 static bool pending_cut(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
                         XenPVIOMMUPending *p, uint64_t offset, uint64_t nr,
-                        GArray *tails)
+                        Tails *tails)
 {
     XenPVIOMMUPending tail = *p;
 
@@ -312,8 +343,8 @@ static bool pending_cut(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
     tail.gfn += offset + nr;
     tail.nr -= offset + nr;
     if (offset && tail.nr &&
-        (xen_pviommu_pending_room(core) <= tails->len ||
-         !xen_pviommu_pending_reserve(core, tails->len + 1))) {
+        (xen_pviommu_pending_room(core) <= tails->nr ||
+         !xen_pviommu_pending_reserve(core, tails->nr + 1))) {
         /* There is no room for the rest: it may go as well. */
         nr += tail.nr;
         tail.nr = 0;
@@ -325,7 +356,8 @@ static bool pending_cut(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
     }
     p->nr = offset;
     if (tail.nr) {
-        g_array_append_val(tails, tail);
+        assert(tails->nr < XEN_PVIOMMU_PENDING_EXACT);
+        tails->run[tails->nr++] = tail;
     }
     return true;
 }
@@ -333,7 +365,7 @@ static bool pending_cut(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
 static void list_cut(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx, bool by_gfn,
                      uint64_t start, uint64_t last)
 {
-    g_autoptr(GArray) tails = NULL;
+    UNINITIALIZED Tails tails;
     XenPVIOMMUPendingList *list = &ctx->pending;
     XenPVIOMMUPendingPos from = { QSIMPLEQ_FIRST(&list->chunks), 0 };
     XenPVIOMMUPendingPos to;
@@ -348,14 +380,14 @@ static void list_cut(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx, bool by_gfn,
     if (!p) {
         return;
     }
-    tails = g_array_new(false, false, sizeof(XenPVIOMMUPending));
+    tails.nr = 0;
     /* All chunks but the last are full, before and afterwards. */
     for (to = from; (p = pos_get(&from)); from.index++) {
         uint64_t nr = overlap(p, by_gfn, start, last, &offset);
         XenPVIOMMUPending rest = *p;
 
         core->work += !!nr;
-        if (nr && !pending_cut(core, ctx, &rest, offset, nr, tails)) {
+        if (nr && !pending_cut(core, ctx, &rest, offset, nr, &tails)) {
             continue;
         }
         *pos_get(&to) = rest;
@@ -363,8 +395,8 @@ static void list_cut(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx, bool by_gfn,
         kept++;
     }
     list_truncate(core, ctx, to, kept);
-    for (guint i = 0; i < tails->len; i++) {
-        list_add(core, list, &g_array_index(tails, XenPVIOMMUPending, i));
+    for (unsigned i = 0; i < tails.nr; i++) {
+        list_add(core, list, &tails.run[i]);
         core->nr_pending_runs++;
     }
     list_find_unnotified(ctx, list);
@@ -452,7 +484,7 @@ void xen_pviommu_pending_finalize(XenPVIOMMUCore *core)
 
     while ((c = QSIMPLEQ_FIRST(&core->spare_chunks))) {
         QSIMPLEQ_REMOVE_HEAD(&core->spare_chunks, next);
-        g_free(c);
+        node_pool_heap_free(core->budget.pool, c, sizeof(*c));
     }
     core->nr_spare_chunks = 0;
 }

@@ -36,6 +36,9 @@
 /** xen_pviommu_pending_max: records at a time, in all contexts */
 uint64_t xen_pviommu_pending_max(const XenPVIOMMUCore *core);
 
+/** xen_pviommu_pending_max_bytes: the memory that all of them can take */
+size_t xen_pviommu_pending_max_bytes(const XenPVIOMMUCore *core);
+
 /** xen_pviommu_pending_room: how many records may be added */
 uint64_t xen_pviommu_pending_room(const XenPVIOMMUCore *core);
 

@@ -44,8 +44,13 @@ static uint64_t run_work_max(void)
 /* Memory is looked up, and given back after a grace period. */
 #define SET_WORK 32
 
-/* A map may take this many nodes of a table. */
+/*
+ * Nodes that a map of few frames may take: two for its frames, and two above
+ * them, in its table and in the index. More only where it reaches over one of
+ * the boundaries of a level above, which are not many.
+ */
 #define NODES_PER_OP 8
+#define NODES_BESIDE 1024
 
 static size_t queue_size(uint32_t nr_ops)
 {
@@ -123,7 +128,7 @@ static void queue_free(XenPVIOMMUQueue *q)
         xen_lasting_unmap(q->mr, q->shared);
         memory_region_unref(q->mr);
     }
-    g_free(q);
+    node_pool_heap_free(q->pool, q, sizeof(*q));
 }
 
 /* The guest has what the device stored; for migration, too. */
@@ -176,10 +181,12 @@ static bool queues_have_room(const XenPVIOMMUState *s)
 {
     const XenPVIOMMUCore *core = &s->core;
     uint64_t frames = s->queue_ops * (uint64_t)XEN_IOMMU_QUEUE_MAX_FRAMES;
+    uint64_t nodes = s->queue_ops * (uint64_t)NODES_PER_OP + NODES_BESIDE;
+    size_t bytes = frames * GFN_INDEX_PLACE_BYTES +
+                   nodes * NODE_POOL_NODE_BYTES;
 
     return core->mapped_frames + frames <= core->limits.max_mappings &&
-           core->budget.nodes + s->queue_ops * NODES_PER_OP <=
-           core->budget.max_nodes;
+           xen_pviommu_budget_allows(&core->budget, bytes);
 }
 
 /* DMA must not run them; before the big switch nobody translates. */
@@ -505,8 +512,13 @@ void xen_pviommu_queues_held(XenPVIOMMUState *s, XenPVIOMMUHeldFunc *func,
 static XenPVIOMMUQueue *queue_new(XenPVIOMMUState *s, XenPVIOMMUContext *ctx,
                                   uint64_t addr, uint32_t nr_ops)
 {
-    XenPVIOMMUQueue *q = g_new0(XenPVIOMMUQueue, 1);
+    NodePool *pool = s->core.budget.pool;
+    XenPVIOMMUQueue *q = node_pool_heap_alloc(pool, sizeof(*q));
 
+    if (!q) {
+        return NULL;
+    }
+    q->pool = pool;
     q->s = s;
     q->ctx = ctx;
     q->addr = addr;
@@ -527,8 +539,11 @@ int xen_pviommu_queue_set(XenPVIOMMUState *s, XenPVIOMMUContext *ctx,
             return -XEN_IOMMU_ENOSPC;
         }
         q = queue_new(s, ctx, addr, nr_ops);
+        if (!q) {
+            return -XEN_IOMMU_ENOMEM;
+        }
         if (!queue_find(q)) {
-            g_free(q);
+            queue_free(q);
             return -XEN_IOMMU_EFAULT;
         }
     }
@@ -559,6 +574,9 @@ bool xen_pviommu_queue_load(XenPVIOMMUState *s, XenPVIOMMUContext *ctx,
         return false;
     }
     q = queue_new(s, ctx, addr, nr_ops);
+    if (!q) {
+        return false;
+    }
     q->head = head;
     q->errors = errors;
     queue_add(q);

@@ -20,6 +20,7 @@
 
 struct XenPVIOMMUQueue {
     struct rcu_head rcu;
+    NodePool *pool;                     /* that it is from */
     QLIST_ENTRY(XenPVIOMMUQueue) next;
     XenPVIOMMUState *s;
     XenPVIOMMUContext *ctx;
@@ -46,7 +47,7 @@ int xen_pviommu_queue_set(XenPVIOMMUState *s, XenPVIOMMUContext *ctx,
  *
  * Its memory is looked up by xen_pviommu_queues_settle(). BQL held.
  *
- * Returns: false if there can be no such queue.
+ * Returns: false if there can be no such queue, or there is no memory.
  */
 bool xen_pviommu_queue_load(XenPVIOMMUState *s, XenPVIOMMUContext *ctx,
                             uint64_t addr, uint32_t nr_ops, uint32_t head,

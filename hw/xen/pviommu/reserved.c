@@ -40,7 +40,7 @@ void xen_pviommu_reserved_add(GArray *list, uint64_t bfn, uint64_t nr,
 
 void xen_pviommu_reserved_add_all(GArray *list, const GArray *other)
 {
-    for (guint i = 0; i < other->len; i++) {
+    for (guint i = 0; other && i < other->len; i++) {
         const XenPVIOMMUReserved *r = xen_pviommu_reserved_at(other, i);
 
         xen_pviommu_reserved_add(list, r->bfn, r->nr, r->flags);
@@ -49,7 +49,7 @@ void xen_pviommu_reserved_add_all(GArray *list, const GArray *other)
 
 bool xen_pviommu_reserved_hit(const GArray *list, uint64_t bfn, uint64_t nr)
 {
-    for (guint i = 0; i < list->len; i++) {
+    for (guint i = 0; list && i < list->len; i++) {
         const XenPVIOMMUReserved *r = xen_pviommu_reserved_at(list, i);
 
         if (bfn < r->bfn + r->nr && r->bfn < bfn + nr) {

@@ -32,10 +32,10 @@ xen_pviommu_reserved_at(const GArray *list, guint i)
 void xen_pviommu_reserved_add(GArray *list, uint64_t bfn, uint64_t nr,
                               uint32_t flags);
 
-/** xen_pviommu_reserved_add_all: add the ranges of another list */
+/** xen_pviommu_reserved_add_all: add the ranges of another list, or of NULL */
 void xen_pviommu_reserved_add_all(GArray *list, const GArray *other);
 
-/** xen_pviommu_reserved_hit: a part of [@bfn, @bfn + @nr) is in the list */
+/** xen_pviommu_reserved_hit: a part of the range is in the list, if any */
 bool xen_pviommu_reserved_hit(const GArray *list, uint64_t bfn, uint64_t nr);
 
 #endif /* HW_XEN_PVIOMMU_RESERVED_H */

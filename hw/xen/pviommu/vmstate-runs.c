@@ -236,22 +236,17 @@ static int load_run(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
                     const BfnRun *run, bool pending)
 {
     uint64_t tries = run->nr / XEN_INVALIDATE_POPULATED_FRAMES;
-    size_t max_nodes = core->budget.max_nodes;
     int ret;
 
-    /*
-     * Splitting for an unmap may go beyond what a map may use. What the
-     * source has must find room here, too.
-     */
-    core->budget.max_nodes += core->limits.max_mappings / 511 +
-                              core->limits.max_contexts;
+    /* What the source has must find room here, too. */
+    xen_pviommu_core_load_begin(core);
     /* A long run takes several goes, as it did the guest. */
     do {
         ret = pending
             ? xen_pviommu_context_load_pending(core, ctx, run)
             : xen_pviommu_context_map(core, ctx, XEN_IOMMU_DOMID_SELF, run);
     } while (ret == -XEN_IOMMU_EAGAIN && tries--);
-    core->budget.max_nodes = max_nodes;
+    xen_pviommu_core_load_end(core);
     return ret;
 }
 
@@ -364,6 +359,13 @@ static int load_run_or_wait(XenPVIOMMUState *s, XenPVIOMMUContext *ctx,
     bool pending = r->flags & RUN_PENDING;
     int ret = load_run(&s->core, ctx, &r->run, pending);
 
+    if (ret == -XEN_IOMMU_ENOMEM) {
+        error_report("xen-pviommu: context %u: no memory for bfn 0x%" PRIx64
+                     " gfn 0x%" PRIx64 " nr 0x%" PRIx64 "; a larger "
+                     "max-mappings allows more", ctx->id, r->run.bfn,
+                     r->run.gfn, r->run.nr);
+        return -ENOMEM;
+    }
     if (ret && !wait_for_pages(s, ctx, &r->run, pending, ret)) {
         error_report("xen-pviommu: context %u: bfn 0x%" PRIx64 " gfn 0x%"
                      PRIx64 " nr 0x%" PRIx64 " does not fit this machine "

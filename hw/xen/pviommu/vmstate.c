@@ -102,13 +102,22 @@ static int get_contexts(QEMUFile *f, void *pv, size_t size,
             return -EINVAL;
         }
         if (id != XEN_IOMMU_CTX_DEFAULT) {
+            XenPVIOMMUContext *ctx;
+
             QEMU_LOCK_GUARD(&s->lock);
 
             if (!xen_pviommu_load_goes_on(s)) {
                 return -ECANCELED;
             }
-            xen_pviommu_context_new(core, id)->identity =
-                flags & CONTEXT_IDENTITY;
+            xen_pviommu_core_load_begin(core);
+            ctx = xen_pviommu_context_new(core, id);
+            xen_pviommu_core_load_end(core);
+            if (!ctx) {
+                error_report("xen-pviommu: no memory for context %u of %u that "
+                             "are in the stream", id, nr);
+                return -ENOMEM;
+            }
+            ctx->identity = flags & CONTEXT_IDENTITY;
         }
         next = id + 1;
     }

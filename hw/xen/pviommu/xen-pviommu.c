@@ -552,6 +552,7 @@ static bool choose_backend(XenPVIOMMUState *s, Error **errp)
 
 static void xen_pviommu_realize(PCIDevice *dev, Error **errp)
 {
+    ERRP_GUARD();
     XenPVIOMMUState *s = XEN_PVIOMMU(dev);
 
     if (!check_machine(s, errp) || !check_properties(s, errp)) {
@@ -562,7 +563,12 @@ static void xen_pviommu_realize(PCIDevice *dev, Error **errp)
     s->core.backend_ops = &xen_pviommu_emulated_ops;
     s->core.client_ops = &xen_pviommu_client_ops;
     s->core.client = s;
-    xen_pviommu_core_init(&s->core);
+    if (!xen_pviommu_core_init(&s->core)) {
+        error_setg(errp, "xen-pviommu: there is no memory for its tables");
+        error_append_hint(errp, "With a limit of memory, leave some tens of "
+                          "MiB beside the guest's.\n");
+        goto fail_lock;
+    }
     if (!xen_pviommu_reserved_config_init(&s->reserved, pci_get_bus(dev),
                                           s->core.limits.bfn_bits,
                                           s->core.reserved, errp)) {
@@ -614,6 +620,7 @@ fail_reserved:
     xen_pviommu_reserved_config_finalize(&s->reserved);
 fail_core:
     xen_pviommu_core_finalize(&s->core);
+fail_lock:
     qemu_rec_mutex_destroy(&s->lock);
 }
 

@@ -15,7 +15,7 @@
 /* --- the table and the index --------------------------------------------- */
 
 typedef struct Tables {
-    BfnTableBudget budget;
+    XenPVIOMMUBudget budget;
     BfnTable *table;
     GfnIndex *index;
 } Tables;
@@ -24,9 +24,9 @@ static void *tables_new(const Shape *shape)
 {
     Tables *t = g_new0(Tables, 1);
 
-    t->budget.max_nodes = SIZE_MAX / 2;
+    xen_pviommu_budget_init(&t->budget, SIZE_MAX / 2);
     t->table = bfn_table_new(BFN_BITS, &t->budget);
-    t->index = gfn_index_new();
+    t->index = gfn_index_new(&t->budget);
     return t;
 }
 
@@ -36,6 +36,7 @@ static void tables_free(void *s)
 
     bfn_table_free(t->table);
     gfn_index_free(t->index);
+    xen_pviommu_budget_destroy(&t->budget);
     g_free(t);
 }
 
@@ -81,12 +82,9 @@ static bool tables_map_range(void *s, uint64_t bfn, uint64_t gfn, uint64_t nr)
     Tables *t = s;
     BfnRun run = { .bfn = bfn, .gfn = gfn, .nr = nr };
 
-    if (!bfn_table_range_empty(t->table, bfn, nr) ||
-        !bfn_table_map(t->table, &run)) {
-        return false;
-    }
-    gfn_index_add(t->index, gfn, nr, 0, bfn);
-    return true;
+    return bfn_table_range_empty(t->table, bfn, nr) &&
+           bfn_table_map(t->table, &run) &&
+           gfn_index_add(t->index, gfn, nr, 0, bfn);
 }
 
 static bool tables_unmap_range(void *s, uint64_t bfn, uint64_t nr)
@@ -179,7 +177,7 @@ static void *context_new(const Shape *shape)
     core->backend_ops = &xen_pviommu_emulated_ops;
     core->backend = xen_pviommu_emulated_new(false, &lock, NULL, NULL, NULL);
     core->client_ops = &client_ops;
-    xen_pviommu_core_init(core);
+    g_assert(xen_pviommu_core_init(core));
     /* What the device reserves for interrupts on a PC */
     xen_pviommu_reserved_add(core->reserved, 0xfee00, 0x100, 0);
     return core;

@@ -108,7 +108,15 @@ struct xen_iommu_op_query_reserved {
     uint16_t pad1;
 };
 
-/* map: let devices of ctx reach nr_frames pages from gfn at bfn. */
+/*
+ * map: let devices of ctx reach nr_frames pages from gfn at bfn. A page is
+ * mapped at XEN_IOMMU_MAX_PLACES BFNs at the most, in all contexts together; a
+ * map of XEN_IOMMU_LARGE_FRAMES or more does not add to a page that is mapped at
+ * XEN_IOMMU_MAX_LARGE_PLACES. -ENOSPC beyond.
+ */
+#define XEN_IOMMU_MAX_PLACES            8000
+#define XEN_IOMMU_MAX_LARGE_PLACES      1024
+#define XEN_IOMMU_LARGE_FRAMES          512
 #define XEN_IOMMUOP_map_readonly        (1U << 0)
 struct xen_iommu_op_map {
     uint64_t bfn;
