@@ -78,7 +78,8 @@ static NodeChunk *chunk_new(NodePool *pool)
     memset(c, 0, sizeof(*c));
     c->pool = pool;
     pool->nr_chunks++;
-    qatomic_set(&pool->counts.nr_free, pool->counts.nr_free + NODE_POOL_CHUNK_NODES);
+    qatomic_set(&pool->counts.nr_free,
+                pool->counts.nr_free + NODE_POOL_CHUNK_NODES);
     qatomic_set(&pool->counts.bytes, pool->counts.bytes + NODE_POOL_CHUNK_SIZE);
     QTAILQ_INSERT_TAIL(&pool->with_room, c, next);
     return c;
@@ -91,7 +92,8 @@ static void chunk_free(NodeChunk *c)
 
     QTAILQ_REMOVE(&pool->with_room, c, next);
     pool->nr_chunks--;
-    qatomic_set(&pool->counts.nr_free, pool->counts.nr_free - NODE_POOL_CHUNK_NODES);
+    qatomic_set(&pool->counts.nr_free,
+                pool->counts.nr_free - NODE_POOL_CHUNK_NODES);
     qatomic_set(&pool->counts.bytes, pool->counts.bytes - NODE_POOL_CHUNK_SIZE);
 #ifdef __SANITIZE_ADDRESS__
     ASAN_UNPOISON_MEMORY_REGION(c, NODE_POOL_CHUNK_SIZE);
@@ -255,8 +257,8 @@ void *node_pool_heap_realloc(NodePool *pool, void *p, size_t old, size_t size)
 
 void node_pool_heap_free(NodePool *pool, void *p, size_t size)
 {
+    g_free(p);
     if (p) {
-        g_free(p);
         pool_count(pool, node_pool_heap_cost(size), 0);
     }
 }

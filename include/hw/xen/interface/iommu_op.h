@@ -111,8 +111,8 @@ struct xen_iommu_op_query_reserved {
 /*
  * map: let devices of ctx reach nr_frames pages from gfn at bfn. A page is
  * mapped at XEN_IOMMU_MAX_PLACES BFNs at the most, in all contexts together; a
- * map of XEN_IOMMU_LARGE_FRAMES or more does not add to a page that is mapped at
- * XEN_IOMMU_MAX_LARGE_PLACES. -ENOSPC beyond.
+ * map of XEN_IOMMU_LARGE_FRAMES or more does not add to a page that is mapped
+ * at XEN_IOMMU_MAX_LARGE_PLACES. -ENOSPC beyond.
  */
 #define XEN_IOMMU_MAX_PLACES            8000
 #define XEN_IOMMU_MAX_LARGE_PLACES      1024
