@@ -71,7 +71,7 @@ static void test_help(void)
         "backend", "device-id", "premap", "control", "queues",
         "identity-contexts", "bfn-bits",
         "max-mappings", "max-contexts", "max-ops", "reserved-regions",
-        "device-reserved-regions", "x-check",
+        "device-reserved-regions", "viot", "x-check",
     };
     g_autofree char *out = NULL;
     g_auto(GStrv) lines = NULL;
@@ -351,6 +351,8 @@ static void test_wrong_machine(void)
     if (qtest_has_machine("microvm")) {
         assert_machine_refused("microvm", "", "", "", "xen-pviommu", NULL);
     }
+    assert_machine_refused("q35,acpi=off", "", ",viot=on", "",
+                           "QEMU makes no ACPI tables", "-machine acpi=on");
 }
 
 /* The outermost values are good ones. */

@@ -107,6 +107,7 @@ struct XenPVIOMMUState {
     uint16_t device_id;
     uint32_t max_ops;
     bool check;
+    bool viot;                  /* read by QEMU's ACPI tables, by its name */
     XenPVIOMMUReservedConfig reserved;
 };
 

@@ -496,6 +496,22 @@ static bool check_machine(XenPVIOMMUState *s, Error **errp)
     return true;
 }
 
+/* Firmware tables are QEMU's to make, and not the toolstack's, as under Xen. */
+static bool check_viot(XenPVIOMMUState *s, Error **errp)
+{
+    MachineState *machine = MACHINE(qdev_get_machine());
+
+    if (s->viot && (!PC_MACHINE(machine)->acpi_build_enabled ||
+                    !x86_machine_is_acpi_enabled(X86_MACHINE(machine)))) {
+        error_setg(errp, "viot=on: QEMU makes no ACPI tables for this machine");
+        error_append_hint(errp, "Leave out viot=on, and load the guest's "
+                          "driver before those of its devices%s.\n",
+                          xen_enabled() ? "" : ", or use -machine acpi=on");
+        return false;
+    }
+    return true;
+}
+
 static bool check_properties(XenPVIOMMUState *s, Error **errp)
 {
     const XenPVIOMMULimits *limits = &s->core.limits;
@@ -555,7 +571,8 @@ static void xen_pviommu_realize(PCIDevice *dev, Error **errp)
     ERRP_GUARD();
     XenPVIOMMUState *s = XEN_PVIOMMU(dev);
 
-    if (!check_machine(s, errp) || !check_properties(s, errp)) {
+    if (!check_machine(s, errp) || !check_properties(s, errp) ||
+        !check_viot(s, errp)) {
         return;
     }
 
@@ -696,6 +713,7 @@ static const Property xen_pviommu_properties[] = {
     DEFINE_PROP_UINT32("max-contexts", XenPVIOMMUState,
                        core.limits.max_contexts, 1024),
     DEFINE_PROP_UINT32("max-ops", XenPVIOMMUState, max_ops, 512),
+    DEFINE_PROP_BOOL("viot", XenPVIOMMUState, viot, false),
     DEFINE_PROP_BOOL("x-check", XenPVIOMMUState, check, false),
     DEFINE_PROP_ARRAY("reserved-regions", XenPVIOMMUState, reserved.nr_common,
                       reserved.common, qdev_prop_string, char *),
@@ -724,6 +742,9 @@ static const struct {
     { "max-mappings", "4 KiB frames mapped or awaiting a flush at a time" },
     { "max-contexts", "address spaces at a time, the default one included" },
     { "max-ops", "operations that one doorbell runs, 1 to 65536" },
+    { "viot", "on: firmware tables name it as the IOMMU, so that drivers of "
+              "devices wait for its driver; a guest without that waits for "
+              "ever" },
     { "x-check", "verify references and tables after each doorbell, and end "
                  "QEMU if they are wrong; slow, for tests" },
     { "reserved-regions", "further bus addresses no guest maps and devices "
