@@ -535,7 +535,7 @@ static uint64_t resident(QTestState *qts)
 
     g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
     g_assert_cmpint(sscanf(text, "%llu %llu", &size, &pages), ==, 2);
-    return pages * sysconf(_SC_PAGESIZE);
+    return pages * qemu_real_host_page_size();
 }
 
 /*

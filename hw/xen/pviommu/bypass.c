@@ -64,7 +64,7 @@ bool xen_pviommu_is_passed_through(PCIDevice *dev)
 }
 
 typedef struct BypassVisit {
-    GHashTable *before;         /* of PCIDevice and root PCIBus, see bypassing */
+    GHashTable *before;         /* of PCIDevice and root PCIBus, warned of */
     GHashTable *now;
 } BypassVisit;
 
@@ -77,9 +77,9 @@ static void bypass_visit_left_out(BypassVisit *visit, PCIDevice *dev)
         g_hash_table_contains(visit->before, root)) {
         return;
     }
-    warn_report("xen-pviommu: devices on and behind the bus '%s' are not behind "
-                "the IOMMU: they reach all of the guest's memory, whatever the "
-                "guest maps", BUS(root)->name);
+    warn_report("xen-pviommu: devices on and behind the bus '%s' are not "
+                "behind the IOMMU: they reach all of the guest's memory, "
+                "whatever the guest maps", BUS(root)->name);
     error_printf("Remove %s to have them behind it.\n", root->parent_dev ?
                  "bypass_iommu=on from the expander bridge" :
                  "default-bus-bypass-iommu=on from -machine");

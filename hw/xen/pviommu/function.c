@@ -302,6 +302,8 @@ XenPVIOMMUFunction *xen_pviommu_function_new(XenPVIOMMUState *s, PCIBus *bus,
 
     QEMU_LOCK_GUARD(&s->lock);
 
+    /* Another one after a reset, if a listener has let go of the BQL. */
+    f->ctx = s->core.contexts[XEN_IOMMU_CTX_DEFAULT];
     f->ctx->nr_devices++;
     g_hash_table_add(s->functions, f);
     function_evict(f);

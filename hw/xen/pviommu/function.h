@@ -24,7 +24,7 @@ struct XenPVIOMMUFunction {
     char *place;                /* BUS/SLOT.FUNCTION */
     char *name;
     XenPVIOMMUContext *ctx;     /* RCU; NULL once it ended */
-    unsigned nr_assigned;       /* devices of the host whose requests these are */
+    unsigned nr_assigned;       /* devices of the host it is the function of */
 
     /* Listeners; see notify.c. */
     IOMMUNotifierFlag notifiers;

@@ -14,7 +14,7 @@
 
 #define PAGE_MASK_BITS ((1ull << XEN_IOMMU_PAGE_SHIFT) - 1)
 
-/* As much as pending.c says of a notification: VFIO pins and maps each block. */
+/* As pending.c counts a notification: VFIO pins and maps each block. */
 #define REPLAY_WORK     32
 
 /* Slots of a table that are looked at for the end of a run. */

@@ -8,7 +8,8 @@
  * The IOMMU is loaded before other devices, so that the memory map is not what
  * it was yet: PCI BARs that are RAM are not there, and a host bridge shows ROM
  * where it has RAM. What cannot be mapped for that, and what is lost as the map
- * changes, is deferred until the machine is complete, and mapped before it runs.
+ * changes, is deferred until the machine is complete, and mapped before it
+ * runs.
  *
  * Reading and writing the stream may wait for the other side: never with the
  * lock, which is held for what changes in between.

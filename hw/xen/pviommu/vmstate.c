@@ -15,8 +15,8 @@
  * What can be in a stream is anything, and it may end anywhere. Values that the
  * stream has as they are go to XenPVIOMMUState.saved, are checked there, and
  * become the device's when all of the section is there. The rest is checked as
- * it comes, and is added to a device that was reset. A load that fails, wherever
- * and for whatever reason, resets the device: see load_ended().
+ * it comes, and is added to a device that was reset. A load that fails,
+ * wherever and for whatever reason, resets the device: see load_ended().
  *
  * Reading and writing the stream may wait for the other side: never with the
  * lock. The machine can be reset meanwhile.
