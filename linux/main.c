@@ -433,4 +433,4 @@ module_exit(pviommu_exit);
 MODULE_DESCRIPTION("Guest driver of the xen-pviommu paravirtual IOMMU");
 MODULE_AUTHOR("xen-pviommu project");
 MODULE_LICENSE("GPL");
-MODULE_VERSION("1.0");
+MODULE_VERSION(PVIOMMU_VERSION);
