@@ -15,7 +15,7 @@ PREFIX ?= /usr/local
 
 .PHONY: all qemu demo shell check check-scripts check-unit check-qtest check-qemu \
         check-functional check-long check-xen check-asan check-tsan check-hooks bench guest-6.1 guest-6.12 \
-        dom0 xen-shell install clean distclean help
+        dom0 xen-shell install deb deb-indep clean distclean help
 .DEFAULT_GOAL := all
 # The targets run one after the other; each uses all processors by itself.
 .NOTPARALLEL:
@@ -94,6 +94,13 @@ install: build/configured
 	install -D -s $(OUT)-install/qemu-system-x86_64 \
 	    $(DESTDIR)$(PREFIX)/bin/qemu-system-x86_64
 
+# Debian packages, in build/deb; deb-indep: those without machine code.
+deb:
+	@scripts/build-deb
+
+deb-indep:
+	@scripts/build-deb --indep
+
 bench: build/configured
 	@tests/bench/run
 
@@ -124,5 +131,6 @@ help:
 	@echo "make check-hooks      the hooks against a newer QEMU"
 	@echo "make bench            what it costs beside QEMU's other IOMMUs, in build/bench"
 	@echo "make install          QEMU, for PREFIX=/usr/local"
+	@echo "make deb              Debian packages of it, in build/deb; deb-indep: without QEMU"
 	@echo "make clean            remove what was built; distclean: and unpacked"
 	@echo "./configure --help    other QEMU trees, sanitizers"
