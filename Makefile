@@ -15,7 +15,7 @@ PREFIX ?= /usr/local
 
 .PHONY: all qemu demo shell check check-scripts check-unit check-qtest check-qemu \
         check-functional check-long check-xen check-asan check-tsan check-hooks bench guest-6.1 guest-6.12 \
-        dom0 xen-shell install deb deb-indep clean distclean help
+        dom0 xen-shell install docs deb deb-indep clean distclean help
 .DEFAULT_GOAL := all
 # The targets run one after the other; each uses all processors by itself.
 .NOTPARALLEL:

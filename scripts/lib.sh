@@ -77,6 +77,9 @@ esac
 # version_ge A B: A is B or newer.
 version_ge() { [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1)" = "$2" ]; }
 
+# The version of all of the project.
+project_version() { sed -n '1s/.*(\(.*\)).*/\1/p' "$TOP/debian/changelog"; }
+
 # newest PATTERN: of the files, the one with the highest version; or nothing.
 newest() { { compgen -G "$1" || true; } | sort -V | tail -n 1; }
 
