@@ -25,7 +25,7 @@ all: qemu
 
 # Again when what decides about it has changed, with the options it had.
 build/configured: configure scripts/lib.sh scripts/packages scripts/get-qemu \
-                  scripts/get-meson scripts/apply-hooks $(wildcard patches/qemu/*)
+                  scripts/get-meson scripts/apply-hooks debian/changelog $(wildcard patches/qemu/*)
 	./configure $(shell cat build/configured 2> /dev/null)
 
 qemu: build/configured
@@ -94,6 +94,12 @@ install: build/configured
 	install -D -s $(OUT)-install/qemu-system-x86_64 \
 	    $(DESTDIR)$(PREFIX)/bin/qemu-system-x86_64
 
+docs:
+	@command -v sphinx-build > /dev/null || \
+	    { echo "python3-sphinx is missing: apt-get install python3-sphinx" >&2; exit 1; }
+	@sphinx-build -q -d build/docs/cache docs build/docs/html
+	@echo "The manual: build/docs/html/index.html"
+
 # Debian packages, in build/deb; deb-indep: those without machine code.
 deb:
 	@scripts/build-deb
@@ -131,6 +137,7 @@ help:
 	@echo "make check-hooks      the hooks against a newer QEMU"
 	@echo "make bench            what it costs beside QEMU's other IOMMUs, in build/bench"
 	@echo "make install          QEMU, for PREFIX=/usr/local"
+	@echo "make docs             the manual, as HTML in build/docs/html"
 	@echo "make deb              Debian packages of it, in build/deb; deb-indep: without QEMU"
 	@echo "make clean            remove what was built; distclean: and unpacked"
 	@echo "./configure --help    other QEMU trees, sanitizers"
