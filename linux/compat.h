@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What differs between Debian's 6.1 and 6.12 kernels
+ * What differs between the kernels that the driver is for
  *
- * The rest of the driver is written for 6.12; here is what 6.1 needs. What lies
- * between them is neither.
+ * The rest of the driver is written for the newest one that it was built with;
+ * here is what 6.12, and what 6.1, does otherwise. Kernels between those two
+ * are not supported: each changed this part of Linux, and Debian has none.
  */
 
 #ifndef XEN_PVIOMMU_COMPAT_H
@@ -19,6 +20,25 @@
 
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0)
 
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 19, 0)
+
+#define PVIOMMU_ATTACH_COMPAT					\
+	.attach_dev = pviommu_attach,
+
+#else
+
+/* The core does not say which domain the device was in. */
+static inline int pviommu_attach_compat(struct iommu_domain *domain,
+					struct device *dev)
+{
+	return pviommu_attach(domain, dev, NULL);
+}
+
+#define PVIOMMU_ATTACH_COMPAT					\
+	.attach_dev = pviommu_attach_compat,
+
+#endif
+
 /* A map that was queued can still fail, in iotlb_sync_map(). */
 #define PVIOMMU_SYNC_MAP_REPORTS 1
 
@@ -33,6 +53,33 @@
 
 #define PVIOMMU_STATIC_OPS_COMPAT
 
+/*
+ * Whether a device has another IOMMU. There may be several kinds at once, each
+ * with devices of its own.
+ */
+static inline bool pviommu_another_compat(void)
+{
+	struct pci_dev *pdev = NULL;
+
+	for_each_pci_dev(pdev) {
+		/* VFIO without an IOMMU makes up a group, and no more. */
+		if (pdev->dev.iommu && device_iommu_mapped(&pdev->dev)) {
+			pci_dev_put(pdev);
+			return true;
+		}
+	}
+	return false;
+}
+
+/*
+ * Where each flush of a context costs a doorbell: in lazy mode, one flush for
+ * more unmaps.
+ */
+static inline void pviommu_flush_seldom_compat(struct device *dev)
+{
+	dev->iommu->shadow_on_flush = 1;
+}
+
 /* The core has the device no more. */
 static inline void pviommu_leave_core_compat(struct device *dev)
 {
@@ -45,6 +92,15 @@ static inline void pviommu_unregister_compat(const struct iommu_ops *ops)
 
 #elif LINUX_VERSION_CODE >= KERNEL_VERSION(6, 1, 0) && \
 	LINUX_VERSION_CODE < KERNEL_VERSION(6, 2, 0)
+
+static inline int pviommu_attach_compat(struct iommu_domain *domain,
+					struct device *dev)
+{
+	return pviommu_attach(domain, dev, NULL);
+}
+
+#define PVIOMMU_ATTACH_COMPAT					\
+	.attach_dev = pviommu_attach_compat,
 
 /* iotlb_sync_map() cannot fail: errors have to come out of map_pages(). */
 #define PVIOMMU_SYNC_MAP_REPORTS 0
@@ -101,7 +157,19 @@ static inline void pviommu_probe_finalize_compat(struct device *dev)
 
 #define PVIOMMU_OPS_COMPAT					\
 	.domain_alloc = pviommu_domain_alloc_compat,		\
+	.pgsize_bitmap = PVIOMMU_PAGE_SIZES,			\
 	.probe_finalize = pviommu_probe_finalize_compat,
+
+/* There is one kind of IOMMU at a time. */
+static inline bool pviommu_another_compat(void)
+{
+	return iommu_present(&pci_bus_type);
+}
+
+/* How much waits for a flush is not for drivers to say. */
+static inline void pviommu_flush_seldom_compat(struct device *dev)
+{
+}
 
 /* The core frees static domains like any other. */
 static inline void pviommu_static_free_compat(struct iommu_domain *domain)

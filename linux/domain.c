@@ -761,24 +761,24 @@ void pviommu_domains_show_queues(struct pviommu *v, struct seq_file *s)
 }
 
 const struct iommu_domain_ops pviommu_domain_ops = {
-	.attach_dev		= pviommu_attach,
 	.map_pages		= pviommu_map_pages,
 	.unmap_pages		= pviommu_unmap_pages,
 	.flush_iotlb_all	= pviommu_flush_iotlb_all,
 	.iotlb_sync		= pviommu_iotlb_sync,
 	.iova_to_phys		= pviommu_iova_to_phys,
 	.free			= pviommu_domain_free,
+	PVIOMMU_ATTACH_COMPAT
 	PVIOMMU_DOMAIN_OPS_COMPAT
 };
 
 /**
  * pviommu_domain_alloc() - an empty domain, with a context of its own
- * @dev: not used: there is one IOMMU
+ * @dev: a device that it is for, or NULL where the core does not say
  */
 struct iommu_domain *pviommu_domain_alloc(struct device *dev)
 {
-	struct pviommu *v = pviommu_instance;
 	struct xen_iommu_op op = { .op = XEN_IOMMUOP_alloc_context };
+	struct pviommu *v = pviommu_of(dev);
 	struct pviommu_domain *d;
 	int error;
 
@@ -840,7 +840,7 @@ u16 pviommu_domain_ctx(struct iommu_domain *domain)
 struct iommu_domain pviommu_blocked_domain = {
 	.type = IOMMU_DOMAIN_BLOCKED,
 	.ops = &(const struct iommu_domain_ops) {
-		.attach_dev = pviommu_attach,
+		PVIOMMU_ATTACH_COMPAT
 		PVIOMMU_STATIC_OPS_COMPAT
 	},
 };

@@ -370,10 +370,12 @@ void pviommu_detach_everything(struct pviommu *v)
  * pviommu_attach() - put a device into a domain's context
  * @domain: the domain
  * @dev: the device, an endpoint
+ * @old: not used: its requester IDs know where they are
  *
  * The attach_dev() of all domains; attaching to the blocked one detaches.
  */
-int pviommu_attach(struct iommu_domain *domain, struct device *dev)
+int pviommu_attach(struct iommu_domain *domain, struct device *dev,
+		   struct iommu_domain *old)
 {
 	bool identity = domain == &pviommu_identity_domain;
 	struct pviommu_endpoint *ep = dev_iommu_priv_get(dev);
@@ -481,9 +483,24 @@ static int pviommu_def_domain_type(struct device *dev)
 	return ep->in_use ? IOMMU_DOMAIN_IDENTITY : 0;
 }
 
+/**
+ * pviommu_of() - the IOMMU that a device is behind
+ * @dev: the device, which need not be an endpoint yet; or NULL
+ *
+ * Context: Process context.
+ * Returns: the IOMMU, or NULL.
+ */
+struct pviommu *pviommu_of(struct device *dev)
+{
+	struct pviommu_endpoint *ep = dev && dev->iommu ?
+				      dev_iommu_priv_get(dev) : NULL;
+
+	return ep ? ep->v : pviommu_instance;
+}
+
 static struct iommu_device *pviommu_probe_device(struct device *dev)
 {
-	struct pviommu *v = pviommu_instance;
+	struct pviommu *v = pviommu_of(dev);
 	struct pviommu_endpoint *ep;
 	struct pci_dev *pdev;
 
@@ -515,6 +532,8 @@ static struct iommu_device *pviommu_probe_device(struct device *dev)
 		return ERR_PTR(-ENODEV);
 	}
 	dev_iommu_priv_set(dev, ep);
+	if (!(v->features & XEN_IOMMU_FEATURE_QUEUE))
+		pviommu_flush_seldom_compat(dev);
 	return &v->iommu;
 }
 
@@ -536,6 +555,9 @@ static void pviommu_release_device(struct device *dev)
 /*
  * The core takes a reference on @owner for each device, from probe_device()
  * to release_device(): the module cannot go while a device needs it.
+ *
+ * There is no release_domain: only release_device() knows whether others behind
+ * the same bridge go on, and whether the device is in use and has to, too.
  */
 const struct iommu_ops pviommu_ops = {
 	.capable		= pviommu_capable,
@@ -545,7 +567,6 @@ const struct iommu_ops pviommu_ops = {
 	.get_resv_regions	= pviommu_get_resv_regions,
 	.def_domain_type	= pviommu_def_domain_type,
 	.default_domain_ops	= &pviommu_domain_ops,
-	.pgsize_bitmap		= PVIOMMU_PAGE_SIZES,
 	.owner			= THIS_MODULE,
 	PVIOMMU_OPS_COMPAT
 };

@@ -252,7 +252,7 @@ void pviommu_identity_unused(struct pviommu *v)
 struct iommu_domain pviommu_identity_domain = {
 	.type = IOMMU_DOMAIN_IDENTITY,
 	.ops = &(const struct iommu_domain_ops) {
-		.attach_dev = pviommu_attach,
+		PVIOMMU_ATTACH_COMPAT
 		PVIOMMU_STATIC_OPS_COMPAT
 	},
 };

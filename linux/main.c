@@ -247,7 +247,7 @@ static int pviommu_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	}
 
 	/* Before anything is switched on that cannot be switched off. */
-	if (iommu_present(&pci_bus_type)) {
+	if (pviommu_another_compat()) {
 		dev_err(dev, "another IOMMU is in use already\n");
 		return -EBUSY;
 	}

@@ -193,7 +193,10 @@ struct pviommu_rid {
 	struct iommu_domain *domain;
 };
 
-/* The one IOMMU of the machine, from before its registration on. */
+/*
+ * The one IOMMU of the machine, from before its registration on: for where there
+ * is no device yet to ask, see pviommu_of().
+ */
 extern struct pviommu *pviommu_instance;
 
 extern const struct iommu_ops pviommu_ops;
@@ -270,7 +273,9 @@ extern const struct iommu_domain_ops pviommu_domain_ops;
 
 /* endpoint.c */
 
-int pviommu_attach(struct iommu_domain *domain, struct device *dev);
+int pviommu_attach(struct iommu_domain *domain, struct device *dev,
+		   struct iommu_domain *old);
+struct pviommu *pviommu_of(struct device *dev);
 void pviommu_detach_everything(struct pviommu *v);
 
 /* identity.c */
