@@ -107,9 +107,13 @@ static u64 repair_unmap_runs(struct pviommu_domain *d,
 		unmap = op_unmap(d->ctx, bfn, nr);
 		pviommu_run_copy(d->v, &unmap, 1);
 		pviommu_repair_op(d, &unmap, repair);
-		if (!unmap.status)
+		if (!unmap.status) {
 			unmapped += nr;
-		else if (!not_mapped(unmap.status))
+			continue;
+		}
+		/* One that was done in part has what is left in its fields. */
+		unmapped += nr - unmap.u.unmap.nr_frames;
+		if (!not_mapped(unmap.status))
 			*complaint = unmap;
 	}
 	return unmapped;
