@@ -534,6 +534,11 @@ static struct iommu_device *pviommu_probe_device(struct device *dev)
 	dev_iommu_priv_set(dev, ep);
 	if (!(v->features & XEN_IOMMU_FEATURE_QUEUE))
 		pviommu_flush_seldom_compat(dev);
+	/*
+	 * Only for the order in which they are suspended, resumed and shut down:
+	 * the IOMMU last, and first again. It is never taken away before them.
+	 */
+	device_link_add(dev, &v->pdev->dev, DL_FLAG_STATELESS);
 	return &v->iommu;
 }
 
@@ -542,6 +547,7 @@ static void pviommu_release_device(struct device *dev)
 	struct pviommu_endpoint *ep = dev_iommu_priv_get(dev);
 	struct pviommu *v = ep->v;
 
+	device_link_remove(dev, &v->pdev->dev);
 	mutex_lock(&v->rids_lock);
 	if (ep->leaving) {
 		ep->leaving = false;

@@ -180,16 +180,53 @@ static const struct dev_pm_ops pviommu_pm_ops = {
 static int pviommu_pm_notify(struct notifier_block *nb, unsigned long action,
 			     void *data)
 {
-	if (action != PM_HIBERNATION_PREPARE || !pviommu_instance)
+	struct pviommu *v = container_of(nb, struct pviommu, pm_nb);
+
+	if (action != PM_HIBERNATION_PREPARE)
 		return NOTIFY_DONE;
-	dev_err(&pviommu_instance->pdev->dev,
+	dev_err(&v->pdev->dev,
 		"hibernation is not supported: it would lose the mappings of all devices\n");
 	return notifier_from_errno(-EOPNOTSUPP);
 }
 
-static struct notifier_block pviommu_pm_notifier = {
-	.notifier_call = pviommu_pm_notify,
-};
+/* Registration with the core */
+
+static void pviommu_unregister(struct pviommu *v)
+{
+	if (v->unnamed.ops)
+		iommu_device_unregister(&v->unnamed);
+	iommu_device_unregister(&v->iommu);
+	pviommu_unregister_compat(&pviommu_ops);
+}
+
+/*
+ * Where a firmware table says which IOMMU a device has (VIOT), the core looks for
+ * one by its node, and has the device's driver wait until it is there. Where
+ * none does, it looks for one that has no node. And what has a node need not be
+ * in that table, as ACPI names slots and what is plugged there, too: so it is
+ * registered both ways.
+ */
+static int pviommu_register(struct pviommu *v)
+{
+	struct device *dev = &v->pdev->dev;
+	bool named = dev_fwnode(dev);
+	int error;
+
+	error = iommu_device_register(&v->iommu, &pviommu_ops,
+				      named ? dev : NULL);
+	if (error) {
+		pviommu_unregister_compat(&pviommu_ops);
+		return error;
+	}
+	if (!named)
+		return 0;
+	error = iommu_device_register(&v->unnamed, &pviommu_ops, NULL);
+	if (error) {
+		v->unnamed.ops = NULL;
+		pviommu_unregister(v);
+	}
+	return error;
+}
 
 /* The PCI driver */
 
@@ -281,10 +318,14 @@ static int pviommu_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	error = iommu_device_sysfs_add(&v->iommu, dev, NULL, PVIOMMU_NAME);
 	if (error)
 		goto err_faults;
+	v->pm_nb.notifier_call = pviommu_pm_notify;
+	error = register_pm_notifier(&v->pm_nb);
+	if (error)
+		goto err_sysfs;
 	/* Devices may be bound and unbound meanwhile. */
 	error = pviommu_in_use_init(v);
 	if (error)
-		goto err_sysfs;
+		goto err_pm;
 	mutex_lock(&v->bind_lock);
 	error = pviommu_keep_in_use(v);
 	if (error)
@@ -309,8 +350,7 @@ static int pviommu_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	pci_set_drvdata(pdev, v);
 	pviommu_instance = v;
 	pviommu_acs_enable_all();
-	/* Without a device, and so without a node: PCI devices look for none. */
-	error = iommu_device_register(&v->iommu, &pviommu_ops, NULL);
+	error = pviommu_register(v);
 	if (error) {
 		dev_err(dev, "cannot be registered, and devices cannot do DMA until the machine is reset: error %d\n",
 			error);
@@ -321,12 +361,13 @@ static int pviommu_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	return 0;
 
 err_instance:
-	pviommu_unregister_compat(&pviommu_ops);
 	pviommu_instance = NULL;
 	pviommu_forget_in_use(v);
 err_in_use:
 	mutex_unlock(&v->bind_lock);
 	pviommu_in_use_exit(v);
+err_pm:
+	unregister_pm_notifier(&v->pm_nb);
 err_sysfs:
 	iommu_device_sysfs_remove(&v->iommu);
 err_faults:
@@ -374,9 +415,9 @@ static void pviommu_remove(struct pci_dev *pdev)
 	}
 
 	pviommu_in_use_exit(v);
-	iommu_device_unregister(&v->iommu);
-	pviommu_unregister_compat(&pviommu_ops);
+	pviommu_unregister(v);
 	pviommu_instance = NULL;
+	unregister_pm_notifier(&v->pm_nb);
 	iommu_device_sysfs_remove(&v->iommu);
 	pviommu_faults_stop(v);
 	bitmap_free(v->contexts);
@@ -408,27 +449,7 @@ static struct pci_driver pviommu_driver = {
 		.suppress_bind_attrs = true,
 	},
 };
-
-static int __init pviommu_init(void)
-{
-	int error;
-
-	error = register_pm_notifier(&pviommu_pm_notifier);
-	if (error)
-		return error;
-	error = pci_register_driver(&pviommu_driver);
-	if (error)
-		unregister_pm_notifier(&pviommu_pm_notifier);
-	return error;
-}
-module_init(pviommu_init);
-
-static void __exit pviommu_exit(void)
-{
-	pci_unregister_driver(&pviommu_driver);
-	unregister_pm_notifier(&pviommu_pm_notifier);
-}
-module_exit(pviommu_exit);
+module_pci_driver(pviommu_driver);
 
 MODULE_DESCRIPTION("Guest driver of the xen-pviommu paravirtual IOMMU");
 MODULE_AUTHOR("xen-pviommu project");

@@ -133,12 +133,15 @@ struct pviommu_faults {
  * @frames: frames mapped, where PVIOMMU_SYNC_MAP_REPORTS is 0; atomic
  * @contexts: bit n is set while context n is a domain's; atomic
  * @bfn_bits: BFNs are below 1 << @bfn_bits
- * @iommu: what the core knows of it
+ * @iommu: what the core knows of it, by the firmware's node if it has one
+ * @unnamed: the same for devices of which firmware does not say what their IOMMU
+ *	is; registered if @iommu has a node
  * @again: registered for a moment, so that the core looks at all devices
  * @probing_again: it is
  * @bind_lock: held while drivers come and go, and until they may at first; taken
  *	inside a device's lock, and around the core's and all others here
  * @bus_nb: tells when they do
+ * @pm_nb: tells of hibernation
  * @failed_work: for those that came, and did not bind
  * @rids_lock: protects @rids and all entries, @endpoints, @domains, the identity
  *	context, and who starts and stops a queue; taken in process context only
@@ -165,10 +168,12 @@ struct pviommu {
 	unsigned int bfn_bits;
 
 	struct iommu_device iommu;
+	struct iommu_device unnamed;
 	struct iommu_device again;
 	bool probing_again;
 	struct mutex bind_lock;
 	struct notifier_block bus_nb;
+	struct notifier_block pm_nb;
 	struct work_struct failed_work;
 	struct mutex rids_lock;
 	struct list_head endpoints;
