@@ -176,7 +176,8 @@ def same(guest):
         time.sleep(0.5)
 
 
-def arguments(doc):
+def arguments(doc, *flags):
+    """The usual ones, and FLAGS, as pairs of a name and what it does."""
     parser = argparse.ArgumentParser(description=doc.split('\n', 1)[0])
     parser.add_argument('--kernel', default='6.1')
     parser.add_argument('--append', default='', help='for the command line of each kernel')
@@ -184,6 +185,8 @@ def arguments(doc):
     parser.add_argument('--device', default='xen-pviommu',
                         help='the device, with properties')
     parser.add_argument('--qemu', default=QEMU)
+    for flag, what in flags:
+        parser.add_argument(flag, action='store_true', help=what)
     return parser.parse_args()
 
 
