@@ -280,6 +280,10 @@ fetch_source() {
         "Check the network and try again, or: $instead"
 }
 
+# What modules are compiled with in a Debian of another release; the libraries are
+# those of the kernel's own programs.
+export COMPILERS='build-essential sparse kmod libelf-dev libssl-dev'
+
 # start_initramfs INIT: a root with busybox and INIT, new, in $ROOT.
 start_initramfs() {
     local applet
