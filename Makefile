@@ -3,19 +3,21 @@
 # What people type. QEMU's own build (meson, ninja) does the building; the
 # scripts do the rest. Each target does whatever has to come before it.
 
-# Debian's kernels that there is a guest for: 6.1 and 6.12.
+# Debian's kernels that there is a guest for; tests use the first three. The
+# newest is what Debian stable's backports have, and others of those can be named.
 KERNEL ?= 6.1
-ifeq ($(filter 6.1 6.12,$(KERNEL)),)
-$(error KERNEL=$(KERNEL): take 6.1 or 6.12)
+ifeq ($(filter 6.1 6.12 newest 6.% 7.% 8.% 9.%,$(KERNEL)),)
+$(error KERNEL=$(KERNEL): take 6.1, 6.12 or newest)
 endif
+TESTED := guest-6.1 guest-6.12 guest-tested-newest
 
 OUT := build/qemu/out
 NINJA := scripts/env ninja
 PREFIX ?= /usr/local
 
 .PHONY: all qemu demo shell check check-scripts check-unit check-qtest check-qemu \
-        check-functional check-long check-xen check-asan check-tsan check-hooks bench guest-6.1 guest-6.12 \
-        dom0 xen-shell install docs deb deb-indep clean distclean help
+        check-functional check-kernels check-long check-xen check-asan check-tsan check-hooks bench \
+        guest-tested-newest dom0 xen-shell install docs deb deb-indep clean distclean help
 .DEFAULT_GOAL := all
 # The targets run one after the other; each uses all processors by itself.
 .NOTPARALLEL:
@@ -32,10 +34,17 @@ qemu: build/configured
 	@echo "==> Building QEMU (5 minutes the first time, less with a compiler cache)"
 	@$(NINJA) -C $(OUT) qemu-system-x86_64
 
-guest-6.1 guest-6.12: guest-%: build/configured
+# No file has such a name: these are made each time they are asked for.
+guest-%: build/configured
 	@scripts/get-kernel $*
 	@echo "==> Building the guest for Linux $*"
 	@scripts/build-initramfs $*
+
+# Where it cannot be had, its tests are skipped, with the reason.
+guest-tested-newest: build/configured
+	@scripts/get-kernel --optional newest
+	@echo "==> Building the guest for the newest Linux"
+	@scripts/build-initramfs newest
 
 demo: qemu guest-$(KERNEL)
 	@tests/functional/demo --kernel=$(KERNEL)
@@ -53,17 +62,21 @@ dom0: qemu guest-6.1
 xen-shell: dom0
 	@tests/functional/xen/check --shell
 
-check: build/configured guest-6.1 guest-6.12 dom0
+check: build/configured $(TESTED) dom0
 	@scripts/run-tests scripts unit qtest qemu functional xen
 
 check-scripts check-unit check-qtest check-qemu: check-%: build/configured
 	@scripts/run-tests $*
 
-check-functional: build/configured guest-6.1 guest-6.12
+check-functional: build/configured $(TESTED)
 	@scripts/run-tests functional
 
-check-long: build/configured guest-6.1 guest-6.12
-	@scripts/run-tests long
+check-long: build/configured $(TESTED)
+	@scripts/run-tests kernels long
+
+# The driver against the headers of all kernels that Debian has.
+check-kernels: build/configured
+	@scripts/run-tests kernels
 
 check-xen: dom0
 	@scripts/run-tests xen
@@ -122,14 +135,15 @@ help:
 	@echo "make                  build QEMU with -device xen-pviommu, in $(OUT)"
 	@echo "make demo             a guest whose devices do DMA through it, step by step"
 	@echo "make shell            the same guest, with a prompt"
-	@echo "       KERNEL=6.12    with that Debian kernel instead of 6.1"
+	@echo "       KERNEL=6.12    with that Debian kernel instead of 6.1; or KERNEL=newest"
 	@echo "make check            all tests; ends with 'N passed, N failed'"
 	@echo "make check-scripts    what the scripts say when something is wrong; the documents' markup"
 	@echo "make check-unit       the parts without QEMU"
 	@echo "make check-qtest      the device, through its registers"
 	@echo "make check-qemu       QEMU's own tests that the device could break"
 	@echo "make check-functional guests: the demo, a balloon, kexec, a late module, all PCI models, ..."
-	@echo "make check-long       guests for an hour: all models, 20 resets, snapshots, hot-plugs"
+	@echo "make check-kernels    the driver compiles, without warnings, for all kernels of Debian"
+	@echo "make check-long       guests for an hour: all models, 20 resets, snapshots, hot-plugs; kernels"
 	@echo "make check-xen        a real Xen in our QEMU, and our QEMU in its dom0"
 	@echo "make xen-shell        a prompt in that dom0"
 	@echo "make check-asan       unit and qtest, in a build with sanitizers"
