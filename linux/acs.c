@@ -43,6 +43,25 @@ void pviommu_acs_enable(struct pci_dev *pdev)
 }
 
 /**
+ * pviommu_acs_enable_above() - the same for what a function's requests pass
+ * @pdev: the function
+ *
+ * A port that was reset has lost it, and only a kernel that has asked for it as
+ * it found the port restores it.
+ *
+ * Context: Process context.
+ */
+void pviommu_acs_enable_above(struct pci_dev *pdev)
+{
+	struct pci_bus *bus;
+
+	pviommu_acs_enable(pdev);
+	for (bus = pdev->bus; !pci_is_root_bus(bus); bus = bus->parent)
+		if (bus->self)
+			pviommu_acs_enable(bus->self);
+}
+
+/**
  * pviommu_acs_enable_all() - the same for all functions that there are
  *
  * Context: Process context.

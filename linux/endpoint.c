@@ -384,6 +384,7 @@ int pviommu_attach(struct iommu_domain *domain, struct device *dev,
 	int ctx, error = 0;
 	unsigned int i;
 
+	pviommu_acs_enable_above(to_pci_dev(dev));
 	mutex_lock(&v->rids_lock);
 	/* It would be cut off: VFIO cannot have what is beside it either. */
 	if (ep->in_use && !identity) {

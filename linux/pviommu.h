@@ -299,6 +299,7 @@ void pviommu_forget_in_use(struct pviommu *v);
 /* acs.c */
 
 void pviommu_acs_enable(struct pci_dev *pdev);
+void pviommu_acs_enable_above(struct pci_dev *pdev);
 void pviommu_acs_enable_all(void);
 
 /* fault.c */
