@@ -486,22 +486,21 @@ static int pviommu_def_domain_type(struct device *dev)
 
 /**
  * pviommu_of() - the IOMMU that a device is behind
- * @dev: the device, which need not be an endpoint yet; or NULL
+ * @dev: the device, an endpoint; or NULL where the core does not say
  *
  * Context: Process context.
  * Returns: the IOMMU, or NULL.
  */
 struct pviommu *pviommu_of(struct device *dev)
 {
-	struct pviommu_endpoint *ep = dev && dev->iommu ?
-				      dev_iommu_priv_get(dev) : NULL;
+	struct pviommu_endpoint *ep = dev ? dev_iommu_priv_get(dev) : NULL;
 
 	return ep ? ep->v : pviommu_instance;
 }
 
 static struct iommu_device *pviommu_probe_device(struct device *dev)
 {
-	struct pviommu *v = pviommu_of(dev);
+	struct pviommu *v = pviommu_instance;
 	struct pviommu_endpoint *ep;
 	struct pci_dev *pdev;
 
