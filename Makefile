@@ -16,7 +16,7 @@ NINJA := scripts/env ninja
 PREFIX ?= /usr/local
 
 .PHONY: all qemu demo shell check check-scripts check-unit check-qtest check-qemu \
-        check-functional check-kernels check-long check-xen check-asan check-tsan check-hooks bench \
+        check-functional check-guest check-kernels check-long check-xen check-asan check-tsan check-hooks bench \
         guest-tested-newest dom0 xen-shell install docs deb deb-indep clean distclean help
 .DEFAULT_GOAL := all
 # The targets run one after the other; each uses all processors by itself.
@@ -71,8 +71,12 @@ check-scripts check-unit check-qtest check-qemu: check-%: build/configured
 check-functional: build/configured $(TESTED)
 	@scripts/run-tests functional
 
-check-long: build/configured $(TESTED)
-	@scripts/run-tests kernels long
+# A Debian on its own disk, with the driver's package in it.
+check-guest: build/configured deb-indep
+	@scripts/run-tests guest
+
+check-long: build/configured $(TESTED) deb-indep
+	@scripts/run-tests kernels long guest
 
 # The driver against the headers of all kernels that Debian has.
 check-kernels: build/configured
@@ -120,12 +124,12 @@ deb:
 deb-indep:
 	@scripts/build-deb --indep
 
-bench: build/configured
+bench: build/configured deb-indep
 	@tests/bench/run
 
 clean:
 	rm -rf build/guest build/linux build/logs build/hooks build/qemu/out*
-	rm -rf build/xen/out* build/xen/guest
+	rm -rf build/xen/out* build/xen/guest build/disk
 	rm -f build/configured build/xen/tests.img build/xen/*.cpio.gz
 
 distclean:
@@ -142,8 +146,9 @@ help:
 	@echo "make check-qtest      the device, through its registers"
 	@echo "make check-qemu       QEMU's own tests that the device could break"
 	@echo "make check-functional guests: the demo, a balloon, kexec, a late module, all PCI models, ..."
+	@echo "make check-guest      a Debian on its disk, by the manual's commands: all ways to boot, DPDK, kdump"
 	@echo "make check-kernels    the driver compiles, without warnings, for all kernels of Debian"
-	@echo "make check-long       guests for an hour: all models, 20 resets, snapshots, hot-plugs; kernels"
+	@echo "make check-long       guests for an hour: all models, 20 resets, snapshots, hot-plugs; guest, kernels"
 	@echo "make check-xen        a real Xen in our QEMU, and our QEMU in its dom0"
 	@echo "make xen-shell        a prompt in that dom0"
 	@echo "make check-asan       unit and qtest, in a build with sanitizers"
