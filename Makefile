@@ -16,8 +16,9 @@ NINJA := scripts/env ninja
 PREFIX ?= /usr/local
 
 .PHONY: all qemu demo shell check check-scripts check-unit check-qtest check-qemu \
-        check-functional check-guest check-kernels check-long check-xen check-asan check-tsan check-hooks bench \
-        guest-tested-newest dom0 xen-shell install docs deb deb-indep clean distclean help
+        check-functional check-guest check-kernels check-long check-xen check-asan check-tsan check-hooks \
+        check-deb bench guest-tested-newest dom0 xen-shell install uninstall docs deb deb-indep clean \
+        distclean help
 .DEFAULT_GOAL := all
 # The targets run one after the other; each uses all processors by itself.
 .NOTPARALLEL:
@@ -75,12 +76,16 @@ check-functional: build/configured $(TESTED)
 check-guest: build/configured deb-indep
 	@scripts/run-tests guest
 
-check-long: build/configured $(TESTED) deb-indep
-	@scripts/run-tests kernels long guest
+check-long: build/configured $(TESTED) deb
+	@scripts/run-tests kernels long guest deb
 
 # The driver against the headers of all kernels that Debian has.
 check-kernels: build/configured
 	@scripts/run-tests kernels
+
+# The packages, installed and removed again in Debians of their own.
+check-deb: build/configured guest-6.1 guest-6.12 deb
+	@scripts/run-tests deb
 
 check-xen: dom0
 	@scripts/run-tests xen
@@ -110,6 +115,17 @@ install: build/configured
 	@$(NINJA) -C $(OUT)-install qemu-system-x86_64
 	install -D -s $(OUT)-install/qemu-system-x86_64 \
 	    $(DESTDIR)$(PREFIX)/bin/qemu-system-x86_64
+
+# Debian's own, with PREFIX=/usr, stays.
+uninstall:
+	@qemu=$(DESTDIR)$(PREFIX)/bin/qemu-system-x86_64; \
+	if ! [ -e $$qemu ]; then \
+	    echo "There is no $$qemu"; \
+	elif $$qemu --version | grep -q '(xen-pviommu '; then \
+	    rm $$qemu && echo "Removed $$qemu"; \
+	else \
+	    echo "$$qemu is not of xen-pviommu, and stays" >&2; exit 1; \
+	fi
 
 docs:
 	@command -v sphinx-build > /dev/null || \
@@ -155,7 +171,8 @@ help:
 	@echo "make check-tsan       what has threads, in a build with the thread sanitizer"
 	@echo "make check-hooks      the hooks against a newer QEMU"
 	@echo "make bench            what it costs beside QEMU's other IOMMUs, in build/bench"
-	@echo "make install          QEMU, for PREFIX=/usr/local"
+	@echo "make check-deb        the packages, in Debians made for it; part of check-long"
+	@echo "make install          QEMU, for PREFIX=/usr/local; uninstall: out of there again"
 	@echo "make docs             the manual, as HTML in build/docs/html"
 	@echo "make deb              Debian packages of it, in build/deb; deb-indep: without QEMU"
 	@echo "make clean            remove what was built; distclean: and unpacked"
