@@ -46,7 +46,7 @@ static Fixture *fixture_new(const char *machine, const char *props,
 {
     Fixture *f = g_new0(Fixture, 1);
     g_autofree char *devices = g_strdup_printf(
-        "-d guest_errors -D /dev/null -object iothread,id=io -device '{\"driver\":\"pviommu-mirror\","
+        "-object iothread,id=io -device '{\"driver\":\"pviommu-mirror\","
         "\"addr\":\"%x\",\"notifier\":\"%s\",\"iothread\":\"io\"}' ",
         WAITER_SLOT, notifier);
 
@@ -269,41 +269,6 @@ static void test_notifier(const void *notifier)
     fixture_free(f);
 }
 
-/*
- * A guest reads and writes registers while the thread's accesses fail, and run
- * a queue of operations that do. It is 'make check-tsan' that looks for races.
- */
-static void test_registers(void)
-{
-    Fixture *f = fixture_new("q35", "premap=off", "none");
-    uint32_t errors = 0;
-
-    mirror_write(&f->waiter, REG(LEN), 20000);
-    for (unsigned round = 1; round <= 10; round++) {
-        unsigned i = 0;
-
-        mirror_write(&f->waiter, REG(CMD), REG(CMD_SPIN));
-        do {
-            if (f->q.tail - pviommu_queue_head(&f->q) < NR_OPS) {
-                pviommu_queue_push(&f->q, pviommu_op_enable());
-                errors++;
-            }
-            pviommu_counter(f->iommu, XEN_PVIOMMU_COUNTER_FAULTS);
-            pviommu_readl(f->iommu, XEN_PVIOMMU_REG_FAULT_LOST);
-            pviommu_writel(f->iommu, XEN_PVIOMMU_REG_VERSION, 0);
-            pviommu_writel(f->iommu, THREAD_BLOCK + XEN_PVIOMMU_BLOCK_DONE, 0);
-            pviommu_set_bus_master(f->iommu, i++ % 2);
-        } while (mirror_read(&f->waiter, REG(SPUN)) != round);
-    }
-    pviommu_set_bus_master(f->iommu, true);
-    pviommu_queue_kick(&f->q);
-    g_assert_cmpuint(pviommu_queue_errors(&f->q), ==, errors);
-    g_assert_cmpuint(pviommu_counter(f->iommu, XEN_PVIOMMU_COUNTER_FAULTS), >,
-                     0);
-    pviommu_queue_init(&f->q, f->iommu, 0, PVIOMMU_QUEUE_ADDR, NR_OPS);
-    fixture_free(f);
-}
-
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -317,6 +282,5 @@ int main(int argc, char **argv)
                         test_notifier);
     qtest_add_data_func("/xen-pviommu/locking/notifier/unmap", "unmap",
                         test_notifier);
-    qtest_add_func("/xen-pviommu/locking/registers", test_registers);
     return g_test_run();
 }

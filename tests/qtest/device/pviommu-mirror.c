@@ -87,7 +87,6 @@ struct PVIOMMUMirror {
     uint64_t seen;
     uint64_t wait;
     uint64_t ring;
-    unsigned spun;              /* atomic */
     bool forbids;               /* that RAM is discarded */
     HostIOMMUDevice *host;
 
@@ -229,37 +228,6 @@ static void notified_unmap(PVIOMMUMirror *m, uint64_t iova,
     }
 }
 
-typedef struct Spin {
-    PVIOMMUMirror *m;
-    uint64_t iova;
-    uint64_t nr;
-} Spin;
-
-static void translate_only(PVIOMMUMirror *m, uint64_t iova)
-{
-    RCU_READ_LOCK_GUARD();
-
-    address_space_get_iotlb_entry(m->as, iova, false, MEMTXATTRS_UNSPECIFIED);
-}
-
-static void spin(void *opaque)
-{
-    g_autofree Spin *s = opaque;
-
-    for (uint64_t i = 0; i < s->nr; i++) {
-        translate_only(s->m, s->iova);
-    }
-    qatomic_inc(&s->m->spun);
-}
-
-static void cmd_spin(PVIOMMUMirror *m)
-{
-    Spin *s = g_new(Spin, 1);
-
-    *s = (Spin) { m, m->iova, m->len };
-    aio_bh_schedule_oneshot(iothread_get_aio_context(m->iothread), spin, s);
-}
-
 /*
  * In the I/O thread, while the main loop waits for it. All that DMA is but the
  * access: one that has no translation would wait for the BQL.
@@ -272,7 +240,10 @@ static void waited_for(void *opaque)
         address_space_stl_le(&address_space_memory, m->ring, m->data,
                              MEMTXATTRS_UNSPECIFIED, NULL);
     }
-    translate_only(m, m->iova);
+    WITH_RCU_READ_LOCK_GUARD() {
+        address_space_get_iotlb_entry(m->as, m->iova, false,
+                                      MEMTXATTRS_UNSPECIFIED);
+    }
     qemu_sem_post(&m->waited);
 }
 
@@ -777,11 +748,6 @@ static void run_command(PVIOMMUMirror *m, uint64_t cmd)
     case PVIOMMU_MIRROR_CMD_UNLISTEN:
         unlisten(m);
         break;
-    case PVIOMMU_MIRROR_CMD_SPIN:
-        if (m->iothread) {
-            cmd_spin(m);
-        }
-        break;
     }
 }
 
@@ -837,8 +803,6 @@ static uint64_t bar_read(void *opaque, hwaddr addr, unsigned size)
         return m->poked;
     case PVIOMMU_MIRROR_SEEN:
         return m->seen;
-    case PVIOMMU_MIRROR_SPUN:
-        return qatomic_read(&m->spun);
     default:
         return 0;
     }

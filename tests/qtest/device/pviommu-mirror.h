@@ -64,8 +64,6 @@
 #define PVIOMMU_MIRROR_WAIT_UNLOCKED    4   /* and lets go of the BQL meanwhile */
 #define PVIOMMU_MIRROR_RING             0x78 /* RW: a guest-physical address */
 
-#define PVIOMMU_MIRROR_SPUN             0x100 /* RO: _CMD_SPINs that are done */
-
 /* What there is, and what happened since the last _CMD_CLEAR. */
 #define PVIOMMU_MIRROR_COUNTER(n)       (0x80 + 8 * (n))
 #define PVIOMMU_MIRROR_ENTRIES          0   /* in the mirror or cache, now */
@@ -128,9 +126,6 @@
 /* Register the same notifier, with no replay; and take it away again. */
 #define PVIOMMU_MIRROR_CMD_LISTEN       12
 #define PVIOMMU_MIRROR_CMD_UNLISTEN     13
-
-/* LEN translations of IOVA by its I/O thread, which is not waited for */
-#define PVIOMMU_MIRROR_CMD_SPIN         14
 
 #define PVIOMMU_MIRROR_NR_SLOTS         8
 
