@@ -50,7 +50,7 @@ struct BfnNode {
 
 QEMU_BUILD_BUG_ON(sizeof(BfnNode) > NODE_POOL_NODE_SIZE);
 
-/* Of a table that is detached: who comes last frees it, the reaper or RCU. */
+/* Of a detached table: the reaper or RCU frees it, whichever is last. */
 typedef enum DetachedState {
     DETACHED_READERS,           /* there may be some */
     DETACHED_QUIET,             /* there are none */
