@@ -204,7 +204,7 @@ static void batch_store(struct pviommu_domain *d, const struct xen_iommu_op *op)
 {
 	struct xen_iommu_op *slot = &d->ops[d->nr_batched++];
 
-	WRITE_ONCE(d->direct, false);
+	domain_leave_queue(d);
 	*slot = *op;
 	slot->status = PVIOMMU_NOT_RUN;
 	if (op->op == XEN_IOMMUOP_unmap)
@@ -236,7 +236,7 @@ void pviommu_batch_send(struct pviommu_domain *d)
 	 * instead, it would be too late. A lookup alone can be repeated.
 	 */
 	if (d->nr_batched > 1 || last->op != XEN_IOMMUOP_lookup_bfn)
-		pviommu_domain_run_queue(d);
+		pviommu_domain_queue_run(d);
 	if (unlikely(d->waiting >= FLUSH_ALONG) &&
 	    (last->op == XEN_IOMMUOP_map || last->op == XEN_IOMMUOP_unmap)) {
 		flush = op_flush_all(d->ctx);
@@ -298,39 +298,6 @@ void pviommu_batch_send_with(struct pviommu_domain *d, struct xen_iommu_op *op)
 	batch_store(d, op);
 	pviommu_batch_send(d);
 	*op = *last;
-}
-
-/**
- * pviommu_batch_run_dead() - run what the device left in a dead queue
- * @d: the domain
- *
- * In the device's place: statuses, errors and head are stored where it stores
- * them. One by one, and in order: what finds no room is mended before the next
- * one runs, as the device would have done, too.
- */
-void pviommu_batch_run_dead(struct pviommu_domain *d)
-{
-	struct pviommu_queue *q = &d->queue;
-	u32 head = READ_ONCE(q->shared->head);
-	struct pviommu_repair repair = {};
-	struct xen_iommu_op op, *slot;
-
-	lockdep_assert_held(&d->lock);
-
-	/* Not to be trusted if it is beyond what there is. */
-	if (head - q->seen > q->tail - q->seen)
-		return;
-
-	for (; head != q->tail; head++) {
-		slot = pviommu_queue_slot(q, head);
-		op = *slot;
-		pviommu_run_copy(d->v, &op, 1);
-		pviommu_repair_op(d, &op, &repair);
-		slot->status = op.status;
-		if (op.status)
-			q->shared->errors++;
-	}
-	q->shared->head = head;
 }
 
 static struct xen_iommu_op *batch_last(struct pviommu_domain *d, u16 opcode)

@@ -47,7 +47,7 @@ static inline int pviommu_attach_compat(struct iommu_domain *domain,
 
 /* The core knows the static domains, and what a paging domain is. */
 #define PVIOMMU_OPS_COMPAT					\
-	.domain_alloc_paging = pviommu_domain_alloc,		\
+	.domain_alloc_paging = pviommu_alloc_paging,		\
 	.identity_domain = &pviommu_identity_domain,		\
 	.blocked_domain = &pviommu_blocked_domain,
 
@@ -134,7 +134,7 @@ pviommu_domain_alloc_compat(unsigned int type)
 	case IOMMU_DOMAIN_UNMANAGED:
 	case IOMMU_DOMAIN_DMA:
 	case IOMMU_DOMAIN_DMA_FQ:
-		domain = pviommu_domain_alloc(NULL);
+		domain = pviommu_alloc_paging(NULL);
 		return IS_ERR(domain) ? NULL : domain;
 	default:
 		return NULL;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * xen-pviommu: what a domain is, for domain.c, batch.c and repair.c
+ * xen-pviommu: what a domain is, for domain.c and the files below it, which do
+ * not call it: domains.c, context.c, batch.c, domain-queue.c and repair.c
  */
 
 #ifndef XEN_PVIOMMU_DOMAIN_H
@@ -43,6 +44,20 @@ struct pviommu_failure {
 };
 
 /**
+ * enum pviommu_way - where a domain's next operation goes
+ * @PVIOMMU_WAY_BATCH: into the batch, until that is sent and the queue runs
+ * @PVIOMMU_WAY_QUEUE: into the queue; the batch is empty, and nothing failed
+ *	there that its mapper does not know
+ * @PVIOMMU_WAY_SYNCHRONOUS: into the batch, which is sent at once where a mapper
+ *	has to know; for good, as a map failed too late to say so
+ */
+enum pviommu_way {
+	PVIOMMU_WAY_BATCH,
+	PVIOMMU_WAY_QUEUE,
+	PVIOMMU_WAY_SYNCHRONOUS,
+};
+
+/**
  * struct pviommu_domain - a context
  * @domain: what the core knows of it
  * @v: the device
@@ -52,16 +67,13 @@ struct pviommu_failure {
  * @lock: protects all below; taken with interrupts off, around block locks.
  *	Nothing is printed under it: a console may send through this domain.
  * @queue: its queue, if it has one
- * @direct: operations go to the queue; nothing is in the batch, or failed
- *	there without somebody to know; read without @lock, too
+ * @way: where its next operation goes; read without @lock, too
  * @ops: BATCH_OPS operations that make the batch
  * @nr_batched: how many wait in the batch
  * @maps_batched: the last of them are maps
  * @unmaps_batched: frames of the unmaps among them
  * @unflushed: something was unmapped and no whole flush followed
  * @waiting: frames that wait for a flush, about
- * @careful: a map failed too late to say so; queue none from now on, and send
- *	each at once where a batch is too late as well
  * @frames: what it has of pviommu.frames
  * @nr_failures: how many of @failures are in use
  * @failures: maps that failed and whose mapper does not know yet
@@ -79,14 +91,13 @@ struct pviommu_domain {
 
 	spinlock_t lock;
 	struct pviommu_queue queue;
-	bool direct;
+	enum pviommu_way way;
 	struct xen_iommu_op *ops;
 	unsigned int nr_batched;
 	bool maps_batched;
 	u64 unmaps_batched;
 	bool unflushed;
 	u64 waiting;
-	bool careful;
 	u64 frames;
 	unsigned int nr_failures;
 	struct pviommu_failure failures[NR_FAILURES];
@@ -103,6 +114,46 @@ struct pviommu_domain {
 struct pviommu_repair {
 	unsigned int flushed;
 };
+
+static inline struct pviommu_domain *
+to_pviommu_domain(struct iommu_domain *domain)
+{
+	return container_of(domain, struct pviommu_domain, domain);
+}
+
+static inline unsigned long domain_lock(struct pviommu_domain *d)
+	__acquires(&d->lock)
+{
+	unsigned long flags;
+
+	spin_lock_irqsave(&d->lock, flags);
+	return flags;
+}
+
+void pviommu_domain_unlock_complain(struct pviommu_domain *d,
+				    unsigned long flags)
+	__releases(&d->lock);
+
+static inline void domain_unlock(struct pviommu_domain *d, unsigned long flags)
+	__releases(&d->lock)
+{
+	if (unlikely(d->complaint.op))
+		pviommu_domain_unlock_complain(d, flags);
+	else
+		spin_unlock_irqrestore(&d->lock, flags);
+}
+
+/* Operations go to the batch; what is queued already runs before it. */
+static inline void domain_leave_queue(struct pviommu_domain *d)
+{
+	if (d->way == PVIOMMU_WAY_QUEUE)
+		WRITE_ONCE(d->way, PVIOMMU_WAY_BATCH);
+}
+
+static inline void domain_be_synchronous(struct pviommu_domain *d)
+{
+	WRITE_ONCE(d->way, PVIOMMU_WAY_SYNCHRONOUS);
+}
 
 /* Have @op in the log, when the lock is released. */
 static inline void domain_complain(struct pviommu_domain *d,
@@ -175,9 +226,11 @@ static inline struct xen_iommu_op op_lookup(u16 ctx, u64 bfn)
 	};
 }
 
-/* domain.c */
+/* domain-queue.c */
 
-void pviommu_domain_run_queue(struct pviommu_domain *d);
+void pviommu_domain_queue_look(struct pviommu_domain *d);
+void pviommu_domain_queue_run(struct pviommu_domain *d);
+void pviommu_domain_queue_attend(struct pviommu_domain *d);
 
 /* batch.c */
 
@@ -188,7 +241,6 @@ void pviommu_batch_map(struct pviommu_domain *d, u64 bfn, u64 gfn, u64 nr,
 void pviommu_batch_unmap(struct pviommu_domain *d, u64 bfn, u64 nr);
 void pviommu_batch_send(struct pviommu_domain *d);
 void pviommu_batch_send_with(struct pviommu_domain *d, struct xen_iommu_op *op);
-void pviommu_batch_run_dead(struct pviommu_domain *d);
 int pviommu_failures_take(struct pviommu_domain *d, u64 bfn, u64 nr);
 bool pviommu_again_try(struct pviommu_domain *d, u64 bfn, u64 nr, bool last);
 

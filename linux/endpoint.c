@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Devices behind the IOMMU, as the IOMMU core sees them
+ * Endpoints: devices behind the IOMMU, and the context that each is in
  */
 
 #include <linux/device.h>
@@ -11,14 +11,8 @@
 #include "endpoint.h"
 #include "compat.h"
 
-/* Where x86 devices write interrupts; what there is if the device has no list. */
-#define MSI_WINDOW_START	0xfee00000UL
-#define MSI_WINDOW_SIZE		0x00100000UL
-
 /* What pci_dev.dma_alias_mask has bits for. */
 #define BUS_DEVFNS		256
-
-struct pviommu *pviommu_instance;
 
 /* Requester IDs */
 
@@ -99,12 +93,17 @@ static int rid_attach(struct pviommu *v, u32 sbdf, u16 ctx)
 	return pviommu_call(v, &op);
 }
 
-/*
- * The reserved ranges of a device, into @ranges, allocated. Returns how many,
- * or an error.
+/**
+ * pviommu_query_reserved() - the reserved ranges of a device
+ * @v: the IOMMU
+ * @sbdf: the device's requester ID
+ * @ranges: where to store them, allocated: the caller frees them
+ *
+ * Context: Process context.
+ * Returns: how many, or an error; then nothing is allocated.
  */
-static int query_reserved(struct pviommu *v, u32 sbdf,
-			  struct xen_iommu_reserved_range **ranges)
+int pviommu_query_reserved(struct pviommu *v, u32 sbdf,
+			   struct xen_iommu_reserved_range **ranges)
 {
 	struct xen_iommu_op op;
 	u32 room = 16;
@@ -151,7 +150,7 @@ static int rid_first_use(struct pviommu *v, u32 sbdf,
 	if (!via && !early)
 		return rid_attach(v, sbdf, XEN_IOMMU_CTX_DEFAULT);
 
-	nr = query_reserved(v, sbdf, &ranges);
+	nr = pviommu_query_reserved(v, sbdf, &ranges);
 	if (nr < 0)
 		return nr;
 	kfree(ranges);
@@ -317,6 +316,36 @@ void pviommu_endpoint_free(struct pviommu_endpoint *ep)
 }
 
 /**
+ * pviommu_apart_begin() - an endpoint in use is not, or no more, the core's
+ * @ep: the endpoint
+ *
+ * Context: Process context; the device's rids_lock is held.
+ */
+void pviommu_apart_begin(struct pviommu_endpoint *ep)
+{
+	lockdep_assert_held(&ep->v->rids_lock);
+
+	get_device(ep->dev);
+	__module_get(THIS_MODULE);
+	ep->apart = true;
+}
+
+/**
+ * pviommu_apart_end() - the core takes it, or it is in use no more
+ * @ep: the endpoint
+ *
+ * Context: Process context; the device's rids_lock is held.
+ */
+void pviommu_apart_end(struct pviommu_endpoint *ep)
+{
+	lockdep_assert_held(&ep->v->rids_lock);
+
+	ep->apart = false;
+	put_device(ep->dev);
+	module_put(THIS_MODULE);
+}
+
+/**
  * pviommu_detach_everything() - block the DMA of all devices
  * @v: the IOMMU
  *
@@ -332,7 +361,7 @@ void pviommu_detach_everything(struct pviommu *v)
 	struct xen_iommu_op *ops;
 	u32 *rids;
 
-	pviommu_empty_context(v, XEN_IOMMU_CTX_DEFAULT);
+	pviommu_context_empty(v, XEN_IOMMU_CTX_DEFAULT);
 
 	for_each_pci_dev(pdev) {
 		rids = kcalloc(collect_rids(pdev, NULL), sizeof(*rids),
@@ -361,7 +390,7 @@ void pviommu_detach_everything(struct pviommu *v)
 		/* One that takes more than its turn; identity has devices. */
 		for (i = 0; i < nr; i++)
 			if (ops[i].status == -EAGAIN)
-				pviommu_free_context(v, ctx + i);
+				pviommu_context_free(v, ctx + i);
 	}
 	kfree(ops);
 }
@@ -377,7 +406,7 @@ void pviommu_detach_everything(struct pviommu *v)
 int pviommu_attach(struct iommu_domain *domain, struct device *dev,
 		   struct iommu_domain *old)
 {
-	bool identity = domain == &pviommu_identity_domain;
+	bool identity = domain->type == IOMMU_DOMAIN_IDENTITY;
 	struct pviommu_endpoint *ep = dev_iommu_priv_get(dev);
 	struct pviommu *v = ep->v;
 	struct pviommu_rid *rid;
@@ -427,152 +456,3 @@ unlock:
 	mutex_unlock(&v->rids_lock);
 	return error;
 }
-
-/* Reserved regions */
-
-static void add_region(struct list_head *head, u64 start, u64 size, bool msi)
-{
-	struct iommu_resv_region *region;
-	int prot = msi ? IOMMU_WRITE | IOMMU_NOEXEC | IOMMU_MMIO : 0;
-
-	region = iommu_alloc_resv_region(start, size, prot,
-					 msi ? IOMMU_RESV_MSI :
-					       IOMMU_RESV_RESERVED,
-					 GFP_KERNEL);
-	if (region)
-		list_add_tail(&region->list, head);
-}
-
-static void pviommu_get_resv_regions(struct device *dev,
-				     struct list_head *head)
-{
-	struct pviommu_endpoint *ep = dev_iommu_priv_get(dev);
-	struct xen_iommu_reserved_range *ranges;
-	int i, nr;
-
-	nr = query_reserved(ep->v, ep->rids[0], &ranges);
-	if (nr < 0) {
-		dev_warn(dev, PVIOMMU_NAME ": no list of reserved ranges (error %d), assuming the MSI window\n",
-			 nr);
-		add_region(head, MSI_WINDOW_START, MSI_WINDOW_SIZE, true);
-	} else {
-		for (i = 0; i < nr; i++)
-			add_region(head, PVIOMMU_ADDR(ranges[i].start_bfn),
-				   PVIOMMU_ADDR(ranges[i].nr_frames),
-				   ranges[i].flags & XEN_IOMMU_RESERVED_msi);
-		kfree(ranges);
-	}
-	/*
-	 * iommu_dma_get_resv_regions() would add what firmware tables of
-	 * other architectures say; it is not for modules either.
-	 */
-}
-
-/* The IOMMU API */
-
-static bool pviommu_capable(struct device *dev, enum iommu_cap cap)
-{
-	return cap == IOMMU_CAP_CACHE_COHERENCY ||
-	       cap == IOMMU_CAP_DEFERRED_FLUSH;
-}
-
-/* What is in use stays what it is; else the core decides. */
-static int pviommu_def_domain_type(struct device *dev)
-{
-	struct pviommu_endpoint *ep = dev_iommu_priv_get(dev);
-
-	return ep->in_use ? IOMMU_DOMAIN_IDENTITY : 0;
-}
-
-/**
- * pviommu_of() - the IOMMU that a device is behind
- * @dev: the device, an endpoint; or NULL where the core does not say
- *
- * Context: Process context.
- * Returns: the IOMMU, or NULL.
- */
-struct pviommu *pviommu_of(struct device *dev)
-{
-	struct pviommu_endpoint *ep = dev ? dev_iommu_priv_get(dev) : NULL;
-
-	return ep ? ep->v : pviommu_instance;
-}
-
-static struct iommu_device *pviommu_probe_device(struct device *dev)
-{
-	struct pviommu *v = pviommu_instance;
-	struct pviommu_endpoint *ep;
-	struct pci_dev *pdev;
-
-	if (!v || !dev_is_pci(dev))
-		return ERR_PTR(-ENODEV);
-	pdev = to_pci_dev(dev);
-
-	/* What the IOMMU itself reads and writes is not translated. */
-	if (pdev == v->pdev)
-		return ERR_PTR(-ENODEV);
-
-	/* The next that the core asks for is its group. */
-	pviommu_acs_enable(pdev);
-
-	mutex_lock(&v->rids_lock);
-	ep = pviommu_endpoint_find(v, dev);
-	if (ep)
-		pviommu_apart_end(ep);
-	else
-		ep = pviommu_endpoint_new(v, pdev, false);
-	mutex_unlock(&v->rids_lock);
-	if (IS_ERR(ep)) {
-		/* Any other error would undo the registration for all. */
-		if (PTR_ERR(ep) != -ENODEV)
-			dev_err(dev, PVIOMMU_NAME ": left out: error %ld\n",
-				PTR_ERR(ep));
-		else if (!v->probing_again)
-			dev_info(dev, PVIOMMU_NAME ": not behind the IOMMU\n");
-		return ERR_PTR(-ENODEV);
-	}
-	dev_iommu_priv_set(dev, ep);
-	if (!(v->features & XEN_IOMMU_FEATURE_QUEUE))
-		pviommu_flush_seldom_compat(dev);
-	/*
-	 * Only for the order in which they are suspended, resumed and shut down:
-	 * the IOMMU last, and first again. It is never taken away before them.
-	 */
-	device_link_add(dev, &v->pdev->dev, DL_FLAG_STATELESS);
-	return &v->iommu;
-}
-
-static void pviommu_release_device(struct device *dev)
-{
-	struct pviommu_endpoint *ep = dev_iommu_priv_get(dev);
-	struct pviommu *v = ep->v;
-
-	device_link_remove(dev, &v->pdev->dev);
-	mutex_lock(&v->rids_lock);
-	if (ep->leaving) {
-		ep->leaving = false;
-		pviommu_apart_begin(ep);
-	} else {
-		pviommu_endpoint_free(ep);
-	}
-	mutex_unlock(&v->rids_lock);
-}
-
-/*
- * The core takes a reference on @owner for each device, from probe_device()
- * to release_device(): the module cannot go while a device needs it.
- *
- * There is no release_domain: only release_device() knows whether others behind
- * the same bridge go on, and whether the device is in use and has to, too.
- */
-const struct iommu_ops pviommu_ops = {
-	.capable		= pviommu_capable,
-	.probe_device		= pviommu_probe_device,
-	.release_device		= pviommu_release_device,
-	.device_group		= pci_device_group,
-	.get_resv_regions	= pviommu_get_resv_regions,
-	.def_domain_type	= pviommu_def_domain_type,
-	.default_domain_ops	= &pviommu_domain_ops,
-	.owner			= THIS_MODULE,
-	PVIOMMU_OPS_COMPAT
-};

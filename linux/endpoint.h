@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * xen-pviommu: what an endpoint is, for endpoint.c and in-use.c
+ * xen-pviommu: what an endpoint is, for endpoint.c, iommu-ops.c and in-use.c
  */
 
 #ifndef XEN_PVIOMMU_ENDPOINT_H
@@ -54,10 +54,9 @@ struct pviommu_endpoint *pviommu_endpoint_new(struct pviommu *v,
 void pviommu_endpoint_free(struct pviommu_endpoint *ep);
 struct pviommu_endpoint *pviommu_endpoint_find(struct pviommu *v,
 					       const struct device *dev);
-
-/* in-use.c */
-
 void pviommu_apart_begin(struct pviommu_endpoint *ep);
 void pviommu_apart_end(struct pviommu_endpoint *ep);
+int pviommu_query_reserved(struct pviommu *v, u32 sbdf,
+			   struct xen_iommu_reserved_range **ranges);
 
 #endif /* XEN_PVIOMMU_ENDPOINT_H */

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The identity domain: its devices reach all of memory
+ * The identity context: its devices reach all of memory
  *
  * For passthrough, and for devices that are in use when the IOMMU comes (in-use.c).
  * It is one context, for as long as there is something in it.
@@ -10,8 +10,7 @@
 #include <linux/ioport.h>
 #include <linux/slab.h>
 
-#include "pviommu.h"
-#include "compat.h"
+#include "domain.h"
 
 /* Doorbells that may be needed for all of memory, where it has to be mapped. */
 #define MAP_TRIES	1000
@@ -236,7 +235,7 @@ void pviommu_identity_unused(struct pviommu *v)
 	xa_for_each(&v->rids, sbdf, rid)
 		if (rid->ctx == v->identity_ctx)
 			return;
-	error = pviommu_free_context(v, v->identity_ctx);
+	error = pviommu_context_free(v, v->identity_ctx);
 	if (error)
 		dev_err(&v->pdev->dev, "context %u cannot be freed: error %d\n",
 			v->identity_ctx, error);
@@ -244,15 +243,3 @@ void pviommu_identity_unused(struct pviommu *v)
 	atomic64_sub(v->identity_frames, &v->frames);
 	v->identity_frames = 0;
 }
-
-/*
- * Its ops are those of a static domain: the core knows it by its type. Whatever
- * it cannot do, like to map, nobody asks it for.
- */
-struct iommu_domain pviommu_identity_domain = {
-	.type = IOMMU_DOMAIN_IDENTITY,
-	.ops = &(const struct iommu_domain_ops) {
-		PVIOMMU_ATTACH_COMPAT
-		PVIOMMU_STATIC_OPS_COMPAT
-	},
-};

@@ -22,38 +22,6 @@
 #include "endpoint.h"
 #include "compat.h"
 
-/* Endpoints that the core does not have */
-
-/**
- * pviommu_apart_begin() - an endpoint in use is not, or no more, the core's
- * @ep: the endpoint
- *
- * Context: Process context; the device's rids_lock is held.
- */
-void pviommu_apart_begin(struct pviommu_endpoint *ep)
-{
-	lockdep_assert_held(&ep->v->rids_lock);
-
-	get_device(ep->dev);
-	__module_get(THIS_MODULE);
-	ep->apart = true;
-}
-
-/**
- * pviommu_apart_end() - the core takes it, or it is in use no more
- * @ep: the endpoint
- *
- * Context: Process context; the device's rids_lock is held.
- */
-void pviommu_apart_end(struct pviommu_endpoint *ep)
-{
-	lockdep_assert_held(&ep->v->rids_lock);
-
-	ep->apart = false;
-	put_device(ep->dev);
-	module_put(THIS_MODULE);
-}
-
 /* When the IOMMU comes */
 
 /*

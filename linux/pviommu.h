@@ -2,22 +2,25 @@
 /*
  * xen-pviommu: the guest's driver for QEMU's paravirtual IOMMU
  *
- * Data flows one way, and each file is one room:
+ * A file calls only files that are listed below it:
  *
- *   main.c       the PCI function: probe, negotiation, power, removal
- *   endpoint.c   the IOMMU core's view of a device: requester IDs, reserved
- *                regions, attach and detach
- *   identity.c   the identity domain
- *   in-use.c     devices in use before the IOMMU came
- *   acs.c        what separates devices into groups
- *   domain.c     a domain is a context: map, unmap, flush, look up
- *   xlate.c      where BFNs lead: cached translations
- *   batch.c      operations that go out with one doorbell
- *   repair.c     those that failed, once more; unmaps that cannot wait
- *   queue.c      operations that need no doorbell
- *   transport.c  register blocks and doorbells; knows no operation
- *   fault.c      the fault ring
- *   debugfs.c    counters, and who is in which context
+ *   main.c          the PCI function: probe, negotiation, power, removal
+ *   in-use.c        devices in use before the IOMMU came
+ *   iommu-ops.c     what the IOMMU core calls: devices, domains
+ *   endpoint.c      a device: its requester IDs, and the context it is in
+ *   acs.c           what separates devices into groups
+ *   identity.c      the identity context
+ *   debugfs.c       counters, and which device is in which context
+ *   domain.c        a domain is a context: map, unmap, flush, look up
+ *   domains.c       domains: made and freed, given queues
+ *   context.c       contexts as the device has them: to free and to empty one
+ *   batch.c         operations that go out with one doorbell
+ *   domain-queue.c  those that need no doorbell: that they run, what failed
+ *   repair.c        those that failed, once more; unmaps that cannot wait
+ *   xlate.c         where BFNs lead: cached translations
+ *   queue.c         a queue, as the device sees it
+ *   fault.c         the fault ring
+ *   transport.c     register blocks and doorbells; knows no operation
  *
  * The driver keeps no copy of what is mapped: the device has it. Everything
  * the device reads or writes for the driver itself (operations, queues, the
@@ -88,8 +91,8 @@ struct pviommu_block {
  * @tail: operations stored, free-running
  * @seen: those before this one ran, and their statuses were looked at
  * @errors: how many failures were found
- * @lost: it is not used any more, as the device gave it up, is at fault, or was
- *	told to forget it
+ * @abandoned: it is not used any more, as the device gave it up, is at fault, or
+ *	was told to forget it
  *
  * Under its domain's lock, but for @shared, which stays as it is once set.
  */
@@ -98,7 +101,7 @@ struct pviommu_queue {
 	u32 tail;
 	u32 seen;
 	u32 errors;
-	bool lost;
+	bool abandoned;
 };
 
 /**
@@ -198,16 +201,6 @@ struct pviommu_rid {
 	struct iommu_domain *domain;
 };
 
-/*
- * The one IOMMU of the machine, from before its registration on: for where there
- * is no device yet to ask, see pviommu_of().
- */
-extern struct pviommu *pviommu_instance;
-
-extern const struct iommu_ops pviommu_ops;
-extern struct iommu_domain pviommu_blocked_domain;
-extern struct iommu_domain pviommu_identity_domain;
-
 /* transport.c */
 
 int pviommu_transport_init(struct pviommu *v);
@@ -263,24 +256,53 @@ static inline void pviommu_queue_publish(struct pviommu_queue *q, u32 tail)
 	virt_store_release(&q->shared->tail, tail);
 }
 
-/* domain.c */
+/* domains.c */
 
-struct iommu_domain *pviommu_domain_alloc(struct device *dev);
+struct iommu_domain *pviommu_domain_alloc(struct pviommu *v);
+void pviommu_domain_free(struct iommu_domain *domain);
 u16 pviommu_domain_ctx(struct iommu_domain *domain);
 void pviommu_domain_start_queue(struct iommu_domain *domain);
 void pviommu_domains_stop_queues(struct pviommu *v);
 void pviommu_domains_show_queues(struct pviommu *v, struct seq_file *s);
-int pviommu_free_context(struct pviommu *v, u16 ctx);
-void pviommu_empty_context(struct pviommu *v, u16 ctx);
+
+/* domain.c */
+
+int pviommu_domain_map_pages(struct iommu_domain *domain, unsigned long iova,
+			     phys_addr_t paddr, size_t pgsize, size_t pgcount,
+			     int prot, gfp_t gfp, size_t *mapped);
 int pviommu_domain_sync_map(struct iommu_domain *domain, unsigned long iova,
 			    size_t size);
-extern const struct iommu_domain_ops pviommu_domain_ops;
+size_t pviommu_domain_unmap_pages(struct iommu_domain *domain,
+				  unsigned long iova, size_t pgsize,
+				  size_t pgcount,
+				  struct iommu_iotlb_gather *gather);
+void pviommu_domain_flush_iotlb_all(struct iommu_domain *domain);
+void pviommu_domain_iotlb_sync(struct iommu_domain *domain,
+			       struct iommu_iotlb_gather *gather);
+phys_addr_t pviommu_domain_iova_to_phys(struct iommu_domain *domain,
+					dma_addr_t iova);
+
+/* context.c */
+
+int pviommu_context_free(struct pviommu *v, u16 ctx);
+void pviommu_context_empty(struct pviommu *v, u16 ctx);
+
+/* iommu-ops.c */
+
+/*
+ * The one IOMMU of the machine, from before its registration on: for where the
+ * core does not say which device it asks for.
+ */
+extern struct pviommu *pviommu_instance;
+extern const struct iommu_ops pviommu_ops;
+extern struct iommu_domain pviommu_blocked_domain;
+extern struct iommu_domain pviommu_identity_domain;
+struct iommu_domain *pviommu_alloc_paging(struct device *dev);
 
 /* endpoint.c */
 
 int pviommu_attach(struct iommu_domain *domain, struct device *dev,
 		   struct iommu_domain *old);
-struct pviommu *pviommu_of(struct device *dev);
 void pviommu_detach_everything(struct pviommu *v);
 
 /* identity.c */
