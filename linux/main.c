@@ -193,8 +193,8 @@ static int pviommu_pm_notify(struct notifier_block *nb, unsigned long action,
 
 static void pviommu_unregister(struct pviommu *v)
 {
-	if (v->unnamed.ops)
-		iommu_device_unregister(&v->unnamed);
+	if (v->named.ops)
+		iommu_device_unregister(&v->named);
 	iommu_device_unregister(&v->iommu);
 	pviommu_unregister_compat(&pviommu_ops);
 }
@@ -205,24 +205,27 @@ static void pviommu_unregister(struct pviommu *v)
  * none does, it looks for one that has no node. And what has a node need not be
  * in that table, as ACPI names slots and what is plugged there, too: so it is
  * registered both ways.
+ *
+ * The first registration has to find all devices, as the default domain of a
+ * group is chosen once: it must be the identity domain if one of the group is in
+ * use. Drivers that did not wait have left their devices without a node; and a
+ * device whose driver waits is found without one as well.
  */
 static int pviommu_register(struct pviommu *v)
 {
 	struct device *dev = &v->pdev->dev;
-	bool named = dev_fwnode(dev);
 	int error;
 
-	error = iommu_device_register(&v->iommu, &pviommu_ops,
-				      named ? dev : NULL);
+	error = iommu_device_register(&v->iommu, &pviommu_ops, NULL);
 	if (error) {
 		pviommu_unregister_compat(&pviommu_ops);
 		return error;
 	}
-	if (!named)
+	if (!dev_fwnode(dev))
 		return 0;
-	error = iommu_device_register(&v->unnamed, &pviommu_ops, NULL);
+	error = iommu_device_register(&v->named, &pviommu_ops, dev);
 	if (error) {
-		v->unnamed.ops = NULL;
+		v->named.ops = NULL;
 		pviommu_unregister(v);
 	}
 	return error;

@@ -136,9 +136,9 @@ struct pviommu_faults {
  * @frames: frames mapped, where PVIOMMU_SYNC_MAP_REPORTS is 0; atomic
  * @contexts: bit n is set while context n is a domain's; atomic
  * @bfn_bits: BFNs are below 1 << @bfn_bits
- * @iommu: what the core knows of it, by the firmware's node if it has one
- * @unnamed: the same for devices of which firmware does not say what their IOMMU
- *	is; registered if @iommu has a node
+ * @iommu: what the core knows of it
+ * @named: the same, for devices of which firmware says what their IOMMU is;
+ *	registered if firmware has a node for it
  * @again: registered for a moment, so that the core looks at all devices
  * @probing_again: it is
  * @bind_lock: held while drivers come and go, and until they may at first; taken
@@ -171,7 +171,7 @@ struct pviommu {
 	unsigned int bfn_bits;
 
 	struct iommu_device iommu;
-	struct iommu_device unnamed;
+	struct iommu_device named;
 	struct iommu_device again;
 	bool probing_again;
 	struct mutex bind_lock;
