@@ -54,7 +54,7 @@ shell: qemu guest-$(KERNEL)
 	@tests/functional/demo --kernel=$(KERNEL) --shell
 
 # A real Xen in our QEMU, and our QEMU in its dom0.
-dom0: qemu guest-6.1
+dom0: qemu guest-6.1 guest-6.12
 	@scripts/get-dom0
 	@scripts/get-xen
 	@scripts/get-xen --debug
