@@ -130,8 +130,10 @@ uninstall:
 docs:
 	@command -v sphinx-build > /dev/null || \
 	    { echo "python3-sphinx is missing: apt-get install python3-sphinx" >&2; exit 1; }
-	@sphinx-build -q -d build/docs/cache docs build/docs/html
+	@sphinx-build -q -n -W -E --keep-going -d build/docs/cache docs build/docs/html
+	@sphinx-build -q -n -W --keep-going -d build/docs/cache -b man docs build/docs/man
 	@echo "The manual: build/docs/html/index.html"
+	@echo "Man pages:  build/docs/man"
 
 # Debian packages, in build/deb; deb-indep: those without machine code.
 deb:
@@ -173,7 +175,7 @@ help:
 	@echo "make bench            what it costs beside QEMU's other IOMMUs, in build/bench"
 	@echo "make check-deb        the packages, in Debians made for it; part of check-long"
 	@echo "make install          QEMU, for PREFIX=/usr/local; uninstall: out of there again"
-	@echo "make docs             the manual, as HTML in build/docs/html"
+	@echo "make docs             the manual and man pages, in build/docs"
 	@echo "make deb              Debian packages of it, in build/deb; deb-indep: without QEMU"
 	@echo "make clean            remove what was built; distclean: and unpacked"
 	@echo "./configure --help    other QEMU trees, sanitizers"

@@ -23,5 +23,7 @@ html_copy_source = False
 html_last_updated_fmt = None
 
 man_pages = [('man/qemu-system-x86_64-xen-pviommu', 'qemu-system-x86_64-xen-pviommu',
-              'QEMU for x86 with a Xen paravirtual IOMMU', '', 1)]
+              'QEMU for x86 with a Xen paravirtual IOMMU', '', 1),
+             ('man/xen-pviommu', 'xen-pviommu',
+              'a paravirtual IOMMU for guests of QEMU', '', 7)]
 man_make_section_directory = False
