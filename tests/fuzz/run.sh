@@ -9,7 +9,7 @@ set -e
 src=$(cd "$1" && pwd) out=$(cd "$2" && pwd)
 shift 2
 project=$(cd "$(dirname "$0")/../.." && pwd)
-core=$project/hw/xen/pviommu
+core=$project/hw/xen/pviommu/core
 command -v "${CC:=clang}" >/dev/null ||
     { echo "fuzz: no $CC: skipped" >&2; exit 77; }
 

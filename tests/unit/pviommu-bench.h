@@ -8,7 +8,7 @@
 #ifndef TESTS_UNIT_PVIOMMU_BENCH_H
 #define TESTS_UNIT_PVIOMMU_BENCH_H
 
-#include "../../hw/xen/pviommu/iommu-op.h"
+#include "../../hw/xen/pviommu/core/iommu-op.h"
 
 #define NR_GFNS         4096
 #define NR_DEVICES      4

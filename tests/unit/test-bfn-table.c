@@ -8,7 +8,7 @@
 #include "qemu/host-utils.h"
 #include "qemu/rcu.h"
 #include "qemu/thread.h"
-#include "../../hw/xen/pviommu/bfn-table.h"
+#include "../../hw/xen/pviommu/core/bfn-table.h"
 #include "test-rcu-barrier.h"
 
 #define KIB4    0               /* orders */

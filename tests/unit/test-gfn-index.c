@@ -4,9 +4,9 @@
  */
 
 #include "qemu/osdep.h"
-#include "../../hw/xen/pviommu/bfn-table.h"
-#include "../../hw/xen/pviommu/gfn-index.h"
-#include "../../hw/xen/pviommu/node-pool.h"
+#include "../../hw/xen/pviommu/core/bfn-table.h"
+#include "../../hw/xen/pviommu/core/gfn-index.h"
+#include "../../hw/xen/pviommu/core/node-pool.h"
 
 #define GFN_LIMIT (1ull << GFN_INDEX_BITS)
 #define BFN_LIMIT (1ull << BFN_TABLE_MAX_BITS)

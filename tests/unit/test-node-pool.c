@@ -6,7 +6,7 @@
 #include "qemu/osdep.h"
 #include "qemu/thread.h"
 #include <malloc.h>
-#include "../../hw/xen/pviommu/node-pool.h"
+#include "../../hw/xen/pviommu/core/node-pool.h"
 
 #define NR 3000                 /* several chunks */
 

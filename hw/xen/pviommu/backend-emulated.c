@@ -18,7 +18,7 @@
 #include "qemu/main-loop.h"
 #include "qemu/rcu.h"
 #include "compat.h"
-#include "backend.h"
+#include "backend-emulated.h"
 #include "hw/xen/interface/iommu_op.h"
 #include "hw/xen/xen-pviommu.h"
 #include "trace.h"

@@ -11,7 +11,7 @@
 #include "qemu/thread.h"
 #include "qemu/timer.h"
 #include "compat.h"
-#include "core.h"
+#include "core/core.h"
 #include "fault.h"
 #include "hw/xen/xen-pviommu.h"
 #include "qapi/qapi-types-xen-pviommu.h"

@@ -12,7 +12,7 @@
 #include "bypass.h"
 #include "device.h"
 #include "dma.h"
-#include "pending.h"
+#include "core/pending.h"
 #include "queue.h"
 
 /* An object in a reply takes 10 us, most of it in the monitor. */

@@ -8,7 +8,8 @@
 #include "qemu/main-loop.h"
 #include "qemu/timer.h"
 #include "system/xen.h"
-#include "iommu-op.h"
+#include "backend-emulated.h"
+#include "core/iommu-op.h"
 #include "queue.h"
 #include "trace.h"
 

@@ -10,7 +10,7 @@
 #include "hw/xen/interface/iommu_op.h"
 #include "system/system.h"
 #include "hw/pci/pci_bus.h"
-#include "reserved.h"
+#include "core/reserved.h"
 #include "reserved-config.h"
 
 #define REGION_HINT \

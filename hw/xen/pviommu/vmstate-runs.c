@@ -20,7 +20,7 @@
 #include "migration/qemu-file-types.h"
 #include "migration/vmstate.h"
 #include "device.h"
-#include "pending.h"
+#include "core/pending.h"
 #include "vmstate.h"
 #include "trace.h"
 

@@ -11,11 +11,12 @@
 #include "hw/pci/pci_bus.h"
 #include "migration/vmstate.h"
 #include "system/xen.h"
+#include "backend-emulated.h"
 #include "bypass.h"
 #include "device.h"
 #include "dma.h"
 #include "host-iommu.h"
-#include "iommu-op.h"
+#include "core/iommu-op.h"
 #include "queue.h"
 #include "trace.h"
 

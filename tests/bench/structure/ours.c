@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The BFN table and the GFN index: by themselves, and with all that a guest's
- * map and unmap do (hw/xen/pviommu/context.c on backend-emulated.c)
+ * map and unmap do (hw/xen/pviommu/core/context.c on backend-emulated.c)
  */
 
 #include "qemu/osdep.h"
 #include "qemu/rcu.h"
-#include "../../../hw/xen/pviommu/core.h"
+#include "../../../hw/xen/pviommu/backend-emulated.h"
+#include "../../../hw/xen/pviommu/core/core.h"
 #include "structure.h"
 
 #define BFN_BITS 36             /* the device's default */

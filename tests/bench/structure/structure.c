@@ -19,7 +19,7 @@
 #include "qemu/units.h"
 #include <malloc.h>
 #include <sched.h>
-#include "../../../hw/xen/pviommu/node-pool.h"
+#include "../../../hw/xen/pviommu/core/node-pool.h"
 #include "structure.h"
 
 /* As long as a random walk is at least: no predictor learns it. */
