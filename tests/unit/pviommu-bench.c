@@ -6,7 +6,7 @@
 
 #include "qemu/osdep.h"
 #include "qemu/bswap.h"
-#include "../../hw/xen/pviommu/core/pending.h"
+#include "../../hw/xen/pviommu/core/core.h"
 #include "pviommu-machine.h"
 #include "pviommu-model.h"
 
@@ -82,7 +82,7 @@ void bench_free(Bench *b)
     g_assert_cmpuint(b->backend.total, ==, 0);
     g_assert_cmpuint(b->core.mapped_frames, ==, 0);
     g_assert_cmpuint(b->core.pending_frames, ==, 0);
-    g_assert_cmpuint(b->core.nr_pending_runs, ==, 0);
+    g_assert_cmpuint(b->core.pending.nr, ==, 0);
     g_assert_cmpuint(b->core.budget.nodes, ==, 0);
     for (unsigned i = 0; i < NR_DEVICES; i++) {
         g_array_unref(b->dev[i].reserved);
@@ -110,7 +110,7 @@ static void check_books(Bench *b)
     g_assert_cmpuint(core->mapped_frames, ==, b->model.mapped);
     g_assert_cmpuint(core->pending_frames, ==, b->model.pending);
     g_assert_cmpuint(b->backend.total, ==, b->model.mapped + b->model.pending);
-    g_assert_cmpuint(core->nr_pending_runs, <=, core->pending_frames);
+    g_assert_cmpuint(core->pending.nr, <=, core->pending_frames);
     g_assert(core->identity == b->model.identity);
     g_assert_cmpuint(b->enabled, ==, b->model.enabled);
     for (unsigned i = 0; i < XEN_PVIOMMU_NR_EVENT_COUNTERS; i++) {
@@ -147,7 +147,7 @@ static void check_flushed(Bench *b, unsigned id, uint64_t bfn, uint64_t nr)
 /* What the model has to know of the core's state before an operation. */
 static void note_before(Bench *b)
 {
-    b->runs_before = b->core.nr_pending_runs;
+    b->runs_before = b->core.pending.nr;
     for (unsigned id = 0; b->modelled && id < b->core.limits.max_contexts;
          id++) {
         const XenPVIOMMUContext *ctx = b->core.contexts[id];
@@ -359,13 +359,14 @@ int bench_queued_op(Bench *b, uint16_t id, struct xen_iommu_op *op)
 static unsigned core_pending(const XenPVIOMMUContext *ctx, uint64_t bfn,
                              Frame frame)
 {
-    const XenPVIOMMUPending *p;
-    XenPVIOMMUPendingPos pos;
+    XenPVIOMMUPendingIter it;
     unsigned n = 0;
+    BfnRun run;
 
-    XEN_PVIOMMU_PENDING_FOREACH(p, ctx, &pos) {
-        n += bfn >= p->bfn && bfn < p->bfn + p->nr &&
-             frame == frame_new(p->gfn + (bfn - p->bfn), p->readonly);
+    xen_pviommu_pending_visit(&it, ctx);
+    while (xen_pviommu_pending_next(&it, &run)) {
+        n += bfn >= run.bfn && bfn < run.bfn + run.nr &&
+             frame == frame_new(run.gfn + (bfn - run.bfn), run.readonly);
     }
     return n;
 }
@@ -424,7 +425,7 @@ static void model_lose(Bench *b)
 
 void bench_invalidate(Bench *b, uint64_t gfn, uint64_t nr)
 {
-    bool all = b->core.nr_pending_runs > XEN_PVIOMMU_PENDING_EXACT;
+    bool all = b->core.pending.nr > XEN_PVIOMMU_PENDING_EXACT;
     Model *m = &b->model;
 
     for (unsigned id = 0; b->modelled && id < MAX_CONTEXTS; id++) {

@@ -6,7 +6,7 @@
 
 #include "qemu/osdep.h"
 #include "qemu/bswap.h"
-#include "../../hw/xen/pviommu/core/pending.h"
+#include "../../hw/xen/pviommu/core/core.h"
 #include "pviommu-calls.h"
 #include "pviommu-machine.h"
 
@@ -175,14 +175,14 @@ static void test_pending_split(void)
             g_assert_cmpuint(b->core.pending_frames, ==, 0);
         } else {
             g_assert_cmpuint(b->backend.total, ==, total - 1);
-            g_assert_cmpuint(b->core.nr_pending_runs, ==, exact + 1);
+            g_assert_cmpuint(b->core.pending.nr, ==, exact + 1);
         }
     }
     for (unsigned i = 0; i < 4096; i++) {
         OK(do_map(b, 0, i * 100, 10000 + i, 31, 0));
         OK(do_unmap(b, 0, i * 100, 31));
     }
-    g_assert_cmpuint(b->core.nr_pending_runs, ==, 4096);
+    g_assert_cmpuint(b->core.pending.nr, ==, 4096);
     OK(do_map(b, 0, 1 << 20, 300, 1, 0));
     FAILS(ENOSPC, do_unmap(b, 0, 1 << 20, 0));
     /* Nothing of that is in the range. */
@@ -209,12 +209,12 @@ static void test_pending_split_full(void)
         OK(do_map(b, id, i * 100, 10000 + i * 40, 31, 0));
         OK(do_unmap(b, id, i * 100, 31));
     }
-    g_assert_cmpuint(b->core.nr_pending_runs, ==, 4096);
+    g_assert_cmpuint(b->core.pending.nr, ==, 4096);
     for (unsigned i = 0; i < 100; i++) {
         uint64_t total = b->backend.total;
 
         OK(do_flush(b, ctx, i * 100 + 15, 1));
-        g_assert_cmpuint(b->core.nr_pending_runs, <=, 4096);
+        g_assert_cmpuint(b->core.pending.nr, <=, 4096);
         g_assert_cmpuint(b->backend.total, ==, total - 16);
     }
     OK(do_flush(b, ctx, 0, 15));

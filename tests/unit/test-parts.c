@@ -7,7 +7,7 @@
 
 #include "qemu/osdep.h"
 #include "qemu/bswap.h"
-#include "../../hw/xen/pviommu/core/pending.h"
+#include "../../hw/xen/pviommu/core/core.h"
 #include "pviommu-calls.h"
 #include "test-rcu-barrier.h"
 
@@ -59,7 +59,7 @@ static void test_unmap(void)
     OK(do_unmap(b, 0, 5, nr));
     g_assert_cmpuint(b->parts, >=, nr / XEN_IOMMU_UNMAP_RUNS);
     g_assert_cmpuint(b->core.counter[XEN_PVIOMMU_COUNTER_UNMAPS], ==, 1);
-    g_assert_cmpuint(b->core.nr_pending_runs, ==, nr);
+    g_assert_cmpuint(b->core.pending.nr, ==, nr);
     FAILS(ENOENT, do_lookup(b, XEN_IOMMUOP_lookup_bfn, 0, 5, 0, &op));
 
     /* The flush of as much is one step. */
@@ -73,7 +73,7 @@ static void test_unmap(void)
     /* With holes, and the rest of a large address space behind it */
     map_scattered(b, 0, 5, nr);
     OK(do_unmap_holes(b, 0, 0, UINT32_MAX));
-    g_assert_cmpuint(b->core.nr_pending_runs, ==, nr);
+    g_assert_cmpuint(b->core.pending.nr, ==, nr);
     OK(do_flush_all(b, 0));
     bench_free(b);
 }
@@ -254,7 +254,7 @@ static void test_reset(void)
         g_assert_cmpuint(xen_pviommu_core_work(&b->core) - before, <, nr / 4);
         g_assert_cmpuint(b->backend.total, ==, 0);
         g_assert_cmpuint(b->core.mapped_frames, ==, 0);
-        g_assert_cmpuint(b->core.nr_pending_runs, ==, 0);
+        g_assert_cmpuint(b->core.pending.nr, ==, 0);
     }
     /* All of it still counts. */
     nodes = b->core.budget.nodes;

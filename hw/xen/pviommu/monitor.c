@@ -12,7 +12,6 @@
 #include "bypass.h"
 #include "device.h"
 #include "dma.h"
-#include "core/pending.h"
 #include "queue.h"
 
 /* An object in a reply takes 10 us, most of it in the monitor. */
@@ -366,19 +365,19 @@ static int compare_runs(const void *a, const void *b)
     return (x->bfn > y->bfn) - (x->bfn < y->bfn);
 }
 
-/* The part of @p from BFN @from on; or only its frame that is @gfn. */
-static bool pending_part(const XenPVIOMMUPending *p, const uint64_t *gfn,
-                         uint64_t from, BfnRun *run)
+/* Cut @run to its part from BFN @from on; or only its frame that is @gfn. */
+static bool pending_part(BfnRun *run, const uint64_t *gfn, uint64_t from)
 {
-    uint64_t skip = gfn ? *gfn - p->gfn : from > p->bfn ? from - p->bfn : 0;
+    uint64_t skip = gfn ? *gfn - run->gfn
+                        : from > run->bfn ? from - run->bfn : 0;
 
-    *run = (BfnRun) {
-        .bfn = p->bfn + skip,
-        .gfn = p->gfn + skip,
-        .nr = gfn ? 1 : p->nr - skip,
-        .readonly = p->readonly,
-    };
-    return skip < p->nr && run->bfn >= from;
+    if (skip >= run->nr) {
+        return false;
+    }
+    run->bfn += skip;
+    run->gfn += skip;
+    run->nr = gfn ? 1 : run->nr - skip;
+    return run->bfn >= from;
 }
 
 /*
@@ -391,16 +390,16 @@ static bool pending_part(const XenPVIOMMUPending *p, const uint64_t *gfn,
 static uint64_t lowest_pending(Lowest *l, const XenPVIOMMUContext *ctx,
                                const uint64_t *gfn, uint64_t from, unsigned max)
 {
-    const XenPVIOMMUPending *p;
-    XenPVIOMMUPendingPos pos;
+    XenPVIOMMUPendingIter it;
     uint64_t end;
     BfnRun run;
 
     /* Some more, as neighbours become one run. */
     *l = (Lowest) { .max = MIN(2 * max + 64, ctx->pending.nr) };
     l->run = g_new(BfnRun, l->max);
-    XEN_PVIOMMU_PENDING_FOREACH(p, ctx, &pos) {
-        if (pending_part(p, gfn, from, &run)) {
+    xen_pviommu_pending_visit(&it, ctx);
+    while (xen_pviommu_pending_next(&it, &run)) {
+        if (pending_part(&run, gfn, from)) {
             lowest_add(l, &run);
         }
     }
@@ -519,13 +518,13 @@ static XenPVIOMMURun *stream_next(RunStream *st)
 static uint64_t pending_at(const XenPVIOMMUContext *ctx, uint64_t bfn,
                            uint64_t start)
 {
-    const XenPVIOMMUPending *p;
-    XenPVIOMMUPendingPos pos;
+    XenPVIOMMUPendingIter it;
     uint64_t n = 0;
     BfnRun run;
 
-    XEN_PVIOMMU_PENDING_FOREACH(p, ctx, &pos) {
-        n += pending_part(p, NULL, start, &run) && run.bfn == bfn;
+    xen_pviommu_pending_visit(&it, ctx);
+    while (xen_pviommu_pending_next(&it, &run)) {
+        n += pending_part(&run, NULL, start) && run.bfn == bfn;
     }
     return n;
 }

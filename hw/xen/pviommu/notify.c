@@ -8,7 +8,6 @@
 #include "qemu/interval-tree.h"
 #include "qemu/main-loop.h"
 #include "notify.h"
-#include "core/pending.h"
 #include "queue.h"
 #include "trace.h"
 

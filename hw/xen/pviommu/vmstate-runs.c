@@ -20,7 +20,6 @@
 #include "migration/qemu-file-types.h"
 #include "migration/vmstate.h"
 #include "device.h"
-#include "core/pending.h"
 #include "vmstate.h"
 #include "trace.h"
 
@@ -178,8 +177,7 @@ static uint64_t put_runs(QEMUFile *f, XenPVIOMMUState *s,
 {
     XenPVIOMMUCore *core = &s->core;
     uint64_t limit = xen_pviommu_bfn_limit(core);
-    XenPVIOMMUPendingPos pos;
-    const XenPVIOMMUPending *p;
+    XenPVIOMMUPendingIter it;
     BfnRun last = { 0 };
     uint64_t runs = 0;
     BfnRun run;
@@ -189,13 +187,8 @@ static uint64_t put_runs(QEMUFile *f, XenPVIOMMUState *s,
         put_run(f, &run, &last, 0);
         runs++;
     }
-    XEN_PVIOMMU_PENDING_FOREACH(p, ctx, &pos) {
-        run = (BfnRun) {
-            .bfn = p->bfn,
-            .gfn = p->gfn,
-            .nr = p->nr,
-            .readonly = p->readonly,
-        };
+    xen_pviommu_pending_visit(&it, ctx);
+    while (xen_pviommu_pending_next(&it, &run)) {
         put_run(f, &run, &last, RUN_PENDING);
         runs++;
     }
@@ -476,36 +469,33 @@ static bool defer_lost(void *opaque, uint16_t id, uint64_t bfn, uint64_t gfn,
 }
 
 static void defer_lost_pending(XenPVIOMMUState *s, const XenPVIOMMUContext *ctx,
-                               const XenPVIOMMUPending *p, uint64_t gfn,
-                               uint64_t last)
+                               const BfnRun *run, uint64_t gfn, uint64_t last)
 {
-    uint64_t start = MAX(gfn, p->gfn);
-    BfnRun run = {
-        .bfn = p->bfn + (start - p->gfn),
+    uint64_t start = MAX(gfn, run->gfn);
+    BfnRun part = {
+        .bfn = run->bfn + (start - run->gfn),
         .gfn = start,
-        .nr = MIN(last, p->gfn + p->nr - 1) - start + 1,
-        .readonly = p->readonly,
+        .nr = MIN(last, run->gfn + run->nr - 1) - start + 1,
+        .readonly = run->readonly,
     };
 
-    defer_run(s->deferred, ctx->id, &run, true);
+    defer_run(s->deferred, ctx->id, &part, true);
 }
 
 bool xen_pviommu_vmstate_lost(XenPVIOMMUState *s, uint64_t gfn, uint64_t nr)
 {
     uint64_t last = gfn + nr - 1;
-    const XenPVIOMMUContext *ctx;
-    const XenPVIOMMUPending *p;
-    XenPVIOMMUPendingPos pos;
+    XenPVIOMMUPendingIter it;
+    BfnRun run;
 
     if (!s->deferred) {
         return false;
     }
     gfn_index_foreach(s->core.gfn_index, gfn, nr, defer_lost, s);
-    QLIST_FOREACH(ctx, &s->core.pending_contexts, next_pending) {
-        XEN_PVIOMMU_PENDING_FOREACH(p, ctx, &pos) {
-            if (p->gfn <= last && p->gfn + p->nr - 1 >= gfn) {
-                defer_lost_pending(s, ctx, p, gfn, last);
-            }
+    xen_pviommu_pending_visit_all(&it, &s->core);
+    while (xen_pviommu_pending_next(&it, &run)) {
+        if (run.gfn <= last && run.gfn + run.nr - 1 >= gfn) {
+            defer_lost_pending(s, it.ctx, &run, gfn, last);
         }
     }
     return true;

@@ -5,7 +5,7 @@
 
 #include "qemu/osdep.h"
 #include "qemu/error-report.h"
-#include "pending.h"
+#include "core.h"
 
 typedef struct Books {
     GHashTable *pages;          /* GFN -> references that there should be */
@@ -25,14 +25,6 @@ static void books_add(Books *books, uint64_t gfn, uint64_t nr)
         g_hash_table_insert(books->pages, key, (gpointer)(n + 1));
     }
     books->total += nr;
-}
-
-static void books_add_pending(Books *books, const XenPVIOMMUPending *p)
-{
-    books_add(books, p->gfn, p->nr);
-    books->pending += p->nr;
-    books->runs++;
-    books->untold += !p->notified;
 }
 
 static void G_GNUC_PRINTF(1, 2) G_GNUC_NORETURN wrong(const char *fmt, ...)
@@ -68,9 +60,8 @@ static void check_context(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
     uint64_t limit = xen_pviommu_bfn_limit(core);
     uint64_t mapped = books->mapped, pending = books->pending;
     uint64_t untold = books->untold;
-    const XenPVIOMMUPending *p;
     uint64_t runs = books->runs;
-    XenPVIOMMUPendingPos pos;
+    XenPVIOMMUPendingIter it;
     BfnRun run;
 
     for (uint64_t bfn = 0; bfn_table_next_run(ctx->table, bfn, limit, &run);
@@ -88,8 +79,12 @@ static void check_context(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
         books_add(books, run.gfn, run.nr);
         books->mapped += run.nr;
     }
-    XEN_PVIOMMU_PENDING_FOREACH(p, ctx, &pos) {
-        books_add_pending(books, p);
+    xen_pviommu_pending_visit(&it, ctx);
+    while (xen_pviommu_pending_next(&it, &run)) {
+        books_add(books, run.gfn, run.nr);
+        books->pending += run.nr;
+        books->runs++;
+        books->untold += !it.notified;
     }
     mapped = books->mapped - mapped;
     pending = books->pending - pending;
@@ -121,11 +116,11 @@ void xen_pviommu_core_check(XenPVIOMMUCore *core)
     }
     if (books.mapped != core->mapped_frames ||
         books.pending != core->pending_frames ||
-        books.runs != core->nr_pending_runs) {
+        books.runs != core->pending.nr) {
         wrong("xen-pviommu: %" PRIu64 " frames mapped, %" PRIu64 " pending in %"
               PRIu64 " runs, but %" PRIu64 ", %" PRIu64 " and %" PRIu64
               " counted", books.mapped, books.pending, books.runs,
-              core->mapped_frames, core->pending_frames, core->nr_pending_runs);
+              core->mapped_frames, core->pending_frames, core->pending.nr);
     }
     g_hash_table_iter_init(&iter, pages);
     while (g_hash_table_iter_next(&iter, &gfn, &refs)) {

@@ -10,7 +10,7 @@
 #include "qemu/log.h"
 #include "qemu/timer.h"
 #include "qemu/units.h"
-#include "pending.h"
+#include "core.h"
 #include "trace.h"
 
 #define LOG_LINES_PER_SECOND 20
@@ -465,7 +465,7 @@ void xen_pviommu_core_flush_all(XenPVIOMMUCore *core)
 {
     XenPVIOMMUContext *ctx, *next;
 
-    QLIST_FOREACH_SAFE(ctx, &core->pending_contexts, next_pending, next) {
+    QLIST_FOREACH_SAFE(ctx, &core->pending.contexts, next_pending, next) {
         xen_pviommu_context_flush_all(core, ctx);
         core->work++;
     }
@@ -520,10 +520,9 @@ void xen_pviommu_core_held(XenPVIOMMUCore *core, XenPVIOMMUHeldFunc *func,
                            void *opaque)
 {
     const uint64_t end = 1ull << GFN_INDEX_BITS;
-    const XenPVIOMMUContext *ctx;
-    XenPVIOMMUPendingPos pos;
-    const XenPVIOMMUPending *p;
+    XenPVIOMMUPendingIter it;
     GfnPlace place;
+    BfnRun run;
 
     /* Pages, and not places, of which a page can have thousands */
     for (uint64_t gfn = 0;
@@ -531,10 +530,9 @@ void xen_pviommu_core_held(XenPVIOMMUCore *core, XenPVIOMMUHeldFunc *func,
          gfn = place.gfn + place.nr) {
         func(opaque, place.gfn, place.nr);
     }
-    QLIST_FOREACH(ctx, &core->pending_contexts, next_pending) {
-        XEN_PVIOMMU_PENDING_FOREACH(p, ctx, &pos) {
-            func(opaque, p->gfn, p->nr);
-        }
+    xen_pviommu_pending_visit_all(&it, core);
+    while (xen_pviommu_pending_next(&it, &run)) {
+        func(opaque, run.gfn, run.nr);
     }
 }
 

@@ -23,9 +23,9 @@
 #include "backend.h"
 #include "bfn-table.h"
 #include "gfn-index.h"
+#include "pending.h"
 #include "reserved.h"
 
-typedef struct XenPVIOMMUCore XenPVIOMMUCore;
 typedef struct XenPVIOMMUQueue XenPVIOMMUQueue;
 
 /* An operation stopped before its end: run it again. Not an error number. */
@@ -34,41 +34,8 @@ typedef struct XenPVIOMMUQueue XenPVIOMMUQueue;
 /* Counters of what happened; the two behind them tell what is. */
 #define XEN_PVIOMMU_NR_EVENT_COUNTERS XEN_PVIOMMU_COUNTER_MAPPED
 
-/* A run that was unmapped: its pages are held until a flush. */
-typedef struct XenPVIOMMUPending {
-    uint64_t bfn;
-    uint64_t gfn;
-    uint64_t nr;
-    bool readonly;
-    bool notified;              /* no listener has a translation of it */
-} XenPVIOMMUPending;
-
-#define XEN_PVIOMMU_PENDING_CHUNK 127
-
-typedef struct XenPVIOMMUPendingChunk {
-    QSIMPLEQ_ENTRY(XenPVIOMMUPendingChunk) next;
-    unsigned nr;                /* all of them, but in the last chunk */
-    XenPVIOMMUPending run[XEN_PVIOMMU_PENDING_CHUNK];
-} XenPVIOMMUPendingChunk;
-
-typedef struct XenPVIOMMUPendingPos {
-    XenPVIOMMUPendingChunk *chunk;
-    unsigned index;
-} XenPVIOMMUPendingPos;
-
-/* See pending.h. */
-typedef struct XenPVIOMMUPendingList {
-    QSIMPLEQ_HEAD(, XenPVIOMMUPendingChunk) chunks;
-    XenPVIOMMUPendingChunk *last;       /* NULL: there are none */
-    uint64_t nr;
-    uint64_t nr_unnotified;
-    /* If there are any: the first of them, or one before it. */
-    XenPVIOMMUPendingPos unnotified;
-    uint64_t nr_tail;                   /* records from there on */
-} XenPVIOMMUPendingList;
-
 /* A BFN address space. */
-typedef struct XenPVIOMMUContext {
+struct XenPVIOMMUContext {
     struct rcu_head rcu;
     NodePool *pool;             /* that it is from */
     uint16_t id;
@@ -82,7 +49,7 @@ typedef struct XenPVIOMMUContext {
     /* What its devices reserve for themselves; NULL: none ever did */
     GArray *reserved;
     XenPVIOMMUQueue *queue;     /* the client's; RCU; NULL if it has none */
-} XenPVIOMMUContext;
+};
 
 /* How changes reach the devices. Called with the tables already changed. */
 typedef struct XenPVIOMMUClientOps {
@@ -146,12 +113,7 @@ struct XenPVIOMMUCore {
 
     XenPVIOMMUContext **contexts;       /* by ID; max_contexts entries */
     GfnIndex *gfn_index;
-    /* Of XenPVIOMMUContext in which something is pending */
-    QLIST_HEAD(, XenPVIOMMUContext) pending_contexts;
-    /* Chunks to use again */
-    QSIMPLEQ_HEAD(, XenPVIOMMUPendingChunk) spare_chunks;
-    unsigned nr_spare_chunks;
-    uint64_t nr_pending_runs;
+    XenPVIOMMUPendingRuns pending;
     BfnRun *unmap_runs;         /* those of the part of an unmap */
     uint64_t mapped_frames;             /* in all contexts */
     uint64_t pending_frames;

@@ -4,6 +4,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "core.h"
 #include "pending.h"
 
 /* The most records there can be: 8 MiB, which are read in a millisecond. */
@@ -21,6 +22,23 @@
 /* A notification goes through listeners, some to a kernel. */
 #define NOTIFY_WORK 32
 
+/* A run that was unmapped: its pages are held until a flush. */
+typedef struct PendingRecord {
+    uint64_t bfn;
+    uint64_t gfn;
+    uint64_t nr;
+    bool readonly;
+    bool notified;              /* no listener has a translation of it */
+} PendingRecord;
+
+#define PENDING_CHUNK 127
+
+struct XenPVIOMMUPendingChunk {
+    QSIMPLEQ_ENTRY(XenPVIOMMUPendingChunk) next;
+    unsigned nr;                /* all of them, but in the last chunk */
+    PendingRecord run[PENDING_CHUNK];
+};
+
 uint64_t xen_pviommu_pending_max(const XenPVIOMMUCore *core)
 {
     return MIN(MAX(core->limits.max_mappings / 64, PENDING_MIN), PENDING_MAX);
@@ -32,7 +50,7 @@ size_t xen_pviommu_pending_max_bytes(const XenPVIOMMUCore *core)
     uint64_t contexts = MIN(core->limits.max_contexts,
                             core->budget.max_bytes / NODE_POOL_NODE_SIZE);
     uint64_t chunks = DIV_ROUND_UP(xen_pviommu_pending_max(core),
-                                   XEN_PVIOMMU_PENDING_CHUNK) +
+                                   PENDING_CHUNK) +
                       contexts + 2 * SPARE_CHUNKS_MAX;
 
     return chunks * node_pool_heap_cost(sizeof(XenPVIOMMUPendingChunk));
@@ -42,43 +60,43 @@ uint64_t xen_pviommu_pending_room(const XenPVIOMMUCore *core)
 {
     uint64_t max = xen_pviommu_pending_max(core);
 
-    return core->nr_pending_runs < max ? max - core->nr_pending_runs : 0;
+    return core->pending.nr < max ? max - core->pending.nr : 0;
 }
 
 bool xen_pviommu_pending_reserve(XenPVIOMMUCore *core, uint64_t nr)
 {
     /* The last chunk of a context has room for some, or none. */
-    while ((uint64_t)core->nr_spare_chunks * XEN_PVIOMMU_PENDING_CHUNK < nr) {
+    while ((uint64_t)core->pending.nr_spare * PENDING_CHUNK < nr) {
         XenPVIOMMUPendingChunk *c = node_pool_heap_alloc(core->budget.pool,
                                                          sizeof(*c));
 
         if (!c) {
             return false;
         }
-        QSIMPLEQ_INSERT_HEAD(&core->spare_chunks, c, next);
-        core->nr_spare_chunks++;
+        QSIMPLEQ_INSERT_HEAD(&core->pending.spare, c, next);
+        core->pending.nr_spare++;
     }
     return true;
 }
 
 static void chunk_free(XenPVIOMMUCore *core, XenPVIOMMUPendingChunk *c)
 {
-    if (core->nr_spare_chunks >= SPARE_CHUNKS_MAX) {
+    if (core->pending.nr_spare >= SPARE_CHUNKS_MAX) {
         node_pool_heap_free(core->budget.pool, c, sizeof(*c));
         return;
     }
-    QSIMPLEQ_INSERT_HEAD(&core->spare_chunks, c, next);
-    core->nr_spare_chunks++;
+    QSIMPLEQ_INSERT_HEAD(&core->pending.spare, c, next);
+    core->pending.nr_spare++;
 }
 
 static XenPVIOMMUPendingChunk *list_grow(XenPVIOMMUCore *core,
                                          XenPVIOMMUPendingList *list)
 {
-    XenPVIOMMUPendingChunk *c = QSIMPLEQ_FIRST(&core->spare_chunks);
+    XenPVIOMMUPendingChunk *c = QSIMPLEQ_FIRST(&core->pending.spare);
 
     assert(c);
-    QSIMPLEQ_REMOVE_HEAD(&core->spare_chunks, next);
-    core->nr_spare_chunks--;
+    QSIMPLEQ_REMOVE_HEAD(&core->pending.spare, next);
+    core->pending.nr_spare--;
     c->nr = 0;
     QSIMPLEQ_INSERT_TAIL(&list->chunks, c, next);
     list->last = c;
@@ -86,11 +104,11 @@ static XenPVIOMMUPendingChunk *list_grow(XenPVIOMMUCore *core,
 }
 
 static void list_add(XenPVIOMMUCore *core, XenPVIOMMUPendingList *list,
-                     const XenPVIOMMUPending *p)
+                     const PendingRecord *p)
 {
     XenPVIOMMUPendingChunk *c = list->last;
 
-    if (!c || c->nr == XEN_PVIOMMU_PENDING_CHUNK) {
+    if (!c || c->nr == PENDING_CHUNK) {
         c = list_grow(core, list);
     }
     c->run[c->nr++] = *p;
@@ -114,7 +132,7 @@ static void count_frames(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
 void xen_pviommu_pending_add(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
                              const BfnRun *run, bool notified)
 {
-    const XenPVIOMMUPending p = {
+    const PendingRecord p = {
         .bfn = run->bfn,
         .gfn = run->gfn,
         .nr = run->nr,
@@ -123,14 +141,14 @@ void xen_pviommu_pending_add(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
     };
 
     if (!ctx->pending.nr) {
-        QLIST_INSERT_HEAD(&core->pending_contexts, ctx, next_pending);
+        QLIST_INSERT_HEAD(&core->pending.contexts, ctx, next_pending);
     }
     list_add(core, &ctx->pending, &p);
-    core->nr_pending_runs++;
+    core->pending.nr++;
     count_frames(core, ctx, run->nr);
 }
 
-static XenPVIOMMUPending *pos_get(XenPVIOMMUPendingPos *pos)
+static PendingRecord *pos_get(XenPVIOMMUPendingPos *pos)
 {
     if (pos->chunk && pos->index == pos->chunk->nr) {
         pos->chunk = QSIMPLEQ_NEXT(pos->chunk, next);
@@ -140,21 +158,51 @@ static XenPVIOMMUPending *pos_get(XenPVIOMMUPendingPos *pos)
            ? &pos->chunk->run[pos->index] : NULL;
 }
 
-const XenPVIOMMUPending *
-xen_pviommu_pending_first(const XenPVIOMMUContext *ctx,
-                          XenPVIOMMUPendingPos *pos)
+void xen_pviommu_pending_visit(XenPVIOMMUPendingIter *it,
+                               const XenPVIOMMUContext *ctx)
 {
-    *pos = (XenPVIOMMUPendingPos) { QSIMPLEQ_FIRST(&ctx->pending.chunks), 0 };
-    return pos_get(pos);
+    *it = (XenPVIOMMUPendingIter) {
+        .ctx = ctx,
+        .pos = { QSIMPLEQ_FIRST(&ctx->pending.chunks), 0 },
+    };
 }
 
-const XenPVIOMMUPending *xen_pviommu_pending_next(XenPVIOMMUPendingPos *pos)
+void xen_pviommu_pending_visit_all(XenPVIOMMUPendingIter *it,
+                                   const XenPVIOMMUCore *core)
 {
-    pos->index++;
-    return pos_get(pos);
+    const XenPVIOMMUContext *first = QLIST_FIRST(&core->pending.contexts);
+
+    *it = (XenPVIOMMUPendingIter) { 0 };
+    if (first) {
+        xen_pviommu_pending_visit(it, first);
+        it->all = true;
+    }
 }
 
-static void mark_notified(XenPVIOMMUPendingList *list, XenPVIOMMUPending *p)
+bool xen_pviommu_pending_next(XenPVIOMMUPendingIter *it, BfnRun *run)
+{
+    const PendingRecord *p = pos_get(&it->pos);
+
+    while (!p && it->all && QLIST_NEXT(it->ctx, next_pending)) {
+        xen_pviommu_pending_visit(it, QLIST_NEXT(it->ctx, next_pending));
+        it->all = true;
+        p = pos_get(&it->pos);
+    }
+    if (!p) {
+        return false;
+    }
+    *run = (BfnRun) {
+        .bfn = p->bfn,
+        .gfn = p->gfn,
+        .nr = p->nr,
+        .readonly = p->readonly,
+    };
+    it->notified = p->notified;
+    it->pos.index++;
+    return true;
+}
+
+static void mark_notified(XenPVIOMMUPendingList *list, PendingRecord *p)
 {
     list->nr_unnotified -= !p->notified;
     p->notified = true;
@@ -162,8 +210,8 @@ static void mark_notified(XenPVIOMMUPendingList *list, XenPVIOMMUPending *p)
 
 static int compare_bfn(const void *a, const void *b)
 {
-    const XenPVIOMMUPending *x = *(XenPVIOMMUPending * const *)a;
-    const XenPVIOMMUPending *y = *(XenPVIOMMUPending * const *)b;
+    const PendingRecord *x = *(PendingRecord * const *)a;
+    const PendingRecord *y = *(PendingRecord * const *)b;
 
     return (x->bfn > y->bfn) - (x->bfn < y->bfn);
 }
@@ -178,7 +226,7 @@ static int compare_bfn(const void *a, const void *b)
 /* On the stack: this may be when there is no memory. */
 typedef struct Unnotified {
     unsigned nr;
-    XenPVIOMMUPending *run[XEN_PVIOMMU_UNNOTIFIED_MAX];
+    PendingRecord *run[XEN_PVIOMMU_UNNOTIFIED_MAX];
 } Unnotified;
 
 /* What of [@bfn, @last] listeners may still have, in the order of BFNs. */
@@ -186,7 +234,7 @@ static void find_unnotified(XenPVIOMMUCore *core, XenPVIOMMUPendingList *list,
                             uint64_t bfn, uint64_t last, Unnotified *found)
 {
     XenPVIOMMUPendingPos pos = list->unnotified;
-    XenPVIOMMUPending *p;
+    PendingRecord *p;
 
     for (p = pos_get(&pos); p; pos.index++, p = pos_get(&pos)) {
         if (!p->notified && p->bfn <= last && p->bfn + p->nr - 1 >= bfn) {
@@ -205,7 +253,7 @@ static void find_unnotified(XenPVIOMMUCore *core, XenPVIOMMUPendingList *list,
 static void mark_all_notified(XenPVIOMMUCore *core, XenPVIOMMUPendingList *list)
 {
     XenPVIOMMUPendingPos pos = list->unnotified;
-    XenPVIOMMUPending *p;
+    PendingRecord *p;
 
     core->work += DIV_ROUND_UP(list->nr_tail, SCAN_PER_WORK);
     for (p = pos_get(&pos); p; pos.index++, p = pos_get(&pos)) {
@@ -229,7 +277,7 @@ bool xen_pviommu_pending_notify(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
     found.nr = 0;
     find_unnotified(core, &ctx->pending, bfn, bfn + nr - 1, &found);
     while (i < found.nr && max--) {
-        XenPVIOMMUPending *p = found.run[i];
+        PendingRecord *p = found.run[i];
         uint64_t start = p->bfn, end = start;
 
         for (; i < found.nr; i++) {
@@ -254,7 +302,7 @@ void xen_pviommu_pending_notify_all(XenPVIOMMUCore *core,
 }
 
 static void pending_put(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
-                        const XenPVIOMMUPending *p, uint64_t offset,
+                        const PendingRecord *p, uint64_t offset,
                         uint64_t nr)
 {
     core->backend_ops->put(core->backend, p->gfn + offset, nr, p->readonly);
@@ -269,7 +317,7 @@ static void list_truncate(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
     QSIMPLEQ_HEAD(, XenPVIOMMUPendingChunk) kept, gone;
     XenPVIOMMUPendingChunk *c, *next;
 
-    core->nr_pending_runs -= list->nr - nr;
+    core->pending.nr -= list->nr - nr;
     list->nr = nr;
     QSIMPLEQ_INIT(&kept);
     QSIMPLEQ_INIT(&gone);
@@ -288,20 +336,16 @@ static void list_truncate(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
 }
 
 /* Records have moved: find the first that is not notified. */
-static void list_find_unnotified(const XenPVIOMMUContext *ctx,
-                                 XenPVIOMMUPendingList *list)
+static void list_find_unnotified(XenPVIOMMUPendingList *list)
 {
-    XenPVIOMMUPendingPos pos;
-    const XenPVIOMMUPending *p;
+    XenPVIOMMUPendingPos pos = { QSIMPLEQ_FIRST(&list->chunks), 0 };
     uint64_t before = 0;
 
     if (!list->nr_unnotified) {
         return;
     }
-    XEN_PVIOMMU_PENDING_FOREACH(p, ctx, &pos) {
-        if (!p->notified) {
-            break;
-        }
+    while (pos_get(&pos)->notified) {
+        pos.index++;
         before++;
     }
     list->unnotified = pos;
@@ -309,7 +353,7 @@ static void list_find_unnotified(const XenPVIOMMUContext *ctx,
 }
 
 /* The frames of @p in [@start, @last] of BFNs, or of GFNs; 0 if none are. */
-static uint64_t overlap(const XenPVIOMMUPending *p, bool by_gfn,
+static uint64_t overlap(const PendingRecord *p, bool by_gfn,
                         uint64_t start, uint64_t last, uint64_t *offset)
 {
     uint64_t first = by_gfn ? p->gfn : p->bfn;
@@ -325,7 +369,7 @@ static uint64_t overlap(const XenPVIOMMUPending *p, bool by_gfn,
 /* One for a record at the most, of those that are few enough to be cut. */
 typedef struct Tails {
     unsigned nr;
-    XenPVIOMMUPending run[XEN_PVIOMMU_PENDING_EXACT];
+    PendingRecord run[XEN_PVIOMMU_PENDING_EXACT];
 } Tails;
 
 /*
@@ -333,10 +377,10 @@ typedef struct Tails {
  * first or only part; a second part is added to @tails if there is room.
  */
 static bool pending_cut(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
-                        XenPVIOMMUPending *p, uint64_t offset, uint64_t nr,
+                        PendingRecord *p, uint64_t offset, uint64_t nr,
                         Tails *tails)
 {
-    XenPVIOMMUPending tail = *p;
+    PendingRecord tail = *p;
 
     assert(p->notified);
     tail.bfn += offset + nr;
@@ -370,7 +414,7 @@ static void list_cut(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx, bool by_gfn,
     XenPVIOMMUPendingPos from = { QSIMPLEQ_FIRST(&list->chunks), 0 };
     XenPVIOMMUPendingPos to;
     uint64_t kept = 0, offset;
-    XenPVIOMMUPending *p;
+    PendingRecord *p;
 
     core->work += DIV_ROUND_UP(list->nr, SCAN_PER_WORK);
     while ((p = pos_get(&from)) && !overlap(p, by_gfn, start, last, &offset)) {
@@ -384,7 +428,7 @@ static void list_cut(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx, bool by_gfn,
     /* All chunks but the last are full, before and afterwards. */
     for (to = from; (p = pos_get(&from)); from.index++) {
         uint64_t nr = overlap(p, by_gfn, start, last, &offset);
-        XenPVIOMMUPending rest = *p;
+        PendingRecord rest = *p;
 
         core->work += !!nr;
         if (nr && !pending_cut(core, ctx, &rest, offset, nr, &tails)) {
@@ -397,9 +441,9 @@ static void list_cut(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx, bool by_gfn,
     list_truncate(core, ctx, to, kept);
     for (unsigned i = 0; i < tails.nr; i++) {
         list_add(core, list, &tails.run[i]);
-        core->nr_pending_runs++;
+        core->pending.nr++;
     }
-    list_find_unnotified(ctx, list);
+    list_find_unnotified(list);
 }
 
 void xen_pviommu_pending_release(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
@@ -411,8 +455,8 @@ void xen_pviommu_pending_release(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
 void xen_pviommu_pending_release_all(XenPVIOMMUCore *core,
                                      XenPVIOMMUContext *ctx)
 {
-    XenPVIOMMUPendingPos pos;
-    const XenPVIOMMUPending *p;
+    XenPVIOMMUPendingPos pos = { QSIMPLEQ_FIRST(&ctx->pending.chunks), 0 };
+    const PendingRecord *p;
 
     assert(!ctx->pending.nr_unnotified);
     if (!ctx->pending.nr) {
@@ -422,11 +466,11 @@ void xen_pviommu_pending_release_all(XenPVIOMMUCore *core,
         count_frames(core, ctx, -ctx->pending_frames);
     } else {
         core->work += ctx->pending.nr;
-        XEN_PVIOMMU_PENDING_FOREACH(p, ctx, &pos) {
+        for (; (p = pos_get(&pos)); pos.index++) {
             pending_put(core, ctx, p, 0, p->nr);
         }
     }
-    core->work += DIV_ROUND_UP(ctx->pending.nr, XEN_PVIOMMU_PENDING_CHUNK);
+    core->work += DIV_ROUND_UP(ctx->pending.nr, PENDING_CHUNK);
     list_truncate(core, ctx, (XenPVIOMMUPendingPos) { NULL, 0 }, 0);
 }
 
@@ -435,7 +479,7 @@ static void notify_by_gfn(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
                           uint64_t gfn, uint64_t last)
 {
     XenPVIOMMUPendingPos pos = ctx->pending.unnotified;
-    XenPVIOMMUPending *p;
+    PendingRecord *p;
     uint64_t offset;
 
     if (!ctx->pending.nr_unnotified) {
@@ -453,10 +497,10 @@ static void notify_by_gfn(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
 void xen_pviommu_pending_invalidate(XenPVIOMMUCore *core,
                                     uint64_t gfn, uint64_t nr)
 {
-    bool all = core->nr_pending_runs > XEN_PVIOMMU_PENDING_EXACT;
+    bool all = core->pending.nr > XEN_PVIOMMU_PENDING_EXACT;
     XenPVIOMMUContext *ctx, *next;
 
-    QLIST_FOREACH_SAFE(ctx, &core->pending_contexts, next_pending, next) {
+    QLIST_FOREACH_SAFE(ctx, &core->pending.contexts, next_pending, next) {
         if (all) {
             xen_pviommu_pending_notify_all(core, ctx);
             xen_pviommu_pending_release_all(core, ctx);
@@ -474,17 +518,17 @@ void xen_pviommu_pending_context_init(XenPVIOMMUContext *ctx)
 
 void xen_pviommu_pending_init(XenPVIOMMUCore *core)
 {
-    QSIMPLEQ_INIT(&core->spare_chunks);
-    QLIST_INIT(&core->pending_contexts);
+    QSIMPLEQ_INIT(&core->pending.spare);
+    QLIST_INIT(&core->pending.contexts);
 }
 
 void xen_pviommu_pending_finalize(XenPVIOMMUCore *core)
 {
     XenPVIOMMUPendingChunk *c;
 
-    while ((c = QSIMPLEQ_FIRST(&core->spare_chunks))) {
-        QSIMPLEQ_REMOVE_HEAD(&core->spare_chunks, next);
+    while ((c = QSIMPLEQ_FIRST(&core->pending.spare))) {
+        QSIMPLEQ_REMOVE_HEAD(&core->pending.spare, next);
         node_pool_heap_free(core->budget.pool, c, sizeof(*c));
     }
-    core->nr_spare_chunks = 0;
+    core->pending.nr_spare = 0;
 }

@@ -16,7 +16,12 @@
 #ifndef HW_XEN_PVIOMMU_PENDING_H
 #define HW_XEN_PVIOMMU_PENDING_H
 
-#include "core.h"
+#include "qemu/queue.h"
+#include "bfn-table.h"
+
+typedef struct XenPVIOMMUContext XenPVIOMMUContext;
+typedef struct XenPVIOMMUCore XenPVIOMMUCore;
+typedef struct XenPVIOMMUPendingChunk XenPVIOMMUPendingChunk;
 
 /*
  * With more records than this in a context a flush of a range is one of the
@@ -32,6 +37,31 @@
  * notifies of all of them at once (an invalidation, a detach) is bounded by it.
  */
 #define XEN_PVIOMMU_UNNOTIFIED_MAX 1280
+
+/* A place in a list of records */
+typedef struct XenPVIOMMUPendingPos {
+    XenPVIOMMUPendingChunk *chunk;
+    unsigned index;
+} XenPVIOMMUPendingPos;
+
+/* The records of a context. Only pending.c changes it. */
+typedef struct XenPVIOMMUPendingList {
+    QSIMPLEQ_HEAD(, XenPVIOMMUPendingChunk) chunks;
+    XenPVIOMMUPendingChunk *last;       /* NULL: there are none */
+    uint64_t nr;
+    uint64_t nr_unnotified;
+    /* If there are any: the first of them, or one before it. */
+    XenPVIOMMUPendingPos unnotified;
+    uint64_t nr_tail;                   /* records from there on */
+} XenPVIOMMUPendingList;
+
+/* What all contexts of a core share. Only pending.c changes it. */
+typedef struct XenPVIOMMUPendingRuns {
+    QLIST_HEAD(, XenPVIOMMUContext) contexts;   /* with a record or more */
+    QSIMPLEQ_HEAD(, XenPVIOMMUPendingChunk) spare;  /* chunks to use again */
+    unsigned nr_spare;
+    uint64_t nr;                        /* records, in all contexts */
+} XenPVIOMMUPendingRuns;
 
 /** xen_pviommu_pending_max: records at a time, in all contexts */
 uint64_t xen_pviommu_pending_max(const XenPVIOMMUCore *core);
@@ -93,14 +123,23 @@ void xen_pviommu_pending_finalize(XenPVIOMMUCore *core);
 /** xen_pviommu_pending_context_init: nothing is pending in @ctx */
 void xen_pviommu_pending_context_init(XenPVIOMMUContext *ctx);
 
-/** xen_pviommu_pending_first, _next: all records of @ctx, oldest first; NULL */
-const XenPVIOMMUPending *
-xen_pviommu_pending_first(const XenPVIOMMUContext *ctx,
-                          XenPVIOMMUPendingPos *pos);
-const XenPVIOMMUPending *xen_pviommu_pending_next(XenPVIOMMUPendingPos *pos);
+/* A visit of pending runs, during which none is added or released */
+typedef struct XenPVIOMMUPendingIter {
+    const XenPVIOMMUContext *ctx;       /* that the run is of */
+    bool notified;                      /* listeners were, of the run */
+    bool all;
+    XenPVIOMMUPendingPos pos;           /* of the next one */
+} XenPVIOMMUPendingIter;
 
-#define XEN_PVIOMMU_PENDING_FOREACH(p, ctx, pos)                        \
-    for ((p) = xen_pviommu_pending_first(ctx, pos); (p);                \
-         (p) = xen_pviommu_pending_next(pos))
+/** xen_pviommu_pending_visit: begin to visit the runs of @ctx, oldest first */
+void xen_pviommu_pending_visit(XenPVIOMMUPendingIter *it,
+                               const XenPVIOMMUContext *ctx);
+
+/** xen_pviommu_pending_visit_all: begin to visit those of all contexts */
+void xen_pviommu_pending_visit_all(XenPVIOMMUPendingIter *it,
+                                   const XenPVIOMMUCore *core);
+
+/** xen_pviommu_pending_next: false, with @run as it was, if there is no more */
+bool xen_pviommu_pending_next(XenPVIOMMUPendingIter *it, BfnRun *run);
 
 #endif /* HW_XEN_PVIOMMU_PENDING_H */
