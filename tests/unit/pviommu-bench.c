@@ -34,7 +34,9 @@ Bench *bench_new(const BenchConfig *config)
     core->identity_contexts = !config->no_identity;
     core->backend_ops = &b->ops;
     core->backend = &b->backend;
-    core->client_ops = &machine_client_ops;
+    core->listener_ops = &machine_listener_ops;
+    core->attachment_ops = &machine_attachment_ops;
+    core->memory_ops = &machine_memory_ops;
     core->client = b;
     g_assert_true(xen_pviommu_core_init(core));
     core->accepted = xen_pviommu_core_features(core);

@@ -358,14 +358,20 @@ static int client_set_queue(void *opaque, XenPVIOMMUContext *ctx, uint64_t addr,
     return 0;
 }
 
-const XenPVIOMMUClientOps machine_client_ops = {
+const XenPVIOMMUListenerOps machine_listener_ops = {
     .map = client_map,
     .listening = client_listening,
     .unmap = client_unmap,
+};
+
+const XenPVIOMMUAttachmentOps machine_attachment_ops = {
     .attach = client_attach,
     .reserved = client_reserved,
     .attach_all = client_attach_all,
     .enabled = client_enabled,
+};
+
+const XenPVIOMMUGuestMemoryOps machine_memory_ops = {
     .store = client_store,
     .set_queue = client_set_queue,
 };

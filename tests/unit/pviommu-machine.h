@@ -9,7 +9,9 @@
 #include "pviommu-bench.h"
 
 extern const XenPVIOMMUBackendOps machine_backend_ops;
-extern const XenPVIOMMUClientOps machine_client_ops;
+extern const XenPVIOMMUListenerOps machine_listener_ops;
+extern const XenPVIOMMUAttachmentOps machine_attachment_ops;
+extern const XenPVIOMMUGuestMemoryOps machine_memory_ops;
 
 /**
  * machine_backend_answer: what get() has to say, without doing it

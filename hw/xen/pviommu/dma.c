@@ -129,7 +129,7 @@ static XenPVIOMMUFunction *function_by_sbdf(XenPVIOMMUState *s, uint32_t sbdf)
     return xen_pviommu_function_find(s, want.bus, devfn);
 }
 
-static int client_attach(void *opaque, uint32_t sbdf, XenPVIOMMUContext *ctx)
+static int attach_one(void *opaque, uint32_t sbdf, XenPVIOMMUContext *ctx)
 {
     XenPVIOMMUFunction *f = function_by_sbdf(opaque, sbdf);
     int ret = 0;
@@ -152,7 +152,7 @@ static int client_attach(void *opaque, uint32_t sbdf, XenPVIOMMUContext *ctx)
     return ret;
 }
 
-static int client_reserved(void *opaque, uint32_t sbdf, GArray *list)
+static int attach_reserved(void *opaque, uint32_t sbdf, GArray *list)
 {
     XenPVIOMMUFunction *f = function_by_sbdf(opaque, sbdf);
 
@@ -163,7 +163,7 @@ static int client_reserved(void *opaque, uint32_t sbdf, GArray *list)
     return 0;
 }
 
-static void client_attach_all(void *opaque, XenPVIOMMUContext *ctx)
+static void attach_all(void *opaque, XenPVIOMMUContext *ctx)
 {
     XenPVIOMMUState *s = opaque;
     XenPVIOMMUFunction *f;
@@ -177,7 +177,7 @@ static void client_attach_all(void *opaque, XenPVIOMMUContext *ctx)
     }
 }
 
-static void client_enabled(void *opaque)
+static void attach_enabled(void *opaque)
 {
     XenPVIOMMUState *s = opaque;
     XenPVIOMMUFunction *f;
@@ -194,28 +194,11 @@ static void client_enabled(void *opaque)
     }
 }
 
-static int client_set_queue(void *opaque, XenPVIOMMUContext *ctx, uint64_t addr,
-                            uint32_t nr_ops)
-{
-    return xen_pviommu_queue_set(opaque, ctx, addr, nr_ops);
-}
-
-static int client_store(void *opaque, uint64_t addr, const void *buf,
-                        size_t len)
-{
-    return xen_pviommu_guest_rw(addr, (void *)buf, len, true);
-}
-
-const XenPVIOMMUClientOps xen_pviommu_client_ops = {
-    .map = xen_pviommu_notify_map,
-    .listening = xen_pviommu_notify_listening,
-    .unmap = xen_pviommu_notify_unmap,
-    .attach = client_attach,
-    .attach_all = client_attach_all,
-    .reserved = client_reserved,
-    .enabled = client_enabled,
-    .store = client_store,
-    .set_queue = client_set_queue,
+const XenPVIOMMUAttachmentOps xen_pviommu_attachment_ops = {
+    .attach = attach_one,
+    .attach_all = attach_all,
+    .reserved = attach_reserved,
+    .enabled = attach_enabled,
 };
 
 void xen_pviommu_dma_update(XenPVIOMMUState *s)

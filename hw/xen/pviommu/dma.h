@@ -15,7 +15,7 @@
 #include "device.h"
 
 extern const PCIIOMMUOps xen_pviommu_pci_ops;
-extern const XenPVIOMMUClientOps xen_pviommu_client_ops;
+extern const XenPVIOMMUAttachmentOps xen_pviommu_attachment_ops;
 
 /** xen_pviommu_dma_init: there are no functions */
 void xen_pviommu_dma_init(XenPVIOMMUState *s);

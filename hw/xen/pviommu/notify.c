@@ -333,8 +333,7 @@ static bool function_listens(const XenPVIOMMUFunction *f,
     return f->ctx == ctx;
 }
 
-void xen_pviommu_notify_map(void *opaque, XenPVIOMMUContext *ctx,
-                            const BfnRun *run)
+static void notify_map(void *opaque, XenPVIOMMUContext *ctx, const BfnRun *run)
 {
     XenPVIOMMUState *s = opaque;
     IOMMUNotifier *n;
@@ -354,7 +353,7 @@ void xen_pviommu_notify_map(void *opaque, XenPVIOMMUContext *ctx,
     }
 }
 
-bool xen_pviommu_notify_listening(void *opaque, const XenPVIOMMUContext *ctx)
+static bool notify_listening(void *opaque, const XenPVIOMMUContext *ctx)
 {
     XenPVIOMMUState *s = opaque;
 
@@ -366,8 +365,8 @@ bool xen_pviommu_notify_listening(void *opaque, const XenPVIOMMUContext *ctx)
     return false;
 }
 
-void xen_pviommu_notify_unmap(void *opaque, XenPVIOMMUContext *ctx,
-                              uint64_t bfn, uint64_t nr)
+static void notify_unmap(void *opaque, XenPVIOMMUContext *ctx, uint64_t bfn,
+                         uint64_t nr)
 {
     XenPVIOMMUState *s = opaque;
     IOMMUNotifier *n;
@@ -382,6 +381,12 @@ void xen_pviommu_notify_unmap(void *opaque, XenPVIOMMUContext *ctx,
         }
     }
 }
+
+const XenPVIOMMUListenerOps xen_pviommu_listener_ops = {
+    .map = notify_map,
+    .listening = notify_listening,
+    .unmap = notify_unmap,
+};
 
 void xen_pviommu_notify_moved(XenPVIOMMUFunction *f)
 {

@@ -21,16 +21,8 @@ void xen_pviommu_notify_init(XenPVIOMMUState *s);
 /** xen_pviommu_notify_finalize: there are no functions any more */
 void xen_pviommu_notify_finalize(XenPVIOMMUState *s);
 
-/** xen_pviommu_notify_map: XenPVIOMMUClientOps.map; @opaque is the device */
-void xen_pviommu_notify_map(void *opaque, XenPVIOMMUContext *ctx,
-                            const BfnRun *run);
-
-/** xen_pviommu_notify_unmap: XenPVIOMMUClientOps.unmap */
-void xen_pviommu_notify_unmap(void *opaque, XenPVIOMMUContext *ctx,
-                              uint64_t bfn, uint64_t nr);
-
-/** xen_pviommu_notify_listening: XenPVIOMMUClientOps.listening */
-bool xen_pviommu_notify_listening(void *opaque, const XenPVIOMMUContext *ctx);
+/** xen_pviommu_listener_ops: @opaque is the XenPVIOMMUState */
+extern const XenPVIOMMUListenerOps xen_pviommu_listener_ops;
 
 /**
  * xen_pviommu_notify_moved: the function is in another context

@@ -35,7 +35,7 @@ struct XenPVIOMMUQueue {
 };
 
 /**
- * xen_pviommu_queue_set: XenPVIOMMUClientOps.set_queue
+ * xen_pviommu_queue_set: XenPVIOMMUGuestMemoryOps.set_queue
  *
  * BQL held.
  */

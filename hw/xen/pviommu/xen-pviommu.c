@@ -17,6 +17,7 @@
 #include "dma.h"
 #include "host-iommu.h"
 #include "core/iommu-op.h"
+#include "notify.h"
 #include "queue.h"
 #include "trace.h"
 
@@ -471,6 +472,22 @@ static bool covers(XenInvalidateClient *client, const AddressSpace *as)
                                                invalidate), as);
 }
 
+static int store(void *opaque, uint64_t addr, const void *buf, size_t len)
+{
+    return xen_pviommu_guest_rw(addr, (void *)buf, len, true);
+}
+
+static int set_queue(void *opaque, XenPVIOMMUContext *ctx, uint64_t addr,
+                     uint32_t nr_ops)
+{
+    return xen_pviommu_queue_set(opaque, ctx, addr, nr_ops);
+}
+
+static const XenPVIOMMUGuestMemoryOps memory_ops = {
+    .store = store,
+    .set_queue = set_queue,
+};
+
 /* What the machine must be like, and have no other of. */
 static bool check_machine(XenPVIOMMUState *s, Error **errp)
 {
@@ -579,7 +596,9 @@ static void xen_pviommu_realize(PCIDevice *dev, Error **errp)
 
     qemu_rec_mutex_init(&s->lock);
     s->core.backend_ops = &xen_pviommu_emulated_ops;
-    s->core.client_ops = &xen_pviommu_client_ops;
+    s->core.listener_ops = &xen_pviommu_listener_ops;
+    s->core.attachment_ops = &xen_pviommu_attachment_ops;
+    s->core.memory_ops = &memory_ops;
     s->core.client = s;
     if (!xen_pviommu_core_init(&s->core)) {
         error_setg(errp, "xen-pviommu: there is no memory for its tables");

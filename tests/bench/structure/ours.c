@@ -153,7 +153,7 @@ static void client_unmap(void *opaque, XenPVIOMMUContext *ctx, uint64_t bfn,
 {
 }
 
-static const XenPVIOMMUClientOps client_ops = {
+static const XenPVIOMMUListenerOps listener_ops = {
     .map = client_map,
     .listening = client_listening,
     .unmap = client_unmap,
@@ -177,7 +177,7 @@ static void *context_new(const Shape *shape)
     core->control = true;
     core->backend_ops = &xen_pviommu_emulated_ops;
     core->backend = xen_pviommu_emulated_new(false, &lock, NULL, NULL, NULL);
-    core->client_ops = &client_ops;
+    core->listener_ops = &listener_ops;
     g_assert(xen_pviommu_core_init(core));
     /* What the device reserves for interrupts on a PC */
     xen_pviommu_reserved_add(core->reserved, 0xfee00, 0x100, 0);

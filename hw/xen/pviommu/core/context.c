@@ -162,7 +162,7 @@ static bool context_empty(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
         }
         context_remove_run(core, ctx, &run);
         if (ctx->nr_devices) {
-            core->client_ops->unmap(core->client, ctx, run.bfn, run.nr);
+            core->listener_ops->unmap(core->client, ctx, run.bfn, run.nr);
         }
         core->backend_ops->put(core->backend, run.gfn, run.nr, run.readonly);
         core->work++;
@@ -176,7 +176,7 @@ static void context_retire(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx)
     trace_xen_pviommu_context_free(ctx->id);
     assert(!ctx->nr_devices);
     if (ctx->queue) {
-        core->client_ops->set_queue(core->client, ctx, 0, 0);
+        core->memory_ops->set_queue(core->client, ctx, 0, 0);
     }
     core->contexts[ctx->id] = NULL;
     if (ctx->reserved) {
@@ -263,7 +263,7 @@ int xen_pviommu_context_map(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
     ctx->mapped_frames += run->nr;
     core->mapped_frames += run->nr;
     core->work++;
-    core->client_ops->map(core->client, ctx, run);
+    core->listener_ops->map(core->client, ctx, run);
     return 0;
 }
 
@@ -356,7 +356,7 @@ static int unmap_prepare(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
 int xen_pviommu_context_unmap_part(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
                                    uint64_t *bfn, uint64_t *nr, bool holes)
 {
-    bool listening = core->client_ops->listening(core->client, ctx);
+    bool listening = core->listener_ops->listening(core->client, ctx);
     uint64_t end = *bfn + *nr;
     UnmapPart part;
     int ret;
@@ -482,7 +482,7 @@ static void context_invalidate_run(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
                          "a page leaves: all of it is unmapped");
     }
     context_remove_run(core, ctx, run);
-    core->client_ops->unmap(core->client, ctx, run->bfn, run->nr);
+    core->listener_ops->unmap(core->client, ctx, run->bfn, run->nr);
     core->backend_ops->put(core->backend, run->gfn, run->nr, run->readonly);
     core->counter[XEN_PVIOMMU_COUNTER_INVALIDATED] += run->nr;
     core->work++;
@@ -541,7 +541,7 @@ void xen_pviommu_core_enable(XenPVIOMMUCore *core)
     if (core->identity) {
         trace_xen_pviommu_enable();
         core->identity = false;
-        core->client_ops->enabled(core->client);
+        core->attachment_ops->enabled(core->client);
     }
 }
 
@@ -683,9 +683,9 @@ static void empty_contexts(XenPVIOMMUCore *core)
     XenPVIOMMUContext *first = core->contexts[XEN_IOMMU_CTX_DEFAULT];
 
     if (first->queue) {
-        core->client_ops->set_queue(core->client, first, 0, 0);
+        core->memory_ops->set_queue(core->client, first, 0, 0);
     }
-    core->client_ops->attach_all(core->client, first);
+    core->attachment_ops->attach_all(core->client, first);
     for (uint32_t id = 0; id < core->limits.max_contexts; id++) {
         XenPVIOMMUContext *ctx = core->contexts[id];
 
@@ -707,7 +707,7 @@ void xen_pviommu_core_reset(XenPVIOMMUCore *core)
     core->contexts[XEN_IOMMU_CTX_DEFAULT] = NULL;
     new = index ? context_new_default(core) : NULL;
     if (new) {
-        core->client_ops->attach_all(core->client, new);
+        core->attachment_ops->attach_all(core->client, new);
         core->contexts[XEN_IOMMU_CTX_DEFAULT] = old;
         detach_contexts(core);
         core->contexts[XEN_IOMMU_CTX_DEFAULT] = new;

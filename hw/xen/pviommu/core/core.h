@@ -6,7 +6,7 @@
  * Data flows one way: iommu-op.c decodes what a guest asks for and calls
  * context.c, which keeps the BFN tables, the GFN index, the pages that wait
  * for a flush, and the backend's references in step with each other. What has
- * to reach the devices goes out through XenPVIOMMUClientOps.
+ * to reach the devices goes out through the interfaces of client.h.
  *
  * Locking: one writer at a time, the holder of XenPVIOMMUState.lock in QEMU.
  * Only bfn_table_translate() on a context's table may run beside it.
@@ -22,6 +22,7 @@
 #include "hw/xen/interface/iommu_op.h"
 #include "backend.h"
 #include "bfn-table.h"
+#include "client.h"
 #include "gfn-index.h"
 #include "pending.h"
 #include "reserved.h"
@@ -51,45 +52,6 @@ struct XenPVIOMMUContext {
     XenPVIOMMUQueue *queue;     /* the client's; RCU; NULL if it has none */
 };
 
-/* How changes reach the devices. Called with the tables already changed. */
-typedef struct XenPVIOMMUClientOps {
-    /* @run is new in @ctx. */
-    void (*map)(void *opaque, XenPVIOMMUContext *ctx, const BfnRun *run);
-    /* A device has translations of @ctx, and is to be told of changes. */
-    bool (*listening)(void *opaque, const XenPVIOMMUContext *ctx);
-    /* When this returns no device has a translation of the range. */
-    void (*unmap)(void *opaque, XenPVIOMMUContext *ctx,
-                  uint64_t bfn, uint64_t nr);
-    /*
-     * Move a device, and keep nr_devices and reserved of both contexts right.
-     * 0, -XEN_IOMMU_ENODEV, -XEN_IOMMU_EADDRNOTAVAIL if @ctx maps what the
-     * device reserves, or -XEN_IOMMU_EBUSY if @ctx is an identity context and
-     * the device cannot be shown all memory at the moment. Where the memory map
-     * changes for it, the lock is let go of meanwhile: see enabled.
-     * XEN_PVIOMMU_UNFINISHED if it has been moved, but not yet been told of all
-     * that is mapped.
-     */
-    int (*attach)(void *opaque, uint32_t sbdf, XenPVIOMMUContext *ctx);
-    /* Add to @list what a device reserves; 0 or -XEN_IOMMU_ENODEV. */
-    int (*reserved)(void *opaque, uint32_t sbdf, GArray *list);
-    /* Move all devices; those of identity contexts see memory until told. */
-    void (*attach_all)(void *opaque, XenPVIOMMUContext *ctx);
-    /*
-     * The big switch was pulled. It changes the memory map, and so lets go of
-     * the lock meanwhile: the caller has the BQL, and holds the lock once.
-     */
-    void (*enabled)(void *opaque);
-    /* Store to guest RAM; 0 or -XEN_IOMMU_EFAULT. */
-    int (*store)(void *opaque, uint64_t addr, const void *buf, size_t len);
-    /*
-     * Give @ctx the queue at @addr, or with @nr_ops 0 take it away, which
-     * always works. 0, -XEN_IOMMU_EFAULT, -XEN_IOMMU_ENOSPC or
-     * -XEN_IOMMU_ENOMEM.
-     */
-    int (*set_queue)(void *opaque, XenPVIOMMUContext *ctx, uint64_t addr,
-                     uint32_t nr_ops);
-} XenPVIOMMUClientOps;
-
 typedef struct XenPVIOMMULimits {
     uint64_t max_mappings;      /* frames mapped or pending, all contexts */
     uint32_t max_contexts;      /* the default one included */
@@ -108,7 +70,9 @@ struct XenPVIOMMUCore {
 
     const XenPVIOMMUBackendOps *backend_ops;
     XenPVIOMMUBackend *backend;
-    const XenPVIOMMUClientOps *client_ops;
+    const XenPVIOMMUListenerOps *listener_ops;
+    const XenPVIOMMUAttachmentOps *attachment_ops;
+    const XenPVIOMMUGuestMemoryOps *memory_ops;
     void *client;
 
     XenPVIOMMUContext **contexts;       /* by ID; max_contexts entries */
@@ -159,8 +123,8 @@ void xen_pviommu_core_load_end(XenPVIOMMUCore *core);
 /**
  * xen_pviommu_core_init: the state of a reset device
  *
- * limits, control, premap, queues, identity_contexts, backend_ops, client_ops
- * and client are set by the caller before; backend, before the first operation.
+ * limits, control, premap, queues, identity_contexts, client and all _ops are
+ * set by the caller before; backend, before the first operation.
  *
  * Returns: false if there is no memory.
  */
@@ -223,7 +187,7 @@ uint64_t xen_pviommu_core_work(const XenPVIOMMUCore *core);
 /**
  * xen_pviommu_core_enable: pull the big switch, if it is not pulled
  *
- * It lets go of the lock meanwhile: see XenPVIOMMUClientOps.enabled.
+ * It lets go of the lock meanwhile: see XenPVIOMMUAttachmentOps.enabled.
  */
 void xen_pviommu_core_enable(XenPVIOMMUCore *core);
 

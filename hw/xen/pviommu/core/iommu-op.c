@@ -102,8 +102,8 @@ static int op_query_reserved(XenPVIOMMUCore *core, struct xen_iommu_op *op,
     }
     xen_pviommu_reserved_add_all(list, core->reserved);
     if (device) {
-        int ret = core->client_ops->reserved(core->client,
-                                             le32_to_cpu(u->sbdf), list);
+        int ret = core->attachment_ops->reserved(core->client,
+                                                 le32_to_cpu(u->sbdf), list);
 
         if (ret) {
             return ret;
@@ -124,7 +124,7 @@ static int op_query_reserved(XenPVIOMMUCore *core, struct xen_iommu_op *op,
     if (!entries->len) {
         return 0;
     }
-    return core->client_ops->store(core->client, le64_to_cpu(u->ranges),
+    return core->memory_ops->store(core->client, le64_to_cpu(u->ranges),
                                    entries->data,
                                    entries->len *
                                    sizeof(struct xen_iommu_reserved_range));
@@ -391,7 +391,7 @@ static int op_attach_device(XenPVIOMMUCore *core, struct xen_iommu_op *op,
         /* Else nothing changes for the device, nor for others. */
         xen_pviommu_core_enable(core);
     }
-    ret = ctx ? core->client_ops->attach(core->client, sbdf, ctx)
+    ret = ctx ? core->attachment_ops->attach(core->client, sbdf, ctx)
               : -XEN_IOMMU_ENOENT;
     trace_xen_pviommu_attach(sbdf, id, ret);
     return ret;
@@ -436,7 +436,7 @@ static int op_set_queue(XenPVIOMMUCore *core, struct xen_iommu_op *op,
     if (!ctx_has_table(ctx)) {
         return -XEN_IOMMU_EINVAL;
     }
-    return ctx ? core->client_ops->set_queue(core->client, ctx, addr, nr_ops)
+    return ctx ? core->memory_ops->set_queue(core->client, ctx, addr, nr_ops)
                : -XEN_IOMMU_ENOENT;
 }
 

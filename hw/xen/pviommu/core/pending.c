@@ -270,7 +270,7 @@ bool xen_pviommu_pending_notify(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
     if (!ctx->pending.nr_unnotified) {
         return true;
     }
-    if (!core->client_ops->listening(core->client, ctx)) {
+    if (!core->listener_ops->listening(core->client, ctx)) {
         mark_all_notified(core, &ctx->pending);
         return true;
     }
@@ -289,7 +289,7 @@ bool xen_pviommu_pending_notify(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
             mark_notified(&ctx->pending, p);
         }
         core->work += NOTIFY_WORK;
-        core->client_ops->unmap(core->client, ctx, start, end - start);
+        core->listener_ops->unmap(core->client, ctx, start, end - start);
     }
     return i == found.nr;
 }
@@ -489,7 +489,7 @@ static void notify_by_gfn(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
         if (!p->notified && overlap(p, true, gfn, last, &offset)) {
             mark_notified(&ctx->pending, p);
             core->work += NOTIFY_WORK;
-            core->client_ops->unmap(core->client, ctx, p->bfn, p->nr);
+            core->listener_ops->unmap(core->client, ctx, p->bfn, p->nr);
         }
     }
 }

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the core asks of the device it is in
+ *
+ * Three interfaces, as three parts of the device implement them. All functions
+ * get XenPVIOMMUCore.client for @opaque, and are called with the core's lock.
+ *
+ * Errors are negated XEN_IOMMU_E*.
+ */
+
+#ifndef HW_XEN_PVIOMMU_CLIENT_H
+#define HW_XEN_PVIOMMU_CLIENT_H
+
+#include "bfn-table.h"
+
+typedef struct XenPVIOMMUContext XenPVIOMMUContext;
+
+/* How changes reach what caches translations. The tables have changed. */
+typedef struct XenPVIOMMUListenerOps {
+    /* @run is new in @ctx. */
+    void (*map)(void *opaque, XenPVIOMMUContext *ctx, const BfnRun *run);
+    /* A device has translations of @ctx, and is to be notified of changes. */
+    bool (*listening)(void *opaque, const XenPVIOMMUContext *ctx);
+    /* When this returns no device has a translation of the range. */
+    void (*unmap)(void *opaque, XenPVIOMMUContext *ctx,
+                  uint64_t bfn, uint64_t nr);
+} XenPVIOMMUListenerOps;
+
+/* Which devices are in which context. */
+typedef struct XenPVIOMMUAttachmentOps {
+    /*
+     * Move a device, and keep nr_devices and reserved of both contexts right.
+     * 0, -XEN_IOMMU_ENODEV, -XEN_IOMMU_EADDRNOTAVAIL if @ctx maps what the
+     * device reserves, or -XEN_IOMMU_EBUSY if @ctx is an identity context and
+     * the device cannot be shown all memory at the moment. Where the memory map
+     * changes for it, the lock is let go of meanwhile: see enabled.
+     * XEN_PVIOMMU_UNFINISHED if it has been moved, but not yet been notified of
+     * all that is mapped.
+     */
+    int (*attach)(void *opaque, uint32_t sbdf, XenPVIOMMUContext *ctx);
+    /* Move all devices; those of identity contexts see memory until enabled. */
+    void (*attach_all)(void *opaque, XenPVIOMMUContext *ctx);
+    /* Add to @list what a device reserves; 0 or -XEN_IOMMU_ENODEV. */
+    int (*reserved)(void *opaque, uint32_t sbdf, GArray *list);
+    /*
+     * Identity mode has ended. It changes the memory map, and so lets go of
+     * the lock meanwhile: the caller has the BQL, and holds the lock once.
+     */
+    void (*enabled)(void *opaque);
+} XenPVIOMMUAttachmentOps;
+
+/* The guest's memory: where results and queues are. */
+typedef struct XenPVIOMMUGuestMemoryOps {
+    /* Store to guest RAM; 0 or -XEN_IOMMU_EFAULT. */
+    int (*store)(void *opaque, uint64_t addr, const void *buf, size_t len);
+    /*
+     * Give @ctx the queue at @addr, or with @nr_ops 0 take it away, which
+     * always works. 0, -XEN_IOMMU_EFAULT, -XEN_IOMMU_ENOSPC or
+     * -XEN_IOMMU_ENOMEM.
+     */
+    int (*set_queue)(void *opaque, XenPVIOMMUContext *ctx, uint64_t addr,
+                     uint32_t nr_ops);
+} XenPVIOMMUGuestMemoryOps;
+
+#endif /* HW_XEN_PVIOMMU_CLIENT_H */
