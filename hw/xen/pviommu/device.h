@@ -111,31 +111,8 @@ struct XenPVIOMMUState {
     XenPVIOMMUReservedConfig reserved;
 };
 
-/**
- * xen_pviommu_may_dma: the function may touch guest memory (Bus Master Enable)
- *
- * Any thread.
- */
-static inline bool xen_pviommu_may_dma(const XenPVIOMMUState *s)
-{
-    return qatomic_read(&s->bus_master);
-}
-
-/** xen_pviommu_config_changed: configuration space may say otherwise. BQL. */
-void xen_pviommu_config_changed(XenPVIOMMUState *s);
-
 /** xen_pviommu_reset: all but the PCI function; BQL held, and not the lock */
 void xen_pviommu_reset(XenPVIOMMUState *s);
-
-/**
- * xen_pviommu_guest_rw: copy from or to guest RAM
- *
- * @addr is guest-physical. RAM only: neither another device's registers nor
- * our own can be reached by it. BQL held.
- *
- * Returns: 0 or -XEN_IOMMU_EFAULT.
- */
-int xen_pviommu_guest_rw(uint64_t addr, void *buf, size_t len, bool write);
 
 extern const VMStateDescription xen_pviommu_vmstate;
 

@@ -10,7 +10,7 @@
 #include "qemu/main-loop.h"
 #include "hw/pci/msix.h"
 #include "system/runstate.h"
-#include "device.h"
+#include "guest-memory.h"
 #include "trace.h"
 
 static const char *reason_name(uint32_t reason)

@@ -10,6 +10,7 @@
 #include "system/xen.h"
 #include "backend-emulated.h"
 #include "core/iommu-op.h"
+#include "guest-memory.h"
 #include "queue.h"
 #include "trace.h"
 

@@ -32,6 +32,7 @@
 #include "system/runstate.h"
 #include "device.h"
 #include "dma.h"
+#include "guest-memory.h"
 #include "queue.h"
 #include "vmstate.h"
 #include "trace.h"

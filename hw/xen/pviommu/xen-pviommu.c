@@ -15,6 +15,7 @@
 #include "bypass.h"
 #include "device.h"
 #include "dma.h"
+#include "guest-memory.h"
 #include "host-iommu.h"
 #include "core/iommu-op.h"
 #include "notify.h"
@@ -30,24 +31,6 @@
 #define REAP_MS         2
 /* See xen_pviommu_core_work(): a few milliseconds. */
 #define DOORBELL_WORK   (1u << 18)
-
-void xen_pviommu_config_changed(XenPVIOMMUState *s)
-{
-    qatomic_set(&s->bus_master, pci_get_word(s->parent_obj.config +
-                                             PCI_COMMAND) & PCI_COMMAND_MASTER);
-}
-
-int xen_pviommu_guest_rw(uint64_t addr, void *buf, size_t len, bool write)
-{
-    const MemTxAttrs ram_only = { .memory = true };
-
-    if (addr + len < addr ||
-        address_space_rw(&address_space_memory, addr, ram_only, buf, len,
-                         write) != MEMTX_OK) {
-        return -XEN_IOMMU_EFAULT;
-    }
-    return 0;
-}
 
 /*
  * Copy operations in, if what becomes of them can be stored again. As many
