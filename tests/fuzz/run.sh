@@ -27,10 +27,7 @@ exe=$out/xen-pviommu-fuzz-iommu-op
     "$project/tests/unit/pviommu-bench.c" \
     "$project/tests/unit/pviommu-machine.c" \
     "$project/tests/unit/pviommu-model.c" \
-    "$core/bfn-table.c" "$core/check.c" "$core/context.c" \
-    "$core/gfn-index.c" "$core/gfn-search.c" "$core/iommu-op.c" \
-    "$core/node-pool.c" "$core/pending.c" "$core/place-set.c" \
-    "$core/reserved.c" \
+    "$core"/*.c \
     libevent-loop-base.a.p/*.o libqom.a.p/*.o \
     -Wl,--start-group libqemuutil.a $(pkg-config --libs glib-2.0) \
     -lm -lrt -pthread -Wl,--end-group -o "$exe")

@@ -1,25 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Contexts: BFN tables, the GFN index, the pages that wait for a flush and
- * the backend's references, kept in step.
+ * Contexts: what a map, an unmap and a flush do to the BFN table, the GFN
+ * index, pending runs and the backend's references
  */
 
 #include "qemu/osdep.h"
-#include "qemu/error-report.h"
-#include "qemu/lockable.h"
-#include "qemu/log.h"
-#include "qemu/timer.h"
-#include "qemu/units.h"
 #include "core.h"
 #include "trace.h"
 
-#define LOG_LINES_PER_SECOND 20
-
 /* What freeing a context does before it asks the guest to come again. */
 #define FREE_WORK_AT_ONCE (1u << 18)
-
-/* What a run costs beside a slot: allocations, trees, callbacks. */
-#define RUN_WORK 48
 
 /*
  * What a part of an unmap does before it is unfinished, besides being a number
@@ -28,16 +18,6 @@
  */
 #define PART_SLOTS (1u << 15)
 #define PART_PLACES (1u << 13)
-
-uint64_t xen_pviommu_core_work(const XenPVIOMMUCore *core)
-{
-    /* There is no backend before the device is complete. */
-    uint64_t backend = core->backend && core->backend_ops->work
-        ? core->backend_ops->work(core->backend) : 0;
-
-    return core->work * RUN_WORK + core->budget.work +
-           core->detached_work + gfn_index_work(core->gfn_index) + backend;
-}
 
 XenPVIOMMUContext *xen_pviommu_context_find(XenPVIOMMUCore *core, uint32_t id)
 {
@@ -78,7 +58,7 @@ int xen_pviommu_context_alloc(XenPVIOMMUCore *core, XenPVIOMMUContext **ctx)
     while (id < core->limits.max_contexts && core->contexts[id]) {
         id++;
     }
-    core->work += id / RUN_WORK;
+    core->work += id / XEN_PVIOMMU_RUN_WORK;
     if (id == core->limits.max_contexts) {
         return -XEN_IOMMU_ENOSPC;
     }
@@ -132,19 +112,28 @@ static void context_extend_run(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
     } while (run->nr != nr);
 }
 
-/* Remove @run from table and index; see context_prepare_remove(). */
-static void context_remove_run(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
-                               const BfnRun *run)
+bool xen_pviommu_context_remove_run(XenPVIOMMUCore *core,
+                                    XenPVIOMMUContext *ctx, BfnRun *run)
 {
+    bool exact = context_prepare_remove(core, ctx, run);
+
+    if (!exact) {
+        context_extend_run(core, ctx, run);
+    }
     gfn_index_remove(core->gfn_index, run->gfn, run->nr, ctx->id, run->bfn);
     bfn_table_unmap(ctx->table, run->bfn, run->nr);
     ctx->mapped_frames -= run->nr;
     core->mapped_frames -= run->nr;
+    if (ctx->nr_devices) {
+        core->listener_ops->unmap(core->client, ctx, run->bfn, run->nr);
+    }
+    core->backend_ops->put(core->backend, run->gfn, run->nr, run->readonly);
+    core->work++;
+    return exact;
 }
 
-/* Unmap all of @ctx, until that was @max_work. True if nothing is left. */
-static bool context_empty(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
-                          uint64_t max_work)
+bool xen_pviommu_context_empty(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
+                               uint64_t max_work)
 {
     uint64_t start = xen_pviommu_core_work(core);
     uint64_t limit = xen_pviommu_bfn_limit(core);
@@ -157,21 +146,12 @@ static bool context_empty(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
         if (xen_pviommu_core_work(core) - start >= max_work) {
             return false;
         }
-        if (!context_prepare_remove(core, ctx, &run)) {
-            context_extend_run(core, ctx, &run);
-        }
-        context_remove_run(core, ctx, &run);
-        if (ctx->nr_devices) {
-            core->listener_ops->unmap(core->client, ctx, run.bfn, run.nr);
-        }
-        core->backend_ops->put(core->backend, run.gfn, run.nr, run.readonly);
-        core->work++;
+        xen_pviommu_context_remove_run(core, ctx, &run);
     }
     return true;
 }
 
-/* Nothing in the core leads to @ctx any more, but for its table. */
-static void context_retire(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx)
+void xen_pviommu_context_unlink(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx)
 {
     trace_xen_pviommu_context_free(ctx->id);
     assert(!ctx->nr_devices);
@@ -190,11 +170,11 @@ int xen_pviommu_context_free(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx)
     if (ctx->nr_devices) {
         return -XEN_IOMMU_EBUSY;
     }
-    if (!context_empty(core, ctx, FREE_WORK_AT_ONCE)) {
+    if (!xen_pviommu_context_empty(core, ctx, FREE_WORK_AT_ONCE)) {
         return -XEN_IOMMU_EAGAIN;
     }
     bfn_table_free(ctx->table);
-    context_retire(core, ctx);
+    xen_pviommu_context_unlink(core, ctx);
     return 0;
 }
 
@@ -459,337 +439,4 @@ void xen_pviommu_context_flush_all(XenPVIOMMUCore *core,
                                    XenPVIOMMUContext *ctx)
 {
     xen_pviommu_context_flush(core, ctx, 0, xen_pviommu_bfn_limit(core));
-}
-
-void xen_pviommu_core_flush_all(XenPVIOMMUCore *core)
-{
-    XenPVIOMMUContext *ctx, *next;
-
-    QLIST_FOREACH_SAFE(ctx, &core->pending.contexts, next_pending, next) {
-        xen_pviommu_context_flush_all(core, ctx);
-        core->work++;
-    }
-}
-
-/* A page of @run leaves. */
-static void context_invalidate_run(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
-                                   BfnRun *run)
-{
-    if (!context_prepare_remove(core, ctx, run)) {
-        /* It must be unmapped; the rest only faults where the guest uses it. */
-        context_extend_run(core, ctx, run);
-        warn_report_once("xen-pviommu: no memory to split a mapping of which "
-                         "a page leaves: all of it is unmapped");
-    }
-    context_remove_run(core, ctx, run);
-    core->listener_ops->unmap(core->client, ctx, run->bfn, run->nr);
-    core->backend_ops->put(core->backend, run->gfn, run->nr, run->readonly);
-    core->counter[XEN_PVIOMMU_COUNTER_INVALIDATED] += run->nr;
-    core->work++;
-}
-
-void xen_pviommu_core_invalidate(XenPVIOMMUCore *core,
-                                 uint64_t gfn, uint64_t nr)
-{
-    uint64_t first = gfn, end = gfn + nr;
-    GfnPlace place;
-    unsigned runs;
-
-    /* If there is no memory for all of them, there may be for some. */
-    if (gfn_index_split_all(core->gfn_index, gfn)) {
-        gfn_index_split_all(core->gfn_index, end);
-    }
-    for (runs = 0; gfn_index_first(core->gfn_index, first, end - first, &place);
-         runs++) {
-        XenPVIOMMUContext *ctx = core->contexts[place.ctx];
-        BfnRun run;
-        bool mapped;
-
-        /* What the index notes as one came with one map: it is one run. */
-        mapped = bfn_table_next_run(ctx->table, place.bfn,
-                                    place.bfn + place.nr, &run);
-        assert(mapped && run.bfn == place.bfn && run.nr == place.nr);
-        context_invalidate_run(core, ctx, &run);
-        first = place.gfn;
-    }
-    trace_xen_pviommu_invalidate(gfn, nr, runs);
-    xen_pviommu_pending_invalidate(core, gfn, nr);
-}
-
-void xen_pviommu_core_held(XenPVIOMMUCore *core, XenPVIOMMUHeldFunc *func,
-                           void *opaque)
-{
-    const uint64_t end = 1ull << GFN_INDEX_BITS;
-    XenPVIOMMUPendingIter it;
-    GfnPlace place;
-    BfnRun run;
-
-    /* Pages, and not places, of which a page can have thousands */
-    for (uint64_t gfn = 0;
-         gfn < end && gfn_index_first(core->gfn_index, gfn, end - gfn, &place);
-         gfn = place.gfn + place.nr) {
-        func(opaque, place.gfn, place.nr);
-    }
-    xen_pviommu_pending_visit_all(&it, core);
-    while (xen_pviommu_pending_next(&it, &run)) {
-        func(opaque, run.gfn, run.nr);
-    }
-}
-
-void xen_pviommu_core_enable(XenPVIOMMUCore *core)
-{
-    if (core->identity) {
-        trace_xen_pviommu_enable();
-        core->identity = false;
-        core->attachment_ops->enabled(core->client);
-    }
-}
-
-/*
- * A page that is mapped takes 17 bytes, if there are others around it, or 41
- * where it is mapped already. More than that, and what some thousand sparse
- * pages and contexts take, keeps guests going, and bounds what a hostile one
- * can make QEMU allocate.
- */
-static size_t core_budget(const XenPVIOMMUCore *core)
-{
-    uint64_t frames = MIN(core->limits.max_mappings, SIZE_MAX / 1024);
-
-    return 64 * frames + 32 * MiB;
-}
-
-size_t xen_pviommu_core_max_bytes(const XenPVIOMMUCore *core)
-{
-    /* Beyond the budget come records, and a chunk for a split. */
-    return core_budget(core) + NODE_POOL_CHUNK_SIZE +
-           xen_pviommu_pending_max_bytes(core);
-}
-
-size_t xen_pviommu_core_bytes(const XenPVIOMMUCore *core)
-{
-    return node_pool_bytes(core->budget.pool) + core->budget.reserved;
-}
-
-void xen_pviommu_core_load_begin(XenPVIOMMUCore *core)
-{
-    core->loading = true;
-    core->budget.max_bytes *= 2;
-}
-
-void xen_pviommu_core_load_end(XenPVIOMMUCore *core)
-{
-    core->loading = false;
-    core->budget.max_bytes /= 2;
-}
-
-/* The default context can be had whatever the guest took. */
-static XenPVIOMMUContext *context_new_default(XenPVIOMMUCore *core)
-{
-    size_t max_bytes = core->budget.max_bytes;
-    XenPVIOMMUContext *ctx;
-
-    core->budget.max_bytes = SIZE_MAX;
-    ctx = xen_pviommu_context_new(core, XEN_IOMMU_CTX_DEFAULT);
-    core->budget.max_bytes = max_bytes;
-    return ctx;
-}
-
-static void core_free(XenPVIOMMUCore *core)
-{
-    NodePool *pool = core->budget.pool;
-
-    xen_pviommu_pending_finalize(core);
-    node_pool_heap_free(pool, core->unmap_runs,
-                        XEN_IOMMU_UNMAP_RUNS * sizeof(BfnRun));
-    node_pool_heap_free(pool, core->contexts,
-                        core->limits.max_contexts * sizeof(*core->contexts));
-    xen_pviommu_budget_destroy(&core->budget);
-    g_array_unref(core->reserved);
-    qemu_mutex_destroy(&core->log_lock);
-}
-
-bool xen_pviommu_core_init(XenPVIOMMUCore *core)
-{
-    NodePool *pool;
-
-    xen_pviommu_budget_init(&core->budget, core_budget(core));
-    pool = core->budget.pool;
-    qemu_mutex_init(&core->log_lock);
-    core->reserved = xen_pviommu_reserved_new();
-    core->identity = core->premap;
-    xen_pviommu_pending_init(core);
-    core->contexts = node_pool_heap_alloc(pool, core->limits.max_contexts *
-                                          sizeof(*core->contexts));
-    core->unmap_runs = node_pool_heap_alloc(pool, XEN_IOMMU_UNMAP_RUNS *
-                                            sizeof(BfnRun));
-    core->gfn_index = gfn_index_new(&core->budget);
-    if (core->contexts && core->unmap_runs && core->gfn_index &&
-        context_new_default(core)) {
-        return true;
-    }
-    if (core->gfn_index) {
-        gfn_index_free(core->gfn_index);
-    }
-    core_free(core);
-    return false;
-}
-
-/* Drop the references of all that @ctx maps; its table stays as it is. */
-static void context_put_mapped(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx)
-{
-    uint64_t limit = xen_pviommu_bfn_limit(core);
-    BfnRun run;
-
-    /* Before the device is complete there is no backend, and nothing mapped. */
-    if (ctx->mapped_frames &&
-        !xen_pviommu_core_put_frames(core, ctx->mapped_frames)) {
-        for (uint64_t bfn = 0; bfn_table_next_run(ctx->table, bfn, limit, &run);
-             bfn = run.bfn + run.nr) {
-            core->backend_ops->put(core->backend, run.gfn, run.nr,
-                                   run.readonly);
-        }
-    }
-    core->mapped_frames -= ctx->mapped_frames;
-    ctx->mapped_frames = 0;
-}
-
-/* No device is in @ctx, and the GFN index is about to be forgotten. */
-static void context_detach(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx)
-{
-    xen_pviommu_context_flush_all(core, ctx);
-    context_put_mapped(core, ctx);
-    bfn_table_detach(ctx->table);
-    *bfn_table_next(ctx->table) = core->detached_tables;
-    core->detached_tables = ctx->table;
-    context_retire(core, ctx);
-}
-
-static void detach_contexts(XenPVIOMMUCore *core)
-{
-    for (uint32_t id = 0; id < core->limits.max_contexts; id++) {
-        if (core->contexts[id]) {
-            context_detach(core, core->contexts[id]);
-        }
-    }
-    core->detached_work += gfn_index_work(core->gfn_index);
-    *gfn_index_next(core->gfn_index) = core->detached_indexes;
-    core->detached_indexes = core->gfn_index;
-    core->gfn_index = NULL;
-}
-
-/* There is no memory for a new context and index: those there are stay. */
-static void empty_contexts(XenPVIOMMUCore *core)
-{
-    XenPVIOMMUContext *first = core->contexts[XEN_IOMMU_CTX_DEFAULT];
-
-    if (first->queue) {
-        core->memory_ops->set_queue(core->client, first, 0, 0);
-    }
-    core->attachment_ops->attach_all(core->client, first);
-    for (uint32_t id = 0; id < core->limits.max_contexts; id++) {
-        XenPVIOMMUContext *ctx = core->contexts[id];
-
-        if (ctx) {
-            context_empty(core, ctx, UINT64_MAX);
-        }
-        if (ctx && ctx != first) {
-            bfn_table_free(ctx->table);
-            context_retire(core, ctx);
-        }
-    }
-}
-
-void xen_pviommu_core_reset(XenPVIOMMUCore *core)
-{
-    XenPVIOMMUContext *old = core->contexts[XEN_IOMMU_CTX_DEFAULT], *new;
-    GfnIndex *index = gfn_index_new(&core->budget);
-
-    core->contexts[XEN_IOMMU_CTX_DEFAULT] = NULL;
-    new = index ? context_new_default(core) : NULL;
-    if (new) {
-        core->attachment_ops->attach_all(core->client, new);
-        core->contexts[XEN_IOMMU_CTX_DEFAULT] = old;
-        detach_contexts(core);
-        core->contexts[XEN_IOMMU_CTX_DEFAULT] = new;
-        core->gfn_index = index;
-    } else {
-        core->contexts[XEN_IOMMU_CTX_DEFAULT] = old;
-        empty_contexts(core);
-        if (index) {
-            gfn_index_free(index);
-        }
-    }
-    core->accepted = 0;
-    core->identity = core->premap;
-    memset(core->counter, 0, sizeof(core->counter));
-}
-
-bool xen_pviommu_core_reap(XenPVIOMMUCore *core, unsigned max, bool wait)
-{
-    bool any = core->detached_tables || core->detached_indexes;
-    BfnTable **link = &core->detached_tables;
-
-    while (max && core->detached_indexes) {
-        GfnIndex *index = core->detached_indexes;
-        GfnIndex *next = *gfn_index_next(index);
-
-        if (gfn_index_free_part(index, &max)) {
-            core->detached_indexes = next;
-        }
-    }
-    while (max && *link) {
-        BfnTable *next = *bfn_table_next(*link);
-
-        if ((!wait || bfn_table_quiet(*link)) &&
-            bfn_table_free_part(*link, &max)) {
-            *link = next;
-        } else {
-            link = bfn_table_next(*link);
-        }
-    }
-    return any;
-}
-
-void xen_pviommu_core_finalize(XenPVIOMMUCore *core)
-{
-    detach_contexts(core);
-    while (xen_pviommu_core_reap(core, UINT_MAX, false)) {
-        /* There is more. */
-    }
-    core_free(core);
-}
-
-/* Locked. False if the lines of this second have been shown. */
-static bool guest_error_shown(XenPVIOMMUCore *core)
-{
-    int64_t now = get_clock();
-
-    if (now - core->log_window_start >= NANOSECONDS_PER_SECOND) {
-        if (core->log_window_lines > LOG_LINES_PER_SECOND) {
-            qemu_log("xen-pviommu: %u more guest errors not shown\n",
-                     core->log_window_lines - LOG_LINES_PER_SECOND);
-        }
-        core->log_window_start = now;
-        core->log_window_lines = 0;
-    }
-    return ++core->log_window_lines <= LOG_LINES_PER_SECOND;
-}
-
-void xen_pviommu_guest_error(XenPVIOMMUCore *core, const char *fmt, ...)
-{
-    va_list ap;
-    char text[256];
-
-    if (!qemu_loglevel_mask(LOG_GUEST_ERROR)) {
-        return;
-    }
-    WITH_QEMU_LOCK_GUARD(&core->log_lock) {
-        if (!guest_error_shown(core)) {
-            return;
-        }
-    }
-    va_start(ap, fmt);
-    vsnprintf(text, sizeof(text), fmt, ap);
-    va_end(ap);
-    qemu_log("xen-pviommu: %s\n", text);
 }

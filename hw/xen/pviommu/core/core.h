@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The paravirtual IOMMU without its PCI front: contexts, what they map, and
- * who holds the pages.
+ * The paravirtual IOMMU without its PCI front: the core, which has the contexts
  *
  * Data flows one way: iommu-op.c decodes what a guest asks for and calls
- * context.c, which keeps the BFN tables, the GFN index, the pages that wait
- * for a flush, and the backend's references in step with each other. What has
- * to reach the devices goes out through the interfaces of client.h.
+ * context.c, which keeps the BFN tables, the GFN index, pending runs, and the
+ * backend's references in step with each other. What has to reach the devices
+ * leaves through the interfaces of client.h.
  *
- * Locking: one writer at a time, the holder of XenPVIOMMUState.lock in QEMU.
- * Only bfn_table_translate() on a context's table may run beside it.
+ * Locking: "the core's lock" is XenPVIOMMUState.lock in QEMU. It protects all
+ * fields of the core, of its contexts, their tables and the index; guest_log
+ * and the node pool have locks of their own. Only bfn_table_translate() on a
+ * context's table may run without it, in an RCU critical section.
  *
  * Units: bfn, gfn and nr count frames. Errors are negated XEN_IOMMU_E*.
  */
@@ -17,40 +18,18 @@
 #ifndef HW_XEN_PVIOMMU_CORE_H
 #define HW_XEN_PVIOMMU_CORE_H
 
-#include "qemu/queue.h"
-#include "qemu/rcu.h"
 #include "hw/xen/interface/iommu_op.h"
 #include "backend.h"
 #include "bfn-table.h"
 #include "client.h"
+#include "context.h"
 #include "gfn-index.h"
+#include "guest-log.h"
 #include "pending.h"
 #include "reserved.h"
 
-typedef struct XenPVIOMMUQueue XenPVIOMMUQueue;
-
-/* An operation stopped before its end: run it again. Not an error number. */
-#define XEN_PVIOMMU_UNFINISHED 1
-
 /* Counters of what happened; the two behind them tell what is. */
 #define XEN_PVIOMMU_NR_EVENT_COUNTERS XEN_PVIOMMU_COUNTER_MAPPED
-
-/* A BFN address space. */
-struct XenPVIOMMUContext {
-    struct rcu_head rcu;
-    NodePool *pool;             /* that it is from */
-    uint16_t id;
-    bool identity;              /* shows the machine's memory; maps nothing */
-    unsigned nr_devices;
-    uint64_t mapped_frames;
-    uint64_t pending_frames;
-    BfnTable *table;
-    XenPVIOMMUPendingList pending;
-    QLIST_ENTRY(XenPVIOMMUContext) next_pending;    /* while there are some */
-    /* What its devices reserve for themselves; NULL: none ever did */
-    GArray *reserved;
-    XenPVIOMMUQueue *queue;     /* the client's; RCU; NULL if it has none */
-};
 
 typedef struct XenPVIOMMULimits {
     uint64_t max_mappings;      /* frames mapped or pending, all contexts */
@@ -92,9 +71,7 @@ struct XenPVIOMMUCore {
     uint64_t counter[XEN_PVIOMMU_NR_EVENT_COUNTERS];    /* since reset */
     /* Runs and notifications handled; see xen_pviommu_core_work(). */
     uint64_t work;
-    QemuMutex log_lock;         /* of the two below: some have no other lock */
-    int64_t log_window_start;   /* ns; see xen_pviommu_guest_error() */
-    unsigned log_window_lines;
+    XenPVIOMMUGuestLog guest_log;
 };
 
 /**
@@ -178,13 +155,6 @@ static inline bool xen_pviommu_core_put_frames(XenPVIOMMUCore *core,
 void xen_pviommu_core_check(XenPVIOMMUCore *core);
 
 /**
- * xen_pviommu_core_work: what was done so far, to bound what is done at a time
- *
- * One is about a slot of a table: some nanoseconds.
- */
-uint64_t xen_pviommu_core_work(const XenPVIOMMUCore *core);
-
-/**
  * xen_pviommu_core_enable: pull the big switch, if it is not pulled
  *
  * It lets go of the lock meanwhile: see XenPVIOMMUAttachmentOps.enabled.
@@ -207,105 +177,26 @@ typedef void XenPVIOMMUHeldFunc(void *opaque, uint64_t gfn, uint64_t nr);
 void xen_pviommu_core_held(XenPVIOMMUCore *core, XenPVIOMMUHeldFunc *func,
                            void *opaque);
 
-/** xen_pviommu_context_find: the context with this ID, or NULL */
-XenPVIOMMUContext *xen_pviommu_context_find(XenPVIOMMUCore *core, uint32_t id);
-
-/**
- * xen_pviommu_context_alloc: a new, empty context with an ID of its own
- *
- * Returns: 0, -XEN_IOMMU_ENOSPC when there are max-contexts, or
- * -XEN_IOMMU_ENOMEM.
- */
-int xen_pviommu_context_alloc(XenPVIOMMUCore *core, XenPVIOMMUContext **ctx);
-
-/**
- * xen_pviommu_context_new: the same with a given, free ID (migration)
- *
- * Returns: NULL if there is no memory.
- */
-XenPVIOMMUContext *xen_pviommu_context_new(XenPVIOMMUCore *core, uint16_t id);
-
-/** xen_pviommu_context_clear_reserved: ctx->reserved is an empty list */
-void xen_pviommu_context_clear_reserved(XenPVIOMMUContext *ctx);
-
-/** xen_pviommu_context_reserved: a part of the range is reserved in @ctx */
-bool xen_pviommu_context_reserved(const XenPVIOMMUCore *core,
-                                  const XenPVIOMMUContext *ctx,
-                                  uint64_t bfn, uint64_t nr);
-
-/**
- * xen_pviommu_context_free: -EBUSY while it has devices, -EAGAIN when there
- * was too much in it to let go of at a time: a part of that is gone then
- */
-int xen_pviommu_context_free(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx);
-
-/**
- * xen_pviommu_context_map: all of @run or nothing
- *
- * The range is within bfn-bits and GFN_INDEX_BITS. Takes the backend's
- * reference on each page. XEN_PVIOMMU_UNFINISHED, with nothing mapped, if
- * listeners have to be notified of very much that was there before.
- */
-int xen_pviommu_context_map(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
-                            uint16_t domid, const BfnRun *run);
-
-/**
- * xen_pviommu_context_unmap_part: unmap the first part of a range
- * @bfn: in: where it begins; out: where what is left begins
- * @nr: in: its frames; out: how many are left
- * @holes: pass over frames that are not mapped
- *
- * Emulated devices lose the part at once; references stay until a flush. The
- * part is all that is left if it is not more than XEN_IOMMU_UNMAP_RUNS runs and
- * not very many slots of the table.
- *
- * Returns: 0 when nothing is left, XEN_PVIOMMU_UNFINISHED, or an error: then
- * the part stays as it was.
- */
-int xen_pviommu_context_unmap_part(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
-                                   uint64_t *bfn, uint64_t *nr, bool holes);
-
-/** xen_pviommu_context_unmap: all parts; takes as long as there are runs */
-int xen_pviommu_context_unmap(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
-                              uint64_t bfn, uint64_t nr, bool holes);
-
-/**
- * xen_pviommu_context_load_pending: as if @run had been mapped, and unmapped
- *
- * For migration; the backend's reference is taken again.
- */
-int xen_pviommu_context_load_pending(XenPVIOMMUCore *core,
-                                     XenPVIOMMUContext *ctx, const BfnRun *run);
-
-/**
- * xen_pviommu_context_flush_part: a bounded part of a flush
- *
- * Returns: false if listeners have to be notified of more: call it again. True
- * when no device has a translation of what was unmapped in the range, and its
- * references are dropped; maybe also those of other ranges.
- */
-bool xen_pviommu_context_flush_part(XenPVIOMMUCore *core,
-                                    XenPVIOMMUContext *ctx,
-                                    uint64_t bfn, uint64_t nr);
-
-/** xen_pviommu_context_flush: all parts of it */
-void xen_pviommu_context_flush(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
-                               uint64_t bfn, uint64_t nr);
-
-/** xen_pviommu_core_flush_all: in all contexts, as that takes room */
+/** xen_pviommu_core_flush_all: flush all contexts, as pending runs take room */
 void xen_pviommu_core_flush_all(XenPVIOMMUCore *core);
 
-/** xen_pviommu_context_flush_all: the same, wherever it was unmapped */
-void xen_pviommu_context_flush_all(XenPVIOMMUCore *core,
-                                   XenPVIOMMUContext *ctx);
+/* What a run costs beside a slot: allocations, trees, callbacks. */
+#define XEN_PVIOMMU_RUN_WORK 48
 
 /**
- * xen_pviommu_guest_error: LOG_GUEST_ERROR, a few lines a second at most
+ * xen_pviommu_core_work: what was done so far, to bound what is done at a time
  *
- * With the lock, the BQL, or both.
+ * One is about a slot of a table: some nanoseconds.
  */
-void G_GNUC_PRINTF(2, 3) xen_pviommu_guest_error(XenPVIOMMUCore *core,
-                                                 const char *fmt, ...);
+static inline uint64_t xen_pviommu_core_work(const XenPVIOMMUCore *core)
+{
+    /* There is no backend before the device is complete. */
+    uint64_t backend = core->backend && core->backend_ops->work
+        ? core->backend_ops->work(core->backend) : 0;
+
+    return core->work * XEN_PVIOMMU_RUN_WORK + core->budget.work +
+           core->detached_work + gfn_index_work(core->gfn_index) + backend;
+}
 
 /** xen_pviommu_core_state: XEN_IOMMU_STATE_* */
 static inline uint32_t xen_pviommu_core_state(const XenPVIOMMUCore *core)
