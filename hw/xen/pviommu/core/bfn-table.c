@@ -1,31 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * BFN table: which GFN a device reaches at a BFN
+ * BFN table: mapping and unmapping
  */
 
 #include "qemu/osdep.h"
 #include "qemu/atomic.h"
-#include "qemu/host-utils.h"
-#include "qemu/queue.h"
-#include "qemu/rcu.h"
-#include "bfn-table.h"
-
-#define LEVEL_BITS      9
-#define LEVEL_SLOTS     (1u << LEVEL_BITS)
-
-/*
- * A slot: 0, the address of a child and CHILD, or a leaf: how much higher the
- * GFN is than the BFN above bit 12, the order of the block around a frame that
- * is mapped alike, and two flags. All leaves of a block are the same thus,
- * whatever their level.
- */
-#define CHILD           1ull
-#define LEAF            2ull
-#define LEAF_READONLY   4ull
-#define LEAF_ORDER_SHIFT 3
-#define LEAF_ORDER_MASK 0x1full
-#define LEAF_DELTA_SHIFT 12
-#define ORDER_MAX       31
+#include "bfn-node.h"
 
 /* What a node costs that goes, of which RCU's thread does a part, in slots. */
 #define RETIRE_WORK     128
@@ -33,79 +13,11 @@
 /* A table keeps this many empty nodes, as the same BFNs come and go. */
 #define IDLE_NODES_MAX  16
 
-typedef struct BfnNode BfnNode;
-
-struct BfnNode {
-    union {
-        struct rcu_head rcu;            /* once it is retired */
-        QTAILQ_ENTRY(BfnNode) all;      /* in BfnTable.nodes until then */
-    };
-    NodeChunk *chunk;
-    BfnNode *parent;
-    QTAILQ_ENTRY(BfnNode) idle;     /* in BfnTable.idle while used == 0 */
-    uint16_t index;                 /* of its slot in parent */
-    uint16_t used;                  /* slots that are not 0 */
-    uint64_t slot[LEVEL_SLOTS] QEMU_ALIGNED(64);
-};
-
 QEMU_BUILD_BUG_ON(sizeof(BfnNode) > NODE_POOL_NODE_SIZE);
-
-/* Of a detached table: the reaper or RCU frees it, whichever is last. */
-typedef enum DetachedState {
-    DETACHED_READERS,           /* there may be some */
-    DETACHED_QUIET,             /* there are none */
-    DETACHED_EMPTY,             /* all nodes are freed, readers or not */
-} DetachedState;
-
-struct BfnTable {
-    struct rcu_head rcu;
-    int state;                  /* DetachedState; atomic */
-    BfnTable *next;             /* of the detached ones */
-    QTAILQ_HEAD(, BfnNode) nodes;   /* all of them */
-    BfnNode *root;
-    unsigned levels;
-    unsigned root_shift;
-    unsigned nr_idle;
-    QTAILQ_HEAD(, BfnNode) idle;    /* oldest first; never the root */
-    XenPVIOMMUBudget *budget;
-    size_t reserved;                /* of the budget's */
-    NodePool *pool;                 /* the budget's, which may be gone */
-};
-
-static BfnNode *slot_node(uint64_t slot)
-{
-    return (BfnNode *)(uintptr_t)(slot - CHILD);
-}
 
 static uint64_t slot_child(BfnNode *n)
 {
     return (uintptr_t)n + CHILD;
-}
-
-static bool slot_is_leaf(uint64_t slot)
-{
-    return slot & LEAF;
-}
-
-/* Nothing is mapped there, but a node may have been kept. */
-static bool slot_is_empty(uint64_t slot)
-{
-    return !slot || ((slot & CHILD) && !slot_node(slot)->used);
-}
-
-static uint64_t slot_delta(uint64_t slot)
-{
-    return (int64_t)slot >> LEAF_DELTA_SHIFT;
-}
-
-static unsigned slot_order(uint64_t slot)
-{
-    return (slot >> LEAF_ORDER_SHIFT) & LEAF_ORDER_MASK;
-}
-
-static uint64_t slot_without_order(uint64_t slot)
-{
-    return slot & ~(LEAF_ORDER_MASK << LEAF_ORDER_SHIFT);
 }
 
 /* In a block of @order; both sides have to be aligned to what it says. */
@@ -129,28 +41,6 @@ static void slot_publish(uint64_t *slot, uint64_t value)
 #else
     smp_wmb();
     qatomic_set_u64(slot, value);
-#endif
-}
-
-static unsigned level_shift(unsigned level)
-{
-    return level * LEVEL_BITS;
-}
-
-static unsigned slot_index(uint64_t bfn, unsigned level)
-{
-    return (bfn >> level_shift(level)) & (LEVEL_SLOTS - 1);
-}
-
-static inline uint64_t slot_read(const BfnNode *n, uint64_t bfn,
-                                 unsigned shift)
-{
-    const uint64_t *slot = &n->slot[(bfn >> shift) & (LEVEL_SLOTS - 1)];
-
-#if HOST_LONG_BITS == 64
-    return qatomic_rcu_read(slot);
-#else
-    return qatomic_read_u64(slot);
 #endif
 }
 
@@ -271,25 +161,6 @@ static BfnNode *table_node(BfnTable *t, uint64_t bfn, unsigned level)
     return n;
 }
 
-/*
- * The node, with something below it unless it is the root, whose slot decides
- * on @bfn. Writer only.
- */
-static const BfnNode *table_find(const BfnTable *t, uint64_t bfn,
-                                 unsigned *level)
-{
-    const BfnNode *n = t->root;
-
-    for (*level = t->levels - 1; ; --*level) {
-        uint64_t slot = n->slot[slot_index(bfn, *level)];
-
-        if (!(slot & CHILD) || !slot_node(slot)->used) {
-            return n;
-        }
-        n = slot_node(slot);
-    }
-}
-
 /* Nodes that a map or an unmap may need: it has two ends. */
 static unsigned table_edge_nodes(const BfnTable *t)
 {
@@ -401,107 +272,6 @@ bool bfn_table_free_part(BfnTable *t, unsigned *max)
         table_reclaim(t);
     }
     return true;
-}
-
-bool bfn_table_translate(const BfnTable *t, uint64_t bfn, BfnTranslation *out)
-{
-    unsigned shift = t->root_shift;
-    uint64_t slot = slot_read(t->root, bfn, shift);
-
-    while (slot & CHILD) {
-        shift -= LEVEL_BITS;
-        slot = slot_read(slot_node(slot), bfn, shift);
-    }
-    out->gfn = bfn + slot_delta(slot);
-    out->order = slot_order(slot);
-    out->readonly = slot & LEAF_READONLY;
-    return slot;
-}
-
-/* The last slot of the node of @bfn that [@bfn, @end) touches */
-static unsigned slot_last(uint64_t bfn, uint64_t end, unsigned level)
-{
-    uint64_t more = ((end - 1) >> level_shift(level)) -
-                    (bfn >> level_shift(level));
-
-    return MIN(slot_index(bfn, level) + more, LEVEL_SLOTS - 1);
-}
-
-/* Where the @n-th slot after that of @bfn begins; @bfn itself for 0 */
-static uint64_t slot_after(uint64_t bfn, unsigned n, unsigned level)
-{
-    return n ? ((bfn >> level_shift(level)) + n) << level_shift(level) : bfn;
-}
-
-bool bfn_table_range_empty(const BfnTable *t, uint64_t bfn, uint64_t nr)
-{
-    uint64_t end = bfn + nr;
-
-    while (bfn < end) {
-        unsigned level;
-        const BfnNode *n = table_find(t, bfn, &level);
-        unsigned first = slot_index(bfn, level), i = first;
-        unsigned last = slot_last(bfn, end, level);
-
-        while (i <= last && slot_is_empty(n->slot[i])) {
-            i++;
-        }
-        t->budget->work += i - first + 1;
-        if (i <= last && slot_is_leaf(n->slot[i])) {
-            return false;
-        }
-        bfn = slot_after(bfn, i - first, level);
-    }
-    return true;
-}
-
-bool bfn_table_next_part(const BfnTable *t, uint64_t bfn, uint64_t end,
-                         uint64_t max_slots, BfnRun *run)
-{
-    uint64_t leaf = 0, slots = 0;
-
-    run->nr = 0;
-    while (bfn < end) {
-        unsigned level;
-        const BfnNode *n = table_find(t, bfn, &level);
-        unsigned first = slot_index(bfn, level), i = first;
-        unsigned last = slot_last(bfn, end, level);
-
-        if (!leaf) {
-            while (i <= last && slot_is_empty(n->slot[i])) {
-                i++;
-            }
-            t->budget->work += i - first + 1;
-            bfn = slot_after(bfn, i - first, level);
-            if (i > last || !slot_is_leaf(n->slot[i])) {
-                continue;
-            }
-            leaf = slot_without_order(n->slot[i]);
-            run->bfn = bfn;
-            run->gfn = bfn + slot_delta(leaf);
-            run->readonly = leaf & LEAF_READONLY;
-            first = i;
-        }
-        while (i <= last && slot_without_order(n->slot[i]) == leaf) {
-            i++;
-        }
-        t->budget->work += i - first + 1;
-        slots += i - first;
-        bfn = MIN(slot_after(bfn, i - first, level), end);
-        run->nr = bfn - run->bfn;
-        if (slots >= max_slots ||
-            (i <= last &&
-             (slot_is_leaf(n->slot[i]) || slot_is_empty(n->slot[i])))) {
-            return true;
-        }
-    }
-    return run->nr;
-}
-
-bool bfn_table_next_run(const BfnTable *t, uint64_t bfn, uint64_t end,
-                        BfnRun *run)
-{
-    return bfn_table_next_part(t, bfn, end, UINT64_MAX, run);
 }
 
 bool bfn_table_map(BfnTable *t, const BfnRun *run)
