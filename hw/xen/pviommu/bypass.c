@@ -58,11 +58,6 @@ const char *xen_pviommu_bypass_reason(PCIDevice *dev)
     return model ? model->reason : NULL;
 }
 
-bool xen_pviommu_is_passed_through(PCIDevice *dev)
-{
-    return object_dynamic_cast(OBJECT(dev), "xen-pci-passthrough");
-}
-
 typedef struct BypassVisit {
     GHashTable *before;         /* of PCIDevice and root PCIBus, warned of */
     GHashTable *now;
@@ -128,20 +123,33 @@ static void bypass_run(void *opaque)
     s->bypassing = visit.now;
 }
 
-void xen_pviommu_bypass_check(XenPVIOMMUState *s)
+static void bypass_check(XenPVIOMMUState *s)
 {
     qemu_bh_schedule(s->bypass_bh);
+}
+
+static void bypass_device_realized(DeviceListener *listener, DeviceState *dev)
+{
+    XenPVIOMMUState *s = container_of(listener, XenPVIOMMUState,
+                                      bypass_listener);
+
+    if (object_dynamic_cast(OBJECT(dev), TYPE_PCI_DEVICE)) {
+        bypass_check(s);
+    }
 }
 
 void xen_pviommu_bypass_init(XenPVIOMMUState *s)
 {
     s->bypassing = g_hash_table_new(NULL, NULL);
     s->bypass_bh = qemu_bh_new(bypass_run, s);
-    xen_pviommu_bypass_check(s);
+    s->bypass_listener.realize = bypass_device_realized;
+    device_listener_register(&s->bypass_listener);
+    bypass_check(s);
 }
 
 void xen_pviommu_bypass_finalize(XenPVIOMMUState *s)
 {
+    device_listener_unregister(&s->bypass_listener);
     qemu_bh_delete(s->bypass_bh);
     g_hash_table_unref(s->bypassing);
 }

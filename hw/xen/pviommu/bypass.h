@@ -16,22 +16,10 @@
 const char *xen_pviommu_bypass_reason(PCIDevice *dev);
 
 /**
- * xen_pviommu_is_passed_through: Xen passes the device of the host through
- *
- * It reaches the guest's memory by GFN, as the toolstack set up, and by no BFN
- * of ours.
- */
-bool xen_pviommu_is_passed_through(PCIDevice *dev);
-
-/**
- * xen_pviommu_bypass_check: warn of devices, of each once, and of buses that
+ * xen_pviommu_bypass_init: warn of devices, of each once, and of buses that
  * bypass the IOMMU, when the main loop gets to it
- *
- * Any thread may call it.
  */
-void xen_pviommu_bypass_check(XenPVIOMMUState *s);
-
 void xen_pviommu_bypass_init(XenPVIOMMUState *s);
 void xen_pviommu_bypass_finalize(XenPVIOMMUState *s);
 
-#endif
+#endif /* HW_XEN_PVIOMMU_BYPASS_H */

@@ -91,6 +91,7 @@ struct XenPVIOMMUState {
     QEMUBH *queues_bh;
     QEMUTimer reap_timer;
     XenPVIOMMUFaults faults;
+    DeviceListener bypass_listener;
     QEMUBH *bypass_bh;
     GHashTable *bypassing;      /* devices and buses that it was warned of */
     XenInvalidateClient invalidate;

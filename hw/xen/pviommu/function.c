@@ -14,10 +14,9 @@
 #include "qemu/rcu.h"
 #include "qemu/timer.h"
 #include "hw/pci/pci_bus.h"
-#include "bypass.h"
-#include "dma.h"
 #include "function.h"
 #include "notify.h"
+#include "pinned.h"
 #include "trace.h"
 
 /* A change of the memory map, as xen_pviommu_core_work() counts runs. */
@@ -46,6 +45,24 @@ XenPVIOMMUFunction *xen_pviommu_function_find(XenPVIOMMUState *s, PCIBus *bus,
     XenPVIOMMUFunction key = { .bus = bus, .devfn = devfn };
 
     return g_hash_table_lookup(s->functions, &key);
+}
+
+XenPVIOMMUFunction *xen_pviommu_function_of_device(PCIDevice *dev)
+{
+    AddressSpace *as = pci_device_iommu_address_space(dev);
+
+    return as == &address_space_memory ?
+           NULL : container_of(as, XenPVIOMMUFunction, as);
+}
+
+bool xen_pviommu_is_passed_through(PCIDevice *dev)
+{
+    return object_dynamic_cast(OBJECT(dev), "xen-pci-passthrough");
+}
+
+uint32_t xen_pviommu_function_sbdf(const XenPVIOMMUFunction *f)
+{
+    return PCI_BUILD_BDF(pci_bus_num(f->bus), f->devfn);
 }
 
 void xen_pviommu_context_update_reserved(XenPVIOMMUState *s,
@@ -123,7 +140,7 @@ bool xen_pviommu_function_move(XenPVIOMMUFunction *f, XenPVIOMMUContext *ctx)
     if (old == ctx) {
         return true;
     }
-    if (ctx->identity && f->nr_assigned && !xen_pviommu_host_pin(f->s)) {
+    if (ctx->identity && f->nr_assigned && !xen_pviommu_pin(f->s)) {
         return false;
     }
     trace_xen_pviommu_function_attach(f->name, old->id, ctx->id);
@@ -147,7 +164,7 @@ bool xen_pviommu_function_attach(XenPVIOMMUFunction *f, XenPVIOMMUContext *ctx)
     if (f->identity.enabled != xen_pviommu_function_sees_memory(f)) {
         function_change_view(f);
     }
-    xen_pviommu_host_unpin(f->s);
+    xen_pviommu_unpin(f->s);
     return true;
 }
 
@@ -242,7 +259,7 @@ static bool function_has_ram_windows(const XenPVIOMMUFunction *f)
     return false;
 }
 
-bool xen_pviommu_dma_covers(XenPVIOMMUState *s, const AddressSpace *as)
+bool xen_pviommu_function_covers(XenPVIOMMUState *s, const AddressSpace *as)
 {
     XenPVIOMMUFunction *f;
     GHashTableIter iter;
@@ -397,17 +414,6 @@ static void functions_ended_timer(void *opaque)
     functions_free_ended(opaque);
 }
 
-static void functions_device_realized(DeviceListener *listener,
-                                      DeviceState *dev)
-{
-    XenPVIOMMUState *s = container_of(listener, XenPVIOMMUState,
-                                      device_listener);
-
-    if (object_dynamic_cast(OBJECT(dev), TYPE_PCI_DEVICE)) {
-        xen_pviommu_bypass_check(s);
-    }
-}
-
 /*
  * A device is gone from its bus, which is still there: if it was a bridge, what
  * was behind it is gone from the bus behind it.
@@ -423,6 +429,23 @@ static void functions_device_unrealized(DeviceListener *listener,
     }
 }
 
+AddressSpace *xen_pviommu_function_address_space(PCIBus *bus, void *opaque,
+                                                 int devfn)
+{
+    XenPVIOMMUState *s = opaque;
+    XenPVIOMMUFunction *f = xen_pviommu_function_find(s, bus, devfn);
+
+    if (f && !xen_pviommu_function_has_device(f)) {
+        /* Of a device that failed to be plugged; this one is another. */
+        xen_pviommu_function_end(f);
+        f = NULL;
+    }
+    if (!f) {
+        f = xen_pviommu_function_new(s, bus, devfn);
+    }
+    return &f->as;
+}
+
 void xen_pviommu_functions_init(XenPVIOMMUState *s)
 {
     s->functions = g_hash_table_new(function_hash, function_equal);
@@ -430,7 +453,6 @@ void xen_pviommu_functions_init(XenPVIOMMUState *s)
     s->functions_bh = qemu_bh_new(functions_bh, s);
     s->ended_timer = timer_new_ms(QEMU_CLOCK_REALTIME, functions_ended_timer,
                                   s);
-    s->device_listener.realize = functions_device_realized;
     s->device_listener.unrealize = functions_device_unrealized;
     device_listener_register(&s->device_listener);
 }

@@ -62,6 +62,15 @@ XenPVIOMMUFunction *xen_pviommu_function_new(XenPVIOMMUState *s, PCIBus *bus,
  */
 void xen_pviommu_function_end(XenPVIOMMUFunction *f);
 
+/**
+ * xen_pviommu_function_address_space: PCIIOMMUOps.get_address_space
+ *
+ * That of the function of a device on its way in, which is made if there is
+ * none.
+ */
+AddressSpace *xen_pviommu_function_address_space(PCIBus *bus, void *opaque,
+                                                 int devfn);
+
 /** xen_pviommu_function_find: NULL if there is none for @devfn of @bus */
 XenPVIOMMUFunction *xen_pviommu_function_find(XenPVIOMMUState *s, PCIBus *bus,
                                               uint8_t devfn);
@@ -72,6 +81,17 @@ XenPVIOMMUFunction *xen_pviommu_function_find(XenPVIOMMUState *s, PCIBus *bus,
  * Returns: NULL if they bypass the IOMMU.
  */
 XenPVIOMMUFunction *xen_pviommu_function_of_device(PCIDevice *dev);
+
+/**
+ * xen_pviommu_is_passed_through: Xen passes the device of the host through
+ *
+ * It reaches the guest's memory by GFN, as the toolstack set up, and by no BFN
+ * of ours.
+ */
+bool xen_pviommu_is_passed_through(PCIDevice *dev);
+
+/** xen_pviommu_function_sbdf: what its requests carry */
+uint32_t xen_pviommu_function_sbdf(const XenPVIOMMUFunction *f);
 
 /**
  * xen_pviommu_function_has_device: there is a device whose requests could
@@ -127,5 +147,8 @@ void xen_pviommu_function_update_reserved(XenPVIOMMUFunction *f);
 /** xen_pviommu_context_update_reserved: what the functions in @ctx reserve */
 void xen_pviommu_context_update_reserved(XenPVIOMMUState *s,
                                          XenPVIOMMUContext *ctx);
+
+/** xen_pviommu_function_covers: see xen_invalidate_covers() */
+bool xen_pviommu_function_covers(XenPVIOMMUState *s, const AddressSpace *as);
 
 #endif /* HW_XEN_PVIOMMU_FUNCTION_H */

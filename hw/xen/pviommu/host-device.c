@@ -1,59 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Devices of the host that are assigned to the guest (VFIO): what their IOMMU
- * cannot map, and what they pin
+ * cannot map is reserved
  */
 
 #include "qemu/osdep.h"
 #include "qapi/error.h"
 #include "hw/pci/pci_bus.h"
 #include "system/host_iommu_device.h"
-#include "dma.h"
 #include "function.h"
-
-bool xen_pviommu_host_pin(XenPVIOMMUState *s)
-{
-    if (!s->pinned && ram_block_uncoordinated_discard_disable(true)) {
-        return false;
-    }
-    s->pinned = true;
-    return true;
-}
-
-/* A device of the host sees memory untranslated. */
-static bool host_needs_pin(const XenPVIOMMUState *s)
-{
-    XenPVIOMMUFunction *f;
-    GHashTableIter iter;
-
-    if (s->core.identity || !s->nr_assigned) {
-        return s->nr_assigned;
-    }
-    g_hash_table_iter_init(&iter, s->functions);
-    while (g_hash_table_iter_next(&iter, (void **)&f, NULL)) {
-        if (f->nr_assigned && f->ctx->identity) {
-            return true;
-        }
-    }
-    return false;
-}
-
-void xen_pviommu_host_unpin(XenPVIOMMUState *s)
-{
-    if (s->pinned && !host_needs_pin(s)) {
-        ram_block_uncoordinated_discard_disable(false);
-        s->pinned = false;
-    }
-}
-
-bool xen_pviommu_host_update_pinned(XenPVIOMMUState *s)
-{
-    if (host_needs_pin(s)) {
-        return xen_pviommu_host_pin(s);
-    }
-    xen_pviommu_host_unpin(s);
-    return true;
-}
+#include "host-device.h"
+#include "pinned.h"
 
 /*
  * What the host's IOMMU cannot map for an assigned device, the guest must
@@ -132,7 +89,7 @@ void xen_pviommu_host_unset_device(PCIBus *bus, void *opaque, int devfn)
         f->nr_assigned--;
     }
     s->nr_assigned--;
-    xen_pviommu_host_update_pinned(s);
+    xen_pviommu_update_pinned(s);
 }
 
 bool xen_pviommu_host_set_device(PCIBus *bus, void *opaque, int devfn,
@@ -148,7 +105,7 @@ bool xen_pviommu_host_set_device(PCIBus *bus, void *opaque, int devfn,
     xen_pviommu_function_find(s, hiod->aliased_bus,
                               hiod->aliased_devfn)->nr_assigned++;
     s->nr_assigned++;
-    if (!xen_pviommu_host_update_pinned(s)) {
+    if (!xen_pviommu_update_pinned(s)) {
         error_setg(errp, "%s: RAM must be discarded, and the device would have "
                    "it pinned", hiod->name);
         xen_pviommu_host_unset_device(bus, opaque, devfn);

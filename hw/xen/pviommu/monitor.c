@@ -9,9 +9,9 @@
 #include "qemu/osdep.h"
 #include "qapi/error.h"
 #include "qapi/qapi-commands-xen-pviommu.h"
+#include "attach.h"
 #include "bypass.h"
 #include "device.h"
-#include "dma.h"
 #include "queue.h"
 
 /* An object in a reply takes 10 us, most of it in the monitor. */
@@ -162,7 +162,7 @@ static XenPVIOMMUDeviceList *bypassing_list(XenPVIOMMUState *s)
     Attachments bypassing = { BYPASSING, BYPASSING, list };
     XenPVIOMMUDeviceList *devices = NULL, **tail = &devices;
 
-    xen_pviommu_dma_foreach_device(s, collect_device, &bypassing);
+    xen_pviommu_foreach_device(s, collect_device, &bypassing);
     g_array_sort(list, attached_compare);
     for (guint i = 0; i < list->len; i++) {
         QAPI_LIST_APPEND(tail, g_array_index(list, Attached, i).dev);
@@ -213,7 +213,7 @@ static XenPVIOMMUContextInfoList *context_list(XenPVIOMMUState *s,
     if (first >= end) {
         return NULL;
     }
-    xen_pviommu_dma_foreach_device(s, collect_device, &attached);
+    xen_pviommu_foreach_device(s, collect_device, &attached);
     g_array_sort(list, attached_compare);
     for (uint32_t id = first; id < end; id++) {
         const XenPVIOMMUContext *ctx = s->core.contexts[id];

@@ -30,8 +30,8 @@
 #include "migration/register.h"
 #include "migration/vmstate.h"
 #include "system/runstate.h"
+#include "attach.h"
 #include "device.h"
-#include "dma.h"
 #include "guest-memory.h"
 #include "queue.h"
 #include "vmstate.h"
@@ -167,7 +167,7 @@ static int put_functions(QEMUFile *f, void *pv, size_t size,
     PathsOut out = { .bytes = bytes };
 
     WITH_QEMU_LOCK_GUARD(&s->lock) {
-        xen_pviommu_dma_foreach(s, add_function, &out);
+        xen_pviommu_foreach_function(s, add_function, &out);
     }
     if (out.too_long) {
         error_report("xen-pviommu: a device behind more than %d bridges is "
@@ -205,7 +205,7 @@ static int get_functions(QEMUFile *f, void *pv, size_t size,
         }
         ctx = xen_pviommu_context_find(&s->core, id);
         if (!ctx || (s->saved.identity && !ctx->identity) ||
-            !xen_pviommu_dma_attach_path(s, path, len, ctx)) {
+            !xen_pviommu_attach_path(s, path, len, ctx)) {
             error_report("xen-pviommu: function %02x.%x (%u bridges deep) "
                          "cannot be in context %u: %s",
                          PCI_SLOT(path[len - 1]), PCI_FUNC(path[len - 1]),
@@ -521,7 +521,7 @@ static int xen_pviommu_post_load(void *opaque, int version_id)
     }
     s->load = XEN_PVIOMMU_LOAD_COMPLETE;
     xen_pviommu_config_changed(s);
-    xen_pviommu_dma_update(s);
+    xen_pviommu_attach_update(s);
     return 0;
 }
 

@@ -11,11 +11,13 @@
 #include "hw/pci/pci_bus.h"
 #include "migration/vmstate.h"
 #include "system/xen.h"
+#include "attach.h"
 #include "backend-emulated.h"
 #include "bypass.h"
 #include "device.h"
-#include "dma.h"
+#include "function.h"
 #include "guest-memory.h"
+#include "host-device.h"
 #include "host-iommu.h"
 #include "core/iommu-op.h"
 #include "notify.h"
@@ -451,7 +453,7 @@ static void held(XenInvalidateClient *client, GArray *ranges)
 
 static bool covers(XenInvalidateClient *client, const AddressSpace *as)
 {
-    return xen_pviommu_dma_covers(container_of(client, XenPVIOMMUState,
+    return xen_pviommu_function_covers(container_of(client, XenPVIOMMUState,
                                                invalidate), as);
 }
 
@@ -469,6 +471,12 @@ static int set_queue(void *opaque, XenPVIOMMUContext *ctx, uint64_t addr,
 static const XenPVIOMMUGuestMemoryOps memory_ops = {
     .store = store,
     .set_queue = set_queue,
+};
+
+static const PCIIOMMUOps pci_ops = {
+    .get_address_space = xen_pviommu_function_address_space,
+    .set_iommu_device = xen_pviommu_host_set_device,
+    .unset_iommu_device = xen_pviommu_host_unset_device,
 };
 
 /* What the machine must be like, and have no other of. */
@@ -621,7 +629,8 @@ static void xen_pviommu_realize(PCIDevice *dev, Error **errp)
     xen_pviommu_faults_init(s);
     xen_pviommu_vmstate_init(s);
     xen_pviommu_bypass_init(s);
-    xen_pviommu_dma_init(s);
+    xen_pviommu_notify_init(s);
+    xen_pviommu_functions_init(s);
     s->core.backend = xen_pviommu_emulated_new(s->check, &s->lock, pages_lost,
                                                holes_changed, s);
     s->invalidate.invalidate = invalidate_pages;
@@ -630,7 +639,7 @@ static void xen_pviommu_realize(PCIDevice *dev, Error **errp)
     xen_invalidate_register(&s->invalidate);
 
     /* From here on the machine has its IOMMU. */
-    pci_setup_iommu(pci_get_bus(dev), &xen_pviommu_pci_ops, s);
+    pci_setup_iommu(pci_get_bus(dev), &pci_ops, s);
     PC_MACHINE(qdev_get_machine())->iommu = DEVICE(s);
     return;
 
@@ -668,7 +677,12 @@ static void xen_pviommu_exit(PCIDevice *dev)
     xen_invalidate_unregister(&s->invalidate);
     timer_del(&s->reap_timer);
     xen_pviommu_queues_finalize(s);
-    xen_pviommu_dma_finalize(s);
+    WITH_QEMU_LOCK_GUARD(&s->lock) {
+        /* While there are listeners to notify. */
+        xen_pviommu_core_flush_all(&s->core);
+    }
+    xen_pviommu_functions_finalize(s);
+    xen_pviommu_notify_finalize(s);
     xen_pviommu_core_finalize(&s->core);
     xen_pviommu_emulated_free(s->core.backend);
     xen_pviommu_host_finalize();
@@ -691,7 +705,7 @@ void xen_pviommu_reset(XenPVIOMMUState *s)
         xen_pviommu_core_reset(&s->core);
     }
     timer_mod(&s->reap_timer, qemu_clock_get_ms(QEMU_CLOCK_REALTIME));
-    xen_pviommu_dma_update(s);
+    xen_pviommu_attach_update(s);
     xen_pviommu_faults_reset(s);
     memset(s->blocks, 0, sizeof(s->blocks));
 }
