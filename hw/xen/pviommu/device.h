@@ -112,26 +112,4 @@ struct XenPVIOMMUState {
     XenPVIOMMUReservedConfig reserved;
 };
 
-/** xen_pviommu_reset: all but the PCI function; BQL held, and not the lock */
-void xen_pviommu_reset(XenPVIOMMUState *s);
-
-extern const VMStateDescription xen_pviommu_vmstate;
-
-/** xen_pviommu_vmstate_init: follow the machine as it stops and goes on */
-void xen_pviommu_vmstate_init(XenPVIOMMUState *s);
-void xen_pviommu_vmstate_finalize(XenPVIOMMUState *s);
-
-/**
- * xen_pviommu_vmstate_lost: pages are going away
- *
- * Call it before the invalidation.
- *
- * Returns: true while the machine is being loaded. They may come back; then
- * what maps them is mapped again before it runs.
- */
-bool xen_pviommu_vmstate_lost(XenPVIOMMUState *s, uint64_t gfn, uint64_t nr);
-
-/** xen_pviommu_vmstate_reset: what was loaded does not matter any more */
-void xen_pviommu_vmstate_reset(XenPVIOMMUState *s);
-
 #endif /* HW_XEN_PVIOMMU_DEVICE_H */

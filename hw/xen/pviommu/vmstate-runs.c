@@ -20,7 +20,7 @@
 #include "migration/qemu-file-types.h"
 #include "migration/vmstate.h"
 #include "device.h"
-#include "vmstate.h"
+#include "vmstate-runs.h"
 #include "trace.h"
 
 /*
@@ -482,7 +482,7 @@ static void defer_lost_pending(XenPVIOMMUState *s, const XenPVIOMMUContext *ctx,
     defer_run(s->deferred, ctx->id, &part, true);
 }
 
-bool xen_pviommu_vmstate_lost(XenPVIOMMUState *s, uint64_t gfn, uint64_t nr)
+bool xen_pviommu_load_lost(XenPVIOMMUState *s, uint64_t gfn, uint64_t nr)
 {
     uint64_t last = gfn + nr - 1;
     XenPVIOMMUPendingIter it;
@@ -501,11 +501,21 @@ bool xen_pviommu_vmstate_lost(XenPVIOMMUState *s, uint64_t gfn, uint64_t nr)
     return true;
 }
 
-void xen_pviommu_runs_begin_load(XenPVIOMMUState *s)
+bool xen_pviommu_load_goes_on(const XenPVIOMMUState *s)
+{
+    if (s->load != XEN_PVIOMMU_LOAD_UNDER_WAY) {
+        error_report("xen-pviommu: the machine was reset while it was loaded");
+        return false;
+    }
+    return true;
+}
+
+void xen_pviommu_load_begin(XenPVIOMMUState *s)
 {
     s->deferred = g_new0(XenPVIOMMUDeferredRuns, 1);
     s->deferred->bytes = g_byte_array_new();
     s->deferred->ctx = UINT32_MAX;
+    s->load = XEN_PVIOMMU_LOAD_UNDER_WAY;
 }
 
 static void deferred_free(XenPVIOMMUDeferredRuns *d)
@@ -514,12 +524,22 @@ static void deferred_free(XenPVIOMMUDeferredRuns *d)
     g_free(d);
 }
 
-void xen_pviommu_runs_forget_deferred(XenPVIOMMUState *s)
+void xen_pviommu_load_forget_deferred(XenPVIOMMUState *s)
 {
     g_clear_pointer(&s->deferred, deferred_free);
 }
 
-void xen_pviommu_runs_load_deferred(XenPVIOMMUState *s)
+void xen_pviommu_load_reset(XenPVIOMMUState *s)
+{
+    xen_pviommu_load_forget_deferred(s);
+    if (s->load == XEN_PVIOMMU_LOAD_UNDER_WAY) {
+        s->load = XEN_PVIOMMU_LOAD_ABANDONED;
+    } else if (s->load == XEN_PVIOMMU_LOAD_COMPLETE) {
+        s->load = XEN_PVIOMMU_LOAD_NONE;
+    }
+}
+
+void xen_pviommu_load_deferred(XenPVIOMMUState *s)
 {
     XenPVIOMMUDeferredRuns *d = g_steal_pointer(&s->deferred);
     BfnRun run = { 0 }, first;

@@ -34,7 +34,9 @@
 #include "device.h"
 #include "guest-memory.h"
 #include "queue.h"
+#include "reset.h"
 #include "vmstate.h"
+#include "vmstate-runs.h"
 #include "trace.h"
 
 /* Of the number of contexts: a byte of flags follows each ID. */
@@ -225,25 +227,6 @@ static const VMStateInfo vmstate_info_functions = {
     .put = put_functions,
 };
 
-bool xen_pviommu_load_goes_on(const XenPVIOMMUState *s)
-{
-    if (s->load != XEN_PVIOMMU_LOAD_UNDER_WAY) {
-        error_report("xen-pviommu: the machine was reset while it was loaded");
-        return false;
-    }
-    return true;
-}
-
-void xen_pviommu_vmstate_reset(XenPVIOMMUState *s)
-{
-    xen_pviommu_runs_forget_deferred(s);
-    if (s->load == XEN_PVIOMMU_LOAD_UNDER_WAY) {
-        s->load = XEN_PVIOMMU_LOAD_ABANDONED;
-    } else if (s->load == XEN_PVIOMMU_LOAD_COMPLETE) {
-        s->load = XEN_PVIOMMU_LOAD_NONE;
-    }
-}
-
 /*
  * No load goes on. If one got to our section, and not to its end - or not to
  * the end of the stream, as @failed says - what it left is not to be used:
@@ -283,7 +266,7 @@ static void load_deferred(XenPVIOMMUState *s)
 {
     QEMU_LOCK_GUARD(&s->lock);
 
-    xen_pviommu_runs_load_deferred(s);
+    xen_pviommu_load_deferred(s);
 }
 
 static void vm_state_change(void *opaque, bool running, RunState state)
@@ -316,7 +299,7 @@ void xen_pviommu_vmstate_finalize(XenPVIOMMUState *s)
 {
     unregister_savevm(NULL, LOAD_HANDLERS_NAME, s);
     qemu_del_vm_change_state_handler(s->vm_state);
-    xen_pviommu_runs_forget_deferred(s);
+    xen_pviommu_load_forget_deferred(s);
 }
 
 static const VMStateDescription vmstate_fault = {
@@ -376,8 +359,7 @@ static int xen_pviommu_pre_load(void *opaque)
         }
     }
     memset(&s->saved, 0, sizeof(s->saved));
-    xen_pviommu_runs_begin_load(s);
-    s->load = XEN_PVIOMMU_LOAD_UNDER_WAY;
+    xen_pviommu_load_begin(s);
     return 0;
 }
 
