@@ -154,8 +154,8 @@ static void function_path(const XenPVIOMMUFunction *f, GByteArray *path)
     }
 }
 
-void xen_pviommu_foreach_function(XenPVIOMMUState *s, XenPVIOMMUFunctionFunc *func,
-                             void *opaque)
+void xen_pviommu_foreach_function(XenPVIOMMUState *s,
+                                  XenPVIOMMUFunctionFunc *func, void *opaque)
 {
     g_autoptr(GByteArray) path = g_byte_array_new();
     XenPVIOMMUFunction *f;
@@ -191,8 +191,8 @@ static void visit_devices(PCIBus *bus, void *opaque)
     }
 }
 
-void xen_pviommu_foreach_device(XenPVIOMMUState *s,
-                                    XenPVIOMMUDeviceFunc *func, void *opaque)
+void xen_pviommu_foreach_device(XenPVIOMMUState *s, XenPVIOMMUDeviceFunc *func,
+                                void *opaque)
 {
     DeviceVisit visit = { func, opaque };
 
@@ -200,7 +200,7 @@ void xen_pviommu_foreach_device(XenPVIOMMUState *s,
 }
 
 bool xen_pviommu_attach_path(XenPVIOMMUState *s, const uint8_t *path,
-                                 unsigned len, XenPVIOMMUContext *ctx)
+                             unsigned len, XenPVIOMMUContext *ctx)
 {
     PCIBus *bus = pci_get_bus(PCI_DEVICE(s));
     XenPVIOMMUFunction *f;

@@ -29,8 +29,8 @@ typedef void XenPVIOMMUFunctionFunc(void *opaque, const uint8_t *path,
                                     unsigned len, XenPVIOMMUContext *ctx);
 
 /** xen_pviommu_foreach_function: visit all functions of the machine */
-void xen_pviommu_foreach_function(XenPVIOMMUState *s, XenPVIOMMUFunctionFunc *func,
-                             void *opaque);
+void xen_pviommu_foreach_function(XenPVIOMMUState *s,
+                                  XenPVIOMMUFunctionFunc *func, void *opaque);
 
 /**
  * XenPVIOMMUDeviceFunc: a device
@@ -41,8 +41,8 @@ typedef void XenPVIOMMUDeviceFunc(void *opaque, XenPVIOMMUContext *ctx,
                                   uint32_t sbdf, PCIDevice *dev);
 
 /** xen_pviommu_foreach_device: visit all PCI devices of the machine */
-void xen_pviommu_foreach_device(XenPVIOMMUState *s,
-                                    XenPVIOMMUDeviceFunc *func, void *opaque);
+void xen_pviommu_foreach_device(XenPVIOMMUState *s, XenPVIOMMUDeviceFunc *func,
+                                void *opaque);
 
 /**
  * xen_pviommu_attach_path: move the function that is there, if any
@@ -50,6 +50,6 @@ void xen_pviommu_foreach_device(XenPVIOMMUState *s,
  * Returns: false if the machine has no such place.
  */
 bool xen_pviommu_attach_path(XenPVIOMMUState *s, const uint8_t *path,
-                                 unsigned len, XenPVIOMMUContext *ctx);
+                             unsigned len, XenPVIOMMUContext *ctx);
 
 #endif /* HW_XEN_PVIOMMU_ATTACH_H */

@@ -15,6 +15,7 @@
 #include "fault.h"
 #include "hw/xen/xen-pviommu.h"
 #include "qapi/qapi-types-xen-pviommu.h"
+#include "queue.h"
 #include "reserved-config.h"
 
 /* The most that max-ops can be. */
@@ -62,7 +63,7 @@ struct XenPVIOMMUState {
      * that does DMA, for RCU or for the BQL, and calls nothing that may:
      * - No memory transaction: its listeners may wait for any of them.
      * - IOMMU notifiers are called, for the order of changes. While there are
-     *   any, threads that do DMA do not take the lock (queues_quiet).
+     *   any, threads that do DMA do not take the lock (queues.quiet).
      */
     QemuRecMutex lock;
     XenPVIOMMUCore core;
@@ -78,17 +79,7 @@ struct XenPVIOMMUState {
     /* What listeners were notified of and do not have any more; see notify.c */
     QSLIST_HEAD(, XenPVIOMMUNotifiedBlocks) stale_blocks;
     QEMUBH *stale_blocks_bh;
-    QLIST_HEAD(, XenPVIOMMUQueue) queues;
-    uint32_t queue_ops;         /* that fit into them, together */
-    unsigned nr_queues;
-    bool queues_need_calls;     /* as their flags say */
-    bool queues_stopped;        /* DMA does not run them */
-    bool queues_quiet;          /* atomic: and all for it to run has been run */
-    unsigned queue_threads;     /* atomic: with a queue to run, and no BQL */
-    uint64_t queue_work;        /* that DMA caused since queues_bh ran */
-    uint64_t queue_work_bql;    /* of it, with the BQL */
-    int64_t queue_work_begun;   /* ns, by get_clock() */
-    QEMUBH *queues_bh;
+    XenPVIOMMUQueues queues;
     QEMUTimer reap_timer;
     XenPVIOMMUFaults faults;
     DeviceListener bypass_listener;

@@ -9,6 +9,7 @@
 #include "qemu/lockable.h"
 #include "qemu/main-loop.h"
 #include "hw/pci/msix.h"
+#include "migration/vmstate.h"
 #include "system/runstate.h"
 #include "guest-memory.h"
 #include "trace.h"
@@ -234,6 +235,41 @@ bool xen_pviommu_fault_set_ctrl(XenPVIOMMUState *s, uint32_t ctrl)
     f->ctrl = ctrl;
     return true;
 }
+
+static const VMStateDescription vmstate_fault = {
+    .name = "xen-pviommu/fault",
+    .version_id = 1,
+    .minimum_version_id = 1,
+    .fields = (const VMStateField[]) {
+        VMSTATE_UINT64(addr, XenPVIOMMUFault),
+        VMSTATE_UINT32(sbdf, XenPVIOMMUFault),
+        VMSTATE_UINT32(reason, XenPVIOMMUFault),
+        VMSTATE_UINT16(ctx, XenPVIOMMUFault),
+        VMSTATE_UINT16(flags, XenPVIOMMUFault),
+        VMSTATE_END_OF_LIST()
+    },
+};
+
+const VMStateDescription xen_pviommu_vmstate_faults = {
+    .name = "xen-pviommu/faults",
+    .version_id = 1,
+    .minimum_version_id = 1,
+    .fields = (const VMStateField[]) {
+        VMSTATE_UINT64(ring, XenPVIOMMUSavedFaults),
+        VMSTATE_UINT32(size, XenPVIOMMUSavedFaults),
+        VMSTATE_UINT32(ctrl, XenPVIOMMUSavedFaults),
+        VMSTATE_UINT32(head, XenPVIOMMUSavedFaults),
+        VMSTATE_UINT32(tail, XenPVIOMMUSavedFaults),
+        VMSTATE_UINT32(first, XenPVIOMMUSavedFaults),
+        VMSTATE_UINT32(nr_waiting, XenPVIOMMUSavedFaults),
+        VMSTATE_UINT32(lost, XenPVIOMMUSavedFaults),
+        VMSTATE_UINT64(count, XenPVIOMMUSavedFaults),
+        VMSTATE_STRUCT_ARRAY(waiting, XenPVIOMMUSavedFaults,
+                             XEN_PVIOMMU_FAULTS_WAITING, 1, vmstate_fault,
+                             XenPVIOMMUFault),
+        VMSTATE_END_OF_LIST()
+    },
+};
 
 void xen_pviommu_faults_save(XenPVIOMMUState *s, XenPVIOMMUSavedFaults *saved)
 {

@@ -104,6 +104,13 @@ void xen_pviommu_faults_kick(XenPVIOMMUState *s);
  */
 bool xen_pviommu_fault_set_ctrl(XenPVIOMMUState *s, uint32_t ctrl);
 
+/**
+ * xen_pviommu_vmstate_faults: of XenPVIOMMUSavedFaults
+ *
+ * Its fields are a part of the device's section.
+ */
+extern const VMStateDescription xen_pviommu_vmstate_faults;
+
 /** xen_pviommu_faults_save: for migration; BQL */
 void xen_pviommu_faults_save(XenPVIOMMUState *s, XenPVIOMMUSavedFaults *saved);
 

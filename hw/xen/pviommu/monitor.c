@@ -183,7 +183,7 @@ static XenPVIOMMUQueueInfo *queue_info(const XenPVIOMMUQueue *q)
         .size = q->nr_ops,
         .head = q->head,
         .errors = q->errors,
-        .calls = q->s->queues_need_calls,
+        .calls = q->s->queues.doorbell,
     };
     return info;
 }

@@ -4,17 +4,20 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/error-report.h"
 #include "qemu/lockable.h"
 #include "qemu/main-loop.h"
 #include "qemu/timer.h"
+#include "migration/qemu-file-types.h"
+#include "migration/vmstate.h"
 #include "system/xen.h"
 #include "backend-emulated.h"
 #include "core/iommu-op.h"
 #include "guest-memory.h"
 #include "queue.h"
+#include "queue-memory.h"
+#include "vmstate-runs.h"
 #include "trace.h"
-
-#define DEVICE_PART offsetof(struct xen_iommu_queue, head)
 
 /*
  * See xen_pviommu_core_work(): some milliseconds, and more than what a driver
@@ -54,106 +57,13 @@ static uint64_t run_work_max(void)
 #define NODES_PER_OP 8
 #define NODES_BESIDE 1024
 
-static size_t queue_size(uint32_t nr_ops)
-{
-    return offsetof(struct xen_iommu_queue, ops) +
-           nr_ops * sizeof(struct xen_iommu_op);
-}
-
-/* It begins with a page. */
-static uint64_t queue_pages(const XenPVIOMMUQueue *q)
-{
-    return DIV_ROUND_UP(queue_size(q->nr_ops), 1ull << XEN_IOMMU_PAGE_SHIFT);
-}
-
-/* The RAM that is at @addr, all of @size in one piece; or NULL. */
-static MemoryRegion *find_ram(uint64_t addr, uint64_t size, hwaddr *offset)
-{
-    MemoryRegion *mr = NULL;
-    uint64_t done = 0;
-
-    RCU_READ_LOCK_GUARD();
-
-    while (done < size) {
-        hwaddr part, len = size - done;
-        MemoryRegion *next = address_space_translate(&address_space_memory,
-                                                     addr + done, &part, &len,
-                                                     true,
-                                                     MEMTXATTRS_UNSPECIFIED);
-
-        if (!memory_access_is_direct(next, true, MEMTXATTRS_UNSPECIFIED) ||
-            (mr && (next != mr || part != *offset + done))) {
-            return NULL;
-        }
-        if (!mr) {
-            mr = next;
-            *offset = part;
-        }
-        done += len;
-    }
-    memory_region_ref(mr);
-    return mr;
-}
-
-/* Find its memory; false if that is not one piece of RAM. */
-static bool queue_find(XenPVIOMMUQueue *q)
-{
-    uint64_t gfn = q->addr >> XEN_IOMMU_PAGE_SHIFT, nr = queue_pages(q);
-    const XenPVIOMMUCore *core = &q->s->core;
-    MemoryRegion *mr;
-    void *shared;
-
-    /* There may be no page. What leaves takes the queue along. */
-    if (core->backend_ops->get(core->backend, XEN_IOMMU_DOMID_SELF, gfn, nr,
-                               false)) {
-        return false;
-    }
-    core->backend_ops->put(core->backend, gfn, nr, false);
-    /* A cache would hold on to the memory map, and to all devices in it. */
-    mr = find_ram(q->addr, queue_size(q->nr_ops), &q->offset);
-    if (!mr) {
-        return false;
-    }
-    shared = xen_lasting_map(mr, q->offset, queue_size(q->nr_ops));
-    if (!shared) {
-        memory_region_unref(mr);
-        return false;
-    }
-    q->mr = mr;
-    qatomic_rcu_set(&q->shared, shared);
-    return true;
-}
-
-static void queue_free(XenPVIOMMUQueue *q)
-{
-    if (q->shared) {
-        xen_lasting_unmap(q->mr, q->shared);
-        memory_region_unref(q->mr);
-    }
-    node_pool_heap_free(q->pool, q, sizeof(*q));
-}
-
-/* The guest has what the device stored; for migration, too. */
-static void queue_stored(XenPVIOMMUQueue *q, hwaddr offset, hwaddr len)
-{
-    memory_region_set_dirty(q->mr, q->offset + offset, len);
-}
-
-static void queue_set_flags(XenPVIOMMUQueue *q, uint32_t flags)
-{
-    if (q->shared && xen_pviommu_may_dma(q->s)) {
-        qatomic_set(&q->shared->flags, cpu_to_le32(flags));
-        queue_stored(q, DEVICE_PART, queue_size(0) - DEVICE_PART);
-    }
-}
-
 static void queue_add(XenPVIOMMUQueue *q)
 {
     XenPVIOMMUState *s = q->s;
 
-    QLIST_INSERT_HEAD(&s->queues, q, next);
-    s->nr_queues++;
-    s->queue_ops += q->nr_ops;
+    QLIST_INSERT_HEAD(&s->queues.list, q, next);
+    s->queues.nr++;
+    s->queues.nr_ops += q->nr_ops;
     qatomic_rcu_set(&q->ctx->queue, q);
     trace_xen_pviommu_queue(q->ctx->id, q->addr, q->nr_ops);
 }
@@ -162,16 +72,17 @@ static void queue_remove(XenPVIOMMUQueue *q)
 {
     trace_xen_pviommu_queue(q->ctx->id, 0, 0);
     qatomic_rcu_set(&q->ctx->queue, NULL);
-    q->s->nr_queues--;
-    q->s->queue_ops -= q->nr_ops;
+    q->s->queues.nr--;
+    q->s->queues.nr_ops -= q->nr_ops;
     QLIST_REMOVE(q, next);
-    call_rcu(q, queue_free, rcu);
+    call_rcu(q, xen_pviommu_queue_free, rcu);
 }
 
 static void queue_kill(XenPVIOMMUQueue *q)
 {
     trace_xen_pviommu_queue_dead(q->ctx->id);
-    queue_set_flags(q, XEN_IOMMU_QUEUE_doorbell | XEN_IOMMU_QUEUE_dead);
+    xen_pviommu_queue_set_flags(q, XEN_IOMMU_QUEUE_doorbell |
+                                   XEN_IOMMU_QUEUE_dead);
     queue_remove(q);
 }
 
@@ -182,8 +93,8 @@ static void queue_kill(XenPVIOMMUQueue *q)
 static bool queues_have_room(const XenPVIOMMUState *s)
 {
     const XenPVIOMMUCore *core = &s->core;
-    uint64_t frames = s->queue_ops * (uint64_t)XEN_IOMMU_QUEUE_MAX_FRAMES;
-    uint64_t nodes = s->queue_ops * (uint64_t)NODES_PER_OP + NODES_BESIDE;
+    uint64_t frames = s->queues.nr_ops * (uint64_t)XEN_IOMMU_QUEUE_MAX_FRAMES;
+    uint64_t nodes = s->queues.nr_ops * (uint64_t)NODES_PER_OP + NODES_BESIDE;
     size_t bytes = frames * GFN_INDEX_PLACE_BYTES +
                    nodes * NODE_POOL_NODE_BYTES;
 
@@ -207,9 +118,9 @@ static void queues_set_flags(XenPVIOMMUState *s, bool calls)
 {
     XenPVIOMMUQueue *q;
 
-    s->queues_need_calls = calls;
-    QLIST_FOREACH(q, &s->queues, next) {
-        queue_set_flags(q, calls ? XEN_IOMMU_QUEUE_doorbell : 0);
+    s->queues.doorbell = calls;
+    QLIST_FOREACH(q, &s->queues.list, next) {
+        xen_pviommu_queue_set_flags(q, calls ? XEN_IOMMU_QUEUE_doorbell : 0);
     }
 }
 
@@ -237,8 +148,9 @@ static bool queue_run_op(XenPVIOMMUQueue *q, unsigned slot)
     }
     if (status) {
         shared->status = op.status;
-        queue_stored(q, (uint8_t *)&shared->status - (uint8_t *)q->shared,
-                     sizeof(op.status));
+        xen_pviommu_queue_stored(q, (uint8_t *)&shared->status -
+                                    (uint8_t *)q->shared,
+                                 sizeof(op.status));
         q->errors++;
     }
     return true;
@@ -277,14 +189,14 @@ static bool queue_run(XenPVIOMMUQueue *q, uint64_t end)
     if (q->ctx->queue != q) {
         return true;
     }
-    if (!q->s->queues_need_calls && queues_need_calls(q->s)) {
+    if (!q->s->queues.doorbell && queues_need_calls(q->s)) {
         /* Before it sees slots to use, for which there may be no room. */
         queues_set_flags(q->s, true);
     }
     trace_xen_pviommu_queue_run(q->ctx->id, head - q->head, tail - head);
     q->shared->errors = cpu_to_le32(q->errors);
     qatomic_store_release(&q->shared->head, cpu_to_le32(head));
-    queue_stored(q, DEVICE_PART, queue_size(0) - DEVICE_PART);
+    xen_pviommu_queue_stored_state(q);
     /* Who sees it translates without a look at the queue. */
     qatomic_store_release(&q->head, head);
     return head == tail;
@@ -299,7 +211,7 @@ static void queues_finish(XenPVIOMMUState *s, uint64_t work)
     uint64_t end = xen_pviommu_core_work(&s->core) + work;
     XenPVIOMMUQueue *q, *next;
 
-    QLIST_FOREACH_SAFE(q, &s->queues, next, next) {
+    QLIST_FOREACH_SAFE(q, &s->queues.list, next, next) {
         uint64_t some = xen_pviommu_core_work(&s->core) + work / QUEUES_MAX;
 
         if (!queue_run(q, MAX(end, some))) {
@@ -317,7 +229,7 @@ static void queues_finish(XenPVIOMMUState *s, uint64_t work)
  */
 static void queues_tell(XenPVIOMMUState *s, bool calls, bool stop)
 {
-    bool stopped = s->queues_stopped;
+    bool stopped = s->queues.stopped;
 
     if (!xen_pviommu_may_dma(s)) {
         return;
@@ -325,18 +237,18 @@ static void queues_tell(XenPVIOMMUState *s, bool calls, bool stop)
     RCU_READ_LOCK_GUARD();
     if (!stop) {
         /* Before a guest that sees the flags leaves its queue to DMA. */
-        qatomic_store_release(&s->queues_quiet, false);
+        qatomic_store_release(&s->queues.quiet, false);
     }
-    if (calls != s->queues_need_calls) {
+    if (calls != s->queues.doorbell) {
         queues_set_flags(s, calls);
     }
     /* Before they run: what runs may bring us here again. */
-    s->queues_stopped = stop;
+    s->queues.stopped = stop;
     if (stop && !stopped) {
         /* Pairs with the guest's, between its tail and its look at flags. */
         smp_mb();
         queues_finish(s, run_work_max());
-        qatomic_store_release(&s->queues_quiet, s->queues_stopped);
+        qatomic_store_release(&s->queues.quiet, s->queues.stopped);
     }
 }
 
@@ -352,8 +264,8 @@ static void queues_bh(void *opaque)
     XenPVIOMMUState *s = opaque;
 
     QEMU_LOCK_GUARD(&s->lock);
-    s->queue_work = 0;
-    s->queue_work_bql = 0;
+    s->queues.work = 0;
+    s->queues.work_bql = 0;
 }
 
 /*
@@ -365,34 +277,34 @@ static void queue_hogs(XenPVIOMMUQueue *q, uint64_t work)
     XenPVIOMMUState *s = q->s;
     bool hogs = false;
 
-    if (!s->queue_work) {
-        s->queue_work_begun = get_clock();
+    if (!s->queues.work) {
+        s->queues.work_begun = get_clock();
     }
-    s->queue_work += work;
+    s->queues.work += work;
     if (bql_locked()) {
-        s->queue_work_bql += work;
-        hogs = s->queue_work_bql > HOG_FACTOR_BQL * run_work_max();
+        s->queues.work_bql += work;
+        hogs = s->queues.work_bql > HOG_FACTOR_BQL * run_work_max();
     }
-    if (s->queue_work > HOG_FACTOR * run_work_max()) {
-        hogs |= get_clock() - s->queue_work_begun < HOG_NS;
-        s->queue_work = 0;
+    if (s->queues.work > HOG_FACTOR * run_work_max()) {
+        hogs |= get_clock() - s->queues.work_begun < HOG_NS;
+        s->queues.work = 0;
     }
     if (hogs) {
-        s->queue_work_bql = 0;
+        s->queues.work_bql = 0;
         if (q->ctx->queue == q) {
             xen_pviommu_guest_error(&s->core, "context %u: the queue is too "
                                     "much work for DMA", q->ctx->id);
             queue_kill(q);
         }
-    } else if (s->queue_work > run_work_max() / 4) {
-        qemu_bh_schedule(s->queues_bh);
+    } else if (s->queues.work > run_work_max() / 4) {
+        qemu_bh_schedule(s->queues.bh);
     }
 }
 
 /* What the queue has in it waits for a call: whoever makes it has the BQL. */
 static bool queues_quiet(const XenPVIOMMUState *s)
 {
-    return qatomic_load_acquire(&s->queues_quiet) || !xen_pviommu_may_dma(s);
+    return qatomic_load_acquire(&s->queues.quiet) || !xen_pviommu_may_dma(s);
 }
 
 void xen_pviommu_queues_drain(XenPVIOMMUState *s)
@@ -400,7 +312,7 @@ void xen_pviommu_queues_drain(XenPVIOMMUState *s)
     assert(bql_locked());
     /* Pairs with qatomic_add(): a thread is counted, or sees that it is quiet */
     smp_mb();
-    while (qatomic_read(&s->queue_threads)) {
+    while (qatomic_read(&s->queues.threads)) {
         g_thread_yield();
     }
 }
@@ -413,7 +325,7 @@ static void queue_run_locked(XenPVIOMMUQueue *q)
     QEMU_LOCK_GUARD(&s->lock);
 
     /* Where an operation causes DMA, that is ahead of those that follow. */
-    if (q->ctx->queue != q || s->queues_stopped || queues_stopped(s) ||
+    if (q->ctx->queue != q || s->queues.stopped || queues_stopped(s) ||
         q->running || !xen_pviommu_may_dma(s)) {
         return;
     }
@@ -439,11 +351,11 @@ void xen_pviommu_queue_run_slow(XenPVIOMMUQueue *q)
     if (queues_quiet(s)) {
         return;
     }
-    qatomic_add(&s->queue_threads, count);
+    qatomic_add(&s->queues.threads, count);
     if (!queues_quiet(s)) {
         queue_run_locked(q);
     }
-    qatomic_sub(&s->queue_threads, count);
+    qatomic_sub(&s->queues.threads, count);
 }
 
 bool xen_pviommu_queues_run(XenPVIOMMUState *s, uint64_t end)
@@ -455,7 +367,7 @@ bool xen_pviommu_queues_run(XenPVIOMMUState *s, uint64_t end)
     RCU_READ_LOCK_GUARD();
 
     if (xen_pviommu_may_dma(s)) {
-        QLIST_FOREACH_SAFE(q, &s->queues, next, next) {
+        QLIST_FOREACH_SAFE(q, &s->queues.list, next, next) {
             empty &= queue_run(q, end);
         }
     }
@@ -487,11 +399,12 @@ void xen_pviommu_queues_lost(XenPVIOMMUState *s, uint64_t gfn, uint64_t nr)
 
     QEMU_LOCK_GUARD(&s->lock);
 
-    QLIST_FOREACH_SAFE(q, &s->queues, next, next) {
+    QLIST_FOREACH_SAFE(q, &s->queues.list, next, next) {
         uint64_t first = q->addr >> XEN_IOMMU_PAGE_SHIFT;
 
         /* One that is being loaded may get its pages back. */
-        if (q->shared && first < gfn + nr && gfn < first + queue_pages(q)) {
+        if (q->shared && first < gfn + nr &&
+            gfn < first + xen_pviommu_queue_pages(q)) {
             xen_pviommu_guest_error(&s->core, "context %u: the queue's memory "
                                     "is gone", q->ctx->id);
             queue_kill(q);
@@ -504,28 +417,12 @@ void xen_pviommu_queues_held(XenPVIOMMUState *s, XenPVIOMMUHeldFunc *func,
 {
     XenPVIOMMUQueue *q;
 
-    QLIST_FOREACH(q, &s->queues, next) {
+    QLIST_FOREACH(q, &s->queues.list, next) {
         if (q->shared) {
-            func(opaque, q->addr >> XEN_IOMMU_PAGE_SHIFT, queue_pages(q));
+            func(opaque, q->addr >> XEN_IOMMU_PAGE_SHIFT,
+                 xen_pviommu_queue_pages(q));
         }
     }
-}
-
-static XenPVIOMMUQueue *queue_new(XenPVIOMMUState *s, XenPVIOMMUContext *ctx,
-                                  uint64_t addr, uint32_t nr_ops)
-{
-    NodePool *pool = s->core.budget.pool;
-    XenPVIOMMUQueue *q = node_pool_heap_alloc(pool, sizeof(*q));
-
-    if (!q) {
-        return NULL;
-    }
-    q->pool = pool;
-    q->s = s;
-    q->ctx = ctx;
-    q->addr = addr;
-    q->nr_ops = nr_ops;
-    return q;
 }
 
 int xen_pviommu_queue_set(XenPVIOMMUState *s, XenPVIOMMUContext *ctx,
@@ -537,15 +434,15 @@ int xen_pviommu_queue_set(XenPVIOMMUState *s, XenPVIOMMUContext *ctx,
 
     s->core.work += SET_WORK;
     if (nr_ops) {
-        if (!ctx->queue && s->nr_queues == QUEUES_MAX) {
+        if (!ctx->queue && s->queues.nr == QUEUES_MAX) {
             return -XEN_IOMMU_ENOSPC;
         }
-        q = queue_new(s, ctx, addr, nr_ops);
+        q = xen_pviommu_queue_new(s, ctx, addr, nr_ops);
         if (!q) {
             return -XEN_IOMMU_ENOMEM;
         }
-        if (!queue_find(q)) {
-            queue_free(q);
+        if (!xen_pviommu_queue_map(q)) {
+            xen_pviommu_queue_free(q);
             return -XEN_IOMMU_EFAULT;
         }
     }
@@ -558,24 +455,40 @@ int xen_pviommu_queue_set(XenPVIOMMUState *s, XenPVIOMMUContext *ctx,
     /* There may be room for fewer queues than there are now. */
     queues_tell_now(s);
     if (q) {
-        queue_set_flags(q, s->queues_need_calls ? XEN_IOMMU_QUEUE_doorbell : 0);
+        xen_pviommu_queue_set_flags(q, s->queues.doorbell
+                                       ? XEN_IOMMU_QUEUE_doorbell : 0);
     }
     return 0;
 }
 
-bool xen_pviommu_queue_load(XenPVIOMMUState *s, XenPVIOMMUContext *ctx,
-                            uint64_t addr, uint32_t nr_ops, uint32_t head,
-                            uint32_t errors)
+void xen_pviommu_queues_settle(XenPVIOMMUState *s)
 {
-    XenPVIOMMUQueue *q;
+    XenPVIOMMUQueue *q, *next;
 
     QEMU_LOCK_GUARD(&s->lock);
 
+    QLIST_FOREACH_SAFE(q, &s->queues.list, next, next) {
+        if (!q->shared && !xen_pviommu_queue_map(q)) {
+            queue_kill(q);
+        }
+    }
+    /* What the guest was told it was told by another machine. */
+    queues_set_flags(s, s->queues.doorbell);
+    queues_tell_now(s);
+}
+
+/* Lock held. Its memory is looked up by xen_pviommu_queues_settle(). */
+static bool queue_load(XenPVIOMMUState *s, XenPVIOMMUContext *ctx,
+                       uint64_t addr, uint32_t nr_ops, uint32_t head,
+                       uint32_t errors)
+{
+    XenPVIOMMUQueue *q;
+
     if (!xen_pviommu_queue_valid(addr, nr_ops) || ctx->queue ||
-        s->nr_queues == QUEUES_MAX) {
+        s->queues.nr == QUEUES_MAX) {
         return false;
     }
-    q = queue_new(s, ctx, addr, nr_ops);
+    q = xen_pviommu_queue_new(s, ctx, addr, nr_ops);
     if (!q) {
         return false;
     }
@@ -585,33 +498,95 @@ bool xen_pviommu_queue_load(XenPVIOMMUState *s, XenPVIOMMUContext *ctx,
     return true;
 }
 
-void xen_pviommu_queues_settle(XenPVIOMMUState *s)
+static int put_queues(QEMUFile *f, void *pv, size_t size,
+                      const VMStateField *field, JSONWriter *vmdesc)
 {
-    XenPVIOMMUQueue *q, *next;
+    XenPVIOMMUState *s = pv;
+    XenPVIOMMUQueue *q;
 
-    QEMU_LOCK_GUARD(&s->lock);
+    qemu_put_be32(f, s->queues.nr);
+    QLIST_FOREACH(q, &s->queues.list, next) {
+        qemu_put_be16(f, q->ctx->id);
+        qemu_put_be64(f, q->addr);
+        qemu_put_be32(f, q->nr_ops);
+        qemu_put_be32(f, q->head);
+        qemu_put_be32(f, q->errors);
+    }
+    return 0;
+}
 
-    QLIST_FOREACH_SAFE(q, &s->queues, next, next) {
-        if (!q->shared && !queue_find(q)) {
-            queue_kill(q);
+static int get_queues(QEMUFile *f, void *pv, size_t size,
+                      const VMStateField *field)
+{
+    XenPVIOMMUState *s = pv;
+
+    for (uint32_t nr = qemu_get_be32(f); nr; nr--) {
+        uint32_t id = qemu_get_be16(f);
+        uint64_t addr = qemu_get_be64(f);
+        uint32_t nr_ops = qemu_get_be32(f);
+        uint32_t head = qemu_get_be32(f);
+        uint32_t errors = qemu_get_be32(f);
+        int ret = qemu_file_get_error(f);
+        XenPVIOMMUContext *ctx;
+
+        if (ret) {
+            return ret;
+        }
+        QEMU_LOCK_GUARD(&s->lock);
+
+        if (!xen_pviommu_load_goes_on(s)) {
+            return -ECANCELED;
+        }
+        ctx = xen_pviommu_context_find(&s->core, id);
+        if (!ctx || !queue_load(s, ctx, addr, nr_ops, head, errors)) {
+            error_report("xen-pviommu: context %u: bad queue in the stream: "
+                         "address 0x%" PRIx64 ", %u entries", id, addr, nr_ops);
+            return -EINVAL;
         }
     }
-    /* What the guest was told it was told by another machine. */
-    queues_set_flags(s, s->queues_need_calls);
-    queues_tell_now(s);
+    return 0;
 }
+
+static const VMStateInfo vmstate_info_queues = {
+    .name = "xen-pviommu queues",
+    .get = get_queues,
+    .put = put_queues,
+};
+
+static bool queues_needed(void *opaque)
+{
+    const XenPVIOMMUState *s = opaque;
+
+    return !QLIST_EMPTY(&s->queues.list);
+}
+
+const VMStateDescription xen_pviommu_vmstate_queues = {
+    .name = "xen-pviommu/queues",
+    .version_id = 1,
+    .minimum_version_id = 1,
+    .needed = queues_needed,
+    .fields = (const VMStateField[]) {
+        {
+            .name = "queues",
+            .info = &vmstate_info_queues,
+            .flags = VMS_SINGLE,
+            .offset = 0,
+        },
+        VMSTATE_END_OF_LIST()
+    },
+};
 
 void xen_pviommu_queues_init(XenPVIOMMUState *s)
 {
-    QLIST_INIT(&s->queues);
-    s->queues_bh = qemu_bh_new_guarded(queues_bh, s,
+    QLIST_INIT(&s->queues.list);
+    s->queues.bh = qemu_bh_new_guarded(queues_bh, s,
                                        &DEVICE(s)->mem_reentrancy_guard);
 }
 
 void xen_pviommu_queues_finalize(XenPVIOMMUState *s)
 {
     xen_pviommu_queues_remove(s);
-    qemu_bh_delete(s->queues_bh);
+    qemu_bh_delete(s->queues.bh);
 }
 
 void xen_pviommu_queues_remove(XenPVIOMMUState *s)
@@ -620,7 +595,7 @@ void xen_pviommu_queues_remove(XenPVIOMMUState *s)
 
     QEMU_LOCK_GUARD(&s->lock);
 
-    QLIST_FOREACH_SAFE(q, &s->queues, next, next) {
+    QLIST_FOREACH_SAFE(q, &s->queues.list, next, next) {
         queue_remove(q);
     }
 }

@@ -16,7 +16,10 @@
 #define HW_XEN_PVIOMMU_QUEUE_H
 
 #include "qemu/bswap.h"
-#include "device.h"
+#include "block/aio.h"
+#include "core/core.h"
+
+typedef struct XenPVIOMMUState XenPVIOMMUState;
 
 struct XenPVIOMMUQueue {
     struct rcu_head rcu;
@@ -34,6 +37,24 @@ struct XenPVIOMMUQueue {
     bool running;
 };
 
+/* All queues of a device. Only queue.c changes it. */
+typedef struct XenPVIOMMUQueues {
+    QLIST_HEAD(, XenPVIOMMUQueue) list;
+    unsigned nr;
+    uint32_t nr_ops;            /* that fit into them, together */
+    bool doorbell;              /* only doorbells run them, as flags say */
+    bool stopped;               /* DMA does not run them */
+    bool quiet;                 /* atomic: and all for it to run has been run */
+    unsigned threads;           /* atomic: with a queue to run, and no BQL */
+    /* What DMA caused since bh ran; see queue_hogs(). */
+    uint64_t work;
+    uint64_t work_bql;          /* of it, with the BQL */
+    int64_t work_begun;         /* ns, by get_clock() */
+    QEMUBH *bh;
+} XenPVIOMMUQueues;
+
+extern const VMStateDescription xen_pviommu_vmstate_queues;
+
 /**
  * xen_pviommu_queue_set: XenPVIOMMUGuestMemoryOps.set_queue
  *
@@ -41,17 +62,6 @@ struct XenPVIOMMUQueue {
  */
 int xen_pviommu_queue_set(XenPVIOMMUState *s, XenPVIOMMUContext *ctx,
                           uint64_t addr, uint32_t nr_ops);
-
-/**
- * xen_pviommu_queue_load: give @ctx a queue, as the guest had it
- *
- * Its memory is looked up by xen_pviommu_queues_settle(). BQL held.
- *
- * Returns: false if there can be no such queue, or there is no memory.
- */
-bool xen_pviommu_queue_load(XenPVIOMMUState *s, XenPVIOMMUContext *ctx,
-                            uint64_t addr, uint32_t nr_ops, uint32_t head,
-                            uint32_t errors);
 
 /**
  * xen_pviommu_queues_settle: the machine is complete and runs, or the function

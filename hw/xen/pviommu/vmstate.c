@@ -302,20 +302,6 @@ void xen_pviommu_vmstate_finalize(XenPVIOMMUState *s)
     xen_pviommu_load_forget_deferred(s);
 }
 
-static const VMStateDescription vmstate_fault = {
-    .name = "xen-pviommu/fault",
-    .version_id = 1,
-    .minimum_version_id = 1,
-    .fields = (const VMStateField[]) {
-        VMSTATE_UINT64(addr, XenPVIOMMUFault),
-        VMSTATE_UINT32(sbdf, XenPVIOMMUFault),
-        VMSTATE_UINT32(reason, XenPVIOMMUFault),
-        VMSTATE_UINT16(ctx, XenPVIOMMUFault),
-        VMSTATE_UINT16(flags, XenPVIOMMUFault),
-        VMSTATE_END_OF_LIST()
-    },
-};
-
 static const VMStateDescription vmstate_block = {
     .name = "xen-pviommu/block",
     .version_id = 1,
@@ -369,85 +355,6 @@ static bool block_valid(const XenPVIOMMUBlock *block)
            (!block->result || block->result == -XEN_IOMMU_EFAULT ||
             block->result == -XEN_IOMMU_EIO);
 }
-
-static int put_queues(QEMUFile *f, void *pv, size_t size,
-                      const VMStateField *field, JSONWriter *vmdesc)
-{
-    XenPVIOMMUState *s = pv;
-    XenPVIOMMUQueue *q;
-
-    qemu_put_be32(f, s->nr_queues);
-    QLIST_FOREACH(q, &s->queues, next) {
-        qemu_put_be16(f, q->ctx->id);
-        qemu_put_be64(f, q->addr);
-        qemu_put_be32(f, q->nr_ops);
-        qemu_put_be32(f, q->head);
-        qemu_put_be32(f, q->errors);
-    }
-    return 0;
-}
-
-static int get_queues(QEMUFile *f, void *pv, size_t size,
-                      const VMStateField *field)
-{
-    XenPVIOMMUState *s = pv;
-
-    for (uint32_t nr = qemu_get_be32(f); nr; nr--) {
-        uint32_t id = qemu_get_be16(f);
-        uint64_t addr = qemu_get_be64(f);
-        uint32_t nr_ops = qemu_get_be32(f);
-        uint32_t head = qemu_get_be32(f);
-        uint32_t errors = qemu_get_be32(f);
-        int ret = qemu_file_get_error(f);
-        XenPVIOMMUContext *ctx;
-
-        if (ret) {
-            return ret;
-        }
-        QEMU_LOCK_GUARD(&s->lock);
-
-        if (!xen_pviommu_load_goes_on(s)) {
-            return -ECANCELED;
-        }
-        ctx = xen_pviommu_context_find(&s->core, id);
-        if (!ctx || !xen_pviommu_queue_load(s, ctx, addr, nr_ops, head,
-                                            errors)) {
-            error_report("xen-pviommu: context %u: bad queue in the stream: "
-                         "address 0x%" PRIx64 ", %u entries", id, addr, nr_ops);
-            return -EINVAL;
-        }
-    }
-    return 0;
-}
-
-static const VMStateInfo vmstate_info_queues = {
-    .name = "xen-pviommu queues",
-    .get = get_queues,
-    .put = put_queues,
-};
-
-static bool queues_needed(void *opaque)
-{
-    const XenPVIOMMUState *s = opaque;
-
-    return !QLIST_EMPTY(&s->queues);
-}
-
-static const VMStateDescription vmstate_queues = {
-    .name = "xen-pviommu/queues",
-    .version_id = 1,
-    .minimum_version_id = 1,
-    .needed = queues_needed,
-    .fields = (const VMStateField[]) {
-        {
-            .name = "queues",
-            .info = &vmstate_info_queues,
-            .flags = VMS_SINGLE,
-            .offset = 0,
-        },
-        VMSTATE_END_OF_LIST()
-    },
-};
 
 static bool features_valid(const XenPVIOMMUState *s)
 {
@@ -526,18 +433,8 @@ const VMStateDescription xen_pviommu_vmstate = {
         VMSTATE_STRUCT_ARRAY(saved.blocks, XenPVIOMMUState,
                              XEN_PVIOMMU_MAX_BLOCKS, 1, vmstate_block,
                              XenPVIOMMUBlock),
-        VMSTATE_UINT64(saved.faults.ring, XenPVIOMMUState),
-        VMSTATE_UINT32(saved.faults.size, XenPVIOMMUState),
-        VMSTATE_UINT32(saved.faults.ctrl, XenPVIOMMUState),
-        VMSTATE_UINT32(saved.faults.head, XenPVIOMMUState),
-        VMSTATE_UINT32(saved.faults.tail, XenPVIOMMUState),
-        VMSTATE_UINT32(saved.faults.first, XenPVIOMMUState),
-        VMSTATE_UINT32(saved.faults.nr_waiting, XenPVIOMMUState),
-        VMSTATE_UINT32(saved.faults.lost, XenPVIOMMUState),
-        VMSTATE_UINT64(saved.faults.count, XenPVIOMMUState),
-        VMSTATE_STRUCT_ARRAY(saved.faults.waiting, XenPVIOMMUState,
-                             XEN_PVIOMMU_FAULTS_WAITING, 1, vmstate_fault,
-                             XenPVIOMMUFault),
+        VMSTATE_STRUCT(saved.faults, XenPVIOMMUState, 1,
+                       xen_pviommu_vmstate_faults, XenPVIOMMUSavedFaults),
         {
             .name = "contexts",
             .info = &vmstate_info_contexts,
@@ -560,7 +457,7 @@ const VMStateDescription xen_pviommu_vmstate = {
         VMSTATE_END_OF_LIST()
     },
     .subsections = (const VMStateDescription * const []) {
-        &vmstate_queues,
+        &xen_pviommu_vmstate_queues,
         NULL
     },
 };

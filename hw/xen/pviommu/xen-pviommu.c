@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The PCI front of the paravirtual IOMMU: properties, and all parts put together
+ * The PCI front of the paravirtual IOMMU: properties, and the parts put together
  */
 
 #include "qemu/osdep.h"

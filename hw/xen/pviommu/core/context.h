@@ -133,8 +133,8 @@ void xen_pviommu_context_flush_all(XenPVIOMMUCore *core,
 /* For core.c */
 
 /**
- * xen_pviommu_context_remove_run: unmap @run, a part of what @ctx maps, with its
- * references
+ * xen_pviommu_context_remove_run: unmap @run, a part of what @ctx maps, and drop
+ * its references
  *
  * Returns: false if there was no memory to split what it is a part of. @run has
  * grown, then, and all of it was unmapped.
