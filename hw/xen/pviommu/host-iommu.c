@@ -20,23 +20,9 @@
 #include "hw/xen/interface/iommu_op.h"
 #include "system/system.h"
 #include "system/xen.h"
+#include "host-hypercall.h"
 #include "host-iommu.h"
 #include "trace.h"
-#include <xencall.h>
-
-/*
- * The next free number after those of Xen 4.17. Others have used it for an
- * interface of their own: see host_probe().
- */
-#define HYPERVISOR_IOMMU_OP 43
-
-/* Operations at a time. */
-#define MAX_OPS 2
-/* Their status until the hypervisor wrote one; it writes none above 0. */
-#define NOT_RUN 1
-
-/* Reserved ranges that are believed. */
-#define MAX_RESERVED 65536
 
 /* How often the hypervisor is asked for a place, and steps where it refuses. */
 #define MAX_PLACES 4096
@@ -44,10 +30,6 @@
 
 /* Emulators of one host have as many domains, and BFNs in common. */
 #define DOMAIN_BITS 15
-
-/* BFNs that hold a byte address, and leave each domain some. */
-#define MIN_BFN_BITS 20
-#define MAX_BFN_BITS 52
 
 typedef enum HostRunState {
     RUN_MAPPED,                 /* or a part of it, if the hypervisor failed */
@@ -68,8 +50,7 @@ typedef struct HostRun {
 } HostRun;
 
 static struct {
-    xencall_handle *call;
-    struct xen_iommu_op *ops;   /* in memory that hypercalls reach */
+    bool ready;
     uint64_t bfn_limit;
     uint64_t next_bfn;          /* where a free range is looked for first */
     IntervalTreeRoot reserved;  /* BFNs */
@@ -141,40 +122,16 @@ static void run_cut(HostRun *run, uint64_t start, uint64_t end)
     run_set(run, start, gfn + (start - first), end - start);
 }
 
-static struct xen_iommu_op *host_op(unsigned i, uint16_t op)
-{
-    host.ops[i] = (struct xen_iommu_op) { .op = op, .status = NOT_RUN };
-    return &host.ops[i];
-}
-
-/*
- * Each of the first @nr operations has its status then: what the hypervisor
- * says, or, if it did not come that far, why. Returns: that of the first.
- */
-static int host_call(unsigned nr)
-{
-    int rc = -XEN_IOMMU_EIO;
-
-    if (xencall2(host.call, HYPERVISOR_IOMMU_OP, (uintptr_t)host.ops, nr) < 0) {
-        rc = -errno;
-    }
-    for (unsigned i = 0; i < nr; i++) {
-        if (host.ops[i].status == NOT_RUN) {
-            host.ops[i].status = rc;
-        }
-    }
-    return host.ops[0].status;
-}
-
 static int host_lookup(uint64_t bfn)
 {
-    host_op(0, XEN_IOMMUOP_lookup_bfn)->u.lookup.bfn = bfn;
-    return host_call(1);
+    xen_pviommu_host_op(0, XEN_IOMMUOP_lookup_bfn)->u.lookup.bfn = bfn;
+    return xen_pviommu_host_call(1);
 }
 
 static void host_op_unmap(uint64_t bfn, uint64_t nr)
 {
-    struct xen_iommu_op_unmap *u = &host_op(0, XEN_IOMMUOP_unmap)->u.unmap;
+    struct xen_iommu_op_unmap *u =
+        &xen_pviommu_host_op(0, XEN_IOMMUOP_unmap)->u.unmap;
 
     u->bfn = bfn;
     u->nr_frames = nr;
@@ -182,7 +139,8 @@ static void host_op_unmap(uint64_t bfn, uint64_t nr)
 
 static void host_op_flush(unsigned i, const HostRun *run)
 {
-    struct xen_iommu_op_flush *u = &host_op(i, XEN_IOMMUOP_flush)->u.flush;
+    struct xen_iommu_op_flush *u =
+        &xen_pviommu_host_op(i, XEN_IOMMUOP_flush)->u.flush;
 
     u->bfn = run->by_bfn.start;
     u->nr_frames = run_frames(run);
@@ -198,7 +156,8 @@ static int host_unmap_rest(const HostRun *run)
     uint64_t left = run_frames(run), nr;
 
     for (; left; bfn += nr, gfn += nr, left -= nr) {
-        const struct xen_iommu_op_lookup *found = &host.ops[0].u.lookup;
+        const struct xen_iommu_op_lookup *found =
+            &xen_pviommu_host_result(0)->u.lookup;
         int rc = host_lookup(bfn);
 
         if (rc < 0 && rc != -XEN_IOMMU_ENOENT) {
@@ -209,7 +168,7 @@ static int host_unmap_rest(const HostRun *run)
             continue;
         }
         host_op_unmap(bfn, nr);
-        rc = host_call(1);
+        rc = xen_pviommu_host_call(1);
         if (rc < 0 && rc != -XEN_IOMMU_ENOENT) {
             return rc;
         }
@@ -228,21 +187,21 @@ static int run_let_go(HostRun *run)
     if (run->state == RUN_MAPPED) {
         host_op_unmap(run->by_bfn.start, run_frames(run));
         host_op_flush(1, run);
-        rc = host_call(2);
-        flushed = host.ops[1].status;
+        rc = xen_pviommu_host_call(2);
+        flushed = xen_pviommu_host_result(1)->status;
         if (rc == -XEN_IOMMU_ENOENT) {
             rc = host_unmap_rest(run);
             /* That flush was too early. */
-            flushed = NOT_RUN;
+            flushed = XEN_PVIOMMU_HOST_NOT_RUN;
         }
     } else {
-        flushed = NOT_RUN;
+        flushed = XEN_PVIOMMU_HOST_NOT_RUN;
     }
     if (rc >= 0) {
         run->state = RUN_UNFLUSHED;
-        if (flushed == NOT_RUN) {
+        if (flushed == XEN_PVIOMMU_HOST_NOT_RUN) {
             host_op_flush(0, run);
-            flushed = host_call(1);
+            flushed = xen_pviommu_host_call(1);
         }
         rc = flushed;
     }
@@ -268,7 +227,7 @@ static void run_free_if_over(HostRun *run)
 
 static bool host_ready(Error **errp)
 {
-    if (!host.call) {
+    if (!host.ready) {
         error_setg(errp, "guest pages are not mapped for physical devices");
         error_append_hint(errp, "Under Xen, use -device xen-pviommu,"
                           "backend=xen.\n");
@@ -279,7 +238,7 @@ static bool host_ready(Error **errp)
 
 static int host_map_at(uint64_t bfn, uint64_t gfn, uint32_t nr, bool readonly)
 {
-    struct xen_iommu_op *op = host_op(0, XEN_IOMMUOP_map);
+    struct xen_iommu_op *op = xen_pviommu_host_op(0, XEN_IOMMUOP_map);
     int rc;
 
     op->flags = readonly ? XEN_IOMMUOP_map_readonly : 0;
@@ -287,7 +246,7 @@ static int host_map_at(uint64_t bfn, uint64_t gfn, uint32_t nr, bool readonly)
     op->u.map.gfn = gfn;
     op->u.map.domid = xen_domid;
     op->u.map.nr_frames = nr;
-    rc = host_call(1);
+    rc = xen_pviommu_host_call(1);
     trace_xen_pviommu_host_map(bfn, gfn, nr, readonly, rc);
     if (rc == -XEN_IOMMU_EIO) {
         /* It could not undo all of it, perhaps. Later, it may. */
@@ -311,7 +270,8 @@ static uint64_t host_next_place(uint64_t bfn, uint64_t nr, int refused)
     /* Somebody else's mapping: behind the first that is in the way. */
     while (bfn < end) {
         int rc = host_lookup(bfn);
-        uint64_t there = MAX(host.ops[0].u.lookup.nr_frames, 1);
+        uint64_t there =
+            MAX(xen_pviommu_host_result(0)->u.lookup.nr_frames, 1);
 
         if (rc != -XEN_IOMMU_ENOENT) {
             return bfn + (rc < 0 ? PLACE_FRAMES : there);
@@ -460,9 +420,9 @@ static void host_lose(uint64_t gfn, uint64_t nr)
 }
 
 /*
- * The pages are answered for when this returns: a map of one of them must not be
- * under way in the hypervisor, which would hold it and nobody know. Hence the BQL,
- * in which both are.
+ * When this returns the hypervisor frees the pages. No map of one of them may
+ * be under way there, as it would hold a page of which nothing is noted here.
+ * Hence the BQL, which maps are made with, too.
  */
 static void host_invalidate(XenInvalidateClient *client,
                             const XenPageRange *ranges, unsigned nr_ranges)
@@ -510,20 +470,6 @@ static void host_exit(Notifier *notifier, void *data)
 
 /* --- start and end -------------------------------------------------------- */
 
-static int host_query_reserved(struct xen_iommu_reserved_range *ranges,
-                               uint32_t *nr)
-{
-    struct xen_iommu_op_query_reserved *u =
-        &host_op(0, XEN_IOMMUOP_query_reserved)->u.query_reserved;
-    int rc;
-
-    u->nr_entries = *nr;
-    u->ranges = (uintptr_t)ranges;
-    rc = host_call(1);
-    *nr = u->nr_entries;
-    return rc;
-}
-
 static void forget_reserved(void)
 {
     IntervalTreeNode *node;
@@ -534,16 +480,17 @@ static void forget_reserved(void)
     }
 }
 
-static void note_reserved(const struct xen_iommu_reserved_range *ranges,
-                          uint32_t nr)
+static void note_reserved(const GArray *ranges)
 {
-    for (uint32_t i = 0; i < nr; i++) {
+    for (guint i = 0; i < ranges->len; i++) {
+        const struct xen_iommu_reserved_range *r =
+            &g_array_index(ranges, struct xen_iommu_reserved_range, i);
         IntervalTreeNode *node;
 
-        if (ranges[i].nr_frames) {
+        if (r->nr_frames) {
             node = g_new0(IntervalTreeNode, 1);
-            node->start = ranges[i].start_bfn;
-            node->last = node->start + ranges[i].nr_frames - 1;
+            node->start = r->start_bfn;
+            node->last = node->start + r->nr_frames - 1;
             interval_tree_insert(node, &host.reserved);
         }
     }
@@ -551,30 +498,14 @@ static void note_reserved(const struct xen_iommu_reserved_range *ranges,
 
 static bool get_reserved(Error **errp)
 {
-    struct xen_iommu_reserved_range *ranges = NULL;
-    uint32_t nr = 0, room;
-    uint64_t at;
-    int rc = host_query_reserved(NULL, &nr);
+    g_autoptr(GArray) ranges =
+        g_array_new(false, false, sizeof(struct xen_iommu_reserved_range));
 
-    if (rc == -XEN_IOMMU_ENOBUFS && nr <= MAX_RESERVED) {
-        room = nr;
-        ranges = xencall_alloc_buffer(host.call, room * sizeof(*ranges));
-        if (!ranges) {
-            error_setg_errno(errp, errno, "no memory for hypercalls");
-            return false;
-        }
-        rc = host_query_reserved(ranges, &nr);
-        if (rc >= 0) {
-            note_reserved(ranges, MIN(nr, room));
-        }
-        xencall_free_buffer(host.call, ranges);
-    }
-    if (rc < 0) {
-        error_setg(errp, "the hypervisor does not say which BFNs are reserved: "
-                   "%s", strerror(-rc));
+    if (!xen_pviommu_host_reserved(ranges, errp)) {
         return false;
     }
-    for (at = host.bfn_limit / 2; at < host.bfn_limit;) {
+    note_reserved(ranges);
+    for (uint64_t at = host.bfn_limit / 2; at < host.bfn_limit;) {
         uint64_t end = host_taken(at, 1);
 
         if (!end) {
@@ -588,38 +519,6 @@ static bool get_reserved(Error **errp)
     return false;
 }
 
-static bool check_caps(const struct xen_iommu_op_query_caps *caps, Error **errp)
-{
-    const uint32_t needed = 1u << XEN_IOMMUOP_map | 1u << XEN_IOMMUOP_unmap |
-                            1u << XEN_IOMMUOP_flush |
-                            1u << XEN_IOMMUOP_query_reserved |
-                            1u << XEN_IOMMUOP_lookup_bfn;
-    const uint64_t features = XEN_IOMMU_FEATURE_RANGES |
-                              XEN_IOMMU_FEATURE_LOOKUP;
-
-    if ((caps->ops & needed) != needed ||
-        (caps->features & features) != features) {
-        error_setg(errp, "the hypervisor's iommu_op cannot map for this domain "
-                   "(operations 0x%x, features 0x%" PRIx64 ")", caps->ops,
-                   caps->features);
-        error_append_hint(errp, "Boot Xen with an IOMMU that works (iommu=1), "
-                          "or use backend=emulated.\n");
-        return false;
-    }
-    if (!(caps->state & XEN_IOMMU_STATE_control)) {
-        error_setg(errp, "this domain may not control the IOMMU");
-        error_append_hint(errp, "Allow it in Xen's XSM policy, run QEMU in "
-                          "dom0, or use backend=emulated.\n");
-        return false;
-    }
-    if (caps->bfn_bits < MIN_BFN_BITS || caps->bfn_bits > MAX_BFN_BITS) {
-        error_setg(errp, "the hypervisor's BFNs have %u bits, and not %u to %u",
-                   caps->bfn_bits, MIN_BFN_BITS, MAX_BFN_BITS);
-        return false;
-    }
-    return true;
-}
-
 /* Emulators of different guests do not begin at the same place. */
 static uint64_t first_bfn(void)
 {
@@ -631,81 +530,8 @@ static uint64_t first_bfn(void)
 static void host_close(void)
 {
     forget_reserved();
-    if (host.ops) {
-        xencall_free_buffer(host.call, host.ops);
-        host.ops = NULL;
-    }
-    xencall_close(host.call);
-    host.call = NULL;
-}
-
-/* A call with no operations, from @first on. Returns: 0, or a negated errno. */
-static int host_probe_call(unsigned first)
-{
-    return xencall4(host.call, HYPERVISOR_IOMMU_OP, 0, 0, first, 0) < 0 ?
-           -errno : 0;
-}
-
-/*
- * Whether the hypercall is ours. Neither call does anything, nor reaches memory,
- * in any interface that has used this number: where it is iommu_op(subop, arg),
- * subop 0 is a no-op. Only ours looks at the third argument.
- */
-static bool host_probe(Error **errp)
-{
-    int beyond = host_probe_call(1), none = host_probe_call(0);
-
-    if (beyond == -EINVAL && none == 0) {
-        return true;
-    }
-    if (beyond != none) {
-        error_setg(errp, "hypercall %d of this hypervisor is an unknown "
-                   "interface: it returns %d and %d", HYPERVISOR_IOMMU_OP,
-                   beyond, none);
-    } else if (none == -ENOSYS) {
-        error_setg(errp, "this hypervisor has no iommu_op: %s",
-                   strerror(ENOSYS));
-    } else if (none == 0 || none == -ENODEV) {
-        error_setg(errp, "this hypervisor has another iommu_op, that of the "
-                   "PV-IOMMU series: iommu_op(subop, arg)%s",
-                   none ? ", and this domain may not use it" : "");
-    } else {
-        error_setg(errp, "this hypervisor's iommu_op cannot be told apart: %s",
-                   strerror(-none));
-    }
-    error_append_hint(errp, "Use backend=emulated, or boot a Xen with "
-                      "xen-pviommu's series (docs/xen.rst).\n");
-    return false;
-}
-
-static bool host_open(Error **errp)
-{
-    struct xen_iommu_op_query_caps caps;
-    int rc;
-
-    if (!host_probe(errp)) {
-        return false;
-    }
-    host.ops = xencall_alloc_buffer(host.call, MAX_OPS * sizeof(*host.ops));
-    if (!host.ops) {
-        error_setg_errno(errp, errno, "no memory for hypercalls");
-        return false;
-    }
-    host_op(0, XEN_IOMMUOP_query_caps);
-    rc = host_call(1);
-    if (rc < 0) {
-        error_setg(errp, "this hypervisor's iommu_op does not say what it can "
-                   "do: %s", strerror(-rc));
-        error_append_hint(errp, "Use backend=emulated.\n");
-        return false;
-    }
-    caps = host.ops[0].u.query_caps;
-    if (!check_caps(&caps, errp)) {
-        return false;
-    }
-    host.bfn_limit = 1ull << caps.bfn_bits;
-    host.next_bfn = first_bfn();
-    return get_reserved(errp);
+    xen_pviommu_host_close();
+    host.ready = false;
 }
 
 bool xen_pviommu_host_init(Error **errp)
@@ -721,15 +547,15 @@ bool xen_pviommu_host_init(Error **errp)
         error_append_hint(errp, "Leave one of them out.\n");
         return false;
     }
-    host.call = xencall_open(NULL, 0);
-    if (!host.call) {
-        error_setg_errno(errp, errno, "cannot make hypercalls");
+    if (!xen_pviommu_host_open(&host.bfn_limit, errp)) {
         return false;
     }
-    if (!host_open(errp)) {
+    host.next_bfn = first_bfn();
+    if (!get_reserved(errp)) {
         host_close();
         return false;
     }
+    host.ready = true;
     host.invalidate.invalidate = host_invalidate;
     host.invalidate.held = host_held;
     xen_invalidate_register(&host.invalidate);
@@ -740,7 +566,7 @@ bool xen_pviommu_host_init(Error **errp)
 
 void xen_pviommu_host_finalize(void)
 {
-    if (!host.call) {
+    if (!host.ready) {
         return;
     }
     host_let_go_of_all();
