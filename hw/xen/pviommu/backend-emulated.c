@@ -17,10 +17,10 @@
 #include "qemu/lockable.h"
 #include "qemu/main-loop.h"
 #include "qemu/rcu.h"
-#include "compat.h"
+#include "../compat.h"
 #include "backend-emulated.h"
 #include "hw/xen/interface/iommu_op.h"
-#include "hw/xen/xen-pviommu.h"
+#include "hw/xen/xen-page-release.h"
 #include "trace.h"
 
 #define PAGE_SIZE_BYTES (1ull << XEN_IOMMU_PAGE_SHIFT)
@@ -254,10 +254,10 @@ static int section_populated(XenPVIOMMUBackend *b, const Section *s,
             memory_region_get_ram_discard_manager(s->mr), &part)
             ? 0 : -XEN_IOMMU_ENOENT;
     }
-    if (!xen_invalidate_backs(s->mr)) {
+    if (!xen_page_source_backs(s->mr)) {
         return 0;
     }
-    switch (xen_invalidate_populated(section_frame(s, start),
+    switch (xen_page_source_populated(section_frame(s, start),
                                      (end - start) >> XEN_IOMMU_PAGE_SHIFT,
                                      &b->work)) {
     case 0:
@@ -367,7 +367,7 @@ void xen_pviommu_emulated_held(XenPVIOMMUBackend *b, uint64_t gfn, uint64_t nr,
         uint64_t start = MAX(pos, s->start);
 
         pos = MIN(end, s->last + 1);
-        if (s->kind != SECTION_OTHER && xen_invalidate_backs(s->mr)) {
+        if (s->kind != SECTION_OTHER && xen_page_source_backs(s->mr)) {
             xen_page_ranges_add(ranges, section_frame(s, start),
                                 (pos - start) >> XEN_IOMMU_PAGE_SHIFT);
         }

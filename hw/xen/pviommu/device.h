@@ -10,10 +10,10 @@
 #include "hw/pci/pci_device.h"
 #include "qemu/thread.h"
 #include "qemu/timer.h"
-#include "compat.h"
+#include "../compat.h"
 #include "core/core.h"
 #include "fault.h"
-#include "hw/xen/xen-pviommu.h"
+#include "hw/xen/xen-page-release.h"
 #include "qapi/qapi-types-xen-pviommu.h"
 #include "queue.h"
 #include "reserved-config.h"
@@ -59,7 +59,7 @@ struct XenPVIOMMUState {
      * without it by threads that do DMA, to run a queue.
      *
      * Order: the BQL; this lock; then the locks of faults, of the node pool,
-     * of invalidate.c and the mapcache. A holder does not wait for a thread
+     * of page-release/ and the mapcache. A holder does not wait for a thread
      * that does DMA, for RCU or for the BQL, and calls nothing that may:
      * - No memory transaction: its listeners may wait for any of them.
      * - IOMMU notifiers are called, for the order of changes. While there are
@@ -85,7 +85,7 @@ struct XenPVIOMMUState {
     DeviceListener bypass_listener;
     QEMUBH *bypass_bh;
     GHashTable *bypassing;      /* devices and buses that it was warned of */
-    XenInvalidateClient invalidate;
+    XenPageHolder holder;
     XenPVIOMMUBlock blocks[XEN_PVIOMMU_MAX_BLOCKS];
 
     /* Migration */

@@ -148,7 +148,7 @@ void xen_pviommu_function_update_reserved(XenPVIOMMUFunction *f);
 void xen_pviommu_context_update_reserved(XenPVIOMMUState *s,
                                          XenPVIOMMUContext *ctx);
 
-/** xen_pviommu_function_covers: see xen_invalidate_covers() */
+/** xen_pviommu_function_covers: see xen_page_release_covers() */
 bool xen_pviommu_function_covers(XenPVIOMMUState *s, const AddressSpace *as);
 
 #endif /* HW_XEN_PVIOMMU_FUNCTION_H */

@@ -16,6 +16,7 @@
 #include "qapi/qapi-commands-xen-pviommu.h"
 #include "qapi/qapi-visit-xen-pviommu.h"
 #include "hw/xen/xen_native.h"
+#include "hw/xen/xen-page-release.h"
 #include "hw/xen/xen-pviommu.h"
 #include "hw/xen/interface/iommu_op.h"
 #include "system/system.h"
@@ -56,7 +57,7 @@ static struct {
     IntervalTreeRoot reserved;  /* BFNs */
     IntervalTreeRoot by_bfn;
     IntervalTreeRoot by_gfn;
-    XenInvalidateClient invalidate;
+    XenPageHolder holder;
     Notifier exit;
 } host;
 
@@ -338,7 +339,7 @@ static int host_map_somewhere(uint64_t gfn, uint64_t nr, bool readonly,
 int xen_pviommu_host_map(uint64_t gfn, uint64_t nr, bool readonly,
                          uint64_t *bfn, Error **errp)
 {
-    const uint64_t gfn_limit = 1ull << XEN_INVALIDATE_GFN_BITS;
+    const uint64_t gfn_limit = 1ull << XEN_PAGE_GFN_BITS;
     int rc;
 
     assert(bql_locked());
@@ -424,8 +425,8 @@ static void host_lose(uint64_t gfn, uint64_t nr)
  * be under way there, as it would hold a page of which nothing is noted here.
  * Hence the BQL, which maps are made with, too.
  */
-static void host_invalidate(XenInvalidateClient *client,
-                            const XenPageRange *ranges, unsigned nr_ranges)
+static void host_release(XenPageHolder *holder, const XenPageRange *ranges,
+                         unsigned nr_ranges)
 {
     assert(bql_locked());
     for (unsigned i = 0; i < nr_ranges; i++) {
@@ -433,7 +434,7 @@ static void host_invalidate(XenInvalidateClient *client,
     }
 }
 
-static void host_held(XenInvalidateClient *client, GArray *ranges)
+static void host_held(XenPageHolder *holder, GArray *ranges)
 {
     IntervalTreeNode *n;
 
@@ -556,9 +557,9 @@ bool xen_pviommu_host_init(Error **errp)
         return false;
     }
     host.ready = true;
-    host.invalidate.invalidate = host_invalidate;
-    host.invalidate.held = host_held;
-    xen_invalidate_register(&host.invalidate);
+    host.holder.release = host_release;
+    host.holder.held = host_held;
+    xen_page_holder_register(&host.holder);
     host.exit.notify = host_exit;
     qemu_add_exit_notifier(&host.exit);
     return true;
@@ -571,7 +572,7 @@ void xen_pviommu_host_finalize(void)
     }
     host_let_go_of_all();
     qemu_remove_exit_notifier(&host.exit);
-    xen_invalidate_unregister(&host.invalidate);
+    xen_page_holder_unregister(&host.holder);
     host_close();
 }
 

@@ -4,7 +4,7 @@
  */
 
 #include "qemu/osdep.h"
-#include "compat.h"
+#include "../compat.h"
 #include "function.h"
 #include "pinned.h"
 

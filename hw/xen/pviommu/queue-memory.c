@@ -56,7 +56,7 @@ bool xen_pviommu_queue_map(XenPVIOMMUQueue *q)
     if (!mr) {
         return false;
     }
-    shared = xen_lasting_map(mr, q->offset, xen_pviommu_queue_size(q->nr_ops));
+    shared = xen_page_map_long_lived(mr, q->offset, xen_pviommu_queue_size(q->nr_ops));
     if (!shared) {
         memory_region_unref(mr);
         return false;
@@ -69,7 +69,7 @@ bool xen_pviommu_queue_map(XenPVIOMMUQueue *q)
 void xen_pviommu_queue_free(XenPVIOMMUQueue *q)
 {
     if (q->shared) {
-        xen_lasting_unmap(q->mr, q->shared);
+        xen_page_unmap_long_lived(q->mr, q->shared);
         memory_region_unref(q->mr);
     }
     node_pool_heap_free(q->pool, q, sizeof(*q));

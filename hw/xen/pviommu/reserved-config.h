@@ -7,7 +7,7 @@
 #define HW_XEN_PVIOMMU_RESERVED_CONFIG_H
 
 #include "hw/pci/pci_device.h"
-#include "compat.h"
+#include "../compat.h"
 
 /* Where x86 devices write their interrupts, in frames. */
 #define XEN_PVIOMMU_MSI_BFN 0xfee00ull

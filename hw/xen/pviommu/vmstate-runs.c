@@ -229,7 +229,7 @@ static bool run_valid(const BfnRun *run)
 static int load_run(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
                     const BfnRun *run, bool pending)
 {
-    uint64_t tries = run->nr / XEN_INVALIDATE_POPULATED_FRAMES;
+    uint64_t tries = run->nr / XEN_PAGE_SOURCE_FRAMES;
     int ret;
 
     /* What the source has must find room here, too. */

@@ -50,10 +50,10 @@ static void holes_changed(void *opaque)
     xen_pviommu_queues_update(opaque);
 }
 
-static void invalidate_pages(XenInvalidateClient *client,
-                             const XenPageRange *ranges, unsigned nr_ranges)
+static void release_pages(XenPageHolder *holder, const XenPageRange *ranges,
+                          unsigned nr_ranges)
 {
-    XenPVIOMMUState *s = container_of(client, XenPVIOMMUState, invalidate);
+    XenPVIOMMUState *s = container_of(holder, XenPVIOMMUState, holder);
 
     for (unsigned i = 0; i < nr_ranges; i++) {
         pages_lost(s, ranges[i].gfn, ranges[i].nr);
@@ -72,9 +72,9 @@ static void add_held(void *opaque, uint64_t gfn, uint64_t nr)
     xen_pviommu_emulated_held(h->backend, gfn, nr, h->ranges);
 }
 
-static void held(XenInvalidateClient *client, GArray *ranges)
+static void held(XenPageHolder *holder, GArray *ranges)
 {
-    XenPVIOMMUState *s = container_of(client, XenPVIOMMUState, invalidate);
+    XenPVIOMMUState *s = container_of(holder, XenPVIOMMUState, holder);
     Held h = { .backend = s->core.backend, .ranges = ranges };
 
     QEMU_LOCK_GUARD(&s->lock);
@@ -83,10 +83,9 @@ static void held(XenInvalidateClient *client, GArray *ranges)
     xen_pviommu_queues_held(s, add_held, &h);
 }
 
-static bool covers(XenInvalidateClient *client, const AddressSpace *as)
+static bool covers(XenPageHolder *holder, const AddressSpace *as)
 {
-    return xen_pviommu_function_covers(container_of(client, XenPVIOMMUState,
-                                               invalidate), as);
+    return xen_pviommu_function_covers(container_of(holder, XenPVIOMMUState, holder), as);
 }
 
 static int store(void *opaque, uint64_t addr, const void *buf, size_t len)
@@ -258,10 +257,10 @@ static void xen_pviommu_realize(PCIDevice *dev, Error **errp)
     xen_pviommu_functions_init(s);
     s->core.backend = xen_pviommu_emulated_new(s->check, &s->lock, pages_lost,
                                                holes_changed, s);
-    s->invalidate.invalidate = invalidate_pages;
-    s->invalidate.covers = covers;
-    s->invalidate.held = held;
-    xen_invalidate_register(&s->invalidate);
+    s->holder.release = release_pages;
+    s->holder.covers = covers;
+    s->holder.held = held;
+    xen_page_holder_register(&s->holder);
 
     /* From here on the machine has its IOMMU. */
     pci_setup_iommu(pci_get_bus(dev), &pci_ops, s);
@@ -299,7 +298,7 @@ static void xen_pviommu_exit(PCIDevice *dev)
     PC_MACHINE(qdev_get_machine())->iommu = NULL;
     bus->iommu_ops = NULL;
     bus->iommu_opaque = NULL;
-    xen_invalidate_unregister(&s->invalidate);
+    xen_page_holder_unregister(&s->holder);
     xen_pviommu_reset_finalize(s);
     xen_pviommu_queues_finalize(s);
     WITH_QEMU_LOCK_GUARD(&s->lock) {

@@ -5,8 +5,8 @@
 
 #include "qemu/osdep.h"
 #include "qemu/units.h"
-#include "../../../hw/xen/pviommu/compat.h"
-#include "hw/xen/xen-pviommu.h"
+#include "../../../hw/xen/compat.h"
+#include "hw/xen/xen-page-release.h"
 
 typedef struct Part {
     uint64_t start;
@@ -107,12 +107,12 @@ bool memory_region_is_ram_device(MemoryRegion *mr)
 }
 
 /* There is no hypervisor that would know more of it. */
-bool xen_invalidate_backs(MemoryRegion *mr)
+bool xen_page_source_backs(MemoryRegion *mr)
 {
     return false;
 }
 
-int xen_invalidate_populated(uint64_t gfn, uint64_t nr, uint64_t *work)
+int xen_page_source_populated(uint64_t gfn, uint64_t nr, uint64_t *work)
 {
     g_assert_not_reached();
 }

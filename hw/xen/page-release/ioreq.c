@@ -11,7 +11,7 @@
 #include "qemu/osdep.h"
 #include "qemu/main-loop.h"
 #include "hw/xen/xen_native.h"
-#include "hw/xen/xen-pviommu.h"
+#include "hw/xen/xen-page-release.h"
 #include "hw/xen/interface/invalidate_page.h"
 #include "system/xen-mapcache.h"
 #include <xen/hvm/ioreq.h>
@@ -25,20 +25,20 @@
 static GArray *collected;       /* of XenPageRange, since the last barrier */
 static bool missed;             /* some of them could not be read */
 
-int xen_invalidate_create_server(uint16_t domid, int handle_bufioreq,
+int xen_page_release_create_server(uint16_t domid, int handle_bufioreq,
                                  uint16_t *id)
 {
     int rc = xendevicemodel_create_ioreq_server(
         xen_dmod, domid, handle_bufioreq | HVM_IOREQSRV_INVALIDATE_PAGE, id);
 
-    trace_xen_invalidate_create_server(domid, rc ? errno : 0);
-    xen_invalidate_stats.per_page = !rc;
+    trace_xen_page_release_create_server(domid, rc ? errno : 0);
+    xen_page_release_stats.per_page = !rc;
     return rc ? -1 : 0;
 }
 
 static bool range_valid(uint64_t gfn, uint64_t nr)
 {
-    const uint64_t limit = 1ull << XEN_INVALIDATE_GFN_BITS;
+    const uint64_t limit = 1ull << XEN_PAGE_GFN_BITS;
 
     return nr && gfn < limit && nr <= limit - gfn;
 }
@@ -49,7 +49,7 @@ static void handle_collected(void)
         return;
     }
     xen_page_ranges_merge(collected);
-    xen_invalidate_ranges(collected);
+    xen_page_release_ranges(collected);
     g_array_set_size(collected, 0);
 }
 
@@ -63,24 +63,24 @@ static void forget_everything(void)
     handle_collected();
     missed = false;
     xen_invalidate_map_cache();
-    xen_invalidate_unnamed();
+    xen_page_release_unnamed();
 }
 
-bool xen_invalidate_buffered(const struct buf_ioreq *entry)
+bool xen_page_release_buffered(const struct buf_ioreq *entry)
 {
-    XenInvalidateStats *stats = &xen_invalidate_stats;
+    XenPageReleaseStats *stats = &xen_page_release_stats;
     const struct buf_ioreq e = *entry;
     XenPageRange r = { .gfn = XEN_INVALIDATE_PAGE_GFN(e.addr, e.data) };
 
     if (e.type != IOREQ_TYPE_INVALIDATE_PAGE) {
         return false;
     }
-    trace_xen_invalidate_entry(r.gfn, e.size);
+    trace_xen_page_release_entry(r.gfn, e.size);
     stats->entries++;
     r.nr = 1ull << XEN_INVALIDATE_PAGE_ORDER(e.size);
     if (e.size > XEN_INVALIDATE_PAGE_1G || e.dir != IOREQ_WRITE ||
         !QEMU_IS_ALIGNED(r.gfn, r.nr) || !range_valid(r.gfn, r.nr)) {
-        trace_xen_invalidate_malformed("entry", r.gfn, e.size, e.dir);
+        trace_xen_page_release_malformed("entry", r.gfn, e.size, e.dir);
         stats->malformed++;
         /* It named something, which is kept until the barrier. */
         missed = true;
@@ -100,13 +100,13 @@ bool xen_invalidate_buffered(const struct buf_ioreq *entry)
 
 static void handle_barrier(const struct ioreq *req)
 {
-    XenInvalidateStats *stats = &xen_invalidate_stats;
+    XenPageReleaseStats *stats = &xen_page_release_stats;
     int64_t ahead = stats->entries - req->data;
 
-    trace_xen_invalidate_barrier(req->data, stats->entries);
+    trace_xen_page_release_barrier(req->data, stats->entries);
     if (!req->data || req->addr || ahead < 0) {
         /* Pages may have been named that never came here. */
-        trace_xen_invalidate_malformed("barrier", req->addr, req->data,
+        trace_xen_page_release_malformed("barrier", req->addr, req->data,
                                        stats->entries);
         stats->malformed++;
         missed = true;
@@ -120,9 +120,9 @@ static void handle_barrier(const struct ioreq *req)
     }
 }
 
-void xen_invalidate_ioreq(const struct ioreq *req)
+void xen_page_release_ioreq(const struct ioreq *req)
 {
-    XenInvalidateStats *stats = &xen_invalidate_stats;
+    XenPageReleaseStats *stats = &xen_page_release_stats;
     uint64_t gfn = req->addr >> PAGE_SHIFT_BITS;
 
     if (req->type == IOREQ_TYPE_INVALIDATE) {
@@ -140,14 +140,14 @@ void xen_invalidate_ioreq(const struct ioreq *req)
         !range_valid(gfn, req->count)) {
         goto malformed;
     }
-    trace_xen_invalidate_request(gfn, req->count);
+    trace_xen_page_release_request(gfn, req->count);
     stats->requests++;
     stats->pages += req->count;
-    xen_invalidate_pages(gfn, req->count);
+    xen_page_release(gfn, req->count);
     return;
 
 malformed:
-    trace_xen_invalidate_malformed("request", req->addr, req->count, req->dir);
+    trace_xen_page_release_malformed("request", req->addr, req->count, req->dir);
     stats->malformed++;
     /* Whatever it names is freed when it is answered. */
     forget_everything();

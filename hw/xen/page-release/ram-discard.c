@@ -10,8 +10,8 @@
 #include "qemu/osdep.h"
 #include "qemu/main-loop.h"
 #include "qemu/rcu.h"
-#include "hw/xen/xen-pviommu.h"
-#include "compat.h"
+#include "hw/xen/xen-page-release.h"
+#include "../compat.h"
 #include "trace.h"
 
 #define PAGE_SHIFT_BITS 12
@@ -54,7 +54,7 @@ static bool find_next(Search *s)
     return s->size;
 }
 
-void xen_invalidate_ram(const RAMBlock *rb, uint64_t start, uint64_t len)
+void xen_page_release_ram(const RAMBlock *rb, uint64_t start, uint64_t len)
 {
     Search s = { .rb = rb, .start = start, .end = start + len };
 
@@ -63,7 +63,7 @@ void xen_invalidate_ram(const RAMBlock *rb, uint64_t start, uint64_t len)
      * destination, or a confidential guest that makes a page private. Neither
      * is a page that leaves the guest.
      */
-    if (!xen_invalidate_wanted() || !bql_locked()) {
+    if (!xen_page_release_wanted() || !bql_locked()) {
         return;
     }
     for (; find_next(&s); s.from = s.addr + s.size) {
@@ -71,7 +71,7 @@ void xen_invalidate_ram(const RAMBlock *rb, uint64_t start, uint64_t len)
         uint64_t nr = DIV_ROUND_UP(s.addr + s.size, 1ull << PAGE_SHIFT_BITS) -
                       gfn;
 
-        trace_xen_invalidate_ram(gfn, nr);
-        xen_invalidate_pages(gfn, nr);
+        trace_xen_page_release_ram(gfn, nr);
+        xen_page_release(gfn, nr);
     }
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Pages that leave the guest: everybody who may hold them lets go
+ * Pages that leave the guest: all that may hold them let go
  *
- * Who says that they leave (the hypervisor, in ioreq.c; a balloon), and who
+ * What says that they leave (the hypervisor, in ioreq.c; a balloon), and what
  * holds them (devices, the mapcache), only know this file of each other.
  */
 
@@ -10,40 +10,41 @@
 #include "qemu/bitmap.h"
 #include "qemu/lockable.h"
 #include "qemu/main-loop.h"
-#include "compat.h"
-#include "hw/xen/xen-pviommu.h"
+#include "../compat.h"
+#include "hw/xen/xen-page-release.h"
 #include "qapi/qapi-commands-xen-pviommu.h"
 
 /* Frames that the hypervisor is asked for in one call. */
 #define MISSING_FRAMES 1024
 
-XenInvalidateStats xen_invalidate_stats;
+XenPageReleaseStats xen_page_release_stats;
 
-/* What a long range was found to have, for who asks again: [gfn, end). */
 static struct {
-    QemuMutex lock;             /* held while the hypervisor is asked */
-    uint64_t gfn;
-    uint64_t end;
-} populated;
+    QLIST_HEAD(, XenPageHolder) holders;        /* BQL */
+    const XenPageSourceOps *source;     /* NULL: guest memory is QEMU's */
+    /* What a long range was found to have, for the next call: [gfn, end). */
+    QemuMutex populated_lock;   /* held while the hypervisor is asked */
+    uint64_t populated_gfn;
+    uint64_t populated_end;
+} pages = {
+    .holders = QLIST_HEAD_INITIALIZER(pages.holders),
+};
 
-static QLIST_HEAD(, XenInvalidateClient) clients =
-    QLIST_HEAD_INITIALIZER(clients);
-
-/* Who can ask the hypervisor: the mapcache, if there is one. It stays. */
-static XenInvalidateClient *hypervisor;
-
-void xen_invalidate_register(XenInvalidateClient *client)
+void xen_page_holder_register(XenPageHolder *holder)
 {
-    QLIST_INSERT_HEAD(&clients, client, next);
-    if (client->missing) {
-        qemu_mutex_init(&populated.lock);
-        hypervisor = client;
-    }
+    QLIST_INSERT_HEAD(&pages.holders, holder, next);
 }
 
-void xen_invalidate_unregister(XenInvalidateClient *client)
+void xen_page_holder_unregister(XenPageHolder *holder)
 {
-    QLIST_REMOVE(client, next);
+    QLIST_REMOVE(holder, next);
+}
+
+void xen_page_source_register(const XenPageSourceOps *ops)
+{
+    assert(!pages.source);
+    qemu_mutex_init(&pages.populated_lock);
+    pages.source = ops;
 }
 
 void xen_page_ranges_add(GArray *ranges, uint64_t gfn, uint64_t nr)
@@ -102,49 +103,47 @@ void xen_page_ranges_merge(GArray *ranges)
 /* A check under way ends first: what it found may have left since. */
 static void forget_populated(void)
 {
-    if (hypervisor) {
-        QEMU_LOCK_GUARD(&populated.lock);
-        populated.end = populated.gfn;
+    if (pages.source) {
+        QEMU_LOCK_GUARD(&pages.populated_lock);
+        pages.populated_end = pages.populated_gfn;
     }
 }
 
-static void invalidate(const XenPageRange *ranges, unsigned nr_ranges)
+static void release(const XenPageRange *ranges, unsigned nr_ranges)
 {
-    XenInvalidateClient *client;
+    XenPageHolder *holder;
 
     assert(bql_locked());
     if (!nr_ranges) {
         return;
     }
     /*
-     * First who is asked whether there is a page: an I/O thread that runs a
-     * queue may map it until then, and has done so when the others are told.
+     * The source first: until then an I/O thread that runs a queue may map the
+     * page again; the holders, notified later, then see that mapping.
      */
     forget_populated();
-    if (hypervisor) {
-        hypervisor->invalidate(hypervisor, ranges, nr_ranges);
+    if (pages.source) {
+        pages.source->release(ranges, nr_ranges);
     }
-    QLIST_FOREACH(client, &clients, next) {
-        if (client != hypervisor) {
-            client->invalidate(client, ranges, nr_ranges);
-        }
+    QLIST_FOREACH(holder, &pages.holders, next) {
+        holder->release(holder, ranges, nr_ranges);
     }
 }
 
-void xen_invalidate_pages(uint64_t gfn, uint64_t nr)
+void xen_page_release(uint64_t gfn, uint64_t nr)
 {
-    const uint64_t limit = 1ull << XEN_INVALIDATE_GFN_BITS;
+    const uint64_t limit = 1ull << XEN_PAGE_GFN_BITS;
 
     if (gfn < limit && nr) {
         const XenPageRange r = { .gfn = gfn, .nr = MIN(nr, limit - gfn) };
 
-        invalidate(&r, 1);
+        release(&r, 1);
     }
 }
 
-void xen_invalidate_ranges(const GArray *ranges)
+void xen_page_release_ranges(const GArray *ranges)
 {
-    invalidate((const XenPageRange *)ranges->data, ranges->len);
+    release((const XenPageRange *)ranges->data, ranges->len);
 }
 
 /* Ask for the frames of @gfns, and forget them. */
@@ -152,7 +151,7 @@ static void find_missing(uint64_t *gfns, unsigned *nr, GArray *gone)
 {
     DECLARE_BITMAP(missing, MISSING_FRAMES) = { };
 
-    hypervisor->missing(hypervisor, gfns, *nr, missing);
+    pages.source->missing(gfns, *nr, missing);
     for (unsigned i = find_first_bit(missing, *nr); i < *nr;
          i = find_next_bit(missing, *nr, i + 1)) {
         xen_page_ranges_add(gone, gfns[i], 1);
@@ -160,23 +159,21 @@ static void find_missing(uint64_t *gfns, unsigned *nr, GArray *gone)
     *nr = 0;
 }
 
-void xen_invalidate_unnamed(void)
+void xen_page_release_unnamed(void)
 {
     g_autoptr(GArray) held = g_array_new(false, false, sizeof(XenPageRange));
     g_autoptr(GArray) gone = g_array_new(false, false, sizeof(XenPageRange));
-    XenInvalidateClient *client;
+    XenPageHolder *holder;
     uint64_t gfns[MISSING_FRAMES];
     unsigned nr = 0;
 
     assert(bql_locked());
-    if (!hypervisor) {
+    if (!pages.source) {
         return;
     }
     forget_populated();
-    QLIST_FOREACH(client, &clients, next) {
-        if (client->held) {
-            client->held(client, held);
-        }
+    QLIST_FOREACH(holder, &pages.holders, next) {
+        holder->held(holder, held);
     }
     xen_page_ranges_merge(held);
     for (guint i = 0; i < held->len; i++) {
@@ -190,51 +187,51 @@ void xen_invalidate_unnamed(void)
         }
     }
     find_missing(gfns, &nr, gone);
-    xen_invalidate_ranges(gone);
+    xen_page_release_ranges(gone);
 }
 
-bool xen_invalidate_backs(MemoryRegion *mr)
+bool xen_page_source_backs(MemoryRegion *mr)
 {
-    return hypervisor && hypervisor->backs(hypervisor, mr);
+    return pages.source && pages.source->backs(mr);
 }
 
-void *xen_lasting_map(MemoryRegion *mr, uint64_t offset, uint64_t size)
+void *xen_page_map_long_lived(MemoryRegion *mr, uint64_t offset, uint64_t size)
 {
-    if (xen_invalidate_backs(mr)) {
+    if (xen_page_source_backs(mr)) {
         uint64_t addr = memory_region_get_ram_addr(mr) + offset;
 
-        return hypervisor->map_lasting(hypervisor, addr, size);
+        return pages.source->map_long_lived(addr, size);
     }
     return (uint8_t *)memory_region_get_ram_ptr(mr) + offset;
 }
 
-void xen_lasting_unmap(MemoryRegion *mr, void *p)
+void xen_page_unmap_long_lived(MemoryRegion *mr, void *p)
 {
-    if (xen_invalidate_backs(mr)) {
-        hypervisor->unmap_lasting(hypervisor, p);
+    if (xen_page_source_backs(mr)) {
+        pages.source->unmap_long_lived(p);
     }
 }
 
-void xen_lasting_cache(MemoryRegionCache *cache)
+void xen_page_cache_long_lived(MemoryRegionCache *cache)
 {
-    if (cache->ptr && xen_invalidate_backs(cache->mrs.mr)) {
-        hypervisor->lasting_cache(hypervisor, cache);
+    if (cache->ptr && xen_page_source_backs(cache->mrs.mr)) {
+        pages.source->cache_long_lived(cache);
     }
 }
 
-int xen_invalidate_populated(uint64_t gfn, uint64_t nr, uint64_t *work)
+int xen_page_source_populated(uint64_t gfn, uint64_t nr, uint64_t *work)
 {
     uint64_t end = gfn + nr, pos = gfn, stop;
     bool goes_on;
 
-    QEMU_LOCK_GUARD(&populated.lock);
+    QEMU_LOCK_GUARD(&pages.populated_lock);
 
-    goes_on = populated.gfn < populated.end &&
-              gfn >= populated.gfn && gfn <= populated.end;
+    goes_on = pages.populated_gfn < pages.populated_end &&
+              gfn >= pages.populated_gfn && gfn <= pages.populated_end;
     if (goes_on) {
-        pos = MIN(populated.end, end);
+        pos = MIN(pages.populated_end, end);
     }
-    stop = MIN(end, pos + XEN_INVALIDATE_POPULATED_FRAMES);
+    stop = MIN(end, pos + XEN_PAGE_SOURCE_FRAMES);
     while (pos < stop) {
         DECLARE_BITMAP(missing, MISSING_FRAMES) = { };
         unsigned n = MIN(stop - pos, MISSING_FRAMES);
@@ -243,31 +240,31 @@ int xen_invalidate_populated(uint64_t gfn, uint64_t nr, uint64_t *work)
         for (unsigned i = 0; i < n; i++) {
             gfns[i] = pos++;
         }
-        *work += hypervisor->missing(hypervisor, gfns, n, missing);
+        *work += pages.source->missing(gfns, n, missing);
         if (!bitmap_empty(missing, n)) {
             return -ENOENT;
         }
     }
     if (goes_on) {
-        populated.end = MAX(populated.end, stop);
+        pages.populated_end = MAX(pages.populated_end, stop);
     } else if (stop < end) {
-        populated.gfn = gfn;
-        populated.end = stop;
+        pages.populated_gfn = gfn;
+        pages.populated_end = stop;
     }
     return stop < end ? -EAGAIN : 0;
 }
 
-bool xen_invalidate_wanted(void)
+bool xen_page_release_wanted(void)
 {
-    return !QLIST_EMPTY(&clients);
+    return pages.source || !QLIST_EMPTY(&pages.holders);
 }
 
-bool xen_invalidate_covers(const AddressSpace *as)
+bool xen_page_release_covers(const AddressSpace *as)
 {
-    XenInvalidateClient *client;
+    XenPageHolder *holder;
 
-    QLIST_FOREACH(client, &clients, next) {
-        if (client->covers && client->covers(client, as)) {
+    QLIST_FOREACH(holder, &pages.holders, next) {
+        if (holder->covers && holder->covers(holder, as)) {
             return true;
         }
     }
@@ -276,7 +273,7 @@ bool xen_invalidate_covers(const AddressSpace *as)
 
 XenInvalidateInfo *qmp_x_query_xen_invalidate(Error **errp)
 {
-    const XenInvalidateStats *s = &xen_invalidate_stats;
+    const XenPageReleaseStats *s = &xen_page_release_stats;
     XenInvalidateInfo *info = g_new(XenInvalidateInfo, 1);
 
     *info = (XenInvalidateInfo) {
