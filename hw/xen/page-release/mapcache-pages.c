@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Xen's mapcache, page by page: a part of xen-mapcache.c, which includes it
- * behind the types that both use
+ * Xen's mapcache, page by page
  *
  * A page that leaves the guest is replaced, in the bucket that maps it, by
  * scratch memory: its neighbours stay, and what another thread may still do
@@ -18,16 +17,22 @@
  * So does every bucket where Linux does not let us replace a part of a mapping:
  * newer ones never do, and if it is itself an auto-translated guest of Xen (PVH,
  * HVM) its privcmd driver takes a part of a mapping for the first pages of it. A
- * bucket that is locked then is retired: all bits go, so that nobody locks it
+ * bucket that is locked then is detached: all bits go, so that nobody locks it
  * again, and it with the last lock.
  *
  * What is held for long, as a queue is, would keep such a bucket. It is mapped
  * beside the buckets, on its own.
  */
 
+#include "qemu/osdep.h"
+#include "qemu/bitmap.h"
+#include "qemu/error-report.h"
 #include "qemu/lockable.h"
 #include "qemu/rcu.h"
+#include "hw/xen/xen-hvm-common.h"
 #include "hw/xen/xen-page-release.h"
+#include "hw/xen/xen_native.h"
+#include "hw/xen/xen-mapcache-internal.h"
 #include <xen/features.h>
 
 /* Holes in a bucket. */
@@ -42,12 +47,7 @@
 #define MAPCACHE_HOLE_SHARE     16
 #define MAPCACHE_MAX_MAP_COUNT  65530
 
-static unsigned mapcache_max_holes;
-static unsigned mapcache_nr_retired;
-static unsigned mapcache_batch; /* of pages that left at once */
-static bool mapcache_whole_buckets;
-
-/* What is held for long. The mapcache's lock. */
+/* What is mapped for long. */
 typedef struct MapCacheLongLived {
     uint8_t *base;
     uint64_t gfn;
@@ -57,8 +57,17 @@ typedef struct MapCacheLongLived {
     QLIST_ENTRY(MapCacheLongLived) next;
 } MapCacheLongLived;
 
-static QLIST_HEAD(, MapCacheLongLived) mapcache_long_lived =
-    QLIST_HEAD_INITIALIZER(mapcache_long_lived);
+/* Under the lock of mc, but for those that do not change after the start. */
+static struct {
+    MapCache *mc;               /* that of guest memory: does not change */
+    unsigned max_holes;         /* does not change */
+    bool whole_buckets;         /* does not change */
+    unsigned nr_detached;
+    unsigned batch;             /* of pages that left at once */
+    QLIST_HEAD(, MapCacheLongLived) long_lived;
+} pages = {
+    .long_lived = QLIST_HEAD_INITIALIZER(pages.long_lived),
+};
 
 typedef struct MapCacheScratch {
     struct rcu_head rcu;
@@ -71,32 +80,26 @@ static hwaddr mapcache_entry_pages(const MapCacheEntry *entry)
     return entry->size >> XC_PAGE_SHIFT;
 }
 
-static bool mapcache_entry_has(const MapCacheEntry *entry, const uint8_t *ptr)
-{
-    return entry->vaddr_base && ptr >= entry->vaddr_base &&
-           ptr - entry->vaddr_base < entry->size;
-}
-
 /* When the whole mapping goes, or is made anew. */
-static void mapcache_forget_holes(MapCache *mc, MapCacheEntry *entry)
+void xen_mapcache_forget_holes(MapCache *mc, MapCacheEntry *entry)
 {
     mc->nr_holes -= entry->nr_holes;
     entry->nr_holes = 0;
     entry->deferred = false;
-    mapcache_nr_retired -= entry->retired;
-    entry->retired = false;
+    pages.nr_detached -= entry->detached;
+    entry->detached = false;
 }
 
 /*
  * Nobody finds @entry any more, so that it goes when the last lock does. Each
  * may have a successor while it is there: a mapping more than planned.
  */
-static void mapcache_retire(MapCacheEntry *entry)
+static void mapcache_detach(MapCacheEntry *entry)
 {
-    if (!entry->retired && mapcache_nr_retired < mapcache_max_holes) {
+    if (!entry->detached && pages.nr_detached < pages.max_holes) {
         bitmap_zero(entry->valid_mapping, mapcache_entry_pages(entry));
-        entry->retired = true;
-        mapcache_nr_retired++;
+        entry->detached = true;
+        pages.nr_detached++;
     }
 }
 
@@ -122,7 +125,7 @@ static unsigned long *mapcache_locked_pages(MapCache *mc,
     QTAILQ_FOREACH(rev, &mc->locked_entries, next) {
         hwaddr page, end;
 
-        if (mapcache_entry_has(entry, rev->vaddr_req)) {
+        if (xen_mapcache_entry_has(entry, rev->vaddr_req)) {
             mapcache_rev_pages(entry, rev, &page, &end);
             bitmap_set(locked, page, end - page);
         }
@@ -140,9 +143,9 @@ static bool mapcache_scratch(uint8_t *start, size_t size)
 static bool mapcache_replace(MapCache *mc, MapCacheEntry *entry,
                              hwaddr page, hwaddr nr)
 {
-    unsigned max = mapcache_max_holes << !!entry->lock;
+    unsigned max = pages.max_holes << !!entry->lock;
 
-    if (mapcache_whole_buckets || mc->nr_holes >= max ||
+    if (pages.whole_buckets || mc->nr_holes >= max ||
         !mapcache_scratch(entry->vaddr_base + (page << XC_PAGE_SHIFT),
                           nr << XC_PAGE_SHIFT)) {
         return false;
@@ -163,9 +166,9 @@ static void mapcache_scratch_free(MapCacheScratch *scratch)
  * return. Others may be about to use a pointer that they got in an RCU critical
  * section: until that ends they find scratch memory.
  */
-static void mapcache_unmap(MapCache *mc, MapCacheEntry *entry)
+void xen_mapcache_unmap(MapCache *mc, MapCacheEntry *entry)
 {
-    mapcache_forget_holes(mc, entry);
+    xen_mapcache_forget_holes(mc, entry);
     if (mapcache_scratch(entry->vaddr_base, entry->size)) {
         MapCacheScratch *scratch = g_new(MapCacheScratch, 1);
 
@@ -184,7 +187,7 @@ static void mapcache_drop_entry(MapCache *mc, MapCacheEntry *entry)
     if (!(entry->flags & XEN_MAPCACHE_ENTRY_DUMMY)) {
         ram_block_notify_remove(entry->vaddr_base, entry->size, entry->size);
     }
-    mapcache_unmap(mc, entry);
+    xen_mapcache_unmap(mc, entry);
     mc->last_entry = NULL;
     g_free(entry->valid_mapping);
     *entry = (MapCacheEntry) { .next = entry->next };
@@ -195,10 +198,10 @@ static bool mapcache_cold(MapCacheEntry *entry)
 {
     bool cold = entry->nr_holes && !entry->used;
 
-    if (entry->batch == mapcache_batch) {
+    if (entry->batch == pages.batch) {
         return false;
     }
-    entry->batch = mapcache_batch;
+    entry->batch = pages.batch;
     entry->used = false;
     return cold;
 }
@@ -211,7 +214,7 @@ static bool mapcache_drop_from_entry(MapCache *mc, MapCacheEntry *entry,
     hwaddr base = entry->paddr_index << (mc->bucket_shift - XC_PAGE_SHIFT);
     hwaddr pages = mapcache_entry_pages(entry);
     g_autofree unsigned long *locked = NULL;
-    bool retire = false;
+    bool detach = false;
     hwaddr page, end;
 
     if (gfn >= base + pages || gfn + nr <= base) {
@@ -249,13 +252,13 @@ static bool mapcache_drop_from_entry(MapCache *mc, MapCacheEntry *entry,
             } else {
                 stats->mapcache_deferred += next - page;
                 entry->deferred = true;
-                retire |= !held;
+                detach |= !held;
             }
             page = next;
         }
     }
-    if (retire) {
-        mapcache_retire(entry);
+    if (detach) {
+        mapcache_detach(entry);
     }
     return false;
 }
@@ -303,8 +306,8 @@ static void *mapcache_map_long_lived(uint64_t addr, uint64_t size)
         pfns[i] = gfn + i;
     }
     /* First: pages that leave meanwhile are noted when the lock is free. */
-    QEMU_LOCK_GUARD(&mapcache->lock);
-    QLIST_FOREACH(m, &mapcache_long_lived, next) {
+    QEMU_LOCK_GUARD(&pages.mc->lock);
+    QLIST_FOREACH(m, &pages.long_lived, next) {
         if (m->gfn == gfn && m->nr == nr && bitmap_empty(m->left, nr)) {
             m->holders++;
             return m->base + addr % XC_PAGE_SIZE;
@@ -326,16 +329,16 @@ static void *mapcache_map_long_lived(uint64_t addr, uint64_t size)
         .base = base, .gfn = gfn, .nr = nr, .holders = 1,
         .left = bitmap_new(nr),
     };
-    QLIST_INSERT_HEAD(&mapcache_long_lived, m, next);
+    QLIST_INSERT_HEAD(&pages.long_lived, m, next);
     return base + addr % XC_PAGE_SIZE;
 }
 
 /* Returns: false if there is none at @p. The mapcache is locked. */
-static bool mapcache_drop_long_lived(void *p)
+bool xen_mapcache_drop_long_lived(void *p)
 {
     MapCacheLongLived *m;
 
-    QLIST_FOREACH(m, &mapcache_long_lived, next) {
+    QLIST_FOREACH(m, &pages.long_lived, next) {
         if (m->base == (void *)((uintptr_t)p & XC_PAGE_MASK)) {
             break;
         }
@@ -356,14 +359,10 @@ static bool mapcache_drop_long_lived(void *p)
 
 static void mapcache_unmap_long_lived(void *p)
 {
-    QEMU_LOCK_GUARD(&mapcache->lock);
+    QEMU_LOCK_GUARD(&pages.mc->lock);
 
-    mapcache_drop_long_lived(p);
+    xen_mapcache_drop_long_lived(p);
 }
-
-static bool xen_invalidate_map_cache_entry_unlocked(MapCache *mc,
-                                                    uint8_t *buffer,
-                                                    hwaddr size);
 
 /*
  * What it has is a lock in a bucket. We can be in a coroutine, as virtio is
@@ -375,8 +374,8 @@ static void mapcache_cache_long_lived(MemoryRegionCache *cache)
     void *p = mapcache_map_long_lived(addr, cache->len);
 
     if (p) {
-        QEMU_LOCK_GUARD(&mapcache->lock);
-        xen_invalidate_map_cache_entry_unlocked(mapcache, cache->ptr,
+        QEMU_LOCK_GUARD(&pages.mc->lock);
+        xen_invalidate_map_cache_entry_unlocked(pages.mc, cache->ptr,
                                                 cache->len);
         cache->ptr = p;
     }
@@ -387,7 +386,7 @@ static void mapcache_defer_long_lived(uint64_t gfn, uint64_t nr)
 {
     MapCacheLongLived *m;
 
-    QLIST_FOREACH(m, &mapcache_long_lived, next) {
+    QLIST_FOREACH(m, &pages.long_lived, next) {
         uint64_t end = MIN(gfn + nr, m->gfn + m->nr);
 
         for (uint64_t i = MAX(gfn, m->gfn); i < end; i++) {
@@ -421,18 +420,18 @@ static void mapcache_drop_range(MapCache *mc, uint64_t gfn, uint64_t nr)
 
 static void mapcache_release(const XenPageRange *ranges, unsigned nr_ranges)
 {
-    QEMU_LOCK_GUARD(&mapcache->lock);
+    QEMU_LOCK_GUARD(&pages.mc->lock);
 
-    mapcache_batch++;
+    pages.batch++;
     /* Who uses an entry is to say so again. */
-    mapcache->last_entry = NULL;
+    pages.mc->last_entry = NULL;
     for (unsigned i = 0; i < nr_ranges; i++) {
-        mapcache_drop_range(mapcache, ranges[i].gfn, ranges[i].nr);
+        mapcache_drop_range(pages.mc, ranges[i].gfn, ranges[i].nr);
     }
 }
 
 /* All of them; those that are locked lose what no lock covers. */
-static void mapcache_drop_all(MapCache *mc)
+void xen_mapcache_drop_all(MapCache *mc)
 {
     for (unsigned long i = 0; i < mc->nr_buckets; i++) {
         mapcache_drop_from_slot(mc, &mc->entry[i], 0,
@@ -444,7 +443,7 @@ static void mapcache_drop_all(MapCache *mc)
  * The lock at @buffer that is @size long; if there is none, the shortest, so
  * that what another one needs stays. NULL if nobody locked it.
  */
-static MapCacheRev *mapcache_rev_find(MapCache *mc, const uint8_t *buffer,
+MapCacheRev *xen_mapcache_rev_find(MapCache *mc, const uint8_t *buffer,
                                       hwaddr size)
 {
     MapCacheRev *rev, *found = NULL;
@@ -464,17 +463,17 @@ static MapCacheRev *mapcache_rev_find(MapCache *mc, const uint8_t *buffer,
 }
 
 /* After @gone left the list of locks, and before its entry is let go. */
-static void mapcache_rev_gone(MapCache *mc, const MapCacheRev *gone)
+void xen_mapcache_rev_gone(MapCache *mc, const MapCacheRev *gone)
 {
     MapCacheEntry *entry = &mc->entry[gone->paddr_index % mc->nr_buckets];
     g_autofree unsigned long *locked = NULL;
     hwaddr page, end, last;
 
-    while (entry && !mapcache_entry_has(entry, gone->vaddr_req)) {
+    while (entry && !xen_mapcache_entry_has(entry, gone->vaddr_req)) {
         entry = entry->next;
     }
-    if (mc != mapcache || !entry || entry->lock <= 1 || !entry->deferred ||
-        entry->retired) {
+    if (mc != pages.mc || !entry || entry->lock <= 1 || !entry->deferred ||
+        entry->detached) {
         return;
     }
     /* They were all there when it was locked: those without a bit left. */
@@ -486,7 +485,7 @@ static void mapcache_rev_gone(MapCache *mc, const MapCacheRev *gone)
             hwaddr next = find_next_bit(locked, last, page);
 
             if (!mapcache_replace(mc, entry, page, next - page)) {
-                mapcache_retire(entry);
+                mapcache_detach(entry);
                 return;
             }
             xen_page_release_stats.mapcache_released += next - page;
@@ -500,9 +499,9 @@ static void mapcache_rev_gone(MapCache *mc, const MapCacheRev *gone)
  * to come there, too. Those that are longer than a bucket are not counted for
  * how much the cache may map, and dummies are no memory of the guest.
  */
-static bool mapcache_keeps(const MapCache *mc, const MapCacheEntry *entry)
+bool xen_mapcache_keeps(const MapCache *mc, const MapCacheEntry *entry)
 {
-    return mc == mapcache && !entry->deferred &&
+    return mc == pages.mc && !entry->deferred &&
            entry->size == mc->bucket_size &&
            !(entry->flags & XEN_MAPCACHE_ENTRY_DUMMY);
 }
@@ -537,14 +536,14 @@ static uint64_t mapcache_missing(const uint64_t *gfns, unsigned nr,
     unsigned unknown = 0;
     void *base;
 
-    mapcache_lock(mapcache);
+    qemu_mutex_lock(&pages.mc->lock);
     for (unsigned i = 0; i < nr; i++) {
-        if (!mapcache_knows_page(mapcache, gfns[i])) {
+        if (!mapcache_knows_page(pages.mc, gfns[i])) {
             which[unknown] = i;
             pfns[unknown++] = gfns[i];
         }
     }
-    mapcache_unlock(mapcache);
+    qemu_mutex_unlock(&pages.mc->lock);
     if (!unknown) {
         return nr;
     }
@@ -581,7 +580,7 @@ static bool mapcache_holes_work(void)
              (1u << XENFEAT_auto_translated_physmap));
 }
 
-static void mapcache_pages_init(void)
+void xen_mapcache_pages_init(MapCache *mc)
 {
     static const XenPageSourceOps source = {
         .release = mapcache_release,
@@ -597,7 +596,8 @@ static void mapcache_pages_init(void)
     if (g_file_get_contents("/proc/sys/vm/max_map_count", &text, NULL, NULL)) {
         max_map_count = MIN(g_ascii_strtoull(text, NULL, 10), 1u << 20);
     }
-    mapcache_max_holes = max_map_count / MAPCACHE_HOLE_SHARE;
-    mapcache_whole_buckets = !mapcache_holes_work();
+    pages.mc = mc;
+    pages.max_holes = max_map_count / MAPCACHE_HOLE_SHARE;
+    pages.whole_buckets = !mapcache_holes_work();
     xen_page_source_register(&source);
 }
