@@ -17,8 +17,6 @@
 #include <xen/hvm/ioreq.h>
 #include "trace.h"
 
-#define PAGE_SHIFT_BITS 12
-
 /* Collected ranges at a time: what a ring holds, and some. */
 #define MAX_COLLECTED   1024
 
@@ -38,7 +36,7 @@ int xen_page_release_create_server(uint16_t domid, int handle_bufioreq,
 
 static bool range_valid(uint64_t gfn, uint64_t nr)
 {
-    const uint64_t limit = 1ull << XEN_PAGE_GFN_BITS;
+    const uint64_t limit = 1ull << XEN_GFN_BITS;
 
     return nr && gfn < limit && nr <= limit - gfn;
 }
@@ -123,7 +121,7 @@ static void handle_barrier(const struct ioreq *req)
 void xen_page_release_ioreq(const struct ioreq *req)
 {
     XenPageReleaseStats *stats = &xen_page_release_stats;
-    uint64_t gfn = req->addr >> PAGE_SHIFT_BITS;
+    uint64_t gfn = req->addr >> XEN_GFN_SHIFT;
 
     if (req->type == IOREQ_TYPE_INVALIDATE) {
         forget_everything();
@@ -136,7 +134,7 @@ void xen_page_release_ioreq(const struct ioreq *req)
         handle_barrier(req);
         return;
     }
-    if (req->data || !QEMU_IS_ALIGNED(req->addr, 1ull << PAGE_SHIFT_BITS) ||
+    if (req->data || !QEMU_IS_ALIGNED(req->addr, XEN_GFN_SIZE) ||
         !range_valid(gfn, req->count)) {
         goto malformed;
     }
@@ -147,7 +145,8 @@ void xen_page_release_ioreq(const struct ioreq *req)
     return;
 
 malformed:
-    trace_xen_page_release_malformed("request", req->addr, req->count, req->dir);
+    trace_xen_page_release_malformed("request", req->addr, req->count,
+                                     req->dir);
     stats->malformed++;
     /* Whatever it names is freed when it is answered. */
     forget_everything();

@@ -435,7 +435,7 @@ void xen_mapcache_drop_all(MapCache *mc)
 {
     for (unsigned long i = 0; i < mc->nr_buckets; i++) {
         mapcache_drop_from_slot(mc, &mc->entry[i], 0,
-                                1ull << XEN_PAGE_GFN_BITS);
+                                1ull << XEN_GFN_BITS);
     }
 }
 

@@ -14,8 +14,6 @@
 #include "../compat.h"
 #include "trace.h"
 
-#define PAGE_SHIFT_BITS 12
-
 /* A part of a RAMBlock, and the next place it is found at. */
 typedef struct Search {
     const RAMBlock *rb;
@@ -67,8 +65,8 @@ void xen_page_release_ram(const RAMBlock *rb, uint64_t start, uint64_t len)
         return;
     }
     for (; find_next(&s); s.from = s.addr + s.size) {
-        uint64_t gfn = s.addr >> PAGE_SHIFT_BITS;
-        uint64_t nr = DIV_ROUND_UP(s.addr + s.size, 1ull << PAGE_SHIFT_BITS) -
+        uint64_t gfn = s.addr >> XEN_GFN_SHIFT;
+        uint64_t nr = DIV_ROUND_UP(s.addr + s.size, XEN_GFN_SIZE) -
                       gfn;
 
         trace_xen_page_release_ram(gfn, nr);

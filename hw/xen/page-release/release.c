@@ -132,7 +132,7 @@ static void release(const XenPageRange *ranges, unsigned nr_ranges)
 
 void xen_page_release(uint64_t gfn, uint64_t nr)
 {
-    const uint64_t limit = 1ull << XEN_PAGE_GFN_BITS;
+    const uint64_t limit = 1ull << XEN_GFN_BITS;
 
     if (gfn < limit && nr) {
         const XenPageRange r = { .gfn = gfn, .nr = MIN(nr, limit - gfn) };

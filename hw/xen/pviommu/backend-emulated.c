@@ -19,11 +19,9 @@
 #include "qemu/rcu.h"
 #include "../compat.h"
 #include "backend-emulated.h"
-#include "hw/xen/interface/iommu_op.h"
+#include "core/page.h"
 #include "hw/xen/xen-page-release.h"
 #include "trace.h"
-
-#define PAGE_SIZE_BYTES (1ull << XEN_IOMMU_PAGE_SHIFT)
 
 typedef enum SectionKind {
     SECTION_RAM,
@@ -144,7 +142,7 @@ static void memory_map_free(MemoryMap *map)
 static void emulated_lost(XenPVIOMMUBackend *b, uint64_t start, uint64_t end)
 {
     uint64_t gfn = start >> XEN_IOMMU_PAGE_SHIFT;
-    uint64_t nr = DIV_ROUND_UP(end, PAGE_SIZE_BYTES) - gfn;
+    uint64_t nr = DIV_ROUND_UP(end, XEN_PVIOMMU_PAGE_SIZE) - gfn;
 
     trace_xen_pviommu_lost(gfn, nr);
     if (b->lost) {
@@ -285,18 +283,18 @@ static int emulated_get(XenPVIOMMUBackend *b, uint16_t domid,
         int ret;
 
         if (!s || s->start > pos ||
-            s->last < pos + PAGE_SIZE_BYTES - 1) {
-            s = memory_map_find(b->map, pos, pos + PAGE_SIZE_BYTES - 1);
+            s->last < pos + XEN_PVIOMMU_PAGE_SIZE - 1) {
+            s = memory_map_find(b->map, pos, pos + XEN_PVIOMMU_PAGE_SIZE - 1);
         }
         if (!s) {
             return -XEN_IOMMU_ENOENT;
         }
         if (s->kind == SECTION_OTHER ||
             (s->kind == SECTION_ROM && !readonly) ||
-            s->start > pos || s->last < pos + PAGE_SIZE_BYTES - 1) {
+            s->start > pos || s->last < pos + XEN_PVIOMMU_PAGE_SIZE - 1) {
             return -XEN_IOMMU_EPERM;
         }
-        next = QEMU_ALIGN_DOWN(s->last + 1, PAGE_SIZE_BYTES);
+        next = QEMU_ALIGN_DOWN(s->last + 1, XEN_PVIOMMU_PAGE_SIZE);
         ret = section_populated(b, s, pos, MIN(next, end));
         if (ret) {
             return ret;

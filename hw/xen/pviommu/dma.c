@@ -15,8 +15,6 @@
 #include "queue.h"
 #include "trace.h"
 
-#define PAGE_MASK_BITS ((1ull << XEN_IOMMU_PAGE_SHIFT) - 1)
-
 static void function_fault(XenPVIOMMUFunction *f, const XenPVIOMMUContext *ctx,
                            uint64_t addr, bool write, uint32_t reason)
 {
@@ -40,8 +38,8 @@ static IOMMUTLBEntry function_translate(IOMMUMemoryRegion *mr, hwaddr addr,
     uint32_t reason = XEN_IOMMU_FAULT_REASON_unmapped;
     IOMMUTLBEntry entry = {
         .target_as = &address_space_memory,
-        .iova = addr & ~PAGE_MASK_BITS,
-        .addr_mask = PAGE_MASK_BITS,
+        .iova = addr & ~XEN_PVIOMMU_PAGE_MASK,
+        .addr_mask = XEN_PVIOMMU_PAGE_MASK,
         .perm = IOMMU_NONE,
     };
     BfnTranslation t;
@@ -75,7 +73,7 @@ static IOMMUTLBEntry function_translate(IOMMUMemoryRegion *mr, hwaddr addr,
 
 static uint64_t function_min_page_size(IOMMUMemoryRegion *mr)
 {
-    return 1ull << XEN_IOMMU_PAGE_SHIFT;
+    return XEN_PVIOMMU_PAGE_SIZE;
 }
 
 static void memory_region_class_init(ObjectClass *klass,

@@ -29,7 +29,7 @@ static GArray *host_reserved(HostIOMMUDevice *hiod, uint64_t limit)
     for (GList *l = ranges; l; l = l->next) {
         Range *r = l->data;
         uint64_t first = DIV_ROUND_UP(range_lob(r),
-                                      1ull << XEN_IOMMU_PAGE_SHIFT);
+                                      XEN_PVIOMMU_PAGE_SIZE);
         uint64_t last = range_upb(r);
 
         first = MIN(first, limit);

@@ -339,7 +339,7 @@ static int host_map_somewhere(uint64_t gfn, uint64_t nr, bool readonly,
 int xen_pviommu_host_map(uint64_t gfn, uint64_t nr, bool readonly,
                          uint64_t *bfn, Error **errp)
 {
-    const uint64_t gfn_limit = 1ull << XEN_PAGE_GFN_BITS;
+    const uint64_t gfn_limit = 1ull << XEN_GFN_BITS;
     int rc;
 
     assert(bql_locked());

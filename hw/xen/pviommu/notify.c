@@ -11,8 +11,6 @@
 #include "queue.h"
 #include "trace.h"
 
-#define PAGE_MASK_BITS ((1ull << XEN_IOMMU_PAGE_SHIFT) - 1)
-
 /* As pending.c counts a notification: VFIO pins and maps each block. */
 #define REPLAY_WORK     32
 
@@ -210,7 +208,7 @@ static void notify_range(XenPVIOMMUFunction *f, IOMMUNotifier *n,
 /* The part of a range that @n, which may see less than all of it, sees. */
 static bool notifier_clip(const IOMMUNotifier *n, uint64_t *bfn, uint64_t *nr)
 {
-    uint64_t start = MAX(*bfn, DIV_ROUND_UP(n->start, PAGE_MASK_BITS + 1));
+    uint64_t start = MAX(*bfn, DIV_ROUND_UP(n->start, XEN_PVIOMMU_PAGE_SIZE));
     uint64_t last = MIN(*bfn + *nr - 1, n->end >> XEN_IOMMU_PAGE_SHIFT);
 
     *bfn = start;

@@ -25,7 +25,7 @@ static inline size_t xen_pviommu_queue_size(uint32_t nr_ops)
 static inline uint64_t xen_pviommu_queue_pages(const XenPVIOMMUQueue *q)
 {
     return DIV_ROUND_UP(xen_pviommu_queue_size(q->nr_ops),
-                        1ull << XEN_IOMMU_PAGE_SHIFT);
+                        XEN_PVIOMMU_PAGE_SIZE);
 }
 
 /**

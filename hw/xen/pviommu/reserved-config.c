@@ -7,9 +7,9 @@
 #include "qemu/cutils.h"
 #include "qemu/error-report.h"
 #include "qapi/error.h"
-#include "hw/xen/interface/iommu_op.h"
 #include "system/system.h"
 #include "hw/pci/pci_bus.h"
+#include "core/page.h"
 #include "core/reserved.h"
 #include "reserved-config.h"
 
@@ -20,7 +20,7 @@
 static bool add_region(GArray *list, unsigned bfn_bits, uint64_t low,
                        uint64_t high, unsigned type, Error **errp)
 {
-    const uint64_t page = 1ull << XEN_IOMMU_PAGE_SHIFT;
+    const uint64_t page = XEN_PVIOMMU_PAGE_SIZE;
     uint64_t bfn = low / page, last = high / page;
 
     if (low % page || (high + 1) % page || low > high || last >> bfn_bits ||

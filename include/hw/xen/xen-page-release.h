@@ -19,6 +19,12 @@ struct RAMBlock;
 struct buf_ioreq;
 struct ioreq;
 
+/* Frame numbers count pages of 4 KiB... */
+#define XEN_GFN_SHIFT 12
+#define XEN_GFN_SIZE (1ull << XEN_GFN_SHIFT)
+/* ... and are below 1 << this: physical addresses have 52 bits at most. */
+#define XEN_GFN_BITS 40
+
 /* A range of frames. */
 typedef struct XenPageRange {
     uint64_t gfn;
@@ -31,14 +37,11 @@ void xen_page_ranges_add(GArray *ranges, uint64_t gfn, uint64_t nr);
 /** xen_page_ranges_merge: sort them, and join what touches */
 void xen_page_ranges_merge(GArray *ranges);
 
-/* GFNs are below 1 << this: physical addresses have 52 bits at most. */
-#define XEN_PAGE_GFN_BITS 40
-
 /* What holds guest pages, and drops those that leave the guest. */
 typedef struct XenPageHolder {
     /*
      * The @nr_ranges ranges go away, all at once. None is empty, and their ends
-     * are within XEN_PAGE_GFN_BITS. BQL held.
+     * are within XEN_GFN_BITS. BQL held.
      */
     void (*release)(struct XenPageHolder *holder, const XenPageRange *ranges,
                     unsigned nr_ranges);

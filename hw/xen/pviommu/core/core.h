@@ -18,13 +18,13 @@
 #ifndef HW_XEN_PVIOMMU_CORE_H
 #define HW_XEN_PVIOMMU_CORE_H
 
-#include "hw/xen/interface/iommu_op.h"
 #include "backend.h"
 #include "bfn-table.h"
 #include "client.h"
 #include "context.h"
 #include "gfn-index.h"
 #include "guest-log.h"
+#include "page.h"
 #include "pending.h"
 #include "reserved.h"
 

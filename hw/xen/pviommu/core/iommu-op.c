@@ -414,7 +414,7 @@ bool xen_pviommu_queue_valid(uint64_t addr, uint32_t nr_ops)
     uint64_t len = sizeof(struct xen_iommu_queue) +
                    nr_ops * sizeof(struct xen_iommu_op);
 
-    return addr && !(addr & ((1ull << XEN_IOMMU_PAGE_SHIFT) - 1)) &&
+    return addr && !(addr & XEN_PVIOMMU_PAGE_MASK) &&
            is_power_of_2(nr_ops) && nr_ops <= XEN_IOMMU_QUEUE_MAX_OPS &&
            addr + len > addr;
 }
