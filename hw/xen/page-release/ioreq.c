@@ -90,7 +90,7 @@ bool xen_page_release_buffered(const struct buf_ioreq *entry)
     }
     g_array_append_val(collected, r);
     if (collected->len == MAX_COLLECTED) {
-        /* No barrier yet: nothing is lost by being early. */
+        /* No barrier yet, but to be early is no error. */
         handle_collected();
     }
     return true;

@@ -3,24 +3,26 @@
  * Xen's mapcache, page by page
  *
  * A page that leaves the guest is replaced, in the bucket that maps it, by
- * scratch memory: its neighbours stay, and what another thread may still do
- * with a pointer into it harms nobody. Its bit in valid_mapping goes, so that
- * the next one who wants the page maps it again.
+ * scratch memory (it is punched): its neighbours stay, and a thread that still
+ * has a pointer into it does no harm. Its bit in valid_mapping is cleared, so
+ * that the next access to the page maps it again.
  *
- * Pages under a lock that covers them (DMA in flight) lose their bit only, and
- * are replaced when the last such lock goes. So a page without its bit is
- * either replaced, or was never there, or is covered by a lock.
+ * A page under a lock that covers it (DMA in flight) only loses its bit, and is
+ * replaced when the last such lock goes. So a page without its bit is replaced,
+ * was never there, or is covered by a lock.
  *
- * Each hole costs up to two mappings of the process, of which there are a
- * limited number. A bucket with many holes, or when there are many, goes as a
- * whole if it can; and so does one that nobody used since it got its last hole.
- * So does every bucket where Linux does not let us replace a part of a mapping:
- * newer ones never do, and if it is itself an auto-translated guest of Xen (PVH,
- * HVM) its privcmd driver takes a part of a mapping for the first pages of it. A
- * bucket that is locked then is detached: all bits go, so that nobody locks it
- * again, and it with the last lock.
+ * Each punched range costs up to two mappings of the process, whose number is
+ * limited. A bucket with many of them, or any bucket when there are many in
+ * all, is unmapped as a whole if it has no lock; so is one that was not used
+ * since a range was last punched in it.
  *
- * What is held for long, as a queue is, would keep such a bucket. It is mapped
+ * So is every bucket where Linux does not let us replace a part of a mapping:
+ * newer ones never do, and where Linux itself is an auto-translated guest of
+ * Xen (PVH, HVM) its privcmd driver takes a part of a mapping for the first
+ * pages of it. A bucket that is locked is detached then: all bits are cleared,
+ * so that it gets no new lock, and it is unmapped with the last one.
+ *
+ * A long-lived mapping, as of a queue, would keep such a bucket. It is made
  * beside the buckets, on its own.
  */
 
@@ -35,16 +37,16 @@
 #include "hw/xen/xen-mapcache-internal.h"
 #include <xen/features.h>
 
-/* Holes in a bucket. */
-#define MAPCACHE_BUCKET_HOLES   32
+/* Punched ranges in a bucket. */
+#define MAPCACHE_BUCKET_PUNCHED   32
 
 /*
  * In all, one for so many of the mappings that a process may have; and as many
- * again in locked buckets, which cannot go as a whole. So holes take a quarter
- * of the mappings, and buckets, of which there are up to 32768, half of the
- * usual 65530.
+ * again in locked buckets, which cannot be unmapped as a whole. So punched
+ * ranges take a quarter of the mappings, and buckets, of which there are up to
+ * 32768, half of the usual 65530.
  */
-#define MAPCACHE_HOLE_SHARE     16
+#define MAPCACHE_PUNCHED_SHARE     16
 #define MAPCACHE_MAX_MAP_COUNT  65530
 
 /* What is mapped for long. */
@@ -60,7 +62,7 @@ typedef struct MapCacheLongLived {
 /* Under the lock of mc, but for those that do not change after the start. */
 static struct {
     MapCache *mc;               /* that of guest memory: does not change */
-    unsigned max_holes;         /* does not change */
+    unsigned max_punched;         /* does not change */
     bool whole_buckets;         /* does not change */
     unsigned nr_detached;
     unsigned batch;             /* of pages that left at once */
@@ -81,22 +83,22 @@ static hwaddr mapcache_entry_pages(const MapCacheEntry *entry)
 }
 
 /* When the whole mapping goes, or is made anew. */
-void xen_mapcache_forget_holes(MapCache *mc, MapCacheEntry *entry)
+void xen_mapcache_forget_punched(MapCache *mc, MapCacheEntry *entry)
 {
-    mc->nr_holes -= entry->nr_holes;
-    entry->nr_holes = 0;
+    mc->nr_punched -= entry->nr_punched;
+    entry->nr_punched = 0;
     entry->deferred = false;
     pages.nr_detached -= entry->detached;
     entry->detached = false;
 }
 
 /*
- * Nobody finds @entry any more, so that it goes when the last lock does. Each
+ * @entry is not found any more, so that it goes when the last lock does. Each
  * may have a successor while it is there: a mapping more than planned.
  */
 static void mapcache_detach(MapCacheEntry *entry)
 {
-    if (!entry->detached && pages.nr_detached < pages.max_holes) {
+    if (!entry->detached && pages.nr_detached < pages.max_punched) {
         bitmap_zero(entry->valid_mapping, mapcache_entry_pages(entry));
         entry->detached = true;
         pages.nr_detached++;
@@ -115,7 +117,7 @@ static void mapcache_rev_pages(const MapCacheEntry *entry,
                mapcache_entry_pages(entry));
 }
 
-/* The pages of @entry that somebody needs who locked them: a new bitmap. */
+/* The pages of @entry that a lock covers: a new bitmap. */
 static unsigned long *mapcache_locked_pages(MapCache *mc,
                                             const MapCacheEntry *entry)
 {
@@ -139,19 +141,19 @@ static bool mapcache_scratch(uint8_t *start, size_t size)
                 MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == start;
 }
 
-/* Returns: false if there are too many holes. */
+/* Returns: false if too much is punched. */
 static bool mapcache_replace(MapCache *mc, MapCacheEntry *entry,
                              hwaddr page, hwaddr nr)
 {
-    unsigned max = pages.max_holes << !!entry->lock;
+    unsigned max = pages.max_punched << !!entry->lock;
 
-    if (pages.whole_buckets || mc->nr_holes >= max ||
+    if (pages.whole_buckets || mc->nr_punched >= max ||
         !mapcache_scratch(entry->vaddr_base + (page << XC_PAGE_SHIFT),
                           nr << XC_PAGE_SHIFT)) {
         return false;
     }
-    mc->nr_holes++;
-    entry->nr_holes++;
+    mc->nr_punched++;
+    entry->nr_punched++;
     return true;
 }
 
@@ -168,7 +170,7 @@ static void mapcache_scratch_free(MapCacheScratch *scratch)
  */
 void xen_mapcache_unmap(MapCache *mc, MapCacheEntry *entry)
 {
-    xen_mapcache_forget_holes(mc, entry);
+    xen_mapcache_forget_punched(mc, entry);
     if (mapcache_scratch(entry->vaddr_base, entry->size)) {
         MapCacheScratch *scratch = g_new(MapCacheScratch, 1);
 
@@ -193,10 +195,10 @@ static void mapcache_drop_entry(MapCache *mc, MapCacheEntry *entry)
     *entry = (MapCacheEntry) { .next = entry->next };
 }
 
-/* Nobody used @entry since pages of it left, before those that leave now. */
+/* @entry was not used since pages of it left, before those that leave now. */
 static bool mapcache_cold(MapCacheEntry *entry)
 {
-    bool cold = entry->nr_holes && !entry->used;
+    bool cold = entry->nr_punched && !entry->used;
 
     if (entry->batch == pages.batch) {
         return false;
@@ -233,7 +235,7 @@ static bool mapcache_drop_from_entry(MapCache *mc, MapCacheEntry *entry,
 
         bitmap_clear(entry->valid_mapping, page, last - page);
         if (!entry->lock) {
-            if (entry->nr_holes >= MAPCACHE_BUCKET_HOLES ||
+            if (entry->nr_punched >= MAPCACHE_BUCKET_PUNCHED ||
                 bitmap_empty(entry->valid_mapping, pages) ||
                 mapcache_cold(entry) ||
                 !mapcache_replace(mc, entry, page, last - page)) {
@@ -366,7 +368,7 @@ static void mapcache_unmap_long_lived(void *p)
 
 /*
  * What it has is a lock in a bucket. We can be in a coroutine, as virtio is
- * loaded; nobody expects to wait here.
+ * loaded; the caller does not expect to wait here.
  */
 static void mapcache_cache_long_lived(MemoryRegionCache *cache)
 {
@@ -381,7 +383,7 @@ static void mapcache_cache_long_lived(MemoryRegionCache *cache)
     }
 }
 
-/* Who holds them has to let go. */
+/* Their holders have to unmap them. */
 static void mapcache_defer_long_lived(uint64_t gfn, uint64_t nr)
 {
     MapCacheLongLived *m;
@@ -423,7 +425,7 @@ static void mapcache_release(const XenPageRange *ranges, unsigned nr_ranges)
     QEMU_LOCK_GUARD(&pages.mc->lock);
 
     pages.batch++;
-    /* Who uses an entry is to say so again. */
+    /* The next use of an entry is to set its mark again. */
     pages.mc->last_entry = NULL;
     for (unsigned i = 0; i < nr_ranges; i++) {
         mapcache_drop_range(pages.mc, ranges[i].gfn, ranges[i].nr);
@@ -441,7 +443,7 @@ void xen_mapcache_drop_all(MapCache *mc)
 
 /*
  * The lock at @buffer that is @size long; if there is none, the shortest, so
- * that what another one needs stays. NULL if nobody locked it.
+ * that what another one needs stays. NULL if there is none.
  */
 MapCacheRev *xen_mapcache_rev_find(MapCache *mc, const uint8_t *buffer,
                                       hwaddr size)
@@ -567,7 +569,7 @@ static bool mapcache_backs(MemoryRegion *mr)
 }
 
 /* What is a part of a mapping stays what it was. */
-static bool mapcache_holes_work(void)
+static bool mapcache_can_punch(void)
 {
     g_autofree char *features = NULL;
 
@@ -597,7 +599,7 @@ void xen_mapcache_pages_init(MapCache *mc)
         max_map_count = MIN(g_ascii_strtoull(text, NULL, 10), 1u << 20);
     }
     pages.mc = mc;
-    pages.max_holes = max_map_count / MAPCACHE_HOLE_SHARE;
-    pages.whole_buckets = !mapcache_holes_work();
+    pages.max_punched = max_map_count / MAPCACHE_PUNCHED_SHARE;
+    pages.whole_buckets = !mapcache_can_punch();
     xen_page_source_register(&source);
 }

@@ -2,9 +2,8 @@
 /*
  * RAM that is given back to the host, by virtio-balloon, virtio-mem and others
  *
- * Without Xen this is what a page that leaves the guest comes down to. It is
- * told by its place in a RAMBlock; where the guest has that, and it can be in
- * several places, the memory map says.
+ * Without Xen this is how a page leaves the guest. It is given by its place in
+ * a RAMBlock; the memory map says at which places the guest has it.
  */
 
 #include "qemu/osdep.h"

@@ -109,7 +109,7 @@ static void forget_populated(void)
     }
 }
 
-static void release(const XenPageRange *ranges, unsigned nr_ranges)
+static void release_ranges(const XenPageRange *ranges, unsigned nr_ranges)
 {
     XenPageHolder *holder;
 
@@ -137,13 +137,13 @@ void xen_page_release(uint64_t gfn, uint64_t nr)
     if (gfn < limit && nr) {
         const XenPageRange r = { .gfn = gfn, .nr = MIN(nr, limit - gfn) };
 
-        release(&r, 1);
+        release_ranges(&r, 1);
     }
 }
 
 void xen_page_release_ranges(const GArray *ranges)
 {
-    release((const XenPageRange *)ranges->data, ranges->len);
+    release_ranges((const XenPageRange *)ranges->data, ranges->len);
 }
 
 /* Ask for the frames of @gfns, and forget them. */

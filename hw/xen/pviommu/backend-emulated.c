@@ -9,8 +9,9 @@
  * A transaction of the memory map takes no lock before commit(): other
  * listeners, which are called until then, may wait for an I/O thread, and that
  * may wait for the device's lock. Until commit() the copy is of the map before
- * the transaction. commit() replaces it and reports what was lost in one hold
- * of the lock, so what was mapped from the old copy meanwhile is unmapped, too.
+ * the transaction. commit() replaces it and reports what was removed in one
+ * hold of the lock, so that what was mapped from the old copy meanwhile is
+ * unmapped, too.
  */
 
 #include "qemu/osdep.h"
@@ -36,27 +37,27 @@ typedef struct Section {
     MemoryRegion *mr;
     uint64_t offset;            /* in mr, of start */
     SectionKind kind;
-    bool holed;                 /* parts of it can be unplugged */
+    bool unpluggable;                 /* parts of it can be unplugged */
 } Section;
 
 /* The memory map at one time. It never changes, and holds a reference on mr. */
 typedef struct MemoryMap {
     struct rcu_head rcu;
     GArray *sections;           /* of Section, sorted by address */
-    unsigned nr_holed;          /* sections with a RamDiscardManager */
+    unsigned nr_unpluggable;          /* sections with a RamDiscardManager */
 } MemoryMap;
 
 struct XenPVIOMMUBackend {
     MemoryListener listener;
     QemuRecMutex *lock;
     MemoryMap *map;             /* lock; replaced by commit() only */
-    const Section *last;        /* of map, that pages were taken from; or NULL */
+    const Section *last;        /* of map: where the last page was; or NULL */
     bool changed;               /* BQL: by the transaction under way */
     uint64_t held;              /* references, in all */
     uint64_t work;
-    GHashTable *books;          /* GFN -> references, if they are kept */
-    XenPVIOMMULostFunc *lost;
-    XenPVIOMMUHolesFunc *holes;
+    GHashTable *audit;          /* GFN -> references, if they are kept */
+    XenPVIOMMURemovedFunc *removed;
+    XenPVIOMMUUnpluggedFunc *unplugged;
     void *opaque;
 };
 
@@ -122,8 +123,8 @@ static MemoryMap *memory_map_read(void)
         s.last = s.start + int128_get64(int128_sub(found.size, int128_one()));
         s.offset = found.offset_within_region;
         s.kind = section_kind(&found);
-        s.holed = memory_region_has_ram_discard_manager(found.mr);
-        map->nr_holed += s.holed;
+        s.unpluggable = memory_region_has_ram_discard_manager(found.mr);
+        map->nr_unpluggable += s.unpluggable;
         g_array_append_val(map->sections, s);
         pos = s.last + 1;
     } while (pos);
@@ -139,14 +140,14 @@ static void memory_map_free(MemoryMap *map)
     g_free(map);
 }
 
-static void emulated_lost(XenPVIOMMUBackend *b, uint64_t start, uint64_t end)
+static void emulated_removed(XenPVIOMMUBackend *b, uint64_t start, uint64_t end)
 {
     uint64_t gfn = start >> XEN_IOMMU_PAGE_SHIFT;
     uint64_t nr = DIV_ROUND_UP(end, XEN_PVIOMMU_PAGE_SIZE) - gfn;
 
-    trace_xen_pviommu_lost(gfn, nr);
-    if (b->lost) {
-        b->lost(b->opaque, gfn, nr);
+    trace_xen_pviommu_removed(gfn, nr);
+    if (b->removed) {
+        b->removed(b->opaque, gfn, nr);
     }
 }
 
@@ -160,7 +161,7 @@ static void emulated_compare(XenPVIOMMUBackend *b, const Section *old)
         uint64_t same, next;
 
         if (!s) {
-            emulated_lost(b, pos, end);
+            emulated_removed(b, pos, end);
             break;
         }
         same = MAX(pos, s->start);
@@ -171,7 +172,7 @@ static void emulated_compare(XenPVIOMMUBackend *b, const Section *old)
             same = next;
         }
         if (pos < same) {
-            emulated_lost(b, pos, same);
+            emulated_removed(b, pos, same);
         }
         pos = next;
     }
@@ -193,7 +194,7 @@ static void emulated_commit(MemoryListener *listener)
     }
     b->changed = false;
     new = memory_map_read();
-    trace_xen_pviommu_memory_map(new->sections->len, new->nr_holed);
+    trace_xen_pviommu_memory_map(new->sections->len, new->nr_unpluggable);
     WITH_QEMU_LOCK_GUARD(b->lock) {
         b->map = new;
         b->last = NULL;
@@ -202,27 +203,27 @@ static void emulated_commit(MemoryListener *listener)
                 emulated_compare(b, memory_map_at(old, i));
             }
         }
-        if (b->holes && !old->nr_holed != !new->nr_holed) {
-            b->holes(b->opaque);
+        if (b->unplugged && !old->nr_unpluggable != !new->nr_unpluggable) {
+            b->unplugged(b->opaque);
         }
     }
     /* The last reference on a region may be ours: not in a transaction. */
     call_rcu(old, memory_map_free, rcu);
 }
 
-/* Only where somebody checks: QEMU's own RAM needs no holding. */
-static void books_count(XenPVIOMMUBackend *b, uint64_t gfn, uint64_t nr,
+/* Only for the reference audit: QEMU's own RAM needs no references. */
+static void audit_count(XenPVIOMMUBackend *b, uint64_t gfn, uint64_t nr,
                         int change)
 {
     for (uint64_t end = gfn + nr; gfn < end; gfn++) {
         gpointer key = (gpointer)(uintptr_t)gfn;
-        intptr_t refs = (intptr_t)g_hash_table_lookup(b->books, key) + change;
+        intptr_t refs = (intptr_t)g_hash_table_lookup(b->audit, key) + change;
 
         assert(refs >= 0);
         if (refs) {
-            g_hash_table_insert(b->books, key, (gpointer)refs);
+            g_hash_table_insert(b->audit, key, (gpointer)refs);
         } else {
-            g_hash_table_remove(b->books, key);
+            g_hash_table_remove(b->audit, key);
         }
     }
 }
@@ -235,13 +236,13 @@ static uint64_t section_frame(const Section *s, uint64_t pos)
 }
 
 /*
- * RAM can have holes: what virtio-mem has unplugged, or under Xen those that
- * only the hypervisor knows.
+ * Parts of RAM can be unplugged, by virtio-mem; under Xen, pages can be
+ * missing, which only the hypervisor knows.
  */
 static int section_populated(XenPVIOMMUBackend *b, const Section *s,
                              uint64_t start, uint64_t end)
 {
-    if (s->holed) {
+    if (s->unpluggable) {
         const MemoryRegionSection part = {
             .mr = s->mr,
             .offset_within_region = s->offset + (start - s->start),
@@ -303,8 +304,8 @@ static int emulated_get(XenPVIOMMUBackend *b, uint16_t domid,
         pos = next;
     }
     b->held += nr;
-    if (b->books) {
-        books_count(b, gfn, nr, 1);
+    if (b->audit) {
+        audit_count(b, gfn, nr, 1);
     }
     return 0;
 }
@@ -314,14 +315,14 @@ static void emulated_put(XenPVIOMMUBackend *b, uint64_t gfn, uint64_t nr,
 {
     assert(b->held >= nr);
     b->held -= nr;
-    if (b->books) {
-        books_count(b, gfn, nr, -1);
+    if (b->audit) {
+        audit_count(b, gfn, nr, -1);
     }
 }
 
 static bool emulated_put_frames(XenPVIOMMUBackend *b, uint64_t nr)
 {
-    if (b->books) {
+    if (b->audit) {
         return false;
     }
     assert(b->held >= nr);
@@ -341,7 +342,7 @@ static uint64_t emulated_total(XenPVIOMMUBackend *b)
 
 static uint64_t emulated_refs(XenPVIOMMUBackend *b, uint64_t gfn)
 {
-    return (uintptr_t)g_hash_table_lookup(b->books, (gpointer)(uintptr_t)gfn);
+    return (uintptr_t)g_hash_table_lookup(b->audit, (gpointer)(uintptr_t)gfn);
 }
 
 const XenPVIOMMUBackendOps xen_pviommu_emulated_ops = {
@@ -372,24 +373,24 @@ void xen_pviommu_emulated_held(XenPVIOMMUBackend *b, uint64_t gfn, uint64_t nr,
     }
 }
 
-bool xen_pviommu_emulated_has_holes(const XenPVIOMMUBackend *b)
+bool xen_pviommu_emulated_has_unplugged(const XenPVIOMMUBackend *b)
 {
-    return b && b->map->nr_holed;
+    return b && b->map->nr_unpluggable;
 }
 
-XenPVIOMMUBackend *xen_pviommu_emulated_new(bool books, QemuRecMutex *lock,
-                                            XenPVIOMMULostFunc *lost,
-                                            XenPVIOMMUHolesFunc *holes,
+XenPVIOMMUBackend *xen_pviommu_emulated_new(bool audit, QemuRecMutex *lock,
+                                            XenPVIOMMURemovedFunc *removed,
+                                            XenPVIOMMUUnpluggedFunc *unplugged,
                                             void *opaque)
 {
     XenPVIOMMUBackend *b = g_new0(XenPVIOMMUBackend, 1);
 
-    if (books) {
-        b->books = g_hash_table_new(NULL, NULL);
+    if (audit) {
+        b->audit = g_hash_table_new(NULL, NULL);
     }
     b->lock = lock;
-    b->lost = lost;
-    b->holes = holes;
+    b->removed = removed;
+    b->unplugged = unplugged;
     b->opaque = opaque;
     b->map = memory_map_new();
     b->listener = (MemoryListener) {
@@ -405,10 +406,10 @@ XenPVIOMMUBackend *xen_pviommu_emulated_new(bool books, QemuRecMutex *lock,
 void xen_pviommu_emulated_free(XenPVIOMMUBackend *b)
 {
     /* All of the memory map goes from under us, but not from the guest. */
-    b->lost = NULL;
-    b->holes = NULL;
+    b->removed = NULL;
+    b->unplugged = NULL;
     memory_listener_unregister(&b->listener);
     memory_map_free(b->map);
-    g_clear_pointer(&b->books, g_hash_table_unref);
+    g_clear_pointer(&b->audit, g_hash_table_unref);
     g_free(b);
 }

@@ -13,45 +13,45 @@
 #include "core/backend.h"
 
 /**
- * XenPVIOMMULostFunc: pages went away without the guest's doing
+ * XenPVIOMMURemovedFunc: pages went away without the guest's doing
  *
  * Called with the BQL and the lock held; all references on them are dropped
  * before it returns.
  */
-typedef void XenPVIOMMULostFunc(void *opaque, uint64_t gfn, uint64_t nr);
+typedef void XenPVIOMMURemovedFunc(void *opaque, uint64_t gfn, uint64_t nr);
 
 /**
- * XenPVIOMMUHolesFunc: xen_pviommu_emulated_has_holes() changed
+ * XenPVIOMMUUnpluggedFunc: xen_pviommu_emulated_has_unplugged() changed
  *
  * Called with the BQL and the lock held.
  */
-typedef void XenPVIOMMUHolesFunc(void *opaque);
+typedef void XenPVIOMMUUnpluggedFunc(void *opaque);
 
 extern const XenPVIOMMUBackendOps xen_pviommu_emulated_ops;
 
 /**
  * xen_pviommu_emulated_new: follow the machine's memory map
- * @books: count references page by page, for xen_pviommu_core_check()
- * @lock: what callers of XenPVIOMMUBackendOps hold, beside the BQL or not.
- * What they see of the memory map changes, and @lost and @holes are called, in
- * one hold of it at the end of a transaction of the map; the rest of the
- * transaction does not take it.
+ * @audit: count references page by page, for xen_pviommu_core_check()
+ * @lock: what callers of XenPVIOMMUBackendOps hold, with the BQL or without.
+ * What they see of the memory map changes, and @removed and @unplugged are
+ * called, in one hold of it at the end of a transaction of the map; the rest of
+ * the transaction does not take it.
  */
-XenPVIOMMUBackend *xen_pviommu_emulated_new(bool books, QemuRecMutex *lock,
-                                            XenPVIOMMULostFunc *lost,
-                                            XenPVIOMMUHolesFunc *holes,
+XenPVIOMMUBackend *xen_pviommu_emulated_new(bool audit, QemuRecMutex *lock,
+                                            XenPVIOMMURemovedFunc *removed,
+                                            XenPVIOMMUUnpluggedFunc *unplugged,
                                             void *opaque);
 
-/** xen_pviommu_emulated_free: follow it no more; nothing is reported lost */
+/** xen_pviommu_emulated_free: follow it no more; nothing is reported */
 void xen_pviommu_emulated_free(XenPVIOMMUBackend *backend);
 
 /**
- * xen_pviommu_emulated_has_holes: there is RAM of which parts are unplugged
+ * xen_pviommu_emulated_has_unplugged: there is RAM of which parts are unplugged
  *
  * Which these are takes the BQL to know; without it all of that RAM is.
  * @backend may be NULL.
  */
-bool xen_pviommu_emulated_has_holes(const XenPVIOMMUBackend *backend);
+bool xen_pviommu_emulated_has_unplugged(const XenPVIOMMUBackend *backend);
 
 /**
  * xen_pviommu_emulated_held: pages of a range that the hypervisor has

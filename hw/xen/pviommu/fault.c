@@ -54,7 +54,7 @@ static XenPVIOMMUFaultRecord *fault_record(XenPVIOMMUFaults *f,
 }
 
 /* Locked. Those that repeat the last one must not drive out all others. */
-static void fault_record_lost(XenPVIOMMUFaults *f,
+static void fault_record_dropped(XenPVIOMMUFaults *f,
                               const XenPVIOMMUFault *fault)
 {
     if (!fault_repeats(fault, &newest_record(f)->fault)) {
@@ -89,12 +89,12 @@ xen_pviommu_faults_recorded(XenPVIOMMUState *s, XenPVIOMMUFaultRecord
     return n;
 }
 
-uint64_t xen_pviommu_faults_count(XenPVIOMMUState *s, uint32_t *lost)
+uint64_t xen_pviommu_faults_count(XenPVIOMMUState *s, uint32_t *dropped)
 {
     QEMU_LOCK_GUARD(&s->faults.lock);
 
-    if (lost) {
-        *lost = s->faults.lost;
+    if (dropped) {
+        *dropped = s->faults.dropped;
     }
     return s->faults.count;
 }
@@ -112,9 +112,9 @@ void xen_pviommu_fault_note(XenPVIOMMUState *s, const XenPVIOMMUFault *fault)
         f->last = *fault;
         f->count++;
         if (f->nr_waiting == XEN_PVIOMMU_FAULTS_WAITING) {
-            f->lost++;
-            fault_record_lost(f, fault);
-            trace_xen_pviommu_fault_lost(f->lost);
+            f->dropped++;
+            fault_record_dropped(f, fault);
+            trace_xen_pviommu_fault_dropped(f->dropped);
             return;
         }
         f->waiting[next] = fault_record(f, fault)->fault;
@@ -160,7 +160,7 @@ static void fault_deliver(XenPVIOMMUState *s, const XenPVIOMMUFault *fault)
     bool stored = !xen_pviommu_guest_rw(addr, &entry, sizeof(entry), true);
 
     WITH_QEMU_LOCK_GUARD(&f->lock) {
-        f->lost += !stored;
+        f->dropped += !stored;
         fault_end(f, fault, stored ? XEN_PVIOMMU_FAULT_FATE_DELIVERED
                                    : XEN_PVIOMMU_FAULT_FATE_LOST);
     }
@@ -187,7 +187,7 @@ static void faults_bh(void *opaque)
         return;
     }
     if (!(f->ctrl & XEN_PVIOMMU_FAULT_CTRL_ENABLE)) {
-        /* Nobody listens; they were counted and traced. */
+        /* The ring is off; they were counted and traced. */
         while (fault_take(f, &fault)) {
             WITH_QEMU_LOCK_GUARD(&f->lock) {
                 fault_end(f, &fault, XEN_PVIOMMU_FAULT_FATE_RING_OFF);
@@ -262,7 +262,7 @@ const VMStateDescription xen_pviommu_vmstate_faults = {
         VMSTATE_UINT32(tail, XenPVIOMMUSavedFaults),
         VMSTATE_UINT32(first, XenPVIOMMUSavedFaults),
         VMSTATE_UINT32(nr_waiting, XenPVIOMMUSavedFaults),
-        VMSTATE_UINT32(lost, XenPVIOMMUSavedFaults),
+        VMSTATE_UINT32(dropped, XenPVIOMMUSavedFaults),
         VMSTATE_UINT64(count, XenPVIOMMUSavedFaults),
         VMSTATE_STRUCT_ARRAY(waiting, XenPVIOMMUSavedFaults,
                              XEN_PVIOMMU_FAULTS_WAITING, 1, vmstate_fault,
@@ -279,7 +279,7 @@ void xen_pviommu_faults_save(XenPVIOMMUState *s, XenPVIOMMUSavedFaults *saved)
         memcpy(saved->waiting, f->waiting, sizeof(saved->waiting));
         saved->first = f->first;
         saved->nr_waiting = f->nr_waiting;
-        saved->lost = f->lost;
+        saved->dropped = f->dropped;
         saved->count = f->count;
     }
     saved->ring = f->ring;
@@ -331,7 +331,7 @@ bool xen_pviommu_faults_load(XenPVIOMMUState *s,
         f->last = f->waiting[(f->first + f->nr_waiting +
                               XEN_PVIOMMU_FAULTS_WAITING - 1) %
                              XEN_PVIOMMU_FAULTS_WAITING];
-        f->lost = saved->lost;
+        f->dropped = saved->dropped;
         f->count = saved->count;
     }
     f->ring = saved->ring;
@@ -357,7 +357,7 @@ void xen_pviommu_faults_reset(XenPVIOMMUState *s)
         f->first = 0;
         f->nr_waiting = 0;
         f->last = (XenPVIOMMUFault) { 0 };
-        f->lost = 0;
+        f->dropped = 0;
         f->count = 0;
     }
     f->ring = 0;

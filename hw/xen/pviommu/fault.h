@@ -35,7 +35,7 @@ typedef struct XenPVIOMMUSavedFaults {
     XenPVIOMMUFault waiting[XEN_PVIOMMU_FAULTS_WAITING];
     uint32_t first;
     uint32_t nr_waiting;
-    uint32_t lost;
+    uint32_t dropped;
     uint64_t count;
     uint64_t ring;
     uint32_t size;
@@ -44,7 +44,7 @@ typedef struct XenPVIOMMUSavedFaults {
     uint32_t tail;
 } XenPVIOMMUSavedFaults;
 
-/* One of the last faults, for who debugs. */
+/* One of the last faults, for debugging. */
 typedef struct XenPVIOMMUFaultRecord {
     XenPVIOMMUFault fault;
     int64_t time;               /* us since the Epoch */
@@ -57,7 +57,7 @@ typedef struct XenPVIOMMUFaults {
     uint32_t first;
     uint32_t nr_waiting;
     XenPVIOMMUFault last;       /* that was noted, if any waits */
-    uint32_t lost;
+    uint32_t dropped;
     uint64_t count;             /* all that were noted, since reset */
     /* By serial; these neither migrate nor go with a reset. */
     XenPVIOMMUFaultRecord record[XEN_PVIOMMU_FAULTS_RECORDED];
@@ -90,9 +90,9 @@ xen_pviommu_faults_recorded(XenPVIOMMUState *s, XenPVIOMMUFaultRecord
 
 /**
  * xen_pviommu_faults_count: how many were noted since the reset
- * @lost: and could not be delivered; may be NULL
+ * @dropped: and could not be delivered; may be NULL
  */
-uint64_t xen_pviommu_faults_count(XenPVIOMMUState *s, uint32_t *lost);
+uint64_t xen_pviommu_faults_count(XenPVIOMMUState *s, uint32_t *dropped);
 
 /** xen_pviommu_faults_kick: the ring changed; deliver what waits. BQL. */
 void xen_pviommu_faults_kick(XenPVIOMMUState *s);

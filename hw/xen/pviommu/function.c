@@ -121,7 +121,7 @@ void xen_pviommu_function_update(XenPVIOMMUFunction *f)
  */
 static void function_change_view(XenPVIOMMUFunction *f)
 {
-    /* What begins to listen is told of maps as a replay gets to them. */
+    /* A new listener is notified of maps as a replay gets to them. */
     f->replay_next = 0;
     qemu_rec_mutex_unlock(&f->s->lock);
     memory_region_transaction_begin();
@@ -314,7 +314,7 @@ XenPVIOMMUFunction *xen_pviommu_function_new(XenPVIOMMUState *s, PCIBus *bus,
     object_property_add_child(OBJECT(s), "function[*]", OBJECT(f));
     object_unref(OBJECT(f));
     trace_xen_pviommu_function_new(pci_bus_num(bus), devfn, f->name);
-    /* The device may yet fail to be plugged, of which nothing tells. */
+    /* The device may yet fail to be plugged, without a notification. */
     qemu_bh_schedule(s->functions_bh);
 
     QEMU_LOCK_GUARD(&s->lock);

@@ -102,7 +102,7 @@ bool xen_pviommu_function_has_device(const XenPVIOMMUFunction *f);
 /**
  * xen_pviommu_function_sees_memory: and not what its context maps
  *
- * As all do until the big switch, and in identity contexts.
+ * As all do in identity mode, and in identity contexts.
  */
 bool xen_pviommu_function_sees_memory(const XenPVIOMMUFunction *f);
 
@@ -122,11 +122,10 @@ bool xen_pviommu_function_fits(const XenPVIOMMUFunction *f,
  *
  * What it translated is gone when this returns. Between an identity context and
  * another it sees what it did until xen_pviommu_function_update(). Listeners
- * for maps have to be told of those in @ctx: call xen_pviommu_notify_replay()
- * until that is done.
+ * for maps have to be notified of those in @ctx: call
+ * xen_pviommu_notify_replay() until that is done.
  *
- * Returns: false if it would see memory that somebody discards, and have it
- * pinned.
+ * Returns: false if it would have memory pinned that must be discarded.
  */
 bool xen_pviommu_function_move(XenPVIOMMUFunction *f, XenPVIOMMUContext *ctx);
 

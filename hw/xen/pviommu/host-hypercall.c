@@ -10,7 +10,7 @@
 
 /*
  * The next free number after those of Xen 4.17. Others have used it for an
- * interface of their own: see probe().
+ * interface of their own: see hypercall_probe().
  */
 #define HYPERVISOR_IOMMU_OP 43
 
@@ -96,7 +96,8 @@ bool xen_pviommu_host_reserved(GArray *list, Error **errp)
     return true;
 }
 
-static bool check_caps(const struct xen_iommu_op_query_caps *caps, Error **errp)
+static bool hypercall_check_caps(const struct xen_iommu_op_query_caps *caps,
+                                 Error **errp)
 {
     const uint32_t needed = 1u << XEN_IOMMUOP_map | 1u << XEN_IOMMUOP_unmap |
                             1u << XEN_IOMMUOP_flush |
@@ -129,7 +130,7 @@ static bool check_caps(const struct xen_iommu_op_query_caps *caps, Error **errp)
 }
 
 /* A call with no operations, from @first on. Returns: 0, or a negated errno. */
-static int probe_call(unsigned first)
+static int hypercall_probe_call(unsigned first)
 {
     return xencall4(hypercall.call, HYPERVISOR_IOMMU_OP, 0, 0, first, 0) < 0 ?
            -errno : 0;
@@ -140,9 +141,9 @@ static int probe_call(unsigned first)
  * interface that has used this number: where it is iommu_op(subop, arg),
  * subop 0 is a no-op. Only ours looks at the third argument.
  */
-static bool probe(Error **errp)
+static bool hypercall_probe(Error **errp)
 {
-    int beyond = probe_call(1), none = probe_call(0);
+    int beyond = hypercall_probe_call(1), none = hypercall_probe_call(0);
 
     if (beyond == -EINVAL && none == 0) {
         return true;
@@ -172,7 +173,7 @@ static bool hypercall_set_up(uint64_t *bfn_limit, Error **errp)
     struct xen_iommu_op_query_caps caps;
     int rc;
 
-    if (!probe(errp)) {
+    if (!hypercall_probe(errp)) {
         return false;
     }
     hypercall.ops = xencall_alloc_buffer(hypercall.call, XEN_PVIOMMU_HOST_OPS *
@@ -190,7 +191,7 @@ static bool hypercall_set_up(uint64_t *bfn_limit, Error **errp)
         return false;
     }
     caps = hypercall.ops[0].u.query_caps;
-    if (!check_caps(&caps, errp)) {
+    if (!hypercall_check_caps(&caps, errp)) {
         return false;
     }
     *bfn_limit = 1ull << caps.bfn_bits;

@@ -40,7 +40,7 @@ typedef enum HostRunState {
 
 /*
  * What one map brought, or a part of it. A run whose pages left the guest is
- * the owner's until he unmaps it: he may still tell his device of these BFNs.
+ * the owner's until it is unmapped: its device may still use these BFNs.
  * A run that has no owner any more is one that the hypervisor failed to unmap.
  */
 typedef struct HostRun {
@@ -149,7 +149,7 @@ static void host_op_flush(unsigned i, const HostRun *run)
 
 /*
  * A part of it is not mapped any more: the guest is being destroyed, or
- * somebody else in this domain did that. Unmap what is ours of it.
+ * another program of this domain unmapped it. Unmap what is ours of it.
  */
 static int host_unmap_rest(const HostRun *run)
 {
@@ -268,7 +268,7 @@ static uint64_t host_next_place(uint64_t bfn, uint64_t nr, int refused)
         /* Reserved for a device that came later. */
         return bfn + MAX(nr, PLACE_FRAMES);
     }
-    /* Somebody else's mapping: behind the first that is in the way. */
+    /* Another program's mapping: behind the first that is in the way. */
     while (bfn < end) {
         int rc = host_lookup(bfn);
         uint64_t there =
@@ -400,7 +400,7 @@ int xen_pviommu_host_unmap(uint64_t bfn, uint64_t nr, Error **errp)
     return rc;
 }
 
-static void host_lose(uint64_t gfn, uint64_t nr)
+static void host_pages_removed(uint64_t gfn, uint64_t nr)
 {
     g_autoptr(GPtrArray) runs = g_ptr_array_new();
     IntervalTreeNode *node;
@@ -430,7 +430,7 @@ static void host_release(XenPageHolder *holder, const XenPageRange *ranges,
 {
     assert(bql_locked());
     for (unsigned i = 0; i < nr_ranges; i++) {
-        host_lose(ranges[i].gfn, ranges[i].nr);
+        host_pages_removed(ranges[i].gfn, ranges[i].nr);
     }
 }
 
@@ -444,7 +444,7 @@ static void host_held(XenPageHolder *holder, GArray *ranges)
     }
 }
 
-/* The hypervisor knows domains, not processes: nobody else would do it. */
+/* The hypervisor knows domains, not processes: it unmaps nothing by itself. */
 static void host_let_go_of_all(void)
 {
     IntervalTreeNode *node;

@@ -96,7 +96,7 @@ static XenPVIOMMUCounters *counters(XenPVIOMMUState *s)
     c->unmaps = counter[XEN_PVIOMMU_COUNTER_UNMAPS];
     c->flushes = counter[XEN_PVIOMMU_COUNTER_FLUSHES];
     c->faults = s->faults.count;
-    c->faults_lost = s->faults.lost;
+    c->faults_lost = s->faults.dropped;
     c->invalidated_frames = counter[XEN_PVIOMMU_COUNTER_INVALIDATED];
     return c;
 }

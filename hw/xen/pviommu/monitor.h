@@ -3,8 +3,8 @@
  * QMP commands that look into the paravirtual IOMMU: what they share
  *
  * They change nothing but the device's account of work done. What each returns,
- * and the time it takes, is bounded: by the properties of the device, or by what
- * was asked for.
+ * and the time it takes, is bounded by the properties of the device, or by what
+ * it was asked for.
  *
  * Locking: BQL, and XenPVIOMMUState.lock for what it protects.
  */

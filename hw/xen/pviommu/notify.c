@@ -95,7 +95,7 @@ static bool notifier_registered(XenPVIOMMUFunction *f, const IOMMUNotifier *n)
     return false;
 }
 
-/* Nothing tells that one of several notifiers was unregistered. */
+/* There is no notification when one of several notifiers is unregistered. */
 static void blocks_forget_unregistered(XenPVIOMMUFunction *f)
 {
     NotifiedBlocks *blocks;
@@ -169,7 +169,7 @@ static unsigned block_order(uint64_t align, uint64_t nr)
 }
 
 /*
- * Tell @n of a range, in aligned blocks of a power of two: what listens may
+ * Notify @n of a range, in aligned blocks of a power of two: what listens may
  * have hardware behind it that knows no other. With @run it is mapped,
  * without it is unmapped.
  */
@@ -228,7 +228,7 @@ static void notifier_map(XenPVIOMMUFunction *f, IOMMUNotifier *n,
     }
 }
 
-/* Tell @n what of its context is mapped in a range. */
+/* Notify @n of what its context maps in a range. */
 static void notifier_map_range(XenPVIOMMUFunction *f, IOMMUNotifier *n,
                                uint64_t bfn, uint64_t end)
 {
@@ -450,7 +450,7 @@ void xen_pviommu_notify_ended(XenPVIOMMUFunction *f)
 {
     IOMMUNotifier *n;
 
-    /* Others cannot be told any more either. */
+    /* Others cannot be notified any more either. */
     IOMMU_NOTIFIER_FOREACH(n, &f->translated) {
         notifier_unmap_all(f, n);
     }

@@ -27,8 +27,8 @@ extern const XenPVIOMMUListenerOps xen_pviommu_listener_ops;
 /**
  * xen_pviommu_notify_moved: the function is in another context
  *
- * Listeners lose all that they saw. Those for maps are told what is mapped
- * there by xen_pviommu_notify_replay(), which is to be called until it is done.
+ * Listeners lose all that they saw. Those for maps are notified of what is
+ * mapped there by xen_pviommu_notify_replay(); call that until it is done.
  */
 void xen_pviommu_notify_moved(XenPVIOMMUFunction *f);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * RAM that assigned devices have pinned, and nobody must discard
+ * RAM that assigned devices have pinned, and that must not be discarded
  */
 
 #include "qemu/osdep.h"

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * RAM that assigned devices have pinned, and nobody must discard
+ * RAM that assigned devices have pinned, and that must not be discarded
  *
  * VFIO pins what a device can reach. While one sees memory untranslated that is
- * all of it, and QEMU is told to discard none.
+ * all of it, and QEMU must not discard any.
  *
  * Locking: BQL, and within it XenPVIOMMUState.lock.
  */
@@ -21,7 +21,7 @@
  */
 bool xen_pviommu_update_pinned(XenPVIOMMUState *s);
 
-/** xen_pviommu_pin: forbid it; false if somebody must discard RAM */
+/** xen_pviommu_pin: forbid it; false if RAM must be discarded */
 bool xen_pviommu_pin(XenPVIOMMUState *s);
 
 /** xen_pviommu_unpin: allow it, if nothing forbids it any more */

@@ -56,7 +56,8 @@ bool xen_pviommu_queue_map(XenPVIOMMUQueue *q)
     if (!mr) {
         return false;
     }
-    shared = xen_page_map_long_lived(mr, q->offset, xen_pviommu_queue_size(q->nr_ops));
+    shared = xen_page_map_long_lived(mr, q->offset,
+                                     xen_pviommu_queue_size(q->nr_ops));
     if (!shared) {
         memory_region_unref(mr);
         return false;

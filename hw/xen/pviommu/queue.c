@@ -31,14 +31,14 @@ static uint64_t run_work_max(void)
 }
 
 /*
- * A device can translate very often before the main loop goes on, and another
- * vCPU fill the queue each time: so many times run_work_max() if that is with
- * the BQL. An I/O thread holds nobody up but who wants the device's lock; what
- * took longer than HOG_NS left the others their time.
+ * Account the work done by DMA threads, and disable a queue that starves the
+ * main loop: so many times run_work_max(), before that runs again, are too much
+ * with the BQL. An I/O thread without it only delays others that need the
+ * device's lock, and not by too much if it took ACCOUNT_NS for it.
  */
-#define HOG_FACTOR_BQL 2
-#define HOG_FACTOR 64
-#define HOG_NS (10 * NANOSECONDS_PER_SECOND)
+#define ACCOUNT_FACTOR_BQL 2
+#define ACCOUNT_FACTOR 64
+#define ACCOUNT_NS (10 * NANOSECONDS_PER_SECOND)
 
 /* So many times run_work_max() when the machine stops: it pauses anyway. */
 #define STOP_FACTOR 16
@@ -102,25 +102,25 @@ static bool queues_have_room(const XenPVIOMMUState *s)
            xen_pviommu_budget_allows(&core->budget, bytes);
 }
 
-/* DMA must not run them; before the big switch nobody translates. */
+/* DMA must not run them. In identity mode nothing is translated. */
 static bool queues_stopped(const XenPVIOMMUState *s)
 {
     return s->core.identity || s->listening->len ||
-           xen_pviommu_emulated_has_holes(s->core.backend);
+           xen_pviommu_emulated_has_unplugged(s->core.backend);
 }
 
-static bool queues_need_calls(const XenPVIOMMUState *s)
+static bool queues_need_doorbell(const XenPVIOMMUState *s)
 {
     return queues_stopped(s) || !queues_have_room(s);
 }
 
-static void queues_set_flags(XenPVIOMMUState *s, bool calls)
+static void queues_set_flags(XenPVIOMMUState *s, bool doorbell)
 {
     XenPVIOMMUQueue *q;
 
-    s->queues.doorbell = calls;
+    s->queues.doorbell = doorbell;
     QLIST_FOREACH(q, &s->queues.list, next) {
-        xen_pviommu_queue_set_flags(q, calls ? XEN_IOMMU_QUEUE_doorbell : 0);
+        xen_pviommu_queue_set_flags(q, doorbell ? XEN_IOMMU_QUEUE_doorbell : 0);
     }
 }
 
@@ -189,7 +189,7 @@ static bool queue_run(XenPVIOMMUQueue *q, uint64_t end)
     if (q->ctx->queue != q) {
         return true;
     }
-    if (!q->s->queues.doorbell && queues_need_calls(q->s)) {
+    if (!q->s->queues.doorbell && queues_need_doorbell(q->s)) {
         /* Before it sees slots to use, for which there may be no room. */
         queues_set_flags(q->s, true);
     }
@@ -197,7 +197,7 @@ static bool queue_run(XenPVIOMMUQueue *q, uint64_t end)
     q->shared->errors = cpu_to_le32(q->errors);
     qatomic_store_release(&q->shared->head, cpu_to_le32(head));
     xen_pviommu_queue_stored_state(q);
-    /* Who sees it translates without a look at the queue. */
+    /* A thread that reads it translates without a look at the queue. */
     qatomic_store_release(&q->head, head);
     return head == tail;
 }
@@ -223,11 +223,11 @@ static void queues_finish(XenPVIOMMUState *s, uint64_t work)
 }
 
 /*
- * Tell the guest, and with @stop keep DMA from running queues. What was queued
+ * Set the flags, and with @stop keep DMA from running queues. What was queued
  * before the guest could know needs no call: that has run when this returns, or
  * DMA runs it.
  */
-static void queues_tell(XenPVIOMMUState *s, bool calls, bool stop)
+static void queues_tell(XenPVIOMMUState *s, bool doorbell, bool stop)
 {
     bool stopped = s->queues.stopped;
 
@@ -239,8 +239,8 @@ static void queues_tell(XenPVIOMMUState *s, bool calls, bool stop)
         /* Before a guest that sees the flags leaves its queue to DMA. */
         qatomic_store_release(&s->queues.quiet, false);
     }
-    if (calls != s->queues.doorbell) {
-        queues_set_flags(s, calls);
+    if (doorbell != s->queues.doorbell) {
+        queues_set_flags(s, doorbell);
     }
     /* Before they run: what runs may bring us here again. */
     s->queues.stopped = stop;
@@ -255,7 +255,7 @@ static void queues_tell(XenPVIOMMUState *s, bool calls, bool stop)
 /* After any change to what decides about it. */
 static void queues_tell_now(XenPVIOMMUState *s)
 {
-    queues_tell(s, queues_need_calls(s), queues_stopped(s));
+    queues_tell(s, queues_need_doorbell(s), queues_stopped(s));
 }
 
 /* The main loop goes on. */
@@ -272,10 +272,10 @@ static void queues_bh(void *opaque)
  * DMA in the context of @q, which may be no more, caused so much @work. The
  * main loop may have other reasons not to go on, while I/O threads go on.
  */
-static void queue_hogs(XenPVIOMMUQueue *q, uint64_t work)
+static void queue_account(XenPVIOMMUQueue *q, uint64_t work)
 {
     XenPVIOMMUState *s = q->s;
-    bool hogs = false;
+    bool too_much = false;
 
     if (!s->queues.work) {
         s->queues.work_begun = get_clock();
@@ -283,13 +283,13 @@ static void queue_hogs(XenPVIOMMUQueue *q, uint64_t work)
     s->queues.work += work;
     if (bql_locked()) {
         s->queues.work_bql += work;
-        hogs = s->queues.work_bql > HOG_FACTOR_BQL * run_work_max();
+        too_much = s->queues.work_bql > ACCOUNT_FACTOR_BQL * run_work_max();
     }
-    if (s->queues.work > HOG_FACTOR * run_work_max()) {
-        hogs |= get_clock() - s->queues.work_begun < HOG_NS;
+    if (s->queues.work > ACCOUNT_FACTOR * run_work_max()) {
+        too_much |= get_clock() - s->queues.work_begun < ACCOUNT_NS;
         s->queues.work = 0;
     }
-    if (hogs) {
+    if (too_much) {
         s->queues.work_bql = 0;
         if (q->ctx->queue == q) {
             xen_pviommu_guest_error(&s->core, "context %u: the queue is too "
@@ -301,7 +301,7 @@ static void queue_hogs(XenPVIOMMUQueue *q, uint64_t work)
     }
 }
 
-/* What the queue has in it waits for a call: whoever makes it has the BQL. */
+/* What is queued waits for a doorbell, which runs with the BQL. */
 static bool queues_quiet(const XenPVIOMMUState *s)
 {
     return qatomic_load_acquire(&s->queues.quiet) || !xen_pviommu_may_dma(s);
@@ -310,7 +310,7 @@ static bool queues_quiet(const XenPVIOMMUState *s)
 void xen_pviommu_queues_drain(XenPVIOMMUState *s)
 {
     assert(bql_locked());
-    /* Pairs with qatomic_add(): a thread is counted, or sees that it is quiet */
+    /* Pairs with qatomic_add(): a thread is counted, or sees quiet. */
     smp_mb();
     while (qatomic_read(&s->queues.threads)) {
         g_thread_yield();
@@ -336,7 +336,7 @@ static void queue_run_locked(XenPVIOMMUQueue *q)
         queue_kill(q);
     }
     queues_tell_now(s);
-    queue_hogs(q, xen_pviommu_core_work(&s->core) - before);
+    queue_account(q, xen_pviommu_core_work(&s->core) - before);
     if (s->check) {
         xen_pviommu_core_check(&s->core);
     }
@@ -393,7 +393,8 @@ void xen_pviommu_queues_update(XenPVIOMMUState *s)
     queues_tell_now(s);
 }
 
-void xen_pviommu_queues_lost(XenPVIOMMUState *s, uint64_t gfn, uint64_t nr)
+void xen_pviommu_queues_pages_removed(XenPVIOMMUState *s, uint64_t gfn,
+                                      uint64_t nr)
 {
     XenPVIOMMUQueue *q, *next;
 
@@ -461,7 +462,7 @@ int xen_pviommu_queue_set(XenPVIOMMUState *s, XenPVIOMMUContext *ctx,
     return 0;
 }
 
-void xen_pviommu_queues_settle(XenPVIOMMUState *s)
+void xen_pviommu_queues_remap(XenPVIOMMUState *s)
 {
     XenPVIOMMUQueue *q, *next;
 
@@ -472,12 +473,12 @@ void xen_pviommu_queues_settle(XenPVIOMMUState *s)
             queue_kill(q);
         }
     }
-    /* What the guest was told it was told by another machine. */
+    /* The flags in the queues are those of the source. */
     queues_set_flags(s, s->queues.doorbell);
     queues_tell_now(s);
 }
 
-/* Lock held. Its memory is looked up by xen_pviommu_queues_settle(). */
+/* Lock held. Its memory is looked up by xen_pviommu_queues_remap(). */
 static bool queue_load(XenPVIOMMUState *s, XenPVIOMMUContext *ctx,
                        uint64_t addr, uint32_t nr_ops, uint32_t head,
                        uint32_t errors)

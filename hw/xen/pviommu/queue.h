@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Queues: operations of a context that run without a call
+ * Queues: operations of a context that run without a doorbell
  *
  * A queue is in guest memory (struct xen_iommu_queue). It runs before its
- * context is translated, by whatever thread does DMA, and with every call.
+ * context is translated, in the thread that does DMA, and with every doorbell.
  *
- * Who listens for changes needs the BQL, which a thread that does DMA may not
- * have: while somebody does, only calls run queues, and the queues' flags say
- * so to the guest.
+ * Notifying needs the BQL, which a DMA thread may not hold. While anything
+ * listens, only doorbells run queues, and the queues' flags tell the guest.
  *
  * Locking: XenPVIOMMUState.lock for all that is not said otherwise.
  */
@@ -46,7 +45,7 @@ typedef struct XenPVIOMMUQueues {
     bool stopped;               /* DMA does not run them */
     bool quiet;                 /* atomic: and all for it to run has been run */
     unsigned threads;           /* atomic: with a queue to run, and no BQL */
-    /* What DMA caused since bh ran; see queue_hogs(). */
+    /* What DMA caused since bh ran; see queue_account(). */
     uint64_t work;
     uint64_t work_bql;          /* of it, with the BQL */
     int64_t work_begun;         /* ns, by get_clock() */
@@ -64,12 +63,12 @@ int xen_pviommu_queue_set(XenPVIOMMUState *s, XenPVIOMMUContext *ctx,
                           uint64_t addr, uint32_t nr_ops);
 
 /**
- * xen_pviommu_queues_settle: the machine is complete and runs, or the function
- * may touch guest memory
+ * xen_pviommu_queues_remap: map the memory of queues that were loaded
  *
- * What could not be stored in the queues before is now. BQL held.
+ * The machine is complete and runs, or the function may touch guest memory:
+ * what could not be stored in the queues before is stored. BQL held.
  */
-void xen_pviommu_queues_settle(XenPVIOMMUState *s);
+void xen_pviommu_queues_remap(XenPVIOMMUState *s);
 
 /** xen_pviommu_queues_init: there are none. BQL held. */
 void xen_pviommu_queues_init(XenPVIOMMUState *s);
@@ -98,22 +97,23 @@ bool xen_pviommu_queues_run(XenPVIOMMUState *s, uint64_t end);
 void xen_pviommu_queues_finish(XenPVIOMMUState *s);
 
 /**
- * xen_pviommu_queues_update: tell the guest whether queues need calls
+ * xen_pviommu_queues_update: set the flags by which queues need a doorbell
  *
- * If they do, all that was queued by who did not know has run. BQL held.
+ * If they do, all that the guest queued before it could know has run. BQL held.
  */
 void xen_pviommu_queues_update(XenPVIOMMUState *s);
 
 /**
  * xen_pviommu_queues_drain: wait until no thread wants the lock for a queue
  *
- * From then on none takes it, if queues need calls as something listens. BQL
- * held, and not XenPVIOMMUState.lock.
+ * From then on none takes it, if queues need a doorbell as something listens.
+ * BQL held, and not XenPVIOMMUState.lock.
  */
 void xen_pviommu_queues_drain(XenPVIOMMUState *s);
 
-/** xen_pviommu_queues_lost: pages are going away, maybe those of queues */
-void xen_pviommu_queues_lost(XenPVIOMMUState *s, uint64_t gfn, uint64_t nr);
+/** xen_pviommu_queues_pages_removed: disable queues in pages that go away */
+void xen_pviommu_queues_pages_removed(XenPVIOMMUState *s, uint64_t gfn,
+                                      uint64_t nr);
 
 /** xen_pviommu_queues_held: call @func for the pages that queues are in */
 void xen_pviommu_queues_held(XenPVIOMMUState *s, XenPVIOMMUHeldFunc *func,

@@ -44,7 +44,7 @@ static unsigned fetch_ops(uint64_t addr, struct xen_iommu_op *ops, unsigned nr)
 
 /*
  * Find all of an array that is one piece of RAM, once, and not for each copy.
- * Not under Xen, where a piece can have holes.
+ * Not under Xen, where a page of it can be missing.
  */
 static bool find_array(MemoryRegionCache *array, uint64_t addr, uint32_t nr)
 {
@@ -145,7 +145,7 @@ static uint64_t read_counter(XenPVIOMMUState *s, unsigned n)
 static uint32_t read_reg32(XenPVIOMMUState *s, hwaddr reg)
 {
     const XenPVIOMMUFaults *f = &s->faults;
-    uint32_t lost;
+    uint32_t dropped;
 
     if (reg >= XEN_PVIOMMU_REG_COUNTER(0) &&
         reg < XEN_PVIOMMU_REG_COUNTER(XEN_PVIOMMU_NR_COUNTERS)) {
@@ -186,8 +186,8 @@ static uint32_t read_reg32(XenPVIOMMUState *s, hwaddr reg)
     case XEN_PVIOMMU_REG_FAULT_TAIL:
         return f->tail;
     case XEN_PVIOMMU_REG_FAULT_LOST:
-        xen_pviommu_faults_count(s, &lost);
-        return lost;
+        xen_pviommu_faults_count(s, &dropped);
+        return dropped;
     default:
         return 0;
     }

@@ -34,7 +34,7 @@ void xen_pviommu_reset(XenPVIOMMUState *s)
     xen_pviommu_config_changed(s);
     WITH_QEMU_LOCK_GUARD(&s->lock) {
         xen_pviommu_load_reset(s);
-        /* First, as what tells of one that goes is stored in the others. */
+        /* First: to remove one alone may change the flags in the others. */
         xen_pviommu_queues_remove(s);
         xen_pviommu_core_reset(&s->core);
     }

@@ -7,8 +7,8 @@
  *
  * The IOMMU is loaded before other devices, so that the memory map is not what
  * it was yet: PCI BARs that are RAM are not there, and a host bridge shows ROM
- * where it has RAM. What cannot be mapped for that, and what is lost as the map
- * changes, is deferred until the machine is complete, and mapped before it
+ * where it has RAM. What cannot be mapped for that, and what is removed as the
+ * map changes, is deferred until the machine is complete, and mapped before it
  * runs.
  *
  * Reading and writing the stream may wait for the other side: never with the
@@ -456,8 +456,8 @@ const VMStateInfo xen_pviommu_vmstate_mappings = {
     .put = put_mappings,
 };
 
-/* What is about to be lost of a run, while the memory map is coming back. */
-static bool defer_lost(void *opaque, uint16_t id, uint64_t bfn, uint64_t gfn,
+/* A part of a run whose pages are removed, while the memory map comes back. */
+static bool defer_removed(void *opaque, uint16_t id, uint64_t bfn, uint64_t gfn,
                        uint64_t nr)
 {
     XenPVIOMMUState *s = opaque;
@@ -468,8 +468,10 @@ static bool defer_lost(void *opaque, uint16_t id, uint64_t bfn, uint64_t gfn,
     return true;
 }
 
-static void defer_lost_pending(XenPVIOMMUState *s, const XenPVIOMMUContext *ctx,
-                               const BfnRun *run, uint64_t gfn, uint64_t last)
+static void defer_removed_pending(XenPVIOMMUState *s,
+                                  const XenPVIOMMUContext *ctx,
+                                  const BfnRun *run, uint64_t gfn,
+                                  uint64_t last)
 {
     uint64_t start = MAX(gfn, run->gfn);
     BfnRun part = {
@@ -482,7 +484,8 @@ static void defer_lost_pending(XenPVIOMMUState *s, const XenPVIOMMUContext *ctx,
     defer_run(s->deferred, ctx->id, &part, true);
 }
 
-bool xen_pviommu_load_lost(XenPVIOMMUState *s, uint64_t gfn, uint64_t nr)
+bool xen_pviommu_load_pages_removed(XenPVIOMMUState *s, uint64_t gfn,
+                                    uint64_t nr)
 {
     uint64_t last = gfn + nr - 1;
     XenPVIOMMUPendingIter it;
@@ -491,11 +494,11 @@ bool xen_pviommu_load_lost(XenPVIOMMUState *s, uint64_t gfn, uint64_t nr)
     if (!s->deferred) {
         return false;
     }
-    gfn_index_foreach(s->core.gfn_index, gfn, nr, defer_lost, s);
+    gfn_index_foreach(s->core.gfn_index, gfn, nr, defer_removed, s);
     xen_pviommu_pending_visit_all(&it, &s->core);
     while (xen_pviommu_pending_next(&it, &run)) {
         if (run.gfn <= last && run.gfn + run.nr - 1 >= gfn) {
-            defer_lost_pending(s, it.ctx, &run, gfn, last);
+            defer_removed_pending(s, it.ctx, &run, gfn, last);
         }
     }
     return true;
@@ -545,7 +548,7 @@ void xen_pviommu_load_deferred(XenPVIOMMUState *s)
     BfnRun run = { 0 }, first;
     uint32_t id = 0, first_id;
     RunReader reader = { 0 };
-    uint64_t lost = 0;
+    uint64_t abandoned = 0;
     bool pending;
 
     if (!d) {
@@ -559,17 +562,17 @@ void xen_pviommu_load_deferred(XenPVIOMMUState *s)
         if (ctx && !load_run(&s->core, ctx, &run, pending)) {
             continue;
         }
-        if (!lost) {
+        if (!abandoned) {
             first = run;
             first_id = id;
         }
-        lost += run.nr;
+        abandoned += run.nr;
     }
     deferred_free(d);
-    if (lost) {
+    if (abandoned) {
         warn_report("xen-pviommu: %" PRIu64 " frames that were mapped on the "
                     "source are not here and cannot be reached; the first is "
-                    "context %u, bfn 0x%" PRIx64 ", gfn 0x%" PRIx64, lost,
+                    "context %u, bfn 0x%" PRIx64 ", gfn 0x%" PRIx64, abandoned,
                     first_id, first.bfn, first.gfn);
     }
 }

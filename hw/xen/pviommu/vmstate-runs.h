@@ -32,24 +32,25 @@ bool xen_pviommu_load_goes_on(const XenPVIOMMUState *s);
 /** xen_pviommu_load_forget_deferred: deferred runs are not wanted any more */
 void xen_pviommu_load_forget_deferred(XenPVIOMMUState *s);
 
-/** xen_pviommu_load_reset: what was loaded does not matter any more */
+/** xen_pviommu_load_reset: abandon what was loaded */
 void xen_pviommu_load_reset(XenPVIOMMUState *s);
 
 /**
  * xen_pviommu_load_deferred: the machine is complete: load deferred runs
  *
- * What has no pages now is lost, which is said.
+ * What has no pages now is abandoned, with a warning.
  */
 void xen_pviommu_load_deferred(XenPVIOMMUState *s);
 
 /**
- * xen_pviommu_load_lost: pages are going away
+ * xen_pviommu_load_pages_removed: pages are going away
  *
  * Call it before the invalidation.
  *
  * Returns: true while the machine is being loaded. They may come back; then
  * what maps them is mapped again before it runs.
  */
-bool xen_pviommu_load_lost(XenPVIOMMUState *s, uint64_t gfn, uint64_t nr);
+bool xen_pviommu_load_pages_removed(XenPVIOMMUState *s, uint64_t gfn,
+                                    uint64_t nr);
 
 #endif /* HW_XEN_PVIOMMU_VMSTATE_RUNS_H */

@@ -278,7 +278,7 @@ static void vm_state_change(void *opaque, bool running, RunState state)
     if (running) {
         load_ended(s, false);
         load_deferred(s);
-        xen_pviommu_queues_settle(s);
+        xen_pviommu_queues_remap(s);
         xen_pviommu_faults_kick(s);
     } else {
         /*

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The PCI front of the paravirtual IOMMU: properties, and the parts put together
+ * The PCI front of the paravirtual IOMMU: its properties, and its parts put
+ * together
  */
 
 #include "qemu/osdep.h"
@@ -26,7 +27,7 @@
 #include "vmstate-runs.h"
 #include "trace.h"
 
-static void pages_lost(void *opaque, uint64_t gfn, uint64_t nr)
+static void pages_removed(void *opaque, uint64_t gfn, uint64_t nr)
 {
     XenPVIOMMUState *s = opaque;
     uint64_t *invalidated = &s->core.counter[XEN_PVIOMMU_COUNTER_INVALIDATED];
@@ -36,8 +37,8 @@ static void pages_lost(void *opaque, uint64_t gfn, uint64_t nr)
     QEMU_LOCK_GUARD(&s->lock);
 
     before = *invalidated;
-    loading = xen_pviommu_load_lost(s, gfn, nr);
-    xen_pviommu_queues_lost(s, gfn, nr);
+    loading = xen_pviommu_load_pages_removed(s, gfn, nr);
+    xen_pviommu_queues_pages_removed(s, gfn, nr);
     xen_pviommu_core_invalidate(&s->core, gfn, nr);
     if (loading) {
         /* The guest did not do this. */
@@ -45,18 +46,18 @@ static void pages_lost(void *opaque, uint64_t gfn, uint64_t nr)
     }
 }
 
-static void holes_changed(void *opaque)
+static void unplugged_changed(void *opaque)
 {
     xen_pviommu_queues_update(opaque);
 }
 
-static void release_pages(XenPageHolder *holder, const XenPageRange *ranges,
+static void front_release(XenPageHolder *holder, const XenPageRange *ranges,
                           unsigned nr_ranges)
 {
     XenPVIOMMUState *s = container_of(holder, XenPVIOMMUState, holder);
 
     for (unsigned i = 0; i < nr_ranges; i++) {
-        pages_lost(s, ranges[i].gfn, ranges[i].nr);
+        pages_removed(s, ranges[i].gfn, ranges[i].nr);
     }
 }
 
@@ -72,7 +73,7 @@ static void add_held(void *opaque, uint64_t gfn, uint64_t nr)
     xen_pviommu_emulated_held(h->backend, gfn, nr, h->ranges);
 }
 
-static void held(XenPageHolder *holder, GArray *ranges)
+static void front_held(XenPageHolder *holder, GArray *ranges)
 {
     XenPVIOMMUState *s = container_of(holder, XenPVIOMMUState, holder);
     Held h = { .backend = s->core.backend, .ranges = ranges };
@@ -83,25 +84,27 @@ static void held(XenPageHolder *holder, GArray *ranges)
     xen_pviommu_queues_held(s, add_held, &h);
 }
 
-static bool covers(XenPageHolder *holder, const AddressSpace *as)
+static bool front_covers(XenPageHolder *holder, const AddressSpace *as)
 {
-    return xen_pviommu_function_covers(container_of(holder, XenPVIOMMUState, holder), as);
+    XenPVIOMMUState *s = container_of(holder, XenPVIOMMUState, holder);
+
+    return xen_pviommu_function_covers(s, as);
 }
 
-static int store(void *opaque, uint64_t addr, const void *buf, size_t len)
+static int front_store(void *opaque, uint64_t addr, const void *buf, size_t len)
 {
     return xen_pviommu_guest_rw(addr, (void *)buf, len, true);
 }
 
-static int set_queue(void *opaque, XenPVIOMMUContext *ctx, uint64_t addr,
-                     uint32_t nr_ops)
+static int front_set_queue(void *opaque, XenPVIOMMUContext *ctx,
+                           uint64_t addr, uint32_t nr_ops)
 {
     return xen_pviommu_queue_set(opaque, ctx, addr, nr_ops);
 }
 
 static const XenPVIOMMUGuestMemoryOps memory_ops = {
-    .store = store,
-    .set_queue = set_queue,
+    .store = front_store,
+    .set_queue = front_set_queue,
 };
 
 static const PCIIOMMUOps pci_ops = {
@@ -255,11 +258,12 @@ static void xen_pviommu_realize(PCIDevice *dev, Error **errp)
     xen_pviommu_bypass_init(s);
     xen_pviommu_notify_init(s);
     xen_pviommu_functions_init(s);
-    s->core.backend = xen_pviommu_emulated_new(s->check, &s->lock, pages_lost,
-                                               holes_changed, s);
-    s->holder.release = release_pages;
-    s->holder.covers = covers;
-    s->holder.held = held;
+    s->core.backend = xen_pviommu_emulated_new(s->check, &s->lock,
+                                               pages_removed,
+                                               unplugged_changed, s);
+    s->holder.release = front_release;
+    s->holder.covers = front_covers;
+    s->holder.held = front_held;
     xen_page_holder_register(&s->holder);
 
     /* From here on the machine has its IOMMU. */
@@ -286,7 +290,7 @@ static void xen_pviommu_write_config(PCIDevice *dev, uint32_t addr,
     pci_default_write_config(dev, addr, value, len);
     xen_pviommu_config_changed(s);
     if (!could && xen_pviommu_may_dma(s)) {
-        xen_pviommu_queues_settle(s);
+        xen_pviommu_queues_remap(s);
     }
 }
 

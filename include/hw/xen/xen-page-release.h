@@ -95,10 +95,10 @@ void xen_page_source_register(const XenPageSourceOps *ops);
  * @gfn: the first, a guest frame number (4 KiB)
  * @nr: how many; the range may hold frames that are no RAM
  *
- * Drops them from Xen's mapcache, and notifies all holders: a xen-pviommu unmaps
- * them from every context, notifies its devices (IOMMU notifiers), and drops its
- * references. When it returns, only DMA in flight holds any of them, until it
- * ends. BQL held.
+ * Drops them from Xen's mapcache, and notifies all holders. A xen-pviommu
+ * unmaps them from every context, notifies its devices (IOMMU notifiers), and
+ * drops its references. When this returns, only DMA in flight holds any of
+ * them, until it ends. BQL held.
  */
 void xen_page_release(uint64_t gfn, uint64_t nr);
 
@@ -111,7 +111,7 @@ void xen_page_release(uint64_t gfn, uint64_t nr);
 void xen_page_release_ranges(const GArray *ranges);
 
 /**
- * xen_page_release_unnamed: pages of the guest went away, nobody says which
+ * xen_page_release_unnamed: unknown pages of the guest went away
  *
  * As xen_page_release(), for those that are held and that the hypervisor
  * has no longer. The mapcache must have forgotten all it knew before. The
@@ -134,21 +134,23 @@ bool xen_page_source_backs(struct MemoryRegion *mr);
  *
  * Under Xen this holds no page but those of the range. A lock in the mapcache
  * can hold all that are around. Pages that leave the guest stay mapped until
- * xen_page_unmap_long_lived(): what maps should be a holder, and unmap them then.
- * Any thread.
+ * xen_page_unmap_long_lived(): what maps them should be a holder, and unmap
+ * them then. Any thread.
  *
  * Returns: where it is, or NULL if a page is missing.
  */
-void *xen_page_map_long_lived(struct MemoryRegion *mr, uint64_t offset, uint64_t size);
+void *xen_page_map_long_lived(struct MemoryRegion *mr, uint64_t offset,
+                              uint64_t size);
 
-/** xen_page_unmap_long_lived: let go of what xen_page_map_long_lived() of @mr returned */
+/** xen_page_unmap_long_lived: what xen_page_map_long_lived() of @mr returned */
 void xen_page_unmap_long_lived(struct MemoryRegion *mr, void *p);
 
 /**
  * xen_page_cache_long_lived: @cache is going to be held for long
  *
- * As xen_page_map_long_lived(), for a cache that was initialized just now and that
- * nobody uses yet. Nothing else changes for its owner, who destroys it as ever.
+ * As xen_page_map_long_lived(), for a cache that was initialized just now and
+ * is not in use yet. Nothing else changes for its owner, which destroys it as
+ * ever.
  */
 void xen_page_cache_long_lived(struct MemoryRegionCache *cache);
 
@@ -167,7 +169,7 @@ void xen_page_cache_long_lived(struct MemoryRegionCache *cache);
  */
 int xen_page_source_populated(uint64_t gfn, uint64_t nr, uint64_t *work);
 
-/** xen_page_release_wanted: somebody is told of pages that go away. BQL held. */
+/** xen_page_release_wanted: something is notified of pages that go away */
 bool xen_page_release_wanted(void);
 
 /**
@@ -182,7 +184,7 @@ void xen_page_release_ram(const struct RAMBlock *rb, uint64_t start,
                         uint64_t len);
 
 /**
- * xen_page_release_covers: RAM may be discarded, whoever has @as pinned
+ * xen_page_release_covers: RAM may be discarded, whatever has @as pinned
  *
  * True if the notifiers of the IOMMU regions of @as run before what they map
  * is discarded, and if at times when there is RAM in @as itself discarding it
@@ -193,7 +195,7 @@ bool xen_page_release_covers(const struct AddressSpace *as);
 
 /* What came from the hypervisor, and what Xen's mapcache did about it. */
 typedef struct XenPageReleaseStats {
-    bool per_page;              /* the hypervisor agreed to tell page by page */
+    bool per_page;              /* the hypervisor names each page */
     uint64_t requests;          /* synchronous ones that name pages */
     uint64_t entries;           /* in the buffered ring, since the start */
     uint64_t barriers;
@@ -209,7 +211,7 @@ typedef struct XenPageReleaseStats {
 extern XenPageReleaseStats xen_page_release_stats;
 
 /**
- * xen_page_release_create_server: an ioreq server that is told page by page
+ * xen_page_release_create_server: an ioreq server that is notified page by page
  *
  * As xen_create_ioreq_server().
  *
@@ -226,7 +228,7 @@ int xen_page_release_create_server(uint16_t domid, int handle_bufioreq,
 void xen_page_release_ioreq(const struct ioreq *req);
 
 /**
- * xen_page_release_buffered: handle an entry of the buffered ring, if it is ours
+ * xen_page_release_buffered: handle an entry of the buffered ring, if it is one
  * @entry: in memory that the hypervisor shares with us
  *
  * Returns: false if it is something else. BQL held.

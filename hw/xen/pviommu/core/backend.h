@@ -39,7 +39,7 @@ typedef struct XenPVIOMMUBackendOps {
     bool (*put_frames)(XenPVIOMMUBackend *backend, uint64_t nr);
     /* What it did so far, as xen_pviommu_core_work(); NULL: nothing to count */
     uint64_t (*work)(XenPVIOMMUBackend *backend);
-    /* The books: references held in all, and on one page. */
+    /* For the reference audit: references in all, and on one page. */
     uint64_t (*total)(XenPVIOMMUBackend *backend);
     uint64_t (*refs)(XenPVIOMMUBackend *backend, uint64_t gfn);
 } XenPVIOMMUBackendOps;

@@ -64,7 +64,7 @@ void bfn_table_free(BfnTable *t);
 /**
  * bfn_table_detach: the same, but bfn_table_free_part() frees its memory
  *
- * Nobody maps or unmaps any more. Its nodes stay in the budget until they are
+ * Nothing is mapped or unmapped any more. Its nodes stay in the budget until they are
  * freed.
  */
 void bfn_table_detach(BfnTable *t);

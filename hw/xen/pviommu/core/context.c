@@ -263,10 +263,10 @@ static bool part_is_full(const UnmapPart *part, uint64_t slots)
 
 /*
  * Find the first part of [@bfn, @end), and its runs: core->unmap_runs. False if
- * not all of it is mapped, and @holes do matter.
+ * not all of it is mapped, unless @skip_unmapped.
  */
 static bool unmap_find_part(XenPVIOMMUCore *core, const XenPVIOMMUContext *ctx,
-                            uint64_t bfn, uint64_t end, bool holes,
+                            uint64_t bfn, uint64_t end, bool skip_unmapped,
                             UnmapPart *part)
 {
     uint64_t before = core->budget.work;
@@ -281,7 +281,7 @@ static bool unmap_find_part(XenPVIOMMUCore *core, const XenPVIOMMUContext *ctx,
         bool found = bfn_table_next_part(ctx->table, part->end, end, PART_SLOTS,
                                          run);
 
-        if (!holes && (!found || run->bfn != part->end)) {
+        if (!skip_unmapped && (!found || run->bfn != part->end)) {
             return false;
         }
         if (!found) {
@@ -334,14 +334,15 @@ static int unmap_prepare(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
 }
 
 int xen_pviommu_context_unmap_part(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
-                                   uint64_t *bfn, uint64_t *nr, bool holes)
+                                   uint64_t *bfn, uint64_t *nr,
+                                   bool skip_unmapped)
 {
     bool listening = core->listener_ops->listening(core->client, ctx);
     uint64_t end = *bfn + *nr;
     UnmapPart part;
     int ret;
 
-    if (!unmap_find_part(core, ctx, *bfn, end, holes, &part)) {
+    if (!unmap_find_part(core, ctx, *bfn, end, skip_unmapped, &part)) {
         return xen_pviommu_context_reserved(core, ctx, *bfn, *nr)
             ? -XEN_IOMMU_EADDRNOTAVAIL : -XEN_IOMMU_ENOENT;
     }
@@ -359,11 +360,11 @@ int xen_pviommu_context_unmap_part(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
         xen_pviommu_pending_add(core, ctx, run, !listening);
         ctx->mapped_frames -= run->nr;
         core->mapped_frames -= run->nr;
-        if (holes) {
+        if (skip_unmapped) {
             bfn_table_unmap(ctx->table, run->bfn, run->nr);
         }
     }
-    if (!holes) {
+    if (!skip_unmapped) {
         bfn_table_unmap(ctx->table, part.bfn, part.end - part.bfn);
     }
     *bfn = part.end;
@@ -372,12 +373,13 @@ int xen_pviommu_context_unmap_part(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
 }
 
 int xen_pviommu_context_unmap(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
-                              uint64_t bfn, uint64_t nr, bool holes)
+                              uint64_t bfn, uint64_t nr, bool skip_unmapped)
 {
     int ret;
 
     do {
-        ret = xen_pviommu_context_unmap_part(core, ctx, &bfn, &nr, holes);
+        ret = xen_pviommu_context_unmap_part(core, ctx, &bfn, &nr,
+                                             skip_unmapped);
     } while (ret == XEN_PVIOMMU_UNFINISHED);
     return ret;
 }

@@ -87,7 +87,7 @@ int xen_pviommu_context_map(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
  * xen_pviommu_context_unmap_part: unmap the first part of a range
  * @bfn: in: where it begins; out: where what is left begins
  * @nr: in: its frames; out: how many are left
- * @holes: pass over frames that are not mapped
+ * @skip_unmapped: frames that are not mapped are no error
  *
  * Emulated devices lose the part at once; references stay until a flush. The
  * part is all that is left if it is not more than XEN_IOMMU_UNMAP_RUNS runs and
@@ -97,11 +97,12 @@ int xen_pviommu_context_map(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
  * the part stays as it was.
  */
 int xen_pviommu_context_unmap_part(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
-                                   uint64_t *bfn, uint64_t *nr, bool holes);
+                                   uint64_t *bfn, uint64_t *nr,
+                                   bool skip_unmapped);
 
 /** xen_pviommu_context_unmap: all parts; takes as long as there are runs */
 int xen_pviommu_context_unmap(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
-                              uint64_t bfn, uint64_t nr, bool holes);
+                              uint64_t bfn, uint64_t nr, bool skip_unmapped);
 
 /**
  * xen_pviommu_context_load_pending: as if @run had been mapped, and unmapped
@@ -133,11 +134,11 @@ void xen_pviommu_context_flush_all(XenPVIOMMUCore *core,
 /* For core.c */
 
 /**
- * xen_pviommu_context_remove_run: unmap @run, a part of what @ctx maps, and drop
- * its references
+ * xen_pviommu_context_remove_run: unmap a part of what @ctx maps, and drop its
+ * references
  *
- * Returns: false if there was no memory to split what it is a part of. @run has
- * grown, then, and all of it was unmapped.
+ * Returns: false if there was no memory to split what @run is a part of. Then
+ * it has grown, and all of it was unmapped.
  */
 bool xen_pviommu_context_remove_run(XenPVIOMMUCore *core,
                                     XenPVIOMMUContext *ctx, BfnRun *run);

@@ -28,7 +28,7 @@
 #include "pending.h"
 #include "reserved.h"
 
-/* Counters of what happened; the two behind them tell what is. */
+/* Counters of events; the two behind them are of the present state. */
 #define XEN_PVIOMMU_NR_EVENT_COUNTERS XEN_PVIOMMU_COUNTER_MAPPED
 
 typedef struct XenPVIOMMULimits {
@@ -40,11 +40,11 @@ typedef struct XenPVIOMMULimits {
 struct XenPVIOMMUCore {
     XenPVIOMMULimits limits;
     bool control;               /* the guest may control the IOMMU */
-    bool premap;                /* devices see guest RAM until the big switch */
+    bool premap;                /* it starts in identity mode */
     bool queues;                /* the guest may have queues */
     bool identity_contexts;     /* the guest may have identity contexts */
 
-    bool identity;              /* the big switch is not pulled */
+    bool identity;              /* in identity mode: devices see all memory */
     uint64_t accepted;          /* XEN_IOMMU_FEATURE_* */
 
     const XenPVIOMMUBackendOps *backend_ops;
@@ -63,7 +63,7 @@ struct XenPVIOMMUCore {
     XenPVIOMMUBudget budget;
     bool loading;               /* what a guest had elsewhere finds room here */
     GArray *reserved;           /* in every context */
-    /* What resets left, to be freed bit by bit: lists */
+    /* Lists of what resets left; xen_pviommu_core_reap() frees it in parts */
     BfnTable *detached_tables;
     GfnIndex *detached_indexes;
     uint64_t detached_work;     /* of the latter; see xen_pviommu_core_work() */
@@ -75,7 +75,7 @@ struct XenPVIOMMUCore {
 };
 
 /**
- * xen_pviommu_core_max_bytes: the most memory that the guest can make us take
+ * xen_pviommu_core_max_bytes: the most memory that a guest can make QEMU take
  *
  * xen_pviommu_core_bytes() is never more; but for what was loaded: see
  * xen_pviommu_core_load_begin().
@@ -147,7 +147,7 @@ static inline bool xen_pviommu_core_put_frames(XenPVIOMMUCore *core,
 }
 
 /**
- * xen_pviommu_core_check: abort if the books do not balance
+ * xen_pviommu_core_check: abort if the reference audit fails
  *
  * Compares, page by page, what contexts map and what is pending with the
  * backend's references, and the tables with the GFN index. Slow: for tests.
@@ -155,7 +155,7 @@ static inline bool xen_pviommu_core_put_frames(XenPVIOMMUCore *core,
 void xen_pviommu_core_check(XenPVIOMMUCore *core);
 
 /**
- * xen_pviommu_core_enable: pull the big switch, if it is not pulled
+ * xen_pviommu_core_enable: end identity mode, if it has not ended
  *
  * It lets go of the lock meanwhile: see XenPVIOMMUAttachmentOps.enabled.
  */
@@ -164,13 +164,13 @@ void xen_pviommu_core_enable(XenPVIOMMUCore *core);
 /**
  * xen_pviommu_core_invalidate: pages are going away
  *
- * Unmaps [@gfn, @gfn + @nr) everywhere, tells the devices, and drops all
- * references, also those that wait for a flush.
+ * Unmaps [@gfn, @gfn + @nr) everywhere, notifies listeners, and drops all
+ * references, also those of pending runs.
  */
 void xen_pviommu_core_invalidate(XenPVIOMMUCore *core,
                                  uint64_t gfn, uint64_t nr);
 
-/* Called with a part of what is held; the same frame may come again. */
+/* Called with a part of what is held; frames may be visited more than once. */
 typedef void XenPVIOMMUHeldFunc(void *opaque, uint64_t gfn, uint64_t nr);
 
 /** xen_pviommu_core_held: visit all pages that are mapped, or pending */

@@ -200,7 +200,7 @@ bool gfn_index_free_part(GfnIndex *index, unsigned *max)
 {
     GfnNode *n;
 
-    /* The order does not matter: nobody goes from one to another. */
+    /* In any order, as none is reached from another one any more. */
     while ((n = QLIST_FIRST(&index->nodes))) {
         if (!*max || !node_free_sets(index, n, max)) {
             return false;

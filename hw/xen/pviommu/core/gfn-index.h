@@ -51,7 +51,7 @@ GfnIndex *gfn_index_new(XenPVIOMMUBudget *budget);
 void gfn_index_free(GfnIndex *index);
 
 /**
- * gfn_index_free_part: free some nodes of an index that nobody uses any more
+ * gfn_index_free_part: free some nodes of an index that is not in use any more
  * @max: how many at the most, arrays of places counted like nodes; returns how
  * many may still be freed
  *

@@ -172,7 +172,7 @@ static int op_unmap(XenPVIOMMUCore *core, struct xen_iommu_op *op,
                     uint16_t flags)
 {
     struct xen_iommu_op_unmap *u = &op->u.unmap;
-    bool holes = flags & XEN_IOMMUOP_unmap_holes;
+    bool skip_unmapped = flags & XEN_IOMMUOP_unmap_holes;
     uint64_t bfn = le64_to_cpu(u->bfn);
     XenPVIOMMUContext *ctx;
     uint64_t nr;
@@ -181,7 +181,7 @@ static int op_unmap(XenPVIOMMUCore *core, struct xen_iommu_op *op,
 
     if (u->pad || u->pad1 || !decode_ctx(core, u->ctx, &id) ||
         !decode_nr(core, u->nr_frames, &nr) ||
-        (holes && !has_feature(core, XEN_IOMMU_FEATURE_QUEUE)) ||
+        (skip_unmapped && !has_feature(core, XEN_IOMMU_FEATURE_QUEUE)) ||
         !range_within(bfn, nr, xen_pviommu_bfn_limit(core))) {
         return -XEN_IOMMU_EINVAL;
     }
@@ -190,7 +190,8 @@ static int op_unmap(XenPVIOMMUCore *core, struct xen_iommu_op *op,
         return -XEN_IOMMU_EINVAL;
     }
     xen_pviommu_core_enable(core);
-    ret = ctx ? xen_pviommu_context_unmap_part(core, ctx, &bfn, &nr, holes)
+    ret = ctx ? xen_pviommu_context_unmap_part(core, ctx, &bfn, &nr,
+                                               skip_unmapped)
               : -XEN_IOMMU_ENOENT;
     if (ret == XEN_PVIOMMU_UNFINISHED && bfn != le64_to_cpu(u->bfn)) {
         u->bfn = cpu_to_le64(bfn);
@@ -295,7 +296,7 @@ static int op_lookup_bfn(XenPVIOMMUCore *core, struct xen_iommu_op *op,
     end = MIN(bfn + UINT32_MAX, xen_pviommu_bfn_limit(core));
     if (!bfn_table_next_part(ctx->table, bfn, end, LOOKUP_SLOTS, &run) ||
         run.bfn != bfn) {
-        /* Who looks for what is mapped can go on behind the hole. */
+        /* The guest can look on where something is mapped again. */
         u->nr_frames = cpu_to_le32((run.nr ? run.bfn : end) - bfn);
         return -XEN_IOMMU_ENOENT;
     }

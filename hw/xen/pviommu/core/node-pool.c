@@ -141,7 +141,7 @@ static void chunk_give(NodeChunk *c, FreeNode *n)
 #endif
 }
 
-/* Unlocks it. Maybe nobody needs @pool any more. */
+/* Unlocks @pool, and frees it if nothing needs it any more. */
 static void pool_unlock(NodePool *pool)
 {
     bool gone = pool->released && !pool->nr_nodes && !pool->heap;
