@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The xen-pviommu device: what its PCI front, its DMA side, its faults and
- * its migration share
+ * The xen-pviommu device: the state that its parts share, which of them owns
+ * each field, and which lock protects it
  */
 
 #ifndef HW_XEN_PVIOMMU_DEVICE_H
@@ -51,12 +51,9 @@ typedef struct XenPVIOMMUDeferredRuns XenPVIOMMUDeferredRuns;
 struct XenPVIOMMUState {
     PCIDevice parent_obj;
 
-    MemoryRegion bar;
-    MemoryRegion regs;
-    MemoryRegion blocks_mr;
     /*
-     * Protects core, functions, listening and queues. Taken inside the BQL, or
-     * without it by threads that do DMA, to run a queue.
+     * Protects what the comments below say. Taken inside the BQL, or without it
+     * by threads that do DMA, to run a queue.
      *
      * Order: the BQL; this lock; then the locks of faults, of the node pool,
      * of page-release/ and the mapcache. A holder does not wait for a thread
@@ -66,35 +63,51 @@ struct XenPVIOMMUState {
      *   any, threads that do DMA do not take the lock (queues.quiet).
      */
     QemuRecMutex lock;
+
+    /* The lock: all of them, but for what their headers say */
     XenPVIOMMUCore core;
-    bool bus_master;            /* atomic: as configuration space has it */
+    XenPVIOMMUQueues queues;
+
+    /* function.c; changed with the BQL and the lock, read with either */
     GHashTable *functions;      /* of XenPVIOMMUFunction, by bus and devfn */
-    GPtrArray *ended;           /* those that something still uses */
+    /* notify.c; the lock */
+    GPtrArray *listening;       /* functions that have notifiers: mostly none */
+    QSLIST_HEAD(, XenPVIOMMUNotifiedBlocks) stale_blocks;
+    QEMUBH *stale_blocks_bh;
+    /* host-device.c and pinned.c; BQL */
+    unsigned nr_assigned;       /* devices of the host */
+    bool pinned;                /* they see all memory: discard none */
+
+    /* guest-memory.c; atomic */
+    bool bus_master;            /* as configuration space has it */
+    /* fault.c; its own lock, and the BQL */
+    XenPVIOMMUFaults faults;
+
+    /* function.c; BQL */
+    GPtrArray *ended;           /* functions that something still uses */
     QEMUTimer *ended_timer;
     QEMUBH *functions_bh;
     DeviceListener device_listener;
-    unsigned nr_assigned;       /* devices of the host */
-    bool pinned;                /* they see all memory: discard none */
-    GPtrArray *listening;       /* those that have notifiers: mostly none */
-    /* What listeners were notified of and do not have any more; see notify.c */
-    QSLIST_HEAD(, XenPVIOMMUNotifiedBlocks) stale_blocks;
-    QEMUBH *stale_blocks_bh;
-    XenPVIOMMUQueues queues;
-    QEMUTimer reap_timer;
-    XenPVIOMMUFaults faults;
+    /* bypass.c; BQL */
     DeviceListener bypass_listener;
     QEMUBH *bypass_bh;
     GHashTable *bypassing;      /* devices and buses that it was warned of */
-    XenPageHolder holder;
+    /* registers.c; BQL */
+    MemoryRegion bar;
+    MemoryRegion regs;
+    MemoryRegion blocks_mr;
     XenPVIOMMUBlock blocks[XEN_PVIOMMU_MAX_BLOCKS];
-
-    /* Migration */
+    /* reset.c; BQL */
+    QEMUTimer reap_timer;
+    /* The front's; BQL */
+    XenPageHolder holder;
+    /* vmstate.c and vmstate-runs.c; BQL, and the lock for deferred */
     XenPVIOMMULoad load;
     XenPVIOMMUSaved saved;
     XenPVIOMMUDeferredRuns *deferred;   /* NULL: none can be */
     VMChangeStateEntry *vm_state;
 
-    /* properties */
+    /* Properties; they do not change once it is realized */
     XenPVIOMMUBackendKind backend;  /* not auto once it is realized */
     uint16_t device_id;
     uint32_t max_ops;
