@@ -602,4 +602,5 @@ void xen_mapcache_pages_init(MapCache *mc)
     pages.max_punched = max_map_count / MAPCACHE_PUNCHED_SHARE;
     pages.whole_buckets = !mapcache_can_punch();
     xen_page_source_register(&source);
+    xen_page_release_discarded();
 }

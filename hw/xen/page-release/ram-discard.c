@@ -10,6 +10,7 @@
 #include "qemu/main-loop.h"
 #include "qemu/rcu.h"
 #include "hw/xen/xen-page-release.h"
+#include "system/ram-block-discard.h"
 #include "../compat.h"
 #include "trace.h"
 
@@ -51,24 +52,35 @@ static bool find_next(Search *s)
     return s->size;
 }
 
-void xen_page_release_ram(const RAMBlock *rb, uint64_t start, uint64_t len)
+static void ram_discarded(Notifier *notifier, void *data)
 {
-    Search s = { .rb = rb, .start = start, .end = start + len };
+    const RAMBlockDiscard *d = data;
+    Search s = { .rb = d->rb, .start = d->start, .end = d->start + d->length };
 
     /*
      * Without the BQL it is migration, releasing what has gone to the
      * destination, or a confidential guest that makes a page private. Neither
      * is a page that leaves the guest.
      */
-    if (!xen_page_release_wanted() || !bql_locked()) {
+    if (!bql_locked()) {
         return;
     }
     for (; find_next(&s); s.from = s.addr + s.size) {
         uint64_t gfn = s.addr >> XEN_GFN_SHIFT;
-        uint64_t nr = DIV_ROUND_UP(s.addr + s.size, XEN_GFN_SIZE) -
-                      gfn;
+        uint64_t nr = DIV_ROUND_UP(s.addr + s.size, XEN_GFN_SIZE) - gfn;
 
         trace_xen_page_release_ram(gfn, nr);
         xen_page_release(gfn, nr);
+    }
+}
+
+void xen_page_release_discarded(void)
+{
+    static Notifier notifier = { .notify = ram_discarded };
+    static bool added;
+
+    if (!added) {
+        ram_block_add_discard_notifier(&notifier);
+        added = true;
     }
 }

@@ -254,23 +254,6 @@ int xen_page_source_populated(uint64_t gfn, uint64_t nr, uint64_t *work)
     return stop < end ? -EAGAIN : 0;
 }
 
-bool xen_page_release_wanted(void)
-{
-    return pages.source || !QLIST_EMPTY(&pages.holders);
-}
-
-bool xen_page_release_covers(const AddressSpace *as)
-{
-    XenPageHolder *holder;
-
-    QLIST_FOREACH(holder, &pages.holders, next) {
-        if (holder->covers && holder->covers(holder, as)) {
-            return true;
-        }
-    }
-    return false;
-}
-
 XenInvalidateInfo *qmp_x_query_xen_invalidate(Error **errp)
 {
     const XenPageReleaseStats *s = &xen_page_release_stats;

@@ -259,18 +259,11 @@ static bool function_has_ram_windows(const XenPVIOMMUFunction *f)
     return false;
 }
 
-bool xen_pviommu_function_covers(XenPVIOMMUState *s, const AddressSpace *as)
+bool xen_pviommu_function_allows_discard(PCIBus *bus, void *opaque, int devfn)
 {
-    XenPVIOMMUFunction *f;
-    GHashTableIter iter;
+    XenPVIOMMUFunction *f = xen_pviommu_function_of_device(bus->devices[devfn]);
 
-    g_hash_table_iter_init(&iter, s->functions);
-    while (g_hash_table_iter_next(&iter, (void **)&f, NULL)) {
-        if (&f->as == as) {
-            return !function_has_ram_windows(f);
-        }
-    }
-    return false;
+    return f && !function_has_ram_windows(f);
 }
 
 XenPVIOMMUFunction *xen_pviommu_function_new(XenPVIOMMUState *s, PCIBus *bus,

@@ -147,7 +147,11 @@ void xen_pviommu_function_update_reserved(XenPVIOMMUFunction *f);
 void xen_pviommu_context_update_reserved(XenPVIOMMUState *s,
                                          XenPVIOMMUContext *ctx);
 
-/** xen_pviommu_function_covers: see xen_page_release_covers() */
-bool xen_pviommu_function_covers(XenPVIOMMUState *s, const AddressSpace *as);
+/**
+ * xen_pviommu_function_allows_discard: PCIIOMMUOps.allows_discard
+ *
+ * Not for a function with RAM in its reserved ranges, which it always sees.
+ */
+bool xen_pviommu_function_allows_discard(PCIBus *bus, void *opaque, int devfn);
 
 #endif /* HW_XEN_PVIOMMU_FUNCTION_H */

@@ -84,13 +84,6 @@ static void front_held(XenPageHolder *holder, GArray *ranges)
     xen_pviommu_queues_held(s, add_held, &h);
 }
 
-static bool front_covers(XenPageHolder *holder, const AddressSpace *as)
-{
-    XenPVIOMMUState *s = container_of(holder, XenPVIOMMUState, holder);
-
-    return xen_pviommu_function_covers(s, as);
-}
-
 static int front_store(void *opaque, uint64_t addr, const void *buf, size_t len)
 {
     return xen_pviommu_guest_rw(addr, (void *)buf, len, true);
@@ -109,6 +102,7 @@ static const XenPVIOMMUGuestMemoryOps memory_ops = {
 
 static const PCIIOMMUOps pci_ops = {
     .get_address_space = xen_pviommu_function_address_space,
+    .allows_discard = xen_pviommu_function_allows_discard,
     .set_iommu_device = xen_pviommu_host_set_device,
     .unset_iommu_device = xen_pviommu_host_unset_device,
 };
@@ -262,9 +256,9 @@ static void xen_pviommu_realize(PCIDevice *dev, Error **errp)
                                                pages_removed,
                                                unplugged_changed, s);
     s->holder.release = front_release;
-    s->holder.covers = front_covers;
     s->holder.held = front_held;
     xen_page_holder_register(&s->holder);
+    xen_page_release_discarded();
 
     /* From here on the machine has its IOMMU. */
     pci_setup_iommu(pci_get_bus(dev), &pci_ops, s);

@@ -12,10 +12,8 @@
 
 #include "qemu/queue.h"
 
-struct AddressSpace;
 struct MemoryRegion;
 struct MemoryRegionCache;
-struct RAMBlock;
 struct buf_ioreq;
 struct ioreq;
 
@@ -45,8 +43,6 @@ typedef struct XenPageHolder {
      */
     void (*release)(struct XenPageHolder *holder, const XenPageRange *ranges,
                     unsigned nr_ranges);
-    /* See xen_page_release_covers(); NULL: no. */
-    bool (*covers)(struct XenPageHolder *holder, const struct AddressSpace *as);
     /* Add to @ranges what it holds of the pages that the hypervisor has. */
     void (*held)(struct XenPageHolder *holder, GArray *ranges);
     QLIST_ENTRY(XenPageHolder) next;
@@ -169,29 +165,14 @@ void xen_page_cache_long_lived(struct MemoryRegionCache *cache);
  */
 int xen_page_source_populated(uint64_t gfn, uint64_t nr, uint64_t *work);
 
-/** xen_page_release_wanted: something is notified of pages that go away */
-bool xen_page_release_wanted(void);
-
 /**
- * xen_page_release_ram: a part of a RAMBlock is about to be discarded
- * @start: in the block, in bytes
- * @len: bytes
+ * xen_page_release_discarded: RAM that is discarded leaves the guest
  *
- * As xen_page_release(), for each place that the guest has it at. Does
- * nothing in a thread without the BQL: there, no page leaves the guest.
+ * From here on, as xen_page_release() for each place at which the guest has it.
+ * Not in threads without the BQL: what they discard does not leave the guest.
+ * Call it before there are such threads; once or more often.
  */
-void xen_page_release_ram(const struct RAMBlock *rb, uint64_t start,
-                        uint64_t len);
-
-/**
- * xen_page_release_covers: RAM may be discarded, whatever has @as pinned
- *
- * True if the notifiers of the IOMMU regions of @as run before what they map
- * is discarded, and if at times when there is RAM in @as itself discarding it
- * is forbidden - as long as the device is announced by
- * pci_device_set_iommu_device(). So VFIO need not forbid it. BQL held.
- */
-bool xen_page_release_covers(const struct AddressSpace *as);
+void xen_page_release_discarded(void);
 
 /* What came from the hypervisor, and what Xen's mapcache did about it. */
 typedef struct XenPageReleaseStats {

@@ -16,7 +16,6 @@
 #include "qemu/main-loop.h"
 #include "qapi/error.h"
 #include "hw/pci/pci_device.h"
-#include "hw/xen/xen-page-release.h"
 #include "system/host_iommu_device.h"
 #include "system/iothread.h"
 #include "../../../hw/xen/compat.h"
@@ -852,7 +851,7 @@ static bool add_alias(PVIOMMUMirror *m, Error **errp)
 /* In VFIO's order: what it forbids, what it maps, what it tells the IOMMU. */
 static bool pin(PVIOMMUMirror *m, Error **errp)
 {
-    m->forbids = !xen_page_release_covers(m->as);
+    m->forbids = !pci_device_iommu_allows_discard(PCI_DEVICE(m));
     if (m->forbids && ram_block_uncoordinated_discard_disable(true)) {
         error_setg(errp, "RAM must be discarded, and pins=on forbids it");
         return false;
