@@ -8,6 +8,8 @@
 #ifndef TESTS_UNIT_PVIOMMU_BENCH_H
 #define TESTS_UNIT_PVIOMMU_BENCH_H
 
+#include "../../hw/xen/pviommu/core/context.h"
+#include "../../hw/xen/pviommu/core/core.h"
 #include "../../hw/xen/pviommu/core/iommu-op.h"
 
 #define NR_GFNS         4096

@@ -5,7 +5,7 @@
 
 #include "qemu/osdep.h"
 #include "qemu/bswap.h"
-#include "../../hw/xen/pviommu/core/core.h"
+#include "../../hw/xen/pviommu/core/pending.h"
 #include "pviommu-machine.h"
 #include "pviommu-model.h"
 

@@ -6,7 +6,7 @@
 
 #include "qemu/osdep.h"
 #include "qemu/bswap.h"
-#include "../../hw/xen/pviommu/core/core.h"
+#include "../../hw/xen/pviommu/core/pending.h"
 #include "pviommu-calls.h"
 #include "pviommu-machine.h"
 

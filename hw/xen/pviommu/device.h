@@ -11,6 +11,7 @@
 #include "qemu/thread.h"
 #include "qemu/timer.h"
 #include "../compat.h"
+#include "core/context.h"
 #include "core/core.h"
 #include "fault.h"
 #include "hw/xen/xen-page-release.h"

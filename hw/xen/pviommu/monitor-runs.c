@@ -7,6 +7,7 @@
 #include "qemu/osdep.h"
 #include "qapi/error.h"
 #include "qapi/qapi-commands-xen-pviommu.h"
+#include "core/pending.h"
 #include "device.h"
 #include "monitor.h"
 

@@ -7,6 +7,7 @@
 #include "qemu/host-utils.h"
 #include "qemu/interval-tree.h"
 #include "qemu/main-loop.h"
+#include "core/pending.h"
 #include "notify.h"
 #include "queue.h"
 #include "trace.h"

@@ -16,7 +16,7 @@
 
 #include "qemu/bswap.h"
 #include "block/aio.h"
-#include "core/core.h"
+#include "core/state.h"
 
 typedef struct XenPVIOMMUState XenPVIOMMUState;
 

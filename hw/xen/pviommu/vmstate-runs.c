@@ -19,6 +19,7 @@
 #include "qemu/error-report.h"
 #include "migration/qemu-file-types.h"
 #include "migration/vmstate.h"
+#include "core/pending.h"
 #include "device.h"
 #include "vmstate-runs.h"
 #include "trace.h"

@@ -7,6 +7,7 @@
 #include "qemu/osdep.h"
 #include "qemu/rcu.h"
 #include "../../../hw/xen/pviommu/backend-emulated.h"
+#include "../../../hw/xen/pviommu/core/context.h"
 #include "../../../hw/xen/pviommu/core/core.h"
 #include "structure.h"
 

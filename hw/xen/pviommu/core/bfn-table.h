@@ -64,8 +64,8 @@ void bfn_table_free(BfnTable *t);
 /**
  * bfn_table_detach: the same, but bfn_table_free_part() frees its memory
  *
- * Nothing is mapped or unmapped any more. Its nodes stay in the budget until they are
- * freed.
+ * Nothing is mapped or unmapped any more. Its nodes stay in the budget until
+ * they are freed.
  */
 void bfn_table_detach(BfnTable *t);
 

@@ -7,6 +7,7 @@
 #include "qemu/osdep.h"
 #include "qemu/error-report.h"
 #include "core.h"
+#include "pending.h"
 
 typedef struct Audit {
     GHashTable *pages;          /* GFN -> references that there should be */

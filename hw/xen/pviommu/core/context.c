@@ -5,7 +5,8 @@
  */
 
 #include "qemu/osdep.h"
-#include "core.h"
+#include "context.h"
+#include "pending.h"
 #include "trace.h"
 
 /* What freeing a context does before it asks the guest to come again. */

@@ -7,39 +7,14 @@
  *   pending, in all contexts together.
  * - What a context maps, its table and the core's GFN index both say.
  *
- * Locking: that of core.h. Readers of a context's table and queue are in an RCU
- * critical section.
+ * Locking: that of state.h. Readers of a context's table and queue are in an
+ * RCU critical section.
  */
 
 #ifndef HW_XEN_PVIOMMU_CONTEXT_H
 #define HW_XEN_PVIOMMU_CONTEXT_H
 
-#include "qemu/queue.h"
-#include "qemu/rcu.h"
-#include "pending.h"
-#include "reserved.h"
-
-typedef struct XenPVIOMMUQueue XenPVIOMMUQueue;
-
-/* An operation stopped before its end: run it again. Not an error number. */
-#define XEN_PVIOMMU_UNFINISHED 1
-
-/* A BFN address space. */
-struct XenPVIOMMUContext {
-    struct rcu_head rcu;
-    NodePool *pool;             /* that it is from */
-    uint16_t id;
-    bool identity;              /* shows the machine's memory; maps nothing */
-    unsigned nr_devices;
-    uint64_t mapped_frames;
-    uint64_t pending_frames;
-    BfnTable *table;
-    XenPVIOMMUPendingList pending;
-    QLIST_ENTRY(XenPVIOMMUContext) next_pending;    /* while there are some */
-    /* What its devices reserve for themselves; NULL: none ever did */
-    GArray *reserved;
-    XenPVIOMMUQueue *queue;     /* the client's; RCU; NULL if it has none */
-};
+#include "state.h"
 
 /** xen_pviommu_context_find: the context with this ID, or NULL */
 XenPVIOMMUContext *xen_pviommu_context_find(XenPVIOMMUCore *core, uint32_t id);

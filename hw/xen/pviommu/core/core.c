@@ -7,7 +7,9 @@
 #include "qemu/osdep.h"
 #include "qemu/error-report.h"
 #include "qemu/units.h"
+#include "context.h"
 #include "core.h"
+#include "pending.h"
 #include "trace.h"
 
 /*

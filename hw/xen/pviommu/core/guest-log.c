@@ -7,7 +7,7 @@
 #include "qemu/lockable.h"
 #include "qemu/log.h"
 #include "qemu/timer.h"
-#include "core.h"
+#include "guest-log.h"
 
 #define LOG_LINES_PER_SECOND 20
 
@@ -37,7 +37,7 @@ static bool guest_error_shown(XenPVIOMMUGuestLog *log)
     return ++log->window_lines <= LOG_LINES_PER_SECOND;
 }
 
-void xen_pviommu_guest_error(XenPVIOMMUCore *core, const char *fmt, ...)
+void xen_pviommu_guest_log(XenPVIOMMUGuestLog *log, const char *fmt, ...)
 {
     va_list ap;
     char text[256];
@@ -45,8 +45,8 @@ void xen_pviommu_guest_error(XenPVIOMMUCore *core, const char *fmt, ...)
     if (!qemu_loglevel_mask(LOG_GUEST_ERROR)) {
         return;
     }
-    WITH_QEMU_LOCK_GUARD(&core->guest_log.lock) {
-        if (!guest_error_shown(&core->guest_log)) {
+    WITH_QEMU_LOCK_GUARD(&log->lock) {
+        if (!guest_error_shown(log)) {
             return;
         }
     }

@@ -10,8 +10,6 @@
 
 #include "qemu/thread.h"
 
-typedef struct XenPVIOMMUCore XenPVIOMMUCore;
-
 typedef struct XenPVIOMMUGuestLog {
     QemuMutex lock;             /* protects the fields below */
     int64_t window_start;       /* ns */
@@ -22,12 +20,12 @@ void xen_pviommu_guest_log_init(XenPVIOMMUGuestLog *log);
 void xen_pviommu_guest_log_finalize(XenPVIOMMUGuestLog *log);
 
 /**
- * xen_pviommu_guest_error: write a line, of which a few a second at most are
+ * xen_pviommu_guest_log: write a line, of which a few a second at most are
  * shown
  *
  * Call it with the core's lock, the BQL, or both.
  */
-void G_GNUC_PRINTF(2, 3) xen_pviommu_guest_error(XenPVIOMMUCore *core,
-                                                 const char *fmt, ...);
+void G_GNUC_PRINTF(2, 3) xen_pviommu_guest_log(XenPVIOMMUGuestLog *log,
+                                               const char *fmt, ...);
 
 #endif /* HW_XEN_PVIOMMU_GUEST_LOG_H */

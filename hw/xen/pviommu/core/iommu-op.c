@@ -6,6 +6,8 @@
 #include "qemu/osdep.h"
 #include "qemu/bswap.h"
 #include "qemu/host-utils.h"
+#include "context.h"
+#include "core.h"
 #include "iommu-op.h"
 #include "trace.h"
 

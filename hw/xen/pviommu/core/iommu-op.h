@@ -8,7 +8,7 @@
 #ifndef HW_XEN_PVIOMMU_IOMMU_OP_H
 #define HW_XEN_PVIOMMU_IOMMU_OP_H
 
-#include "core.h"
+#include "state.h"
 
 /*
  * What one call of xen_pviommu_op_execute() adds to xen_pviommu_core_work() at

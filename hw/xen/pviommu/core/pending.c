@@ -4,7 +4,6 @@
  */
 
 #include "qemu/osdep.h"
-#include "core.h"
 #include "pending.h"
 
 /* The most records there can be: 8 MiB, which are read in a millisecond. */

@@ -10,18 +10,13 @@
  * Records that listeners were not notified of follow each other at the end,
  * and are few: see XEN_PVIOMMU_UNNOTIFIED_MAX.
  *
- * Locking: that of core.h.
+ * Locking: that of state.h.
  */
 
 #ifndef HW_XEN_PVIOMMU_PENDING_H
 #define HW_XEN_PVIOMMU_PENDING_H
 
-#include "qemu/queue.h"
-#include "bfn-table.h"
-
-typedef struct XenPVIOMMUContext XenPVIOMMUContext;
-typedef struct XenPVIOMMUCore XenPVIOMMUCore;
-typedef struct XenPVIOMMUPendingChunk XenPVIOMMUPendingChunk;
+#include "state.h"
 
 /*
  * With more records than this in a context a flush of a range is one of the
@@ -37,31 +32,6 @@ typedef struct XenPVIOMMUPendingChunk XenPVIOMMUPendingChunk;
  * notifies of all of them at once (an invalidation, a detach) is bounded by it.
  */
 #define XEN_PVIOMMU_UNNOTIFIED_MAX 1280
-
-/* A place in a list of records */
-typedef struct XenPVIOMMUPendingPos {
-    XenPVIOMMUPendingChunk *chunk;
-    unsigned index;
-} XenPVIOMMUPendingPos;
-
-/* The records of a context. Only pending.c changes it. */
-typedef struct XenPVIOMMUPendingList {
-    QSIMPLEQ_HEAD(, XenPVIOMMUPendingChunk) chunks;
-    XenPVIOMMUPendingChunk *last;       /* NULL: there are none */
-    uint64_t nr;
-    uint64_t nr_unnotified;
-    /* If there are any: the first of them, or one before it. */
-    XenPVIOMMUPendingPos unnotified;
-    uint64_t nr_tail;                   /* records from there on */
-} XenPVIOMMUPendingList;
-
-/* What all contexts of a core share. Only pending.c changes it. */
-typedef struct XenPVIOMMUPendingRuns {
-    QLIST_HEAD(, XenPVIOMMUContext) contexts;   /* with a record or more */
-    QSIMPLEQ_HEAD(, XenPVIOMMUPendingChunk) spare;  /* chunks to use again */
-    unsigned nr_spare;
-    uint64_t nr;                        /* records, in all contexts */
-} XenPVIOMMUPendingRuns;
 
 /** xen_pviommu_pending_max: records at a time, in all contexts */
 uint64_t xen_pviommu_pending_max(const XenPVIOMMUCore *core);
