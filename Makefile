@@ -16,8 +16,8 @@ NINJA := scripts/env ninja
 PREFIX ?= /usr/local
 
 .PHONY: all qemu demo shell check check-scripts check-unit check-qtest check-qemu \
-        check-functional check-guest check-kernels check-long check-xen check-asan check-tsan check-hooks \
-        check-deb bench guest-tested-newest dom0 xen-shell install uninstall docs deb deb-indep clean \
+        check-functional check-guest check-kernels check-long check-xen check-asan check-tsan \
+        check-hooks check-style check-deb bench guest-tested-newest dom0 xen-shell install uninstall docs deb deb-indep clean \
         distclean help
 .DEFAULT_GOAL := all
 # The targets run one after the other; each uses all processors by itself.
@@ -107,6 +107,12 @@ check-tsan: build/configured
 check-hooks: build/configured
 	@scripts/check-hooks
 
+# In a second: scripts/check-style FILE...
+check-style: build/configured
+	@scripts/get-checkpatch
+	@echo "==> The style of every file (a minute)"
+	@scripts/check-style
+
 # Firmware, key maps and libraries are where Debian's packages have them. The
 # emulator of the tests has a device that no user should have.
 install: build/configured
@@ -171,6 +177,7 @@ help:
 	@echo "make xen-shell        a prompt in that dom0"
 	@echo "make check-asan       unit and qtest, in a build with sanitizers"
 	@echo "make check-tsan       what has threads, in a build with the thread sanitizer"
+	@echo "make check-style      the style of every file: checkpatch, linters, spelling"
 	@echo "make check-hooks      the hooks against a newer QEMU"
 	@echo "make bench            what it costs beside QEMU's other IOMMUs, in build/bench"
 	@echo "make check-deb        the packages, in Debians made for it; part of check-long"
