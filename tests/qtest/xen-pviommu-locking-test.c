@@ -5,7 +5,7 @@
  * Listeners of the memory map and IOMMU notifiers of other devices may wait for
  * an I/O thread, and some let go of the BQL. pviommu-mirror is told to do both
  * while its I/O thread does DMA in a context whose queue is not empty. That
- * thread then wants the device's lock, and no waiting listener may depend on it.
+ * thread then wants the device's lock; no waiting listener may depend on it.
  *
  * A wait that does not end fails the test after a while; where the BQL is held
  * by the thread that is waited for, the test hangs.

@@ -213,9 +213,9 @@ static void test_pvscsi(const void *machine)
 #define  LSI_DMODE_DIOM         0x10
 #define  LSI_DMODE_SIOM         0x20
 
-/* SCRIPTS: move some bytes; stop, with a number in DSPS */
-#define SCRIPT_MOVE(from, to, len)      0xc0000000 | (len), (from), (to)
-#define SCRIPT_INT(n)                   0x98080000, (n)
+/* Words of SCRIPTS: move some bytes; stop, with a number in DSPS */
+#define SCRIPT_MOVE(len)        (0xc0000000 | (len))
+#define SCRIPT_INT              0x98080000
 
 /* Run what is at @addr; returns DSTAT, which tells why it stopped. */
 static uint8_t lsi_run(Model *m, uint64_t addr)
@@ -234,9 +234,9 @@ static void lsi_assert_ram(Model *m)
 {
     uint64_t ram = m->bar[2].addr, regs = m->bar[1].addr;
     const uint32_t script[] = {
-        SCRIPT_MOVE(ram + 0x100, regs + LSI_SCRATCHA, 4),
-        SCRIPT_MOVE(regs + LSI_SCRATCHA, ram + 0x104, 4),
-        SCRIPT_INT(0x42),
+        SCRIPT_MOVE(4), ram + 0x100, regs + LSI_SCRATCHA,
+        SCRIPT_MOVE(4), regs + LSI_SCRATCHA, ram + 0x104,
+        SCRIPT_INT, 0x42,
     };
     uint64_t faults = model_faults(m);
 
@@ -254,15 +254,15 @@ static void test_lsi(const char *machine, const char *type)
 {
     g_autofree char *args = g_strdup_printf("-device %s,addr=%x", type, SLOT);
     const uint32_t mapped[] = {
-        SCRIPT_MOVE(ADDR(BFN + 1), ADDR(BFN + 2), 8),
-        SCRIPT_INT(0x43),
+        SCRIPT_MOVE(8), ADDR(BFN + 1), ADDR(BFN + 2),
+        SCRIPT_INT, 0x43,
     };
     const uint32_t unmapped[] = {
-        SCRIPT_MOVE(ADDR(HOLE), ADDR(BFN + 2), 8),
-        SCRIPT_MOVE(ADDR(BFN + 1), ADDR(HOLE + 1), 8),
-        SCRIPT_INT(0x44),
+        SCRIPT_MOVE(8), ADDR(HOLE), ADDR(BFN + 2),
+        SCRIPT_MOVE(8), ADDR(BFN + 1), ADDR(HOLE + 1),
+        SCRIPT_INT, 0x44,
     };
-    uint32_t to_port[] = { SCRIPT_MOVE(0, 0xcf8, 4), SCRIPT_INT(0x45) };
+    uint32_t to_port[] = { SCRIPT_MOVE(4), 0, 0xcf8, SCRIPT_INT, 0x45 };
     uint64_t faults;
     Model m;
 

@@ -457,33 +457,33 @@ static void test_bypass(void)
             "-device pcie-root-port,id=rp0,bus=pxb0,chassis=1 "
             "-device edu,bus=rp0,id=e1 2>%s", cases[i].extra, path);
         QXenPVIOMMU *iommu = pviommu_start(cases[i].machine, NULL, extra);
+        const bool root = cases[i].root, expander = cases[i].expander;
         QDict *state, *dev;
 
         bridge_set_buses(iommu->pci, BRIDGE_DEVFN(128, 0, 0), 128, 129, 129);
         pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
         state = query_state(iommu);
         dev = find_bypassing(state, "0000:00:11.0");
-        g_assert_cmpint(!!dev, ==, cases[i].root);
+        g_assert_cmpint(!!dev, ==, root);
         if (dev) {
             g_assert_cmpstr(qdict_get_str(dev, "id"), ==, "e0");
         }
         dev = find_bypassing(state, "0000:81:00.0");
-        g_assert_cmpint(!!dev, ==, cases[i].expander);
-        if (!cases[i].root && !cases[i].expander) {
+        g_assert_cmpint(!!dev, ==, expander);
+        if (!root && !expander) {
             g_assert_true(qlist_empty(qdict_get_qlist(state, "bypassing")));
         }
         qobject_unref(state);
 
         assert_status(pviommu_attach(iommu, 0x11 << 3, 0),
-                      cases[i].root ? XEN_IOMMU_ENODEV : 0);
+                      root ? XEN_IOMMU_ENODEV : 0);
         assert_status(pviommu_attach(iommu, 129 << 8, 0),
-                      cases[i].expander ? XEN_IOMMU_ENODEV : 0);
-        assert_printed(path, "bus 'pcie.0' " BYPASS_WARNING, cases[i].root);
-        assert_printed(path, "Remove default-bus-bypass-iommu=on",
-                       cases[i].root);
-        assert_printed(path, "bus 'pxb0' " BYPASS_WARNING, cases[i].expander);
-        assert_printed(path, "Remove bypass_iommu=on", cases[i].expander);
-        if (cases[i].root) {
+                      expander ? XEN_IOMMU_ENODEV : 0);
+        assert_printed(path, "bus 'pcie.0' " BYPASS_WARNING, root);
+        assert_printed(path, "Remove default-bus-bypass-iommu=on", root);
+        assert_printed(path, "bus 'pxb0' " BYPASS_WARNING, expander);
+        assert_printed(path, "Remove bypass_iommu=on", expander);
+        if (root) {
             assert_hmp(iommu->qts, "info xen-pviommu",
                        "not behind the IOMMU, which reach all memory:\n",
                        "  0000:00:11.0 edu, e0\n", NULL);
@@ -831,7 +831,8 @@ static void test_hmp(const void *machine)
 
     /* What nodes take depends on how QEMU is built. */
     limit = g_strdup_printf(" KiB, at most %" PRId64 " KiB\n",
-                            DIV_ROUND_UP(qdict_get_int(state, "max-memory"), KiB));
+                            DIV_ROUND_UP(qdict_get_int(state, "max-memory"),
+                                         KiB));
     qobject_unref(state);
     assert_hmp(iommu->qts, "info xen-pviommu",
                "identity map on, guest control on\n",

@@ -590,7 +590,7 @@ static void test_ring(const void *machine)
     bench_free(b);
 }
 
-/* The largest queue, full of the largest operations, with calls; or some, by DMA */
+/* The largest queue, full of the largest operations: calls, or DMA, run it */
 static void test_work(void)
 {
     const unsigned frames = XEN_IOMMU_QUEUE_MAX_FRAMES;

@@ -494,7 +494,7 @@ static void not_in_a_buffer(void)
     must(FN(xencall2)(call, 43, (uintptr_t)&op, 1), "refused");
 }
 
-/* What asked for xen-pviommu's operations is some call of the other interface. */
+/* What asked for xen-pviommu's operations is a call of the other interface. */
 static void other_op(void)
 {
     must(!FN(xencall2)(call, 43, 0, 0), "the no-op");

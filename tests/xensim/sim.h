@@ -73,7 +73,7 @@ bool sim_handle(const char *fn, const void *handle, SimKind kind);
 /** sim_handle_free: it is closed. Returns: false, after a complaint. */
 bool sim_handle_free(const char *fn, void *handle, SimKind kind);
 
-/* --- mmap.c: what Linux does with mappings --------------------------------- */
+/* --- mmap.c: what Linux does with mappings ------------------------------- */
 
 void sim_mmap_init(void);
 /** sim_mmap_whole: what is mapped there now is one mapping of guest pages */

@@ -68,8 +68,8 @@ static uint64_t disk_size(int fd)
 }
 
 /*
- * What an IOMMU costs depends on the pieces that memory is in. Left alone, it is
- * in as many as the guest happens to have.
+ * What an IOMMU costs depends on the pieces that memory is in. Left alone, it
+ * is in as many as the guest happens to have.
  */
 static char *disk_buffer(size_t bytes, int is_huge)
 {

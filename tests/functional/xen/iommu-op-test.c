@@ -273,7 +273,8 @@ static void test_caps(void)
 
     CHECK_EQ(query_caps(), 0);
     CHECK_EQ(caps.ops, must);
-    CHECK_EQ(caps.features, XEN_IOMMU_FEATURE_RANGES | XEN_IOMMU_FEATURE_LOOKUP);
+    CHECK_EQ(caps.features,
+             XEN_IOMMU_FEATURE_RANGES | XEN_IOMMU_FEATURE_LOOKUP);
     CHECK_EQ(caps.max_contexts, 1);
     CHECK(caps.bfn_bits >= 27 && caps.bfn_bits <= 40);
     CHECK(caps.max_mappings > 0);
@@ -369,10 +370,12 @@ static void test_invalid(void)
         CHECK_EQ(run(), -XEN_IOMMU_EINVAL);
     }
     CHECK_EQ(lookup(base), -XEN_IOMMU_ENOENT);
-    done("flags, pads, contexts, frames out of range, ranges that wrap: -EINVAL");
+    done("flags, pads, contexts, frames out of range, ranges that wrap: "
+         "-EINVAL");
 }
 
-static int query_reserved(struct xen_iommu_reserved_range *ranges, unsigned room)
+static int query_reserved(struct xen_iommu_reserved_range *ranges,
+                          unsigned room)
 {
     op_at(0, XEN_IOMMUOP_query_reserved);
     ops[0].u.query_reserved.nr_entries = room;
@@ -422,8 +425,10 @@ static void test_reserved(void)
     done("reserved BFNs: -EADDRNOTAVAIL, for map and unmap");
 
     CHECK_EQ(query_reserved((void *)0x10, 100), -XEN_IOMMU_EFAULT);
-    CHECK_EQ(query_reserved((void *)0xffff800000000000, 100), -XEN_IOMMU_EFAULT);
-    CHECK_EQ(query_reserved((void *)0xffff82d040200000, 100), -XEN_IOMMU_EFAULT);
+    CHECK_EQ(query_reserved((void *)0xffff800000000000, 100),
+             -XEN_IOMMU_EFAULT);
+    CHECK_EQ(query_reserved((void *)0xffff82d040200000, 100),
+             -XEN_IOMMU_EFAULT);
     done("query_reserved: where nothing can be stored, -EFAULT");
 }
 
@@ -891,8 +896,8 @@ static void test_preemption(void)
     stop = true;
     pthread_join(thread, NULL);
     sched_setaffinity(0, sizeof(all), &all);
-    printf("# others' turns in a batch %lu, a map %lu, an unmap %lu, a map that "
-           "is undone %lu\n", in_batch, in_map, in_unmap, in_undo);
+    printf("# others' turns in a batch %lu, a map %lu, an unmap %lu, a map "
+           "that is undone %lu\n", in_batch, in_map, in_unmap, in_undo);
     CHECK(in_batch && in_map && in_unmap && in_undo);
     CHECK_EQ(pages(domid), GUEST_FRAMES);
     done("long batches and long ranges let others run");

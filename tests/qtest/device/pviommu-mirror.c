@@ -63,7 +63,7 @@ struct PVIOMMUMirror {
     MemoryRegion alias_bar;
     AddressSpace *as;
     MemoryListener listener;
-    MemoryListener waiter;      /* of the machine's memory, with an I/O thread */
+    MemoryListener waiter;      /* of the machine's memory, and waits */
     QemuSemaphore waited;
     IOMMUNotifierFlag flags;
     IntervalTreeRoot entries;

@@ -61,7 +61,7 @@
 #define PVIOMMU_MIRROR_WAIT             0x70 /* RW: of these bits */
 #define PVIOMMU_MIRROR_WAIT_TRANSACTION 1   /* at begin, changes, and commit */
 #define PVIOMMU_MIRROR_WAIT_NOTIFIED    2
-#define PVIOMMU_MIRROR_WAIT_UNLOCKED    4   /* and lets go of the BQL meanwhile */
+#define PVIOMMU_MIRROR_WAIT_UNLOCKED    4   /* and drops the BQL meanwhile */
 #define PVIOMMU_MIRROR_RING             0x78 /* RW: a guest-physical address */
 
 /* What there is, and what happened since the last _CMD_CLEAR. */
