@@ -58,7 +58,7 @@ uint64_t mirror_translate(QMirror *m, uint64_t iova, bool write);
 bool mirror_dma_read(QMirror *m, uint64_t iova, uint64_t *data);
 bool mirror_dma_write(QMirror *m, uint64_t iova, uint64_t data, unsigned len);
 
-/** mirror_count: write 32 bits at @iova: @by, 2 * @by... @nr times at a stretch */
+/** mirror_count: write 32 bits at @iova @nr times: @by, 2 * @by, and so on */
 uint64_t mirror_count(QMirror *m, uint64_t iova, uint64_t by, uint64_t nr);
 
 /* A DMA that takes its time. mirror_hold returns how much could be mapped. */
