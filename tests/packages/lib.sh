@@ -1,27 +1,12 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# What the tests of the packages share: TAP, and a Debian to install them in.
+# What the tests of the packages share: a Debian to install them in.
 # Sourced, with TOP set.
 
-number=0 failed=0
-work=
+# shellcheck source=tests/tap.sh
+. "$TOP/tests/tap.sh"
 trap '[ -z "$work" ] || rm -rf "$work"' EXIT
-
-# result STATUS WHAT: a line of TAP; a failure shows what was said.
-result() {
-    number=$((number + 1))
-    if [ "$1" = 0 ]; then
-        echo "ok $number - $2"
-    else
-        failed=1
-        echo "not ok $number - $2"
-        tail -n 25 "$work/said" | sed 's/^/# /'
-    fi
-}
-skip() { number=$((number + 1)); echo "ok $number - $1 # SKIP $2"; }
-skip_all() { echo "1..0 # SKIP $1"; exit 0; }
-finish() { echo "1..$number"; exit $failed; }
 
 # check WHAT COMMAND...: what it says is kept.
 check() {
