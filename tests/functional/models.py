@@ -52,7 +52,8 @@ class Model:
             for device in self.devices:
                 yield from ('-device', device.format(**words))
         elif machine == 'q35':
-            yield from ('-device', f'pcie-root-port,id={self.id}-p,chassis={1 + sum(map(ord, self.id)) % 200}')
+            chassis = 1 + sum(map(ord, self.id)) % 200
+            yield from ('-device', f'pcie-root-port,id={self.id}-p,chassis={chassis}')
 
     def plug(self, qmp, machine):
         """Makes its devices in a machine that runs."""

@@ -15,6 +15,7 @@ command -v "${CC:=clang}" >/dev/null ||
 
 # QEMU's own objects, as they are, for what the core uses of it
 exe=$out/xen-pviommu-fuzz-iommu-op
+# shellcheck disable=SC2046 # options, a word each
 (cd "$out" && "$CC" -std=gnu11 -O1 -g -fsanitize=fuzzer,address,undefined \
     -fno-sanitize-recover=undefined -fno-strict-aliasing -fwrapv -mcx16 \
     -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 \

@@ -166,16 +166,16 @@ under "DMA API".''')
     for mode in ('strict', 'lazy'):
         yield Plot(f'io-{mode}', svg.bars(
             f'Disks and network, {mode}', '% of no IOMMU',
-            [CASES[c][0] for c in CASES],
+            [case[0] for case in CASES.values()],
             [(LABELS[s], [100 * share(e, s, NONE, mode, c) for c in CASES])
              for s in SUBJECTS if s != NONE]),
             f'What is left of what it is without an IOMMU, {mode}.')
         yield Table(f'Disks and network, {mode}',
                     ['', *[LABELS[s] for s in SUBJECTS]],
-                    [[CASES[c][0], *[rate(e, s, mode, c) for s in SUBJECTS]]
-                     for c in CASES])
+                    [[case[0], *[rate(e, s, mode, c) for s in SUBJECTS]]
+                     for c, case in CASES.items()])
         yield Table(f'Of what it is without an IOMMU, {mode}',
                     ['', *[LABELS[s] for s in SUBJECTS if s != NONE]],
-                    [[CASES[c][0], *[f'{number(100 * share(e, s, NONE, mode, c))} %'
-                                     for s in SUBJECTS if s != NONE]]
-                     for c in CASES])
+                    [[case[0], *[f'{number(100 * share(e, s, NONE, mode, c))} %'
+                                 for s in SUBJECTS if s != NONE]]
+                     for c, case in CASES.items()])

@@ -98,6 +98,7 @@ zoo_display()
 # zoo_rng BYTES: from each there is, in hexadecimal.
 zoo_rng()
 {
+    # shellcheck disable=SC2013 # one line of words
     for name in $(cat /sys/class/misc/hw_random/rng_available); do
         case $name in virtio_rng*) ;; *) continue ;; esac
         echo "$name" > /sys/class/misc/hw_random/rng_current
@@ -135,6 +136,7 @@ zoo_crypto()
 
 # zoo_events SBDF, zoo_events_end BYTES: what comes from an input device meanwhile,
 # in hexadecimal.
+# shellcheck disable=SC2010 # where links lead
 zoo_listens() { ls -l "/proc/$zoo_pid/fd" | grep -q /dev/input/event; }
 zoo_events()
 {
@@ -148,7 +150,7 @@ zoo_events_end()
 {
     soon zoo_has_come "$1"
     zoo_status=$?
-    kill $zoo_pid
+    kill "$zoo_pid"
     xxd -p -c 24 /tmp/zoo
     return $zoo_status
 }
@@ -158,6 +160,7 @@ zoo_receive()
 {
     rm -f /tmp/receive.stop
     while ! [ -e /tmp/receive.stop ]; do
+        # shellcheck disable=SC2153 # of init
         timeout 60 wget -q -O /dev/null "http://10.0.2.2:$PORT/data" || usleep 100000
     done > /dev/null 2>&1 &
 }
