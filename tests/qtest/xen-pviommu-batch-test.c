@@ -39,10 +39,10 @@ static void test_empty(const void *machine)
     QXenPVIOMMU *iommu = pviommu_start(machine, NULL, NULL);
     uint32_t done = 1;
 
-    g_assert_cmpint(pviommu_ring(iommu, 0, PVIOMMU_OPS_ADDR, 0, &done), ==, 0);
+    assert_status(pviommu_ring(iommu, 0, PVIOMMU_OPS_ADDR, 0, &done), 0);
     g_assert_cmpuint(done, ==, 0);
     /* Of no array it does not matter where it is. */
-    g_assert_cmpint(pviommu_ring(iommu, 0, UINT64_MAX, 0, &done), ==, 0);
+    assert_status(pviommu_ring(iommu, 0, UINT64_MAX, 0, &done), 0);
     g_assert_cmpuint(pviommu_counter(iommu, XEN_PVIOMMU_COUNTER_DOORBELLS), ==,
                      2);
     g_assert_cmpuint(pviommu_counter(iommu, XEN_PVIOMMU_COUNTER_OPS), ==, 0);
@@ -70,7 +70,7 @@ static void test_addresses(void)
 
             fill_maps(ops, nr);
             pviommu_store_ops(iommu, addrs[i], ops, nr);
-            g_assert_cmpint(pviommu_ring(iommu, 0, addrs[i], nr, &done), ==, 0);
+            assert_status(pviommu_ring(iommu, 0, addrs[i], nr, &done), 0);
             g_assert_cmpuint(done, ==, nr);
             assert_ran(iommu, addrs[i], nr, nr);
             pviommu_reset(iommu);
@@ -122,8 +122,8 @@ static void test_max_ops(void)
     fill_maps(ops, 40);
     pviommu_store_ops(iommu, addr, ops, 40);
     for (unsigned pos = 0; pos < 40; pos += done) {
-        g_assert_cmpint(pviommu_ring(iommu, 0, addr + pos * OP_SIZE, 40 - pos,
-                                     &done), ==, 0);
+        assert_status(pviommu_ring(iommu, 0, addr + pos * OP_SIZE, 40 - pos,
+                                   &done), 0);
         g_assert_cmpuint(done, ==, MIN(7, 40 - pos));
         assert_ran(iommu, addr, pos + done, 40);
     }
@@ -131,7 +131,7 @@ static void test_max_ops(void)
     /* Any count is fine: it is only the most that the guest has. */
     pviommu_reset(iommu);
     pviommu_store_ops(iommu, addr, ops, 40);
-    g_assert_cmpint(pviommu_ring(iommu, 0, addr, UINT32_MAX, &done), ==, 0);
+    assert_status(pviommu_ring(iommu, 0, addr, UINT32_MAX, &done), 0);
     g_assert_cmpuint(done, ==, 7);
     assert_ran(iommu, addr, 7, 40);
     pviommu_quit(iommu);
@@ -148,7 +148,7 @@ static void test_long(void)
     fill_maps(ops, nr);
     pviommu_run(iommu, ops, nr);
     for (unsigned i = 0; i < nr; i++) {
-        g_assert_cmpint(pviommu_status(&ops[i]), ==, 0);
+        assert_status(pviommu_status(&ops[i]), 0);
     }
     pviommu_assert_frames(iommu, nr, 0);
     pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
@@ -156,9 +156,9 @@ static void test_long(void)
                           GFN + ((nr - 1) * 7) % 0x1000, 1, 0);
 
     op = pviommu_op_unmap(0, BFN, nr);
-    g_assert_cmpint(pviommu_op(iommu, &op), ==, 0);
+    assert_status(pviommu_op(iommu, &op), 0);
     pviommu_assert_frames(iommu, 0, nr);
-    g_assert_cmpint(pviommu_flush_all(iommu, 0), ==, 0);
+    assert_status(pviommu_flush_all(iommu, 0), 0);
     pviommu_assert_frames(iommu, 0, 0);
     pviommu_quit(iommu);
 }
@@ -179,7 +179,7 @@ static void test_alloc(void)
     }
     pviommu_run(iommu, ops, contexts - 1);
     for (unsigned i = 0; i < contexts - 1; i++) {
-        g_assert_cmpint(pviommu_status(&ops[i]), ==, 0);
+        assert_status(pviommu_status(&ops[i]), 0);
         g_assert_cmpuint(le16_to_cpu(ops[i].u.context.ctx), ==, i + 1);
     }
 
@@ -189,17 +189,17 @@ static void test_alloc(void)
     }
     pviommu_store_ops(iommu, PVIOMMU_OPS_ADDR, ops, nr);
     for (unsigned i = 0; i < nr; i += done, rings++) {
-        g_assert_cmpint(pviommu_ring(iommu, 0, PVIOMMU_OPS_ADDR + i * OP_SIZE,
-                                     nr - i, &done), ==, 0);
+        assert_status(pviommu_ring(iommu, 0, PVIOMMU_OPS_ADDR + i * OP_SIZE,
+                                   nr - i, &done), 0);
         g_assert_cmpuint(done, >, 0);
         g_assert_cmpuint(done, <, 200);
     }
     pviommu_load_ops(iommu, PVIOMMU_OPS_ADDR, ops, nr);
     for (unsigned i = 0; i < nr; i++) {
-        g_assert_cmpint(pviommu_status(&ops[i]), ==, -XEN_IOMMU_ENOSPC);
+        assert_status(pviommu_status(&ops[i]), XEN_IOMMU_ENOSPC);
     }
     g_test_message("%u operations in %u doorbells", nr, rings);
-    g_assert_cmpint(pviommu_free_context(iommu, 3000), ==, 0);
+    assert_status(pviommu_free_context(iommu, 3000), 0);
     g_assert_cmpuint(pviommu_alloc_context(iommu), ==, 3000);
     pviommu_quit(iommu);
 }
@@ -219,8 +219,8 @@ static void test_end_of_ram(const void *machine)
 
             fill_maps(ops, nrs[i]);
             pviommu_store_ops(iommu, addr, ops, nrs[i]);
-            g_assert_cmpint(pviommu_ring(iommu, 0, addr, nrs[i] + 5, &done), ==,
-                            -XEN_IOMMU_EFAULT);
+            assert_status(pviommu_ring(iommu, 0, addr, nrs[i] + 5, &done),
+                          XEN_IOMMU_EFAULT);
             g_assert_cmpuint(done, ==, nrs[i]);
             if (nrs[i]) {
                 assert_ran(iommu, addr, nrs[i], nrs[i]);
@@ -234,8 +234,8 @@ static void test_end_of_ram(const void *machine)
     /* Up to the very end is fine. */
     fill_maps(ops, 5);
     pviommu_store_ops(iommu, PVIOMMU_RAM - 5 * OP_SIZE, ops, 5);
-    g_assert_cmpint(pviommu_ring(iommu, 0, PVIOMMU_RAM - 5 * OP_SIZE, 5, &done),
-                    ==, 0);
+    assert_status(pviommu_ring(iommu, 0, PVIOMMU_RAM - 5 * OP_SIZE, 5, &done),
+                  0);
     g_assert_cmpuint(done, ==, 5);
     pviommu_quit(iommu);
 }
@@ -262,8 +262,8 @@ static void test_not_ram(const void *machine)
         };
 
         for (unsigned i = 0; i < ARRAY_SIZE(addrs); i++) {
-            g_assert_cmpint(pviommu_ring(iommu, 1, addrs[i], 4, &done), ==,
-                            -XEN_IOMMU_EFAULT);
+            assert_status(pviommu_ring(iommu, 1, addrs[i], 4, &done),
+                          XEN_IOMMU_EFAULT);
             g_assert_cmpuint(done, ==, 0);
             g_assert_cmpuint(pviommu_counter(iommu,
                                              XEN_PVIOMMU_COUNTER_DOORBELLS), ==,
@@ -278,7 +278,7 @@ static void test_not_ram(const void *machine)
     {
         struct xen_iommu_op op = pviommu_op_query_caps();
 
-        g_assert_cmpint(pviommu_op(iommu, &op), ==, 0);
+        assert_status(pviommu_op(iommu, &op), 0);
     }
     pviommu_quit(iommu);
 }
@@ -292,13 +292,13 @@ static void test_bus_master(const void *machine)
     fill_maps(ops, 3);
     pviommu_store_ops(iommu, PVIOMMU_OPS_ADDR, ops, 3);
     pviommu_set_bus_master(iommu, false);
-    g_assert_cmpint(pviommu_ring(iommu, 0, PVIOMMU_OPS_ADDR, 3, &done), ==,
-                    -XEN_IOMMU_EIO);
+    assert_status(pviommu_ring(iommu, 0, PVIOMMU_OPS_ADDR, 3, &done),
+                  XEN_IOMMU_EIO);
     g_assert_cmpuint(done, ==, 0);
     assert_ran(iommu, PVIOMMU_OPS_ADDR, 0, 3);
     g_assert_true(pviommu_identity(iommu));
     pviommu_set_bus_master(iommu, true);
-    g_assert_cmpint(pviommu_ring(iommu, 0, PVIOMMU_OPS_ADDR, 3, &done), ==, 0);
+    assert_status(pviommu_ring(iommu, 0, PVIOMMU_OPS_ADDR, 3, &done), 0);
     assert_ran(iommu, PVIOMMU_OPS_ADDR, 3, 3);
     pviommu_quit(iommu);
 }
@@ -318,10 +318,10 @@ static void test_blocks(void)
     pviommu_store_ops(iommu, a, ops, 4);
     pviommu_store_ops(iommu, b, ops + 4, 2);
     pviommu_writeq(iommu, block0 + XEN_PVIOMMU_BLOCK_ARRAY, a);
-    g_assert_cmpint(pviommu_ring(iommu, last, b, 2, &done), ==, 0);
+    assert_status(pviommu_ring(iommu, last, b, 2, &done), 0);
     g_assert_cmpuint(done, ==, 2);
-    g_assert_cmpint(pviommu_ring(iommu, last, PVIOMMU_RAM, 9, NULL), ==,
-                    -XEN_IOMMU_EFAULT);
+    assert_status(pviommu_ring(iommu, last, PVIOMMU_RAM, 9, NULL),
+                  XEN_IOMMU_EFAULT);
     g_assert_cmphex(pviommu_readq(iommu, block0 + XEN_PVIOMMU_BLOCK_ARRAY), ==,
                     a);
     g_assert_cmpuint(pviommu_readl(iommu, block0 + XEN_PVIOMMU_BLOCK_DONE), ==,
@@ -355,8 +355,8 @@ static void test_overwritten(void)
     };
 
     pviommu_run(iommu, ops, ARRAY_SIZE(ops));
-    g_assert_cmpint(pviommu_status(&ops[0]), ==, 0);
-    g_assert_cmpint(pviommu_status(&ops[1]), ==, 0);
+    assert_status(pviommu_status(&ops[0]), 0);
+    assert_status(pviommu_status(&ops[1]), 0);
     g_assert_cmpuint(pviommu_counter(iommu, XEN_PVIOMMU_COUNTER_OPS), ==, 2);
     g_assert_cmpuint(pviommu_counter(iommu, XEN_PVIOMMU_COUNTER_MAPS), ==, 1);
     pviommu_assert_frames(iommu, 1, 0);

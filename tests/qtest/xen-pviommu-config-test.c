@@ -252,7 +252,7 @@ static unsigned count_reserved(QXenPVIOMMU *iommu, int devfn)
 
     op.flags = cpu_to_le16(XEN_IOMMUOP_query_reserved_device);
     op.u.query_reserved.sbdf = cpu_to_le32(devfn);
-    g_assert_cmpint(pviommu_op(iommu, &op), ==, -XEN_IOMMU_ENOBUFS);
+    assert_status(pviommu_op(iommu, &op), XEN_IOMMU_ENOBUFS);
     return le32_to_cpu(op.u.query_reserved.nr_entries);
 }
 
@@ -286,18 +286,17 @@ static void test_places(void)
         "-device edu,addr=8,multifunction=on -device edu,addr=8.1");
     pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
     for (unsigned i = 0; i < ARRAY_SIZE(places); i++) {
-        g_assert_cmpint(pviommu_map(iommu, 0, gfn + 2 * i, gfn, 1, 0), ==,
-                        -XEN_IOMMU_EADDRNOTAVAIL);
-        g_assert_cmpint(pviommu_map(iommu, 0, gfn + 2 * i + 1, gfn, 1, 0), ==,
-                        0);
+        assert_status(pviommu_map(iommu, 0, gfn + 2 * i, gfn, 1, 0),
+                      XEN_IOMMU_EADDRNOTAVAIL);
+        assert_status(pviommu_map(iommu, 0, gfn + 2 * i + 1, gfn, 1, 0), 0);
         /* Its own, and that of interrupts. */
         g_assert_cmpuint(count_reserved(iommu, places[i].devfn), ==,
                          i ? 2 : 3);
     }
     g_assert_cmpuint(count_reserved(iommu, QPCI_DEVFN(8, 0)), ==, 1);
-    g_assert_cmpint(pviommu_map(iommu, 0, 0x20, gfn, 1, 0), ==,
-                    -XEN_IOMMU_EADDRNOTAVAIL);
-    g_assert_cmpint(pviommu_map(iommu, 0, 0x30, gfn, 1, 0), ==, 0);
+    assert_status(pviommu_map(iommu, 0, 0x20, gfn, 1, 0),
+                  XEN_IOMMU_EADDRNOTAVAIL);
+    assert_status(pviommu_map(iommu, 0, 0x30, gfn, 1, 0), 0);
     pviommu_quit(iommu);
 }
 
@@ -373,10 +372,9 @@ static void test_limits(void)
                          bits);
         g_assert_cmpuint(pviommu_readl(iommu, XEN_PVIOMMU_REG_MAX_OPS), ==,
                          i ? 65536 : 1);
-        g_assert_cmpint(pviommu_map(iommu, 0, last, PVIOMMU_FREE_GFN, 0, 0), ==,
-                        0);
-        g_assert_cmpint(pviommu_map(iommu, 0, last + 1, PVIOMMU_FREE_GFN, 0, 0),
-                        ==, -XEN_IOMMU_EINVAL);
+        assert_status(pviommu_map(iommu, 0, last, PVIOMMU_FREE_GFN, 0, 0), 0);
+        assert_status(pviommu_map(iommu, 0, last + 1, PVIOMMU_FREE_GFN, 0, 0),
+                      XEN_IOMMU_EINVAL);
         g_assert_cmpint(pviommu_map(iommu, 0, 0, PVIOMMU_FREE_GFN, 0, 0), ==,
                         i ? 0 : -XEN_IOMMU_ENOSPC);
         pviommu_quit(iommu);
@@ -389,10 +387,10 @@ static void test_short_bfns(void)
     QXenPVIOMMU *iommu = pviommu_start("q35", "bfn-bits=16", NULL);
     struct xen_iommu_op op = pviommu_op_query_reserved(0, 0, 0);
 
-    g_assert_cmpint(pviommu_op(iommu, &op), ==, 0);
+    assert_status(pviommu_op(iommu, &op), 0);
     g_assert_cmpuint(op.u.query_reserved.nr_entries, ==, 0);
-    g_assert_cmpint(pviommu_map(iommu, 0, 0xfee00, PVIOMMU_FREE_GFN, 0, 0), ==,
-                    -XEN_IOMMU_EINVAL);
+    assert_status(pviommu_map(iommu, 0, 0xfee00, PVIOMMU_FREE_GFN, 0, 0),
+                  XEN_IOMMU_EINVAL);
     pviommu_quit(iommu);
 }
 

@@ -15,9 +15,6 @@
 #define SBDF_B          (0x12 << 3)
 #define TWO_EDUS        EDU_DEVICE ",addr=11 " EDU_DEVICE ",addr=12"
 
-#define assert_status(expr, expected) \
-    g_assert_cmpint((expr), ==, -(int)(expected))
-
 typedef struct Fixture {
     QXenPVIOMMU *iommu;
     QEdu a, b;

@@ -63,7 +63,7 @@ static void bench_free(Bench *b)
 
 static void map(Bench *b, uint16_t ctx, uint64_t bfn, uint64_t gfn, uint32_t nr)
 {
-    g_assert_cmpint(pviommu_map(b->iommu, ctx, bfn, gfn, nr, 0), ==, 0);
+    assert_status(pviommu_map(b->iommu, ctx, bfn, gfn, nr, 0), 0);
 }
 
 static void salt(Bench *b, uint64_t gfn, unsigned nr)
@@ -203,9 +203,9 @@ static void test_nothing_given(const void *machine)
     /* Mapped, but not given */
     balloon_give(&b->ram, BALLOON_DEFLATE, GFN + 64, 64);
     /* No page of RAM at all: the firmware, and nothing */
-    g_assert_cmpint(pviommu_map(b->iommu, 0, BFN + 64,
-                                PVIOMMU_BIOS_ADDR / PVIOMMU_PAGE, 1,
-                                XEN_IOMMUOP_map_readonly), ==, 0);
+    assert_status(pviommu_map(b->iommu, 0, BFN + 64,
+                              PVIOMMU_BIOS_ADDR / PVIOMMU_PAGE, 1,
+                              XEN_IOMMUOP_map_readonly), 0);
     balloon_give(&b->ram, BALLOON_INFLATE, PVIOMMU_BIOS_ADDR / PVIOMMU_PAGE, 1);
     balloon_give(&b->ram, BALLOON_INFLATE, PVIOMMU_RAM_GFNS, 16);
     pviommu_assert_mapped(b->iommu, 0, BFN, GFN + 64, 64, 0);
@@ -221,13 +221,13 @@ static void test_everywhere(const void *machine)
     uint16_t ctx = pviommu_alloc_context(b->iommu);
     uint16_t empty = pviommu_alloc_context(b->iommu);
 
-    g_assert_cmpint(pviommu_attach(b->iommu, b->cache.sbdf, ctx), ==, 0);
+    assert_status(pviommu_attach(b->iommu, b->cache.sbdf, ctx), 0);
     map(b, 0, BFN, GFN, 8);
     map(b, 0, BFN + 0x100, GFN + 3, 1);
     map(b, 0, BFN + 0x207, GFN, 8);
     map(b, ctx, BFN, GFN + 2, 4);
-    g_assert_cmpint(pviommu_map(b->iommu, ctx, BFN + 0x300, GFN, 8,
-                                XEN_IOMMUOP_map_readonly), ==, 0);
+    assert_status(pviommu_map(b->iommu, ctx, BFN + 0x300, GFN, 8,
+                              XEN_IOMMUOP_map_readonly), 0);
     map(b, empty, 0x1000, GFN + 3, 1);
     salt(b, GFN, 8);
     g_assert_true(mirror_fill(&b->cache, ADDR(BFN + 1), true));
@@ -261,7 +261,7 @@ static void test_pending(const void *machine)
 
     map(b, 0, BFN, GFN, 8);
     salt(b, GFN, 8);
-    g_assert_cmpint(pviommu_unmap(b->iommu, 0, BFN, 8), ==, 0);
+    assert_status(pviommu_unmap(b->iommu, 0, BFN, 8), 0);
     mirror_assert_page(&b->mirror, BFN + 3, GFN + 3, RW);
     watch(b, GFN + 3);
     balloon_give(&b->ram, BALLOON_INFLATE, GFN + 3, 1);
@@ -274,7 +274,7 @@ static void test_pending(const void *machine)
 
     /* The BFN is in use again, with another page: that one stays. */
     map(b, 0, BFN, GFN + 16, 8);
-    g_assert_cmpint(pviommu_unmap(b->iommu, 0, BFN, 8), ==, 0);
+    assert_status(pviommu_unmap(b->iommu, 0, BFN, 8), 0);
     map(b, 0, BFN, GFN + 32, 8);
     balloon_give(&b->ram, BALLOON_INFLATE, GFN + 16, 8);
     pviommu_assert_frames(b->iommu, 8, 0);
@@ -317,7 +317,7 @@ static void test_report(const void *machine)
 
     map(b, 0, BFN, GFN, 3 * BLOCK);
     map(b, 0, BFN + 4 * BLOCK, GFN + BLOCK, BLOCK);
-    g_assert_cmpint(pviommu_unmap(b->iommu, 0, BFN + 4 * BLOCK, BLOCK), ==, 0);
+    assert_status(pviommu_unmap(b->iommu, 0, BFN + 4 * BLOCK, BLOCK), 0);
     salt(b, GFN, 3 * BLOCK);
     watch(b, GFN + BLOCK);
     balloon_report(&b->ram, ADDR(GFN + BLOCK), ADDR(BLOCK));
@@ -417,11 +417,11 @@ static void check_virtio_mem(const char *machine, const char *mem_props)
     Bench *b = bench_new_mem(machine, "premap=off", mem_props, &gfn, &nr);
     int not_there = pviommu_map(b->iommu, 0, BFN, gfn, 1, 0);
 
-    g_assert_cmpint(not_there, ==, -XEN_IOMMU_ENOENT);
+    assert_status(not_there, XEN_IOMMU_ENOENT);
     set_plugged(b, gfn, 3, true);
     map(b, 0, BFN, gfn, 3 * nr);
-    g_assert_cmpint(pviommu_map(b->iommu, 0, BFN + 4 * nr, gfn + 3 * nr - 1, 2,
-                                0), ==, -XEN_IOMMU_ENOENT);
+    assert_status(pviommu_map(b->iommu, 0, BFN + 4 * nr, gfn + 3 * nr - 1, 2,
+                              0), XEN_IOMMU_ENOENT);
     salt(b, gfn, 3 * nr);
     mirror_assert_equal(&b->mirror, 0, 3 * nr);
     watch(b, gfn + nr);
@@ -434,11 +434,10 @@ static void check_virtio_mem(const char *machine, const char *mem_props)
     pviommu_assert_mapped(b->iommu, 0, BFN, gfn, nr, 0);
     pviommu_assert_mapped(b->iommu, 0, BFN + 2 * nr, gfn + 2 * nr, nr, 0);
     assert_reaches(b, BFN + nr - 1, gfn + nr - 1);
-    g_assert_cmpint(pviommu_map(b->iommu, 0, BFN + nr, gfn + nr, nr, 0), ==,
-                    -XEN_IOMMU_ENOENT);
-    g_assert_cmpint(pviommu_map(b->iommu, 0, BFN + nr, gfn + nr, 1,
-                                XEN_IOMMUOP_map_readonly), ==,
-                    -XEN_IOMMU_ENOENT);
+    assert_status(pviommu_map(b->iommu, 0, BFN + nr, gfn + nr, nr, 0),
+                  XEN_IOMMU_ENOENT);
+    assert_status(pviommu_map(b->iommu, 0, BFN + nr, gfn + nr, 1,
+                              XEN_IOMMUOP_map_readonly), XEN_IOMMU_ENOENT);
 
     /* Plugged again, it is new memory. */
     set_plugged(b, gfn + nr, 1, true);

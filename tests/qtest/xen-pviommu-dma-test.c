@@ -14,9 +14,6 @@
 #define SBDF            (0x11 << 3)
 #define RO              XEN_IOMMUOP_map_readonly
 
-#define assert_status(expr, expected) \
-    g_assert_cmpint((expr), ==, -(int)(expected))
-
 static QXenPVIOMMU *start(const char *machine, const char *props, QEdu *edu)
 {
     QXenPVIOMMU *iommu = pviommu_start(machine, props, EDU_DEVICE ",addr=11");

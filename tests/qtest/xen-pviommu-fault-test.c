@@ -70,8 +70,8 @@ static void test_records(const void *machine)
     pviommu_wait_faults(iommu, 2);
     pviommu_assert_fault(iommu, 1, SBDF, 0, ADDR(BFN) + 0x238, true, UNMAPPED);
 
-    g_assert_cmpint(pviommu_map(iommu, 0, BFN, GFN, 0,
-                                XEN_IOMMUOP_map_readonly), ==, 0);
+    assert_status(pviommu_map(iommu, 0, BFN, GFN, 0,
+                              XEN_IOMMUOP_map_readonly), 0);
     edu_dma(&edu, false, ADDR(BFN) + 0x40, 8);
     edu_dma(&edu, true, ADDR(BFN) + 0x40, 8);
     pviommu_wait_faults(iommu, 3);
@@ -85,7 +85,7 @@ static void test_records(const void *machine)
     pviommu_assert_fault(iommu, 4, SBDF, 0, 0xfffffffffffff000, false, RANGE);
 
     /* In a context of its own; what the default one maps is not there. */
-    g_assert_cmpint(pviommu_attach(iommu, SBDF, ctx), ==, 0);
+    assert_status(pviommu_attach(iommu, SBDF, ctx), 0);
     edu_dma(&edu, false, ADDR(BFN) + 0x40, 8);
     pviommu_wait_faults(iommu, 6);
     pviommu_assert_fault(iommu, 5, SBDF, ctx, ADDR(BFN) + 0x40, false,
@@ -331,7 +331,7 @@ static void test_msix(const void *machine)
     QXenPVIOMMU *iommu = start(machine, &edu);
 
     /* The function's own DMA goes through its own address space. */
-    g_assert_cmpint(pviommu_map(iommu, 0, MSI_BFN, MSI_GFN, 0, 0), ==, 0);
+    assert_status(pviommu_map(iommu, 0, MSI_BFN, MSI_GFN, 0, 0), 0);
     qtest_writel(iommu->qts, ADDR(MSI_GFN), 0);
     pviommu_fault_ring(iommu, 4);
     set_vector(iommu, ADDR(MSI_BFN), false);
@@ -367,7 +367,7 @@ static void test_msix_masked(const void *machine)
     QEdu edu;
     QXenPVIOMMU *iommu = start(machine, &edu);
 
-    g_assert_cmpint(pviommu_map(iommu, 0, MSI_BFN, MSI_GFN, 0, 0), ==, 0);
+    assert_status(pviommu_map(iommu, 0, MSI_BFN, MSI_GFN, 0, 0), 0);
     qtest_writel(iommu->qts, ADDR(MSI_GFN), 0);
     pviommu_fault_ring(iommu, 16);
 
@@ -420,7 +420,7 @@ static void test_msix_unmapped(void)
                          UNMAPPED);
     g_assert_cmpuint(tail(iommu), ==, 4);
 
-    g_assert_cmpint(pviommu_map(iommu, 0, MSI_BFN, MSI_GFN, 0, 0), ==, 0);
+    assert_status(pviommu_map(iommu, 0, MSI_BFN, MSI_GFN, 0, 0), 0);
     qtest_writel(iommu->qts, ADDR(MSI_GFN), 0);
     edu_dma(&edu, true, ADDR(BFN + 2), 8);
     wait_msi(iommu);

@@ -16,9 +16,6 @@
 #define ADDR(frame)     ((uint64_t)(frame) * PVIOMMU_PAGE)
 #define UNMAPPED        XEN_IOMMU_FAULT_REASON_unmapped
 
-#define assert_status(expr, expected) \
-    g_assert_cmpint((expr), ==, -(int)(expected))
-
 /* The machine's hot-plug controller: select a bus, eject a slot. */
 #define PCIHP_ICH9      0x0cc0
 #define PCIHP_PC        0xae00

@@ -24,9 +24,6 @@
 #define PINS            "-device '{\"driver\":\"pviommu-mirror\"," \
                         "\"addr\":\"11\",\"pins\":true}' "
 
-#define assert_status(expr, expected) \
-    g_assert_cmpint((expr), ==, -(int)(expected))
-
 typedef struct Fixture {
     QXenPVIOMMU *iommu;
     QEdu a, b;

@@ -35,7 +35,7 @@ static QXenPVIOMMU *start(const char *machine, const char *props, QMirror *m)
 /* Two that are held, one to each side, with their pages mapped in @ctx. */
 static void hold(QMirror *m, uint16_t ctx)
 {
-    g_assert_cmpint(pviommu_map(m->iommu, ctx, BFN, GFN, 8, 0), ==, 0);
+    assert_status(pviommu_map(m->iommu, ctx, BFN, GFN, 8, 0), 0);
     g_assert_cmpuint(mirror_hold(m, 0, BFN * PVIOMMU_PAGE, LEN, true), ==, LEN);
     g_assert_cmpuint(mirror_hold(m, 1, (BFN + 4) * PVIOMMU_PAGE, LEN, false),
                      ==, LEN);
@@ -97,15 +97,15 @@ static void test_unmap(const void *machine)
 
     hold(&m, 0);
     assert_held(&m, 0x1000);
-    g_assert_cmpint(pviommu_unmap(iommu, 0, BFN, 8), ==, 0);
+    assert_status(pviommu_unmap(iommu, 0, BFN, 8), 0);
     assert_held(&m, 0x2000);
     assert_no_dma(&m);
-    g_assert_cmpint(pviommu_flush_all(iommu, 0), ==, 0);
+    assert_status(pviommu_flush_all(iommu, 0), 0);
     assert_held(&m, 0x3000);
     assert_no_dma(&m);
 
     /* The BFNs get other pages: what is held stays where it was. */
-    g_assert_cmpint(pviommu_map(iommu, 0, BFN, GFN + 100, 8, 0), ==, 0);
+    assert_status(pviommu_map(iommu, 0, BFN, GFN + 100, 8, 0), 0);
     assert_held(&m, 0x4000);
     g_assert_true(mirror_dma_write(&m, BFN * PVIOMMU_PAGE, 0x77, 8));
     g_assert_cmphex(qtest_readq(iommu->qts, (GFN + 100) * PVIOMMU_PAGE), ==,
@@ -122,11 +122,11 @@ static void test_end_before_flush(const void *machine)
     QXenPVIOMMU *iommu = start(machine, NULL, &m);
 
     hold(&m, 0);
-    g_assert_cmpint(pviommu_unmap(iommu, 0, BFN, 8), ==, 0);
+    assert_status(pviommu_unmap(iommu, 0, BFN, 8), 0);
     assert_held(&m, 0x1000);
     release(&m);
     pviommu_assert_frames(iommu, 0, 8);
-    g_assert_cmpint(pviommu_flush_all(iommu, 0), ==, 0);
+    assert_status(pviommu_flush_all(iommu, 0), 0);
     pviommu_assert_frames(iommu, 0, 0);
     pviommu_quit(iommu);
 }
@@ -137,13 +137,13 @@ static void test_detach(const void *machine)
     QXenPVIOMMU *iommu = start(machine, NULL, &m);
     uint16_t ctx = pviommu_alloc_context(iommu);
 
-    g_assert_cmpint(pviommu_attach(iommu, m.sbdf, ctx), ==, 0);
+    assert_status(pviommu_attach(iommu, m.sbdf, ctx), 0);
     hold(&m, ctx);
-    g_assert_cmpint(pviommu_attach(iommu, m.sbdf, 0), ==, 0);
+    assert_status(pviommu_attach(iommu, m.sbdf, 0), 0);
     assert_held(&m, 0x1000);
     assert_no_dma(&m);
     /* Nobody is in it any more, but for what is under way. */
-    g_assert_cmpint(pviommu_free_context(iommu, ctx), ==, 0);
+    assert_status(pviommu_free_context(iommu, ctx), 0);
     pviommu_assert_frames(iommu, 0, 0);
     assert_held(&m, 0x2000);
     assert_no_dma(&m);
@@ -160,9 +160,9 @@ static void test_reset(const void *machine)
         QXenPVIOMMU *iommu = start(machine, props[i], &m);
         uint16_t ctx = pviommu_alloc_context(iommu);
 
-        g_assert_cmpint(pviommu_attach(iommu, m.sbdf, ctx), ==, 0);
+        assert_status(pviommu_attach(iommu, m.sbdf, ctx), 0);
         hold(&m, ctx);
-        g_assert_cmpint(pviommu_unmap(iommu, ctx, BFN + 2, 0), ==, 0);
+        assert_status(pviommu_unmap(iommu, ctx, BFN + 2, 0), 0);
         pviommu_reset(iommu);
         mirror_init(&m, iommu, QPCI_DEVFN(SLOT, 0));
         pviommu_assert_frames(iommu, 0, 0);
@@ -185,7 +185,7 @@ static void test_switch(const void *machine)
                      LEN);
     g_assert_cmpuint(mirror_hold(&m, 1, (GFN + 4) * PVIOMMU_PAGE, LEN, false),
                      ==, LEN);
-    g_assert_cmpint(pviommu_enable(iommu), ==, 0);
+    assert_status(pviommu_enable(iommu), 0);
     assert_held(&m, 0x1000);
     assert_no_dma(&m);
     g_assert_false(mirror_dma_write(&m, GFN * PVIOMMU_PAGE, 1, 8));
@@ -204,8 +204,8 @@ static void test_unplug(void)
     mirror_init(&m, iommu, QPCI_DEVFN(SLOT, 0));
     hold(&m, 0);
     qpci_unplug_acpi_device_test(iommu->qts, "m0", SLOT);
-    g_assert_cmpint(pviommu_unmap(iommu, 0, BFN, 8), ==, 0);
-    g_assert_cmpint(pviommu_flush_all(iommu, 0), ==, 0);
+    assert_status(pviommu_unmap(iommu, 0, BFN, 8), 0);
+    assert_status(pviommu_flush_all(iommu, 0), 0);
     pviommu_assert_frames(iommu, 0, 0);
     pviommu_quit(iommu);
 }
@@ -216,8 +216,8 @@ static void test_partial(const void *machine)
     QMirror m;
     QXenPVIOMMU *iommu = start(machine, "premap=off", &m);
 
-    g_assert_cmpint(pviommu_map(iommu, 0, BFN, GFN, 2, 0), ==, 0);
-    g_assert_cmpint(pviommu_map(iommu, 0, BFN + 2, GFN + 10, 2, 0), ==, 0);
+    assert_status(pviommu_map(iommu, 0, BFN, GFN, 2, 0), 0);
+    assert_status(pviommu_map(iommu, 0, BFN + 2, GFN + 10, 2, 0), 0);
     g_assert_cmpuint(mirror_hold(&m, 0, BFN * PVIOMMU_PAGE + 8, LEN, true), ==,
                      2 * PVIOMMU_PAGE - 8);
     mirror_touch_write(&m, 0, PVIOMMU_PAGE, 0x1122334455667788);
@@ -274,11 +274,10 @@ static void test_ring_by_dma(const void *machine)
 
     /* No more. Nor can the guest map the registers to ring them. */
     g_assert_false(mirror_dma_write(&m, doorbell, 1, 4));
-    g_assert_cmpint(pviommu_map(iommu, 0, BFN + 1, doorbell / PVIOMMU_PAGE, 0,
-                                0), ==, -XEN_IOMMU_EPERM);
-    g_assert_cmpint(pviommu_map(iommu, 0, BFN + 1, doorbell / PVIOMMU_PAGE, 0,
-                                XEN_IOMMUOP_map_readonly), ==,
-                    -XEN_IOMMU_EPERM);
+    assert_status(pviommu_map(iommu, 0, BFN + 1, doorbell / PVIOMMU_PAGE, 0,
+                              0), XEN_IOMMU_EPERM);
+    assert_status(pviommu_map(iommu, 0, BFN + 1, doorbell / PVIOMMU_PAGE, 0,
+                              XEN_IOMMUOP_map_readonly), XEN_IOMMU_EPERM);
     pviommu_quit(iommu);
 }
 
@@ -323,7 +322,7 @@ static void test_registers_by_dma(const void *machine)
             mirror_dma_write(&m, iommu->bar.addr + reg, 0, len);
         }
     }
-    g_assert_cmpint(pviommu_op(iommu, &op), ==, 0);
+    assert_status(pviommu_op(iommu, &op), 0);
     pviommu_quit(iommu);
 }
 
@@ -345,10 +344,10 @@ static void test_array_by_dma(const void *machine)
     /* ... and reads what the device stored: op 2, flags 0, status 0. */
     g_assert_cmphex(data, ==, XEN_IOMMUOP_map);
     g_assert_true(mirror_dma_write(&m, BFN * PVIOMMU_PAGE, 0xffff, 8));
-    g_assert_cmpint(pviommu_ring(iommu, 0, PVIOMMU_OPS_ADDR, 2, NULL), ==, 0);
+    assert_status(pviommu_ring(iommu, 0, PVIOMMU_OPS_ADDR, 2, NULL), 0);
     pviommu_load_ops(iommu, PVIOMMU_OPS_ADDR, ops, 2);
-    g_assert_cmpint(pviommu_status(&ops[0]), ==, -XEN_IOMMU_EOPNOTSUPP);
-    g_assert_cmpint(pviommu_status(&ops[1]), ==, -XEN_IOMMU_EEXIST);
+    assert_status(pviommu_status(&ops[0]), XEN_IOMMU_EOPNOTSUPP);
+    assert_status(pviommu_status(&ops[1]), XEN_IOMMU_EEXIST);
 
     /* It holds the array while a batch takes it away from it. */
     g_assert_cmpuint(mirror_hold(&m, 0, BFN * PVIOMMU_PAGE, PVIOMMU_PAGE, true),
@@ -356,8 +355,8 @@ static void test_array_by_dma(const void *machine)
     ops[0] = pviommu_op_unmap(0, BFN, 2);
     ops[1] = pviommu_op_flush(0, BFN, 2);
     pviommu_run(iommu, ops, ARRAY_SIZE(ops));
-    g_assert_cmpint(pviommu_status(&ops[0]), ==, 0);
-    g_assert_cmpint(pviommu_status(&ops[1]), ==, 0);
+    assert_status(pviommu_status(&ops[0]), 0);
+    assert_status(pviommu_status(&ops[1]), 0);
     mirror_touch_write(&m, 0, 0, 0x1234);
     mirror_release(&m, 0, 8);
     g_assert_cmphex(qtest_readq(iommu->qts, PVIOMMU_OPS_ADDR), ==, 0x1234);
@@ -429,7 +428,7 @@ static void test_msix_faults(const void *machine)
     g_assert_cmpuint(pviommu_readl(iommu, XEN_PVIOMMU_REG_FAULT_TAIL), ==, 2);
 
     /* With the page mapped it arrives there, and all is well. */
-    g_assert_cmpint(pviommu_map(iommu, 0, BFN + 7, GFN, 0, 0), ==, 0);
+    assert_status(pviommu_map(iommu, 0, BFN + 7, GFN, 0, 0), 0);
     qtest_writel(iommu->qts, GFN * PVIOMMU_PAGE, 0);
     pviommu_writel(iommu, XEN_PVIOMMU_REG_FAULT_HEAD, 2);
     g_assert_false(mirror_dma_write(&m, BFN * PVIOMMU_PAGE, 1, 4));
@@ -463,8 +462,8 @@ static void test_two_blocks(const void *machine)
                 uint64_t addr = PVIOMMU_OPS_ADDR + cpu * 0x10000 +
                                 pos[cpu] * sizeof(*ops);
 
-                g_assert_cmpint(pviommu_ring(iommu, cpu, addr, nr - pos[cpu],
-                                             &done), ==, 0);
+                assert_status(pviommu_ring(iommu, cpu, addr, nr - pos[cpu],
+                                           &done), 0);
                 g_assert_cmpuint(done, ==, MIN(5, nr - pos[cpu]));
             }
             pos[cpu] += done;
@@ -473,7 +472,7 @@ static void test_two_blocks(const void *machine)
     for (unsigned cpu = 0; cpu < 2; cpu++) {
         pviommu_load_ops(iommu, PVIOMMU_OPS_ADDR + cpu * 0x10000, ops, nr);
         for (unsigned i = 0; i < nr; i++) {
-            g_assert_cmpint(pviommu_status(&ops[i]), ==, 0);
+            assert_status(pviommu_status(&ops[i]), 0);
         }
     }
     pviommu_assert_frames(iommu, nr, nr / 2);

@@ -182,7 +182,7 @@ static void test_page(void)
     Machine v;
 
     start(&v);
-    g_assert_cmpint(pviommu_map(v.iommu, 0, BFN, GFN, 3, 0), ==, 0);
+    assert_status(pviommu_map(v.iommu, 0, BFN, GFN, 3, 0), 0);
     for (int i = 0; i < 3; i++) {
         assert_works(&v, i);
     }
@@ -197,8 +197,7 @@ static void test_page(void)
     g_assert_cmpuint(pviommu_counter(v.iommu, XEN_PVIOMMU_COUNTER_INVALIDATED),
                      ==, 1);
     pviommu_assert_frames(v.iommu, 2, 0);
-    g_assert_cmpint(pviommu_unmap(v.iommu, 0, BFN + 1, 1), ==,
-                    -XEN_IOMMU_ENOENT);
+    assert_status(pviommu_unmap(v.iommu, 0, BFN + 1, 1), XEN_IOMMU_ENOENT);
     mirror_assert_equal(&v.m[0], 0, 2);
     mirror_assert_sane(&v.m[0]);
 
@@ -220,7 +219,7 @@ static void test_many(void)
 
     start(&v);
     page = xensim_page(v.sim, GFN);
-    g_assert_cmpint(pviommu_map(v.iommu, 0, BFN, GFN, nr, 0), ==, 0);
+    assert_status(pviommu_map(v.iommu, 0, BFN, GFN, nr, 0), 0);
     for (uint64_t i = 0; i < nr; i += BUCKET) {
         assert_works(&v, i);
     }
@@ -257,16 +256,16 @@ static void test_places(void)
     pviommu_fault_ring(v.iommu, 64);
     for (int c = 1; c < 3; c++) {
         ctx[c] = pviommu_alloc_context(v.iommu);
-        g_assert_cmpint(pviommu_attach(v.iommu, v.m[c].sbdf, ctx[c]), ==, 0);
+        assert_status(pviommu_attach(v.iommu, v.m[c].sbdf, ctx[c]), 0);
     }
     for (int c = 0; c < 3; c++) {
         for (int i = 0; i < ARRAY_SIZE(bfns); i++) {
-            g_assert_cmpint(pviommu_map(v.iommu, ctx[c], bfns[i] + c, GFN + 1,
-                                        1, 0), ==, 0);
+            assert_status(pviommu_map(v.iommu, ctx[c], bfns[i] + c, GFN + 1,
+                                      1, 0), 0);
         }
-        g_assert_cmpint(pviommu_map(v.iommu, ctx[c], 0x777, GFN, 1, 0), ==, 0);
+        assert_status(pviommu_map(v.iommu, ctx[c], 0x777, GFN, 1, 0), 0);
         /* One of them was unmapped, and waits for a flush. */
-        g_assert_cmpint(pviommu_unmap(v.iommu, ctx[c], bfns[2] + c, 1), ==, 0);
+        assert_status(pviommu_unmap(v.iommu, ctx[c], bfns[2] + c, 1), 0);
         g_assert_true(mirror_dma_write(&v.m[c], (bfns[3] + c) * PAGE, 1, 8));
     }
     pviommu_assert_frames(v.iommu, 3 * 4, 3);
@@ -299,7 +298,7 @@ static void test_never_seen(void)
     Machine v;
 
     start(&v);
-    g_assert_cmpint(pviommu_map(v.iommu, 0, BFN, GFN, 1, 0), ==, 0);
+    assert_status(pviommu_map(v.iommu, 0, BFN, GFN, 1, 0), 0);
     assert_works(&v, 0);
     page = xensim_page(v.sim, GFN);
     other = xensim_page(v.sim, GFN + 16 * BUCKET);
@@ -328,7 +327,7 @@ static void check_held(bool iommu)
 
     start_with(&v, NULL, iommu, 1);
     if (iommu) {
-        g_assert_cmpint(pviommu_map(v.iommu, 0, BFN, GFN, 8, 0), ==, 0);
+        assert_status(pviommu_map(v.iommu, 0, BFN, GFN, 8, 0), 0);
     }
     page = xensim_page(v.sim, GFN + 3);
     other = xensim_page(v.sim, GFN + 5);
@@ -380,7 +379,7 @@ static void check_two_locks(bool iommu, bool same_start)
 
     start_with(&v, NULL, iommu, 1);
     if (iommu) {
-        g_assert_cmpint(pviommu_map(v.iommu, 0, BFN, GFN, 8, 0), ==, 0);
+        assert_status(pviommu_map(v.iommu, 0, BFN, GFN, 8, 0), 0);
     }
     page = xensim_page(v.sim, GFN);
     g_assert_cmpuint(hold(&v, 0, 0, 2), ==, 2 * PAGE);
@@ -416,7 +415,7 @@ static void test_long_dma(void)
     Machine v;
 
     start(&v);
-    g_assert_cmpint(pviommu_map(v.iommu, 0, BFN, GFN, 3 * BUCKET, 0), ==, 0);
+    assert_status(pviommu_map(v.iommu, 0, BFN, GFN, 3 * BUCKET, 0), 0);
     page = xensim_page(v.sim, GFN);
     assert_works(&v, BUCKET);
     g_assert_cmpuint(hold(&v, 0, from, nr), ==, nr * PAGE);
@@ -442,7 +441,7 @@ static void test_comes_back(void)
     Machine v;
 
     start(&v);
-    g_assert_cmpint(pviommu_map(v.iommu, 0, BFN, GFN, 3, 0), ==, 0);
+    assert_status(pviommu_map(v.iommu, 0, BFN, GFN, 3, 0), 0);
     assert_works(&v, 1);
     old = xensim_page(v.sim, GFN + 1);
     take_away(&v, GFN + 1, 1);
@@ -452,7 +451,7 @@ static void test_comes_back(void)
     /* Nothing is mapped by itself. */
     assert_faults(&v, 1);
     g_assert_cmpuint(mapped(&v, new), ==, 0);
-    g_assert_cmpint(pviommu_map(v.iommu, 0, BFN + 1, GFN + 1, 1, 0), ==, 0);
+    assert_status(pviommu_map(v.iommu, 0, BFN + 1, GFN + 1, 1, 0), 0);
     g_assert_true(mirror_dma_read(&v.m[0], v.base + PAGE, &data));
     g_assert_cmphex(data, ==, 0);
     assert_works(&v, 1);
@@ -470,13 +469,13 @@ static void test_comes_back_early(void)
     Machine v;
 
     start(&v);
-    g_assert_cmpint(pviommu_map(v.iommu, 0, BFN, GFN, 3, 0), ==, 0);
+    assert_status(pviommu_map(v.iommu, 0, BFN, GFN, 3, 0), 0);
     old = xensim_page(v.sim, GFN + 1);
     g_assert_cmpuint(hold(&v, 0, 1, 1), ==, PAGE);
     take_away(&v, GFN + 1, 1);
     xensim_add(v.sim, GFN + 1, 1);
     new = xensim_page(v.sim, GFN + 1);
-    g_assert_cmpint(pviommu_map(v.iommu, 0, BFN + 1, GFN + 1, 1, 0), ==, 0);
+    assert_status(pviommu_map(v.iommu, 0, BFN + 1, GFN + 1, 1, 0), 0);
     assert_works(&v, 1);
     g_assert_cmpuint(hold(&v, 1, 1, 1), ==, PAGE);
     mirror_touch_write(&v.m[0], 0, 0, 0x1111);
@@ -578,7 +577,7 @@ static void check_scattered(bool iommu)
     start_with(&v, NULL, iommu, 1);
     page = xensim_page(v.sim, GFN);
     if (iommu) {
-        g_assert_cmpint(pviommu_map(v.iommu, 0, BFN, GFN, 2 * nr, 0), ==, 0);
+        assert_status(pviommu_map(v.iommu, 0, BFN, GFN, 2 * nr, 0), 0);
     }
     for (unsigned i = 0; i < 2 * nr; i += BUCKET) {
         assert_works(&v, i);
@@ -634,7 +633,7 @@ static void test_ring(void)
 
     start_with(&v, &options, true, 1);
     page = xensim_page(v.sim, GFN);
-    g_assert_cmpint(pviommu_map(v.iommu, 0, BFN, GFN, 4 * BUCKET, 0), ==, 0);
+    assert_status(pviommu_map(v.iommu, 0, BFN, GFN, 4 * BUCKET, 0), 0);
     for (unsigned i = 0; i < 4 * BUCKET; i += BUCKET) {
         assert_works(&v, i);
     }
@@ -671,7 +670,7 @@ static void test_ring_comes_back(void)
     Machine v;
 
     start(&v);
-    g_assert_cmpint(pviommu_map(v.iommu, 0, BFN, GFN, 1, 0), ==, 0);
+    assert_status(pviommu_map(v.iommu, 0, BFN, GFN, 1, 0), 0);
     assert_works(&v, 0);
     old = xensim_page(v.sim, GFN);
     xensim_remove(v.sim, GFN, 1);
@@ -682,7 +681,7 @@ static void test_ring_comes_back(void)
     send_barrier(v.sim, 1);
     g_assert_cmpuint(mapped(&v, old), ==, 0);
     assert_faults(&v, 0);
-    g_assert_cmpint(pviommu_map(v.iommu, 0, BFN, GFN, 1, 0), ==, 0);
+    assert_status(pviommu_map(v.iommu, 0, BFN, GFN, 1, 0), 0);
     assert_works(&v, 0);
     quit(&v);
 }
@@ -746,7 +745,7 @@ static void test_malformed(void)
     Machine v;
 
     start(&v);
-    g_assert_cmpint(pviommu_map(v.iommu, 0, BFN, GFN, 4, 0), ==, 0);
+    assert_status(pviommu_map(v.iommu, 0, BFN, GFN, 4, 0), 0);
     assert_works(&v, 0);
     for (int i = 0; i < ARRAY_SIZE(requests); i++) {
         XenSimIoreq req = requests[i];
@@ -788,7 +787,7 @@ static void test_everything(void)
 
     start(&v);
     page = xensim_page(v.sim, GFN);
-    g_assert_cmpint(pviommu_map(v.iommu, 0, BFN, GFN, nr, 0), ==, 0);
+    assert_status(pviommu_map(v.iommu, 0, BFN, GFN, nr, 0), 0);
     for (uint64_t i = 0; i < nr; i += BUCKET) {
         assert_works(&v, i);
     }
@@ -796,7 +795,7 @@ static void test_everything(void)
     g_assert_cmpuint(hold(&v, 0, 1, 1), ==, PAGE);
     take_away(&v, GFN, 1);
     xensim_add(v.sim, GFN, 1);
-    g_assert_cmpint(pviommu_map(v.iommu, 0, BFN, GFN, 1, 0), ==, 0);
+    assert_status(pviommu_map(v.iommu, 0, BFN, GFN, 1, 0), 0);
     assert_works(&v, 0);
     g_assert_cmpuint(xensim_mapped(v.sim, page, nr), >, nr);
 
@@ -877,7 +876,7 @@ static void test_old_hypervisor(void)
     g_assert_false(qdict_get_bool(qdict_get_qdict(rsp, "return"), "per-page"));
     qobject_unref(rsp);
     page = xensim_page(v.sim, GFN);
-    g_assert_cmpint(pviommu_map(v.iommu, 0, BFN, GFN, 1, 0), ==, 0);
+    assert_status(pviommu_map(v.iommu, 0, BFN, GFN, 1, 0), 0);
     assert_works(&v, 0);
     xensim_remove(v.sim, GFN, 1);
     send_everything(v.sim);

@@ -136,10 +136,9 @@ static Bench *bench_new(const char *machine, const char *props,
         pviommu_probe(b->iommu);
     }
     pviommu_accept(b->iommu, XEN_IOMMU_FEATURES_ALL);
-    g_assert_cmpint(pviommu_map(b->iommu, 0, ALLOC_START / PVIOMMU_PAGE,
-                                ALLOC_START / PVIOMMU_PAGE,
-                                (ALLOC_END - ALLOC_START) / PVIOMMU_PAGE, 0),
-                    ==, 0);
+    assert_status(pviommu_map(b->iommu, 0, ALLOC_START / PVIOMMU_PAGE,
+                              ALLOC_START / PVIOMMU_PAGE,
+                              (ALLOC_END - ALLOC_START) / PVIOMMU_PAGE, 0), 0);
     b->other = pviommu_alloc_context(b->iommu);
     new_queue(b);
     mirror_init(&b->mirror, b->iommu, QPCI_DEVFN(MIRROR_SLOT, 0));
@@ -280,7 +279,7 @@ static void disturb_by_call(Bench *b)
 
     pviommu_run(b->iommu, ops, ARRAY_SIZE(ops));
     for (unsigned i = 0; i < ARRAY_SIZE(ops); i++) {
-        g_assert_cmpint(pviommu_status(&ops[i]), ==, 0);
+        assert_status(pviommu_status(&ops[i]), 0);
     }
 }
 
@@ -307,7 +306,7 @@ static void disturb(Bench *b)
         disturb_by_call(b);
         break;
     case 2:
-        g_assert_cmpint(pviommu_ring(b->iommu, 1, 0, 0, NULL), ==, 0);
+        assert_status(pviommu_ring(b->iommu, 1, 0, 0, NULL), 0);
         break;
     case 3:
         /* The one of before is run first. */
@@ -343,9 +342,9 @@ static void run_requests(Bench *b, unsigned rounds)
 
 static void finish(Bench *b)
 {
-    g_assert_cmpint(pviommu_unmap_holes(b->iommu, 0, BFN, DEPTH), ==, 0);
-    g_assert_cmpint(pviommu_flush_all(b->iommu, 0), ==, 0);
-    g_assert_cmpint(pviommu_flush_all(b->iommu, b->other), ==, 0);
+    assert_status(pviommu_unmap_holes(b->iommu, 0, BFN, DEPTH), 0);
+    assert_status(pviommu_flush_all(b->iommu, 0), 0);
+    assert_status(pviommu_flush_all(b->iommu, b->other), 0);
     pviommu_assert_frames(b->iommu, (ALLOC_END - ALLOC_START) / PVIOMMU_PAGE,
                           0);
     bench_free(b);
@@ -452,7 +451,7 @@ static void test_memory_map_races(const void *machine)
         pviommu_queue_kick(&b->q);
         mapped += !pviommu_queue_status(&b->q, map);
         pviommu_assert_unmapped(b->iommu, 0, bfn);
-        g_assert_cmpint(pviommu_unmap(b->iommu, 0, bfn + 1, 0), ==, 0);
+        assert_status(pviommu_unmap(b->iommu, 0, bfn + 1, 0), 0);
     }
     g_test_message("mapped first in %u rounds", mapped);
     finish(b);

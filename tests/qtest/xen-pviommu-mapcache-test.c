@@ -107,7 +107,7 @@ static void test_kept(const void *options)
     Machine v;
 
     start(&v, options, NULL);
-    g_assert_cmpint(pviommu_map(v.iommu, 0, BFN, GFN, 64, 0), ==, 0);
+    assert_status(pviommu_map(v.iommu, 0, BFN, GFN, 64, 0), 0);
     hold(&v, 0, 0);
     mirror_release(&v.m, 0, PAGE);
     calls = xensim_count(v.sim, "xenforeignmemory_map2");
@@ -133,7 +133,7 @@ static void test_busy(const void *options)
     Machine v;
 
     start(&v, options, NULL);
-    g_assert_cmpint(pviommu_map(v.iommu, 0, BFN, GFN, 64, 0), ==, 0);
+    assert_status(pviommu_map(v.iommu, 0, BFN, GFN, 64, 0), 0);
     hold(&v, 0, 0);
     hold(&v, 1, 1);
     page = take_away(&v, GFN + 32);
@@ -165,7 +165,7 @@ static void test_busy(const void *options)
     g_assert_cmpuint(mapped(&v, held), ==, 0);
     mirror_release(&v.m, 0, PAGE);
     xensim_add(v.sim, GFN + 2, 1);
-    g_assert_cmpint(pviommu_map(v.iommu, 0, BFN + 2, GFN + 2, 1, 0), ==, 0);
+    assert_status(pviommu_map(v.iommu, 0, BFN + 2, GFN + 2, 1, 0), 0);
     hold(&v, 0, 2);
     mirror_touch_write(&v.m, 0, 8, 0x9abc);
     g_assert_cmphex(xensim_readq(v.sim, (GFN + 2) * PAGE + 8), ==, 0x9abc);
@@ -181,7 +181,7 @@ static void test_idle(const void *options)
     Machine v;
 
     start(&v, options, NULL);
-    g_assert_cmpint(pviommu_map(v.iommu, 0, BFN, GFN, 64, 0), ==, 0);
+    assert_status(pviommu_map(v.iommu, 0, BFN, GFN, 64, 0), 0);
     hold(&v, 0, 0);
     mirror_release(&v.m, 0, PAGE);
     for (unsigned i = 0; i < ARRAY_SIZE(pages); i++) {
@@ -213,7 +213,7 @@ static void test_cold(const void *options)
     Machine v;
 
     start(&v, options, NULL);
-    g_assert_cmpint(pviommu_map(v.iommu, 0, BFN, GFN, 64, 0), ==, 0);
+    assert_status(pviommu_map(v.iommu, 0, BFN, GFN, 64, 0), 0);
     hold(&v, 0, 0);
     mirror_release(&v.m, 0, PAGE);
 
@@ -285,8 +285,7 @@ static void test_queue(const void *options)
     /* There is no page to map. */
     push_map(&q, BFN, GFN + 100);
     g_assert_false(mirror_dma_write(&v.m, BFN * PAGE, 1, 8));
-    g_assert_cmpint(pviommu_queue_status(&q, q.tail - 1), ==,
-                    -XEN_IOMMU_ENOENT);
+    assert_status(pviommu_queue_status(&q, q.tail - 1), XEN_IOMMU_ENOENT);
 
     /* Any page of its own takes it along; then nobody has them. */
     pages[1] = xensim_page(v.sim, QUEUE_GFN + 1);
@@ -294,16 +293,16 @@ static void test_queue(const void *options)
     wait_unmapped(&v, pages[0]);
     g_assert_cmpuint(counter(&v, "mapcache-deferred"), ==, 1);
     g_assert_cmpuint(counter(&v, "mapcache-released"), ==, 1);
-    g_assert_cmpint(pviommu_set_queue(v.iommu, 0, QUEUE_GFN * PAGE, NR_OPS), ==,
-                    -XEN_IOMMU_EFAULT);
-    g_assert_cmpint(pviommu_set_queue(v.iommu, 0, (QUEUE_GFN - 1) * PAGE,
-                                      NR_OPS), ==, -XEN_IOMMU_EFAULT);
+    assert_status(pviommu_set_queue(v.iommu, 0, QUEUE_GFN * PAGE, NR_OPS),
+                  XEN_IOMMU_EFAULT);
+    assert_status(pviommu_set_queue(v.iommu, 0, (QUEUE_GFN - 1) * PAGE,
+                                    NR_OPS), XEN_IOMMU_EFAULT);
     pviommu_queue_init(&q, v.iommu, 0, (QUEUE_GFN + 1) * PAGE, NR_OPS);
     push_map(&q, BFN, GFN);
     assert_works(&v, BFN, GFN);
 
     /* Whose it is no more may leave without a word. */
-    g_assert_cmpint(pviommu_set_queue(v.iommu, 0, 0, 0), ==, 0);
+    assert_status(pviommu_set_queue(v.iommu, 0, 0, 0), 0);
     g_assert_cmpuint(take_away(&v, QUEUE_GFN + 1), ==, pages[1]);
     wait_unmapped(&v, pages[1]);
     quit(&v);

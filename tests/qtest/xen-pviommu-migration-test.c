@@ -41,9 +41,6 @@
 #define LONE_BFN        (BFN + 0x123456)
 #define LONE_GFN        (GFN + 0x321)
 
-#define assert_status(expr, expected) \
-    g_assert_cmpint((expr), ==, -(int)(expected))
-
 static char *file;
 
 /* What the source hands over, and the destination is to have. */

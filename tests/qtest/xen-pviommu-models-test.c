@@ -42,7 +42,7 @@ static void model_start(Model *m, const char *machine, const char *args,
     }
     qpci_device_enable(&m->dev);
     pviommu_accept(m->iommu, XEN_IOMMU_FEATURES_ALL);
-    g_assert_cmpint(pviommu_map(m->iommu, 0, BFN, GFN, NR, 0), ==, 0);
+    assert_status(pviommu_map(m->iommu, 0, BFN, GFN, NR, 0), 0);
 }
 
 static uint64_t model_faults(Model *m)
@@ -188,14 +188,14 @@ static void test_pvscsi(const void *machine)
 
     /* A request that cannot be read is none. */
     pvscsi_rings(&p, BFN + COMPLETIONS);
-    g_assert_cmpint(pviommu_unmap(p.m.iommu, 0, BFN + REQUESTS, 1), ==, 0);
+    assert_status(pviommu_unmap(p.m.iommu, 0, BFN + REQUESTS, 1), 0);
     pvscsi_request(&p, 0x12, ADDR(BFN + SCATTER), 0, false);
     g_assert_cmpuint(model_faults(&p.m), >, faults);
     g_assert_cmpuint(qtest_readl(qts, ADDR(GFN + STATE) +
                                  offsetof(PVSCSIRingsState, cmpProdIdx)),
                      ==, 0);
-    g_assert_cmpint(pviommu_map(p.m.iommu, 0, BFN + REQUESTS, GFN + REQUESTS,
-                                1, 0), ==, 0);
+    assert_status(pviommu_map(p.m.iommu, 0, BFN + REQUESTS, GFN + REQUESTS,
+                              1, 0), 0);
 
     pvscsi_rings(&p, BFN + COMPLETIONS);
     pvscsi_assert_inquiry(&p);
@@ -469,14 +469,13 @@ static void ahci_restart(AHCI *a)
 
 static void ahci_map(AHCI *a, unsigned page, unsigned to)
 {
-    g_assert_cmpint(pviommu_map(a->m.iommu, 0, BFN + page, GFN + to, 1, 0), ==,
-                    0);
+    assert_status(pviommu_map(a->m.iommu, 0, BFN + page, GFN + to, 1, 0), 0);
 }
 
 static void ahci_unmap(AHCI *a, unsigned page)
 {
-    g_assert_cmpint(pviommu_unmap(a->m.iommu, 0, BFN + page, 1), ==, 0);
-    g_assert_cmpint(pviommu_flush(a->m.iommu, 0, BFN + page, 1), ==, 0);
+    assert_status(pviommu_unmap(a->m.iommu, 0, BFN + page, 1), 0);
+    assert_status(pviommu_flush(a->m.iommu, 0, BFN + page, 1), 0);
 }
 
 /* An IDENTIFY DEVICE in slot 0 of the list in page @list; the rest cleared */

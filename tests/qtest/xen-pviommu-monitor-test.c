@@ -20,9 +20,6 @@
 #define EDU             EDU_DEVICE ",id=edu0,addr=11"
 #define SBDF            (0x11 << 3)
 
-#define assert_status(expr, expected) \
-    g_assert_cmpint((expr), ==, -(int)(expected))
-
 static const char * const commands[] = {
     "{'execute': 'x-query-xen-pviommu'}",
     "{'execute': 'x-query-xen-pviommu-mappings', 'arguments': {'context': 0}}",

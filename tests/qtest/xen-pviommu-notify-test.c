@@ -56,17 +56,17 @@ static void bench_free(Bench *b)
 
 static void map(Bench *b, uint16_t ctx, uint64_t bfn, uint64_t gfn, uint32_t nr)
 {
-    g_assert_cmpint(pviommu_map(b->iommu, ctx, bfn, gfn, nr, 0), ==, 0);
+    assert_status(pviommu_map(b->iommu, ctx, bfn, gfn, nr, 0), 0);
 }
 
 static void unmap(Bench *b, uint16_t ctx, uint64_t bfn, uint32_t nr)
 {
-    g_assert_cmpint(pviommu_unmap(b->iommu, ctx, bfn, nr), ==, 0);
+    assert_status(pviommu_unmap(b->iommu, ctx, bfn, nr), 0);
 }
 
 static void flush(Bench *b, uint16_t ctx, uint64_t bfn, uint32_t nr)
 {
-    g_assert_cmpint(pviommu_flush(b->iommu, ctx, bfn, nr), ==, 0);
+    assert_status(pviommu_flush(b->iommu, ctx, bfn, nr), 0);
 }
 
 /* RAM as it is, then nothing but what is mapped and reserved. */
@@ -87,7 +87,7 @@ static void test_big_switch(const void *machine)
     g_assert_true(mirror_fill(&b->m[2], GFN * PVIOMMU_PAGE, true));
     mirror_assert_page(&b->m[2], GFN, GFN, RW);
 
-    g_assert_cmpint(pviommu_enable(b->iommu), ==, 0);
+    assert_status(pviommu_enable(b->iommu), 0);
     for (unsigned i = 0; i < ARRAY_SIZE(b->m); i++) {
         g_assert_cmpuint(mirror_counter(&b->m[i], PVIOMMU_MIRROR_ENTRIES), ==,
                          0);
@@ -177,7 +177,7 @@ static void test_unmap_and_flush(const void *machine)
     g_assert_cmpuint(mirror_counter(m, PVIOMMU_MIRROR_USEFUL_UNMAPS), ==, 1);
     /* What is flushed is not told again. */
     bench_clear(b);
-    g_assert_cmpint(pviommu_flush_all(b->iommu, 0), ==, 0);
+    assert_status(pviommu_flush_all(b->iommu, 0), 0);
     mirror_assert_told(m, 0, 0);
     mirror_assert_told(cache, 0, 0);
     bench_free(b);
@@ -202,17 +202,17 @@ static void test_remap(const void *machine)
     pviommu_assert_frames(b->iommu, 1, 8);
 
     g_assert_true(mirror_fill(cache, (BFN + 2) * PVIOMMU_PAGE, true));
-    g_assert_cmpint(pviommu_flush_all(b->iommu, 0), ==, 0);
+    assert_status(pviommu_flush_all(b->iommu, 0), 0);
     mirror_assert_told(m, 1, 1);
     mirror_assert_equal(m, 0, 1);
     mirror_assert_page(cache, BFN + 2, GFN + 0x100, RW);
 
     /* The same page again, with other rights. */
     unmap(b, 0, BFN + 2, 0);
-    g_assert_cmpint(pviommu_map(b->iommu, 0, BFN + 2, GFN + 0x100, 0,
-                                XEN_IOMMUOP_map_readonly), ==, 0);
+    assert_status(pviommu_map(b->iommu, 0, BFN + 2, GFN + 0x100, 0,
+                              XEN_IOMMUOP_map_readonly), 0);
     mirror_assert_page(m, BFN + 2, GFN + 0x100, RO);
-    g_assert_cmpint(pviommu_flush_all(b->iommu, 0), ==, 0);
+    assert_status(pviommu_flush_all(b->iommu, 0), 0);
     mirror_assert_equal(m, 0, 1);
     bench_free(b);
 }
@@ -253,7 +253,7 @@ static void test_merged(const void *machine)
     pviommu_run(b->iommu, ops, BLOCK);
     unmap(b, 0, BFN + 1, BLOCK);
     bench_clear(b);
-    g_assert_cmpint(pviommu_flush_all(b->iommu, 0), ==, 0);
+    assert_status(pviommu_flush_all(b->iommu, 0), 0);
     mirror_assert_told(m, 0, 10);
 
     /* With a hole in the middle that stays mapped. */
@@ -316,7 +316,7 @@ static void test_split(const void *machine)
     map(b, 0, BFN, GFN, BLOCK);
     unmap(b, 0, BFN + 100, 0);
     mirror_assert_page(m, BFN + 100, GFN + 100, RW);
-    g_assert_cmpint(pviommu_flush_all(b->iommu, 0), ==, 0);
+    assert_status(pviommu_flush_all(b->iommu, 0), 0);
     mirror_assert_no_page(m, BFN + 100);
     mirror_assert_equal(m, 0, BLOCK - 1);
     mirror_assert_equal(&b->m[1], 0, BLOCK - 1);
@@ -326,14 +326,14 @@ static void test_split(const void *machine)
     map(b, 0, BFN + 204, GFN + 1000, 0);
     mirror_assert_page(m, BFN + 204, GFN + 1000, RW);
     mirror_assert_page(m, BFN + 199, GFN + 199, RW);
-    g_assert_cmpint(pviommu_flush_all(b->iommu, 0), ==, 0);
+    assert_status(pviommu_flush_all(b->iommu, 0), 0);
     mirror_assert_equal(m, 0, BLOCK - 16);
 
     /* Neighbours of different maps go together, and with a part of each. */
     map(b, 0, BFN + 2 * BLOCK, GFN + BLOCK, BLOCK);
     map(b, 0, BFN + 3 * BLOCK, GFN + 8 * BLOCK, BLOCK);
     unmap(b, 0, BFN + 2 * BLOCK + 300, 400);
-    g_assert_cmpint(pviommu_flush_all(b->iommu, 0), ==, 0);
+    assert_status(pviommu_flush_all(b->iommu, 0), 0);
     mirror_assert_equal(m, 0, BLOCK - 16 + 2 * BLOCK - 400);
     mirror_assert_equal(&b->m[1], 0, BLOCK - 16 + 2 * BLOCK - 400);
 
@@ -344,7 +344,7 @@ static void test_split(const void *machine)
         for (unsigned i = 0; i < 64; i++) {
             map(b, ctx, BFN + i, GFN + i, 0);
         }
-        g_assert_cmpint(pviommu_attach(b->iommu, b->m[1].sbdf, ctx), ==, 0);
+        assert_status(pviommu_attach(b->iommu, b->m[1].sbdf, ctx), 0);
         mirror_assert_equal(&b->m[1], ctx, 64);
         unmap(b, ctx, BFN + 5, 0);
         flush(b, ctx, BFN + 5, 0);
@@ -359,11 +359,10 @@ static void test_readonly(const void *machine)
     QMirror *m = &b->m[0];
     uint64_t data;
 
-    g_assert_cmpint(pviommu_map(b->iommu, 0, BFN, GFN, 16,
-                                XEN_IOMMUOP_map_readonly), ==, 0);
-    g_assert_cmpint(pviommu_map(b->iommu, 0, BFN + 16, PVIOMMU_BIOS_ADDR /
-                                PVIOMMU_PAGE, 16, XEN_IOMMUOP_map_readonly), ==,
-                    0);
+    assert_status(pviommu_map(b->iommu, 0, BFN, GFN, 16,
+                              XEN_IOMMUOP_map_readonly), 0);
+    assert_status(pviommu_map(b->iommu, 0, BFN + 16, PVIOMMU_BIOS_ADDR /
+                              PVIOMMU_PAGE, 16, XEN_IOMMUOP_map_readonly), 0);
     map(b, 0, BFN + 32, GFN, 16);
     mirror_assert_page(m, BFN + 15, GFN + 15, RO);
     mirror_assert_page(m, BFN + 16, PVIOMMU_BIOS_ADDR / PVIOMMU_PAGE, RO);
@@ -377,7 +376,7 @@ static void test_readonly(const void *machine)
     g_assert_true(mirror_fill(&b->m[2], BFN * PVIOMMU_PAGE, false));
 
     unmap(b, 0, BFN, 48);
-    g_assert_cmpint(pviommu_flush_all(b->iommu, 0), ==, 0);
+    assert_status(pviommu_flush_all(b->iommu, 0), 0);
     mirror_assert_equal(m, 0, 0);
     bench_free(b);
 }
@@ -392,13 +391,13 @@ static void test_attach(const void *machine)
 
     map(b, 0, BFN, GFN, 100);
     map(b, c1, BFN + 50, GFN + 0x1000, 100);
-    g_assert_cmpint(pviommu_map(b->iommu, c1, BFN + 1000, GFN, 3,
-                                XEN_IOMMUOP_map_readonly), ==, 0);
+    assert_status(pviommu_map(b->iommu, c1, BFN + 1000, GFN, 3,
+                              XEN_IOMMUOP_map_readonly), 0);
     mirror_assert_equal(&b->m[0], 0, 100);
     g_assert_true(mirror_fill(cache, BFN * PVIOMMU_PAGE, true));
 
-    g_assert_cmpint(pviommu_attach(b->iommu, b->m[0].sbdf, c1), ==, 0);
-    g_assert_cmpint(pviommu_attach(b->iommu, cache->sbdf, c1), ==, 0);
+    assert_status(pviommu_attach(b->iommu, b->m[0].sbdf, c1), 0);
+    assert_status(pviommu_attach(b->iommu, cache->sbdf, c1), 0);
     mirror_assert_equal(&b->m[0], c1, 103);
     mirror_assert_equal(&b->m[1], 0, 100);
     g_assert_cmpuint(mirror_counter(cache, PVIOMMU_MIRROR_ENTRIES), ==, 0);
@@ -414,26 +413,26 @@ static void test_attach(const void *machine)
 
     /* What waits for a flush stays behind, and does not come along. */
     unmap(b, c1, BFN + 50, 100);
-    g_assert_cmpint(pviommu_attach(b->iommu, b->m[1].sbdf, c1), ==, 0);
+    assert_status(pviommu_attach(b->iommu, b->m[1].sbdf, c1), 0);
     mirror_assert_page(&b->m[0], BFN + 50, GFN + 0x1000, RW);
     mirror_assert_equal(&b->m[1], c1, 4);
-    g_assert_cmpint(pviommu_attach(b->iommu, b->m[0].sbdf, c2), ==, 0);
+    assert_status(pviommu_attach(b->iommu, b->m[0].sbdf, c2), 0);
     mirror_assert_equal(&b->m[0], c2, 0);
     mirror_assert_equal(&b->m[1], c1, 4);
     pviommu_assert_frames(b->iommu, 105, 0);
 
     /* To where it is already: nothing happens. */
     bench_clear(b);
-    g_assert_cmpint(pviommu_attach(b->iommu, b->m[1].sbdf, c1), ==, 0);
+    assert_status(pviommu_attach(b->iommu, b->m[1].sbdf, c1), 0);
     mirror_assert_told(&b->m[1], 0, 0);
 
     /* A context that goes takes nothing of others along. */
-    g_assert_cmpint(pviommu_free_context(b->iommu, c1), ==, -XEN_IOMMU_EBUSY);
-    g_assert_cmpint(pviommu_attach(b->iommu, b->m[1].sbdf, 0), ==, 0);
-    g_assert_cmpint(pviommu_attach(b->iommu, cache->sbdf, 0), ==, 0);
-    g_assert_cmpint(pviommu_free_context(b->iommu, c1), ==, 0);
+    assert_status(pviommu_free_context(b->iommu, c1), XEN_IOMMU_EBUSY);
+    assert_status(pviommu_attach(b->iommu, b->m[1].sbdf, 0), 0);
+    assert_status(pviommu_attach(b->iommu, cache->sbdf, 0), 0);
+    assert_status(pviommu_free_context(b->iommu, c1), 0);
     mirror_assert_equal(&b->m[1], 0, 101);
-    g_assert_cmpint(pviommu_attach(b->iommu, b->m[0].sbdf, 0), ==, 0);
+    assert_status(pviommu_attach(b->iommu, b->m[0].sbdf, 0), 0);
     mirror_assert_equal(&b->m[0], 0, 101);
     bench_free(b);
 }
@@ -461,22 +460,22 @@ static void test_reserved(const void *machine)
     map(b, 0, 0x4200, GFN + 16, 16);
     map(b, 0, 0x40fffff, GFN + 64, 0);
     map(b, 0, 0x4100100, GFN + 65, 0);
-    g_assert_cmpint(pviommu_map(b->iommu, 0, 0x3fff, GFN, 2, 0), ==,
-                    -XEN_IOMMU_EADDRNOTAVAIL);
+    assert_status(pviommu_map(b->iommu, 0, 0x3fff, GFN, 2, 0),
+                  XEN_IOMMU_EADDRNOTAVAIL);
     mirror_assert_equal(m, 0, 34);
     unmap(b, 0, 0x3ff0, 16);
     unmap(b, 0, 0x4200, 16);
     unmap(b, 0, 0x40fffff, 0);
     unmap(b, 0, 0x4100100, 0);
-    g_assert_cmpint(pviommu_flush_all(b->iommu, 0), ==, 0);
+    assert_status(pviommu_flush_all(b->iommu, 0), 0);
     mirror_assert_equal(m, 0, 0);
     mirror_assert_page(m, 0x4000, 0x4000, RW);
 
     /* Another context has them too, and attaching does not disturb them. */
-    g_assert_cmpint(pviommu_attach(b->iommu, m->sbdf,
-                                   pviommu_alloc_context(b->iommu)), ==, 0);
-    g_assert_cmpint(pviommu_attach(b->iommu, b->m[2].sbdf,
-                                   pviommu_alloc_context(b->iommu)), ==, 0);
+    assert_status(pviommu_attach(b->iommu, m->sbdf,
+                                 pviommu_alloc_context(b->iommu)), 0);
+    assert_status(pviommu_attach(b->iommu, b->m[2].sbdf,
+                                 pviommu_alloc_context(b->iommu)), 0);
     mirror_assert_page(m, 0x4000, 0x4000, RW);
     mirror_assert_page(&b->m[2], 0x4000, 0x4000, RW);
     bench_free(b);
@@ -501,7 +500,7 @@ static void test_edges(const void *machine)
         g_assert_true(mirror_fill(&b->m[2], 0, true));
         unmap(b, 0, 0, 0);
         unmap(b, 0, last, 0);
-        g_assert_cmpint(pviommu_flush_all(b->iommu, 0), ==, 0);
+        assert_status(pviommu_flush_all(b->iommu, 0), 0);
         mirror_assert_equal(&b->m[0], 0, 0);
         g_assert_cmpuint(mirror_counter(&b->m[2], PVIOMMU_MIRROR_ENTRIES), ==,
                          0);
@@ -518,7 +517,7 @@ static void test_reset(const void *machine)
 
     map(b, 0, BFN, GFN, BLOCK);
     map(b, ctx, BFN, GFN, BLOCK);
-    g_assert_cmpint(pviommu_attach(b->iommu, b->m[1].sbdf, ctx), ==, 0);
+    assert_status(pviommu_attach(b->iommu, b->m[1].sbdf, ctx), 0);
     g_assert_true(mirror_fill(&b->m[2], BFN * PVIOMMU_PAGE, true));
     unmap(b, 0, BFN, 10);
     unmap(b, ctx, BFN + 10, 10);
@@ -553,7 +552,7 @@ static void test_reentry(const void *machine)
     rung = pviommu_counter(b->iommu, XEN_PVIOMMU_COUNTER_DOORBELLS);
     map(b, 0, BFN, GFN, 0);
     unmap(b, 0, BFN, 0);
-    g_assert_cmpint(pviommu_flush_all(b->iommu, 0), ==, 0);
+    assert_status(pviommu_flush_all(b->iommu, 0), 0);
     g_assert_cmpuint(mirror_counter(&b->m[0], PVIOMMU_MIRROR_MAPS), ==, 1);
     g_assert_cmpuint(mirror_read(&b->m[0], PVIOMMU_MIRROR_POKED), ==, 0);
     g_assert_cmpuint(pviommu_counter(b->iommu, XEN_PVIOMMU_COUNTER_DOORBELLS),
@@ -570,8 +569,8 @@ static void test_reentry(const void *machine)
         };
 
         pviommu_run(b->iommu, ops, ARRAY_SIZE(ops));
-        g_assert_cmpint(pviommu_status(&ops[0]), ==, 0);
-        g_assert_cmpint(pviommu_status(&ops[1]), ==, 0);
+        assert_status(pviommu_status(&ops[0]), 0);
+        assert_status(pviommu_status(&ops[1]), 0);
     }
     mirror_write(&b->m[0], PVIOMMU_MIRROR_POKE, 0);
     pviommu_assert_frames(b->iommu, 2, 0);
@@ -585,18 +584,17 @@ static void test_hotplug(void)
     QMirror m;
 
     pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
-    g_assert_cmpint(pviommu_map(iommu, 0, BFN, GFN, 1000, 0), ==, 0);
+    assert_status(pviommu_map(iommu, 0, BFN, GFN, 1000, 0), 0);
     for (unsigned round = 0; round < 3; round++) {
         qtest_qmp_device_add(iommu->qts, "pviommu-mirror", "m0",
                              "{'addr':'0x11'}");
         mirror_init(&m, iommu, QPCI_DEVFN(SLOT, 0));
         mirror_assert_equal(&m, 0, 1000 - round);
-        g_assert_cmpint(pviommu_unmap(iommu, 0, BFN + round, 0), ==, 0);
+        assert_status(pviommu_unmap(iommu, 0, BFN + round, 0), 0);
         qpci_unplug_acpi_device_test(iommu->qts, "m0", SLOT);
-        g_assert_cmpint(pviommu_flush_all(iommu, 0), ==, 0);
-        g_assert_cmpint(pviommu_map(iommu, 0, BFN + 5000 + round, GFN, 0, 0),
-                        ==, 0);
-        g_assert_cmpint(pviommu_unmap(iommu, 0, BFN + 5000 + round, 0), ==, 0);
+        assert_status(pviommu_flush_all(iommu, 0), 0);
+        assert_status(pviommu_map(iommu, 0, BFN + 5000 + round, GFN, 0, 0), 0);
+        assert_status(pviommu_unmap(iommu, 0, BFN + 5000 + round, 0), 0);
     }
     pviommu_quit(iommu);
 }

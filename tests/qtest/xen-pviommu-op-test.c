@@ -18,9 +18,6 @@
 
 #define RO              XEN_IOMMUOP_map_readonly
 
-#define assert_status(expr, expected) \
-    g_assert_cmpint((expr), ==, -(int)(expected))
-
 static int32_t run(QXenPVIOMMU *iommu, struct xen_iommu_op op)
 {
     return pviommu_op(iommu, &op);

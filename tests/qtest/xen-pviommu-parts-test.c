@@ -36,7 +36,7 @@ static void map_scattered(QXenPVIOMMU *iommu, uint16_t ctx, uint64_t bfn,
         }
         pviommu_run(iommu, ops, n);
         for (unsigned j = 0; j < n; j++) {
-            g_assert_cmpint(pviommu_status(&ops[j]), ==, 0);
+            assert_status(pviommu_status(&ops[j]), 0);
         }
     }
 }
@@ -52,7 +52,7 @@ static void assert_usable(QXenPVIOMMU *iommu, QEdu *edu, uint16_t ctx)
     uint32_t tail = pviommu_readl(iommu, XEN_PVIOMMU_REG_FAULT_TAIL);
     QPVIOMMUQueue q;
 
-    g_assert_cmpint(pviommu_map(iommu, ctx, BFN - 8, gfn_of(1), 0, 0), ==, 0);
+    assert_status(pviommu_map(iommu, ctx, BFN - 8, gfn_of(1), 0, 0), 0);
     assert_reached(edu, BFN - 8, 1);
     pviommu_queue_init(&q, iommu, ctx, PVIOMMU_QUEUE_ADDR, 8);
     pviommu_queue_push(&q, pviommu_op_unmap(ctx, BFN - 8, 0));
@@ -66,9 +66,9 @@ static void assert_usable(QXenPVIOMMU *iommu, QEdu *edu, uint16_t ctx)
     pviommu_assert_fault(iommu, 0, SLOT << 3, ctx, ADDR(BFN - 8), true,
                          XEN_IOMMU_FAULT_REASON_unmapped);
     pviommu_writel(iommu, XEN_PVIOMMU_REG_FAULT_CTRL, 0);
-    g_assert_cmpint(pviommu_set_queue(iommu, ctx, 0, 0), ==, 0);
-    g_assert_cmpint(pviommu_unmap(iommu, ctx, BFN - 7, 0), ==, 0);
-    g_assert_cmpint(pviommu_flush_all(iommu, ctx), ==, 0);
+    assert_status(pviommu_set_queue(iommu, ctx, 0, 0), 0);
+    assert_status(pviommu_unmap(iommu, ctx, BFN - 7, 0), 0);
+    assert_status(pviommu_flush_all(iommu, ctx), 0);
     g_assert_cmpuint(tail, ==, 0);
 }
 
@@ -93,8 +93,8 @@ static void test_unmap(const void *machine)
     edu_map_window(&edu, iommu, 0, 0);
     map_scattered(iommu, 0, BFN, nr);
     pviommu_store_ops(iommu, PVIOMMU_OPS_ADDR, ops, ARRAY_SIZE(ops));
-    g_assert_cmpint(pviommu_ring(iommu, 0, PVIOMMU_OPS_ADDR, ARRAY_SIZE(ops),
-                                 &done), ==, 0);
+    assert_status(pviommu_ring(iommu, 0, PVIOMMU_OPS_ADDR, ARRAY_SIZE(ops),
+                               &done), 0);
     g_assert_cmpuint(done, ==, 1);
     for (;;) {
         uint64_t bfn;
@@ -119,16 +119,16 @@ static void test_unmap(const void *machine)
         }
         /* Those of the assertions went to the same place. */
         pviommu_store_ops(iommu, at, &ops[1], 2);
-        g_assert_cmpint(pviommu_ring(iommu, 0, at, 2, &done), ==, 0);
+        assert_status(pviommu_ring(iommu, 0, at, 2, &done), 0);
     }
     g_assert_cmpuint(unfinished, >, 1);
     g_assert_cmpuint(done, >, 0);
     if (done < 2) {
         pviommu_run(iommu, &ops[2], 1);
     }
-    g_assert_cmpint(pviommu_status(&ops[1]), ==, 0);
+    assert_status(pviommu_status(&ops[1]), 0);
     pviommu_assert_frames(iommu, 1, nr + 1);
-    g_assert_cmpint(pviommu_flush_all(iommu, 0), ==, 0);
+    assert_status(pviommu_flush_all(iommu, 0), 0);
     pviommu_assert_frames(iommu, 1, 0);
     assert_usable(iommu, &edu, 0);
     pviommu_quit(iommu);
@@ -148,8 +148,8 @@ static void test_unmap_fails(void)
     edu_init(&edu, iommu, QPCI_DEVFN(SLOT, 0));
     edu_map_window(&edu, iommu, 0, 0);
     map_scattered(iommu, 0, BFN, nr);
-    g_assert_cmpint(pviommu_unmap(iommu, 0, BFN + hole, 0), ==, 0);
-    g_assert_cmpint(pviommu_op(iommu, &op), ==, -XEN_IOMMU_ENOENT);
+    assert_status(pviommu_unmap(iommu, 0, BFN + hole, 0), 0);
+    assert_status(pviommu_op(iommu, &op), XEN_IOMMU_ENOENT);
     bfn = le64_to_cpu(op.u.unmap.bfn);
     g_assert_cmphex(bfn + le32_to_cpu(op.u.unmap.nr_frames), ==, BFN + nr);
     g_assert_cmphex(bfn, >, BFN + XEN_IOMMU_UNMAP_RUNS);
@@ -159,8 +159,8 @@ static void test_unmap_fails(void)
     assert_reached(&edu, BFN + hole - 1, hole - 1);
     assert_reached(&edu, BFN + hole + 1, hole + 1);
     op = pviommu_op_unmap_holes(0, bfn, BFN + nr - bfn);
-    g_assert_cmpint(pviommu_op(iommu, &op), ==, 0);
-    g_assert_cmpint(pviommu_flush_all(iommu, 0), ==, 0);
+    assert_status(pviommu_op(iommu, &op), 0);
+    assert_status(pviommu_flush_all(iommu, 0), 0);
     pviommu_assert_frames(iommu, 1, 0);
     assert_usable(iommu, &edu, 0);
     pviommu_quit(iommu);
@@ -182,13 +182,12 @@ static void test_flush(void)
     pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
     map_scattered(iommu, 0, BFN, 2 * nr);
     for (unsigned i = 0; i < nr; i++) {
-        g_assert_cmpint(pviommu_unmap(iommu, 0, BFN + 2 * i, 0), ==, 0);
+        assert_status(pviommu_unmap(iommu, 0, BFN + 2 * i, 0), 0);
     }
     mirror_clear(&m);
     pviommu_store_ops(iommu, PVIOMMU_OPS_ADDR, &op, 1);
     for (;;) {
-        g_assert_cmpint(pviommu_ring(iommu, 0, PVIOMMU_OPS_ADDR, 1, &done), ==,
-                        0);
+        assert_status(pviommu_ring(iommu, 0, PVIOMMU_OPS_ADDR, 1, &done), 0);
         if (done) {
             break;
         }
@@ -204,12 +203,12 @@ static void test_flush(void)
     pviommu_assert_frames(iommu, nr, 0);
 
     /* More than is kept to be told: unmaps tell of what was before them. */
-    g_assert_cmpint(pviommu_flush_all(iommu, 0), ==, 0);
+    assert_status(pviommu_flush_all(iommu, 0), 0);
     map_scattered(iommu, 0, BFN + 0x10000, 6000);
-    g_assert_cmpint(pviommu_unmap(iommu, 0, BFN + 0x10000, 6000), ==, 0);
-    g_assert_cmpint(pviommu_map(iommu, 0, BFN + 0x10000, GFN, 3000, 0), ==, 0);
+    assert_status(pviommu_unmap(iommu, 0, BFN + 0x10000, 6000), 0);
+    assert_status(pviommu_map(iommu, 0, BFN + 0x10000, GFN, 3000, 0), 0);
     mirror_assert_page(&m, BFN + 0x10000 + 2999, GFN + 2999, 3);
-    g_assert_cmpint(pviommu_flush_all(iommu, 0), ==, 0);
+    assert_status(pviommu_flush_all(iommu, 0), 0);
     mirror_assert_equal(&m, 0, nr + 3000);
     mirror_assert_sane(&m);
     pviommu_quit(iommu);
@@ -228,12 +227,12 @@ static void test_reset(const void *machine)
         pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
         ctx = pviommu_alloc_context(iommu);
         edu_init(&edu, iommu, QPCI_DEVFN(SLOT, 0));
-        g_assert_cmpint(pviommu_attach(iommu, SLOT << 3, ctx), ==, 0);
+        assert_status(pviommu_attach(iommu, SLOT << 3, ctx), 0);
         edu_map_window(&edu, iommu, ctx, 0);
         edu_assert_no_access(&edu, ADDR(BFN), ADDR(gfn_of(0)), 16);
         map_scattered(iommu, ctx, BFN, 40000);
         map_scattered(iommu, 0, BFN, 40000);
-        g_assert_cmpint(pviommu_unmap(iommu, 0, BFN, 20000), ==, 0);
+        assert_status(pviommu_unmap(iommu, 0, BFN, 20000), 0);
         assert_reached(&edu, BFN + 39999, 39999);
         assert_usable(iommu, &edu, ctx);
         pviommu_reset(iommu);
@@ -259,18 +258,18 @@ static void test_books(void)
     edu_init(&edu, iommu, QPCI_DEVFN(SLOT, 0));
     edu_map_window(&edu, iommu, 0, 0);
     map_scattered(iommu, 0, BFN, 3000);
-    g_assert_cmpint(pviommu_unmap(iommu, 0, BFN, 3000), ==, 0);
+    assert_status(pviommu_unmap(iommu, 0, BFN, 3000), 0);
     map_scattered(iommu, 0, BFN + 0x1000, 1000);
     /* Of a part, but it is so much that all of it goes. */
-    g_assert_cmpint(pviommu_flush(iommu, 0, BFN, 1), ==, 0);
+    assert_status(pviommu_flush(iommu, 0, BFN, 1), 0);
     pviommu_assert_frames(iommu, 1001, 0);
-    g_assert_cmpint(pviommu_unmap(iommu, 0, BFN + 0x1000, 200), ==, 0);
-    g_assert_cmpint(pviommu_flush(iommu, 0, BFN + 0x1000, 50), ==, 0);
+    assert_status(pviommu_unmap(iommu, 0, BFN + 0x1000, 200), 0);
+    assert_status(pviommu_flush(iommu, 0, BFN + 0x1000, 50), 0);
     pviommu_assert_frames(iommu, 801, 150);
     assert_usable(iommu, &edu, 0);
     pviommu_reset(iommu);
     pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
-    g_assert_cmpint(pviommu_map(iommu, 0, BFN, GFN, 1000, 0), ==, 0);
+    assert_status(pviommu_map(iommu, 0, BFN, GFN, 1000, 0), 0);
     pviommu_assert_frames(iommu, 1000, 0);
     pviommu_quit(iommu);
 }

@@ -75,8 +75,8 @@ static void test_refilled(void)
     }
     pviommu_queue_init(&b->q, b->iommu, 0, QUEUE(0), nr);
     pviommu_store_ops(b->iommu, b->q.addr + FIELD(ops), ops, nr);
-    g_assert_cmpint(pviommu_map(b->iommu, 0, BFN, QUEUE(0) / PVIOMMU_PAGE, 1,
-                                0), ==, 0);
+    assert_status(pviommu_map(b->iommu, 0, BFN, QUEUE(0) / PVIOMMU_PAGE, 1,
+                              0), 0);
     g_assert_cmpuint(mirror_count(&b->m, ADDR(BFN) + FIELD(tail), nr, times),
                      ==, times);
     g_assert_cmphex(pviommu_queue_flags(&b->q), ==, DOORBELL | DEAD);

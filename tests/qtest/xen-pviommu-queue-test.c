@@ -300,7 +300,7 @@ static void test_call(const void *machine)
     /* None of its own */
     push_map(&b->q, BFN, GFN, 4);
     push_map(&b->q, BFN, GFN, 4);
-    g_assert_cmpint(pviommu_ring(b->iommu, 3, UINT64_MAX, 0, &done), ==, 0);
+    assert_status(pviommu_ring(b->iommu, 3, UINT64_MAX, 0, &done), 0);
     g_assert_cmpuint(done, ==, 0);
     assert_ran(&b->q, 1);
     pviommu_assert_frames(b->iommu, 4, 0);
@@ -325,8 +325,8 @@ static void test_call(const void *machine)
 
     /* Also one that cannot read its own */
     push_map(&b->q, BFN, GFN, 1);
-    g_assert_cmpint(pviommu_ring(b->iommu, 0, PVIOMMU_RAM, 1, NULL), ==,
-                    -XEN_IOMMU_EFAULT);
+    assert_status(pviommu_ring(b->iommu, 0, PVIOMMU_RAM, 1, NULL),
+                  XEN_IOMMU_EFAULT);
     assert_ran(&b->q, 1);
     g_assert_cmpuint(counter(b, XEN_PVIOMMU_COUNTER_UNMAPS), ==, 3);
     g_assert_cmpuint(counter(b, XEN_PVIOMMU_COUNTER_FLUSHES), ==, 1);
@@ -683,8 +683,7 @@ static void test_work_calls(void)
         push_map(&b->q, BFN + i * frames, GFN + 1 + i, frames);
     }
     pviommu_store_ops(b->iommu, PVIOMMU_OPS_ADDR, &op, 1);
-    g_assert_cmpint(pviommu_ring(b->iommu, 0, PVIOMMU_OPS_ADDR, 1, &done), ==,
-                    0);
+    assert_status(pviommu_ring(b->iommu, 0, PVIOMMU_OPS_ADDR, 1, &done), 0);
     g_assert_cmpuint(done, ==, 0);
     g_assert_cmpuint(pviommu_queue_head(&b->q), >, 0);
     g_assert_cmpuint(pviommu_queue_head(&b->q), <, nr);

@@ -99,14 +99,14 @@ static void test_reset_values(const void *machine)
 
     /* Leave nothing as it is, and reset. */
     pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
-    g_assert_cmpint(pviommu_map(iommu, 0, 1, PVIOMMU_FREE_GFN, 4, 0), ==, 0);
-    g_assert_cmpint(pviommu_unmap(iommu, 0, 1, 2), ==, 0);
-    g_assert_cmpint(pviommu_flush(iommu, 0, 1, 1), ==, 0);
-    g_assert_cmpint(pviommu_unmap(iommu, 0, 1, 1), ==, -XEN_IOMMU_ENOENT);
+    assert_status(pviommu_map(iommu, 0, 1, PVIOMMU_FREE_GFN, 4, 0), 0);
+    assert_status(pviommu_unmap(iommu, 0, 1, 2), 0);
+    assert_status(pviommu_flush(iommu, 0, 1, 1), 0);
+    assert_status(pviommu_unmap(iommu, 0, 1, 1), XEN_IOMMU_ENOENT);
     pviommu_fault_ring(iommu, 16);
     pviommu_writel(iommu, XEN_PVIOMMU_REG_FAULT_HEAD, 7);
-    g_assert_cmpint(pviommu_ring(iommu, 5, PVIOMMU_RAM, 1, &done), ==,
-                    -XEN_IOMMU_EFAULT);
+    assert_status(pviommu_ring(iommu, 5, PVIOMMU_RAM, 1, &done),
+                  XEN_IOMMU_EFAULT);
     pviommu_reset(iommu);
     assert_reset_values(iommu);
     pviommu_quit(iommu);
@@ -124,8 +124,7 @@ static void test_read_widths(void)
     pviommu_writeq(iommu, XEN_PVIOMMU_REG_FAULT_RING, 0x0123456789abcde0);
     pviommu_writel(iommu, XEN_PVIOMMU_REG_FAULT_SIZE, 0x10000);
     pviommu_writel(iommu, XEN_PVIOMMU_REG_FAULT_HEAD, 0x87654321);
-    g_assert_cmpint(pviommu_map(iommu, 0, 1, PVIOMMU_FREE_GFN, 0x321, 0), ==,
-                    0);
+    assert_status(pviommu_map(iommu, 0, 1, PVIOMMU_FREE_GFN, 0x321, 0), 0);
     pviommu_writeq(iommu, BLOCK(1) + XEN_PVIOMMU_BLOCK_ARRAY,
                    0xfedcba9876543210);
 
@@ -302,7 +301,7 @@ static void test_counters(void)
     g_assert_cmpuint(pviommu_counter(iommu, XEN_PVIOMMU_COUNTER_INVALIDATED),
                      ==, 0);
     pviommu_assert_frames(iommu, 10, 3);
-    g_assert_cmpint(pviommu_flush_all(iommu, 0), ==, 0);
+    assert_status(pviommu_flush_all(iommu, 0), 0);
     pviommu_assert_frames(iommu, 10, 0);
     pviommu_quit(iommu);
 }

@@ -22,9 +22,6 @@
 #define ASKEW           3000
 #define FRAMES          (PAGES + ASKEW)
 
-#define assert_status(expr, expected) \
-    g_assert_cmpint((expr), ==, -(int)(expected))
-
 typedef struct Bench {
     QXenPVIOMMU *iommu;
     QMirror m;
@@ -53,7 +50,7 @@ static void map_pages(Bench *b)
     }
     pviommu_run(b->iommu, ops, PAGES);
     for (unsigned i = 0; i < PAGES; i++) {
-        g_assert_cmpint(pviommu_status(&ops[i]), ==, 0);
+        assert_status(pviommu_status(&ops[i]), 0);
     }
     assert_status(pviommu_map(b->iommu, b->ctx, ASKEW_BFN, ASKEW_GFN, ASKEW, 0),
                   0);
@@ -93,8 +90,7 @@ static bool ring_once(Bench *b)
 {
     uint32_t done;
 
-    g_assert_cmpint(pviommu_ring(b->iommu, 0, PVIOMMU_OPS_ADDR, 1, &done), ==,
-                    0);
+    assert_status(pviommu_ring(b->iommu, 0, PVIOMMU_OPS_ADDR, 1, &done), 0);
     return done;
 }
 

@@ -13,9 +13,6 @@
 #define ADDR(frame)     ((uint64_t)(frame) * PVIOMMU_PAGE)
 #define SBDF            (0x11 << 3)
 
-#define assert_status(expr, expected) \
-    g_assert_cmpint((expr), ==, -(int)(expected))
-
 static QXenPVIOMMU *start(const char *machine, const char *props, QEdu *edu)
 {
     QXenPVIOMMU *iommu = pviommu_start(machine, props, EDU_DEVICE ",addr=11");

@@ -15,9 +15,6 @@
 #define SBDF(bus, slot, fn)     (((bus) << 8) | ((slot) << 3) | (fn))
 #define UNMAPPED        XEN_IOMMU_FAULT_REASON_unmapped
 
-#define assert_status(expr, expected) \
-    g_assert_cmpint((expr), ==, -(int)(expected))
-
 static QXenPVIOMMU *start(const char *machine, const char *devices)
 {
     return pviommu_start(machine, NULL, devices);

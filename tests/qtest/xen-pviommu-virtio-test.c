@@ -69,7 +69,7 @@ static QXenPVIOMMU *start(const char *machine, QVirtioPCIDevice **dev)
 
     pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
     for (unsigned i = 0; i < NR_PAGES; i++) {
-        g_assert_cmpint(pviommu_map(iommu, 0, BFN + i, GFN(i), 0, 0), ==, 0);
+        assert_status(pviommu_map(iommu, 0, BFN + i, GFN(i), 0, 0), 0);
     }
     fill(iommu);
 
@@ -165,8 +165,8 @@ static void test_crossing_into_hole(const void *machine)
     QVirtioPCIDevice *dev;
     QXenPVIOMMU *iommu = start(machine, &dev);
 
-    g_assert_cmpint(pviommu_unmap(iommu, 0, BFN + 4, 0), ==, 0);
-    g_assert_cmpint(pviommu_flush_all(iommu, 0), ==, 0);
+    assert_status(pviommu_unmap(iommu, 0, BFN + 4, 0), 0);
+    assert_status(pviommu_flush_all(iommu, 0), 0);
     run(iommu, dev, PAGE(2), PAGE(4) - USED(ring[0].len));
     assert_untouched(iommu, ram(PAGE(4)), PVIOMMU_PAGE);
     assert_filled(iommu);

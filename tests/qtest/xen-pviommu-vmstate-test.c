@@ -107,11 +107,11 @@ static void test_snapshot(void)
     stream_cont(iommu);
 
     tail = pviommu_readl(iommu, XEN_PVIOMMU_REG_FAULT_TAIL);
-    g_assert_cmpint(pviommu_attach(iommu, EDU_SBDF, 0), ==, 0);
-    g_assert_cmpint(pviommu_free_context(iommu, 1), ==, 0);
+    assert_status(pviommu_attach(iommu, EDU_SBDF, 0), 0);
+    assert_status(pviommu_free_context(iommu, 1), 0);
     g_assert_cmpuint(pviommu_alloc_context(iommu), ==, 1);
-    g_assert_cmpint(pviommu_map(iommu, 1, 0x12, 0x12, 1, 0), ==, 0);
-    g_assert_cmpint(pviommu_attach(iommu, BEHIND_SBDF, 1), ==, 0);
+    assert_status(pviommu_map(iommu, 1, 0x12, 0x12, 1, 0), 0);
+    assert_status(pviommu_attach(iommu, BEHIND_SBDF, 1), 0);
     pviommu_writel(iommu, XEN_PVIOMMU_REG_FAULT_CTRL, 0);
 
     stream_stop(iommu);
@@ -127,11 +127,11 @@ static void test_snapshot(void)
     stream_check_faults(iommu);
     stream_check_dma(iommu);
     /* The books, too: all that is held can be let go of. */
-    g_assert_cmpint(pviommu_flush_all(iommu, 1), ==, 0);
+    assert_status(pviommu_flush_all(iommu, 1), 0);
     g_assert_cmpuint(pviommu_counter(iommu, XEN_PVIOMMU_COUNTER_PENDING), ==,
                      0);
-    g_assert_cmpint(pviommu_attach(iommu, BEHIND_SBDF, 0), ==, 0);
-    g_assert_cmpint(pviommu_free_context(iommu, 3), ==, 0);
+    assert_status(pviommu_attach(iommu, BEHIND_SBDF, 0), 0);
+    assert_status(pviommu_free_context(iommu, 3), 0);
     pviommu_quit(iommu);
 }
 
@@ -150,8 +150,8 @@ static void test_identity(void)
     stream_save(iommu, path);
     g_assert_cmpstr(stream_snapshot(iommu->qts, "snapshot-save"), ==, NULL);
     stream_cont(iommu);
-    g_assert_cmpint(pviommu_map(iommu, 1, 1, GFN(0), 1, 0), ==, 0);
-    g_assert_cmpint(pviommu_attach(iommu, EDU_SBDF, 1), ==, 0);
+    assert_status(pviommu_map(iommu, 1, 1, GFN(0), 1, 0), 0);
+    assert_status(pviommu_attach(iommu, EDU_SBDF, 1), 0);
     g_assert_false(pviommu_identity(iommu));
 
     stream_stop(iommu);
@@ -164,7 +164,7 @@ static void test_identity(void)
         stream_init_edu(&edu, iommu);
         edu_assert_access(&edu, (uint64_t)GFN(0) * PVIOMMU_PAGE,
                           (uint64_t)GFN(0) * PVIOMMU_PAGE, 64);
-        g_assert_cmpint(pviommu_free_context(iommu, 1), ==, 0);
+        assert_status(pviommu_free_context(iommu, 1), 0);
         pviommu_quit(iommu);
         if (!i) {
             iommu = start_loaded(path, NULL, "");
@@ -199,8 +199,8 @@ static void test_v1(void)
     stream_check_faults(iommu);
     stream_check_dma(iommu);
     /* And where it was attached by the way to it, whatever its number. */
-    g_assert_cmpint(pviommu_attach(iommu, BEHIND_SBDF, 0), ==, 0);
-    g_assert_cmpint(pviommu_free_context(iommu, 3), ==, 0);
+    assert_status(pviommu_attach(iommu, BEHIND_SBDF, 0), 0);
+    assert_status(pviommu_free_context(iommu, 3), 0);
     pviommu_quit(iommu);
 }
 
@@ -232,8 +232,7 @@ static void test_memory_map(const void *machine)
     uint64_t vram = qpci_iomap(vga, 0, NULL).addr / PVIOMMU_PAGE;
 
     qpci_device_enable(vga);
-    g_assert_cmpint(pviommu_map(iommu, 0, 0x10, 0xd0, 16, 0), ==,
-                    -XEN_IOMMU_EINVAL);
+    assert_status(pviommu_map(iommu, 0, 0x10, 0xd0, 16, 0), XEN_IOMMU_EINVAL);
     pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
     g_assert_cmpint(pviommu_map(iommu, 0, 0x10, 0xd0, 16, 0), <, 0);
     /* All from 0xc0000 to 0xfffff is RAM. */
@@ -241,13 +240,13 @@ static void test_memory_map(const void *machine)
         qpci_config_writeb(host, (g_str_equal(machine, "q35") ? 0x90 : 0x59) +
                            i, i ? 0x33 : 0x30);
     }
-    g_assert_cmpint(pviommu_map(iommu, 0, 0x10, 0xd0, 16, 0), ==, 0);
-    g_assert_cmpint(pviommu_map(iommu, 0, 0x40, 0xf0, 16, 1), ==, 0);
-    g_assert_cmpint(pviommu_map(iommu, 0, 0x100, vram, 64, 0), ==, 0);
-    g_assert_cmpint(pviommu_map(iommu, 0, 0x200, vram, 64, 0), ==, 0);
-    g_assert_cmpint(pviommu_map(iommu, 0, 0x300, GFN(0), 64, 0), ==, 0);
-    g_assert_cmpint(pviommu_unmap(iommu, 0, 0x200, 32), ==, 0);
-    g_assert_cmpint(pviommu_unmap(iommu, 0, 0x4c, 4), ==, 0);
+    assert_status(pviommu_map(iommu, 0, 0x10, 0xd0, 16, 0), 0);
+    assert_status(pviommu_map(iommu, 0, 0x40, 0xf0, 16, 1), 0);
+    assert_status(pviommu_map(iommu, 0, 0x100, vram, 64, 0), 0);
+    assert_status(pviommu_map(iommu, 0, 0x200, vram, 64, 0), 0);
+    assert_status(pviommu_map(iommu, 0, 0x300, GFN(0), 64, 0), 0);
+    assert_status(pviommu_unmap(iommu, 0, 0x200, 32), 0);
+    assert_status(pviommu_unmap(iommu, 0, 0x4c, 4), 0);
     stream_stop(iommu);
 
     for (unsigned i = 0; i < 2; i++) {
@@ -353,7 +352,7 @@ static void test_queue_snapshot(void)
     stream_cont(iommu);
     pviommu_queue_init(&other, iommu, 0, QUEUE(2), 16);
     stream_push_map(&other, 3, GFN(3));
-    g_assert_cmpint(pviommu_free_context(iommu, 1), ==, 0);
+    assert_status(pviommu_free_context(iommu, 1), 0);
 
     stream_stop(iommu);
     g_assert_cmpstr(stream_snapshot(iommu->qts, "snapshot-load"), ==, NULL);
@@ -486,7 +485,7 @@ static void test_deep(void)
     number_deep(iommu, last);
     pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
     g_assert_cmpuint(pviommu_alloc_context(iommu), ==, 1);
-    g_assert_cmpint(pviommu_attach(iommu, sbdf, 1), ==, 0);
+    assert_status(pviommu_attach(iommu, sbdf, 1), 0);
     qtest_qmp_assert_success(iommu->qts,
                              "{'execute': 'xen-save-devices-state',"
                              " 'arguments': {'filename': %s, 'live': false}}",
@@ -496,9 +495,9 @@ static void test_deep(void)
     loaded_args = g_strconcat(SECTION_ARGS, args, NULL);
     iommu = start_incoming(SECTION_MACHINE("q35"), NULL, loaded_args);
     g_assert_true(load(iommu, path));
-    g_assert_cmpint(pviommu_free_context(iommu, 1), ==, -XEN_IOMMU_EBUSY);
-    g_assert_cmpint(pviommu_attach(iommu, sbdf, 0), ==, 0);
-    g_assert_cmpint(pviommu_free_context(iommu, 1), ==, 0);
+    assert_status(pviommu_free_context(iommu, 1), XEN_IOMMU_EBUSY);
+    assert_status(pviommu_attach(iommu, sbdf, 0), 0);
+    assert_status(pviommu_free_context(iommu, 1), 0);
     pviommu_quit(iommu);
 }
 
@@ -557,7 +556,7 @@ static void test_deferred(void)
 
     /* One context, which maps nothing, and is followed by a footer */
     pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
-    g_assert_cmpint(pviommu_enable(iommu), ==, 0);
+    assert_status(pviommu_enable(iommu), 0);
     stream_stop(iommu);
     stream_save(iommu, path);
     pviommu_quit(iommu);
@@ -582,7 +581,7 @@ static void test_deferred(void)
     stream_cont(iommu);
     pviommu_assert_frames(iommu, 0, 0);
     pviommu_assert_unmapped(iommu, 0, 0x200000);
-    g_assert_cmpint(pviommu_map(iommu, 0, 0x200000, GFN(0), 1, 0), ==, 0);
+    assert_status(pviommu_map(iommu, 0, 0x200000, GFN(0), 1, 0), 0);
     pviommu_quit(iommu);
 }
 
@@ -672,7 +671,7 @@ static void test_many(void)
         }
         pviommu_run(iommu, ops, n);
         while (n--) {
-            g_assert_cmpint(pviommu_status(&ops[n]), ==, 0);
+            assert_status(pviommu_status(&ops[n]), 0);
         }
     }
     pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
@@ -710,7 +709,7 @@ static void test_beside_nvme(void)
     QDict *error;
 
     pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
-    g_assert_cmpint(pviommu_map(iommu, 0, 1, GFN(0), 1, 0), ==, 0);
+    assert_status(pviommu_map(iommu, 0, 1, GFN(0), 1, 0), 0);
     for (unsigned live = 0; live < 2; live++) {
         g_autofree char *status = NULL;
 
@@ -723,7 +722,7 @@ static void test_beside_nvme(void)
         status = query_status(iommu->qts, "query-status");
         g_assert_cmpstr(status, ==, "running");
     }
-    g_assert_cmpint(pviommu_unmap(iommu, 0, 1, 1), ==, 0);
+    assert_status(pviommu_unmap(iommu, 0, 1, 1), 0);
     pviommu_quit(iommu);
 }
 

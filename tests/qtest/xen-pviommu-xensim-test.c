@@ -258,9 +258,9 @@ static void test_dma(void)
     g_assert_cmphex(pviommu_readq(iommu, XEN_PVIOMMU_REG_FEATURES), ==,
                     XEN_IOMMU_FEATURES_ALL);
     pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
-    g_assert_cmpint(pviommu_map(iommu, 0, BFN, GFN, 512, 0), ==, 0);
-    g_assert_cmpint(pviommu_map(iommu, 0, BFN + 512, GFN + 7, 1,
-                                XEN_IOMMUOP_map_readonly), ==, 0);
+    assert_status(pviommu_map(iommu, 0, BFN, GFN, 512, 0), 0);
+    assert_status(pviommu_map(iommu, 0, BFN + 512, GFN + 7, 1,
+                              XEN_IOMMUOP_map_readonly), 0);
 
     for (unsigned i = 0; i < 512; i += 73) {
         uint64_t iova = (BFN + i) * PVIOMMU_PAGE + i * 8;
@@ -293,7 +293,7 @@ static void test_held_dma(void)
 
     mirror_init(&m, iommu, QPCI_DEVFN(MIRROR_SLOT, 0));
     pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
-    g_assert_cmpint(pviommu_map(iommu, 0, BFN, GFN, 1, 0), ==, 0);
+    assert_status(pviommu_map(iommu, 0, BFN, GFN, 1, 0), 0);
     xensim_ioreq(sim, 0, &invalidate_all);
     g_assert_cmpuint(xensim_mapped(sim, page, 1), ==, 0);
     g_assert_cmpuint(mirror_hold(&m, 0, BFN * PVIOMMU_PAGE, PVIOMMU_PAGE, true),
@@ -327,7 +327,7 @@ static void test_missing_page(void)
 
     mirror_init(&m, iommu, QPCI_DEVFN(MIRROR_SLOT, 0));
     pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
-    g_assert_cmpint(pviommu_map(iommu, 0, BFN, GFN, 3, 0), ==, 0);
+    assert_status(pviommu_map(iommu, 0, BFN, GFN, 3, 0), 0);
     xensim_ioreq(sim, 0, &invalidate_all);
     xensim_remove(sim, GFN + 1, 1);
     g_assert_true(mirror_dma_write(&m, iova, 1, 8));
@@ -400,22 +400,19 @@ static void test_missing_array(void)
     pviommu_store_ops(iommu, across, ops, ARRAY_SIZE(ops));
     xensim_remove(sim, GFN + 1, 1);
     xensim_ioreq(sim, 0, &invalidate_all);
-    g_assert_cmpint(pviommu_ring(iommu, 0, at, 2, &done), ==,
-                    -XEN_IOMMU_EFAULT);
+    assert_status(pviommu_ring(iommu, 0, at, 2, &done), XEN_IOMMU_EFAULT);
     g_assert_cmpuint(done, ==, 0);
     pviommu_assert_frames(iommu, 0, 0);
 
-    g_assert_cmpint(pviommu_ring(iommu, 0, across, 4, &done), ==,
-                    -XEN_IOMMU_EFAULT);
+    assert_status(pviommu_ring(iommu, 0, across, 4, &done), XEN_IOMMU_EFAULT);
     g_assert_cmpuint(done, ==, 2);
     pviommu_load_ops(iommu, across, back, 2);
-    g_assert_cmpint(pviommu_status(&back[0]), ==, 0);
-    g_assert_cmpint(pviommu_status(&back[1]), ==, 0);
+    assert_status(pviommu_status(&back[0]), 0);
+    assert_status(pviommu_status(&back[1]), 0);
     pviommu_assert_frames(iommu, 2, 0);
 
     /* One that has its second half there only. */
-    g_assert_cmpint(pviommu_ring(iommu, 0, at - 16, 1, &done), ==,
-                    -XEN_IOMMU_EFAULT);
+    assert_status(pviommu_ring(iommu, 0, at - 16, 1, &done), XEN_IOMMU_EFAULT);
     pviommu_assert_frames(iommu, 2, 0);
     assert_works(sim);
     pviommu_free(iommu);
@@ -434,7 +431,7 @@ static void test_missing_ring(void)
 
     mirror_init(&m, iommu, QPCI_DEVFN(MIRROR_SLOT, 0));
     pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
-    g_assert_cmpint(pviommu_map(iommu, 0, BFN, GFN, 1, 0), ==, 0);
+    assert_status(pviommu_map(iommu, 0, BFN, GFN, 1, 0), 0);
     pviommu_fault_ring(iommu, 4);
     pviommu_writel(iommu, vector + PCI_MSIX_ENTRY_LOWER_ADDR,
                    (uint32_t)(BFN * PVIOMMU_PAGE));
@@ -481,9 +478,9 @@ static void test_unnamed(void)
     mirror_init(&m, iommu, QPCI_DEVFN(MIRROR_SLOT, 0));
     pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
     ctx = pviommu_alloc_context(iommu);
-    g_assert_cmpint(pviommu_map(iommu, 0, BFN, GFN, 8, 0), ==, 0);
-    g_assert_cmpint(pviommu_map(iommu, ctx, BFN, GFN + 4, 4, 0), ==, 0);
-    g_assert_cmpint(pviommu_unmap(iommu, 0, BFN + 6, 2), ==, 0);
+    assert_status(pviommu_map(iommu, 0, BFN, GFN, 8, 0), 0);
+    assert_status(pviommu_map(iommu, ctx, BFN, GFN + 4, 4, 0), 0);
+    assert_status(pviommu_unmap(iommu, 0, BFN + 6, 2), 0);
     pviommu_assert_frames(iommu, 10, 2);
     qobject_unref(qtest_qmp_assert_success_ref(sim->qts,
         "{'execute': 'x-xen-pviommu-host-map',"
@@ -515,7 +512,7 @@ static void test_unnamed(void)
     xensim_add(sim, GFN + 2, 1);
     xensim_ioreq(sim, 0, &invalidate_all);
     pviommu_assert_unmapped(iommu, 0, BFN + 2);
-    g_assert_cmpint(pviommu_map(iommu, 0, BFN + 2, GFN + 2, 1, 0), ==, 0);
+    assert_status(pviommu_map(iommu, 0, BFN + 2, GFN + 2, 1, 0), 0);
     g_assert_true(mirror_dma_write(&m, (BFN + 2) * PVIOMMU_PAGE, 0x99, 8));
     g_assert_cmphex(xensim_readq(sim, (GFN + 2) * PVIOMMU_PAGE), ==, 0x99);
     pviommu_free(iommu);
@@ -530,14 +527,14 @@ static void test_stale_entries(void)
     XenSimIoreq barrier = invalidate(0, 0, 1);
 
     pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
-    g_assert_cmpint(pviommu_map(iommu, 0, BFN, GFN, 1, 0), ==, 0);
+    assert_status(pviommu_map(iommu, 0, BFN, GFN, 1, 0), 0);
     xensim_remove(sim, GFN, 1);
     g_assert_true(xensim_buffer(sim, XENSIM_INVALIDATE_PAGE, false,
                                 XEN_INVALIDATE_PAGE_4K, 0, GFN));
     xensim_ioreq(sim, 0, &invalidate_all);
     pviommu_assert_unmapped(iommu, 0, BFN);
     xensim_add(sim, GFN, 1);
-    g_assert_cmpint(pviommu_map(iommu, 0, BFN, GFN, 1, 0), ==, 0);
+    assert_status(pviommu_map(iommu, 0, BFN, GFN, 1, 0), 0);
     xensim_ioreq(sim, 0, &barrier);
     pviommu_assert_mapped(iommu, 0, BFN, GFN, 1, 0);
     g_assert_cmpuint(statistic(sim, "malformed"), ==, 0);
@@ -562,7 +559,7 @@ static void test_malformed_forgets(void)
         uint32_t page = xensim_page(sim, GFN);
         uint64_t malformed = statistic(sim, "malformed");
 
-        g_assert_cmpint(pviommu_map(iommu, 0, BFN, GFN, 2, 0), ==, 0);
+        assert_status(pviommu_map(iommu, 0, BFN, GFN, 2, 0), 0);
         qtest_writeq(sim->qts, GFN * PVIOMMU_PAGE, 1);
         g_assert_cmpuint(xensim_mapped(sim, page, 1), ==, 1);
         xensim_remove(sim, GFN, 1);
@@ -581,8 +578,8 @@ static void test_malformed_forgets(void)
         pviommu_assert_unmapped(iommu, 0, BFN);
         pviommu_assert_mapped(iommu, 0, BFN + 1, GFN + 1, 1, 0);
         xensim_add(sim, GFN, 1);
-        g_assert_cmpint(pviommu_unmap(iommu, 0, BFN + 1, 1), ==, 0);
-        g_assert_cmpint(pviommu_flush_all(iommu, 0), ==, 0);
+        assert_status(pviommu_unmap(iommu, 0, BFN + 1, 1), 0);
+        assert_status(pviommu_flush_all(iommu, 0), 0);
     }
     /* The next one is as ever: it forgets what it names. */
     requests[0].data = 0;
@@ -672,11 +669,11 @@ static void test_long_map(void)
     pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
     calls = xensim_count(sim, "xenforeignmemory_map2");
     for (unsigned i = 0; i < nr / go; i++) {
-        g_assert_cmpint(pviommu_map(iommu, 0, BFN, first, nr, 0), ==,
-                        -XEN_IOMMU_EAGAIN);
+        assert_status(pviommu_map(iommu, 0, BFN, first, nr, 0),
+                      XEN_IOMMU_EAGAIN);
     }
     pviommu_assert_frames(iommu, 0, 0);
-    g_assert_cmpint(pviommu_map(iommu, 0, BFN, first, nr, 0), ==, 0);
+    assert_status(pviommu_map(iommu, 0, BFN, first, nr, 0), 0);
     pviommu_assert_frames(iommu, nr, 0);
     /* The operations themselves are in this range, in one bucket. */
     g_assert_cmpuint(xensim_mapped(sim, page, nr), ==, 256);
@@ -685,15 +682,13 @@ static void test_long_map(void)
     g_assert_cmpuint(calls, <=, nr / 1024 + 4);
 
     /* What was found is forgotten when pages leave. */
-    g_assert_cmpint(pviommu_unmap(iommu, 0, BFN, nr), ==, 0);
-    g_assert_cmpint(pviommu_flush_all(iommu, 0), ==, 0);
+    assert_status(pviommu_unmap(iommu, 0, BFN, nr), 0);
+    assert_status(pviommu_flush_all(iommu, 0), 0);
     xensim_ioreq(sim, 0, &invalidate_all);
-    g_assert_cmpint(pviommu_map(iommu, 0, BFN, first, nr, 0), ==,
-                    -XEN_IOMMU_EAGAIN);
+    assert_status(pviommu_map(iommu, 0, BFN, first, nr, 0), XEN_IOMMU_EAGAIN);
     xensim_remove(sim, first + 5, 1);
     xensim_ioreq(sim, 0, &leaves);
-    g_assert_cmpint(pviommu_map(iommu, 0, BFN, first, nr, 0), ==,
-                    -XEN_IOMMU_ENOENT);
+    assert_status(pviommu_map(iommu, 0, BFN, first, nr, 0), XEN_IOMMU_ENOENT);
     pviommu_assert_frames(iommu, 0, 0);
     pviommu_free(iommu);
     xensim_quit(sim);

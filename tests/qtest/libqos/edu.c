@@ -40,7 +40,7 @@ void edu_map_window(QEdu *edu, QXenPVIOMMU *iommu, uint16_t ctx, unsigned nr)
 {
     uint64_t bfn = WINDOW_FRAME + nr, gfn = WINDOW_FRAME - nr;
 
-    g_assert_cmpint(pviommu_map(iommu, ctx, bfn, gfn, 0, 0), ==, 0);
+    assert_status(pviommu_map(iommu, ctx, bfn, gfn, 0, 0), 0);
     edu->window = bfn * PVIOMMU_PAGE;
     edu->window_ram = gfn * PVIOMMU_PAGE;
 }

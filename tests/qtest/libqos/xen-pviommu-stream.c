@@ -148,24 +148,22 @@ void stream_fill(QXenPVIOMMU *iommu)
     c = pviommu_alloc_context(iommu);
     g_assert_cmpuint(a, ==, 1);
     g_assert_cmpuint(c, ==, 3);
-    g_assert_cmpint(pviommu_free_context(iommu, b), ==, 0);
-    g_assert_cmpint(pviommu_attach(iommu, EDU_SBDF, a), ==, 0);
-    g_assert_cmpint(pviommu_attach(iommu, BEHIND_SBDF, c), ==, 0);
+    assert_status(pviommu_free_context(iommu, b), 0);
+    assert_status(pviommu_attach(iommu, EDU_SBDF, a), 0);
+    assert_status(pviommu_attach(iommu, BEHIND_SBDF, c), 0);
 
     for (unsigned i = 0; i < RUNS; i++) {
-        g_assert_cmpint(pviommu_map(iommu, i % 3 ? a : c, stream_run_bfn(i),
-                                    GFN(i * 5), stream_run_nr(i), i % 2), ==,
-                        0);
+        assert_status(pviommu_map(iommu, i % 3 ? a : c, stream_run_bfn(i),
+                                  GFN(i * 5), stream_run_nr(i), i % 2), 0);
     }
     /* Pending: a part of a run; all of one whose BFN is used again. */
-    g_assert_cmpint(pviommu_map(iommu, a, 0x10, GFN(0x1000), 8, 0), ==, 0);
-    g_assert_cmpint(pviommu_map(iommu, a, 0x20, GFN(0x1010), 1, 1), ==, 0);
-    g_assert_cmpint(pviommu_unmap(iommu, a, 0x12, 3), ==, 0);
-    g_assert_cmpint(pviommu_unmap(iommu, a, 0x20, 1), ==, 0);
-    g_assert_cmpint(pviommu_map(iommu, a, 0x20, GFN(0x1020), 1, 0), ==, 0);
+    assert_status(pviommu_map(iommu, a, 0x10, GFN(0x1000), 8, 0), 0);
+    assert_status(pviommu_map(iommu, a, 0x20, GFN(0x1010), 1, 1), 0);
+    assert_status(pviommu_unmap(iommu, a, 0x12, 3), 0);
+    assert_status(pviommu_unmap(iommu, a, 0x20, 1), 0);
+    assert_status(pviommu_map(iommu, a, 0x20, GFN(0x1020), 1, 0), 0);
     /* As large as they come, in the default context. */
-    g_assert_cmpint(pviommu_map(iommu, 0, 0xfff000000, GFN(0), 0x4000, 0), ==,
-                    0);
+    assert_status(pviommu_map(iommu, 0, 0xfff000000, GFN(0), 0x4000, 0), 0);
 
     stream_init_edu(&edu, iommu);
     edu_map_window(&edu, iommu, a, 0);
@@ -175,8 +173,8 @@ void stream_fill(QXenPVIOMMU *iommu)
     }
     pviommu_wait_faults(iommu, FAULT_RING_SIZE);
     /* A call that fails leaves that in its block. */
-    g_assert_cmpint(pviommu_ring(iommu, 63, 0xffffffffff000, 1, NULL), ==,
-                    -XEN_IOMMU_EFAULT);
+    assert_status(pviommu_ring(iommu, 63, 0xffffffffff000, 1, NULL),
+                  XEN_IOMMU_EFAULT);
 }
 
 void stream_check(QXenPVIOMMU *iommu)
@@ -200,16 +198,16 @@ void stream_check(QXenPVIOMMU *iommu)
     pviommu_assert_mapped(iommu, 0, 0xfff000000, GFN(0), 0x4000, 0);
     pviommu_assert_frames(iommu, mapped, 4);
     op = pviommu_op_lookup_gfn(1, GFN(0x1010), 0);
-    g_assert_cmpint(pviommu_op(iommu, &op), ==, -XEN_IOMMU_ENOENT);
+    assert_status(pviommu_op(iommu, &op), XEN_IOMMU_ENOENT);
     op = pviommu_op_lookup_bfn(2, 0);
-    g_assert_cmpint(pviommu_op(iommu, &op), ==, -XEN_IOMMU_ENOENT);
-    g_assert_cmpint(pviommu_free_context(iommu, 1), ==, -XEN_IOMMU_EBUSY);
-    g_assert_cmpint(pviommu_free_context(iommu, 3), ==, -XEN_IOMMU_EBUSY);
-    g_assert_cmpint(pviommu_free_context(iommu, 2), ==, -XEN_IOMMU_ENOENT);
-    g_assert_cmpint((int32_t)pviommu_readl(iommu, XEN_PVIOMMU_BLOCKS +
-                                           63 * XEN_PVIOMMU_BLOCK_STRIDE +
-                                           XEN_PVIOMMU_BLOCK_RESULT), ==,
-                    -XEN_IOMMU_EFAULT);
+    assert_status(pviommu_op(iommu, &op), XEN_IOMMU_ENOENT);
+    assert_status(pviommu_free_context(iommu, 1), XEN_IOMMU_EBUSY);
+    assert_status(pviommu_free_context(iommu, 3), XEN_IOMMU_EBUSY);
+    assert_status(pviommu_free_context(iommu, 2), XEN_IOMMU_ENOENT);
+    assert_status((int32_t)pviommu_readl(iommu, XEN_PVIOMMU_BLOCKS +
+                                         63 * XEN_PVIOMMU_BLOCK_STRIDE +
+                                         XEN_PVIOMMU_BLOCK_RESULT),
+                  XEN_IOMMU_EFAULT);
 }
 
 void stream_check_faults(QXenPVIOMMU *iommu)
@@ -325,7 +323,7 @@ void stream_push_map(QPVIOMMUQueue *q, uint64_t bfn, uint64_t gfn)
 void stream_fill_queues(QXenPVIOMMU *iommu, QPVIOMMUQueue *q)
 {
     pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
-    g_assert_cmpint(pviommu_enable(iommu), ==, 0);
+    assert_status(pviommu_enable(iommu), 0);
     g_assert_cmpuint(pviommu_alloc_context(iommu), ==, 1);
     pviommu_queue_init(&q[0], iommu, 0, QUEUE(0), 4);
     pviommu_queue_init(&q[1], iommu, 1, QUEUE(1), 1024);
@@ -486,7 +484,7 @@ static void assert_queue_works(QXenPVIOMMU *iommu, uint16_t ctx, QEdu *edu)
     edu_assert_access(edu, 0x701 * PVIOMMU_PAGE,
                       (uint64_t)GFN(0x703) * PVIOMMU_PAGE, 16);
     g_assert_cmpuint(pviommu_queue_head(&q), ==, 2);
-    g_assert_cmpint(pviommu_set_queue(iommu, ctx, 0, 0), ==, 0);
+    assert_status(pviommu_set_queue(iommu, ctx, 0, 0), 0);
 }
 
 /* All of it, for whatever was before. */
@@ -496,11 +494,11 @@ static void assert_all_works(QXenPVIOMMU *iommu, QEdu *edu)
     uint16_t ctx;
 
     pviommu_accept(iommu, features);
-    g_assert_cmpint(pviommu_enable(iommu), ==, 0);
+    assert_status(pviommu_enable(iommu), 0);
     ctx = pviommu_alloc_context(iommu);
-    g_assert_cmpint(pviommu_attach(iommu, EDU_SBDF, ctx), ==, 0);
+    assert_status(pviommu_attach(iommu, EDU_SBDF, ctx), 0);
     edu_map_window(edu, iommu, ctx, 0);
-    g_assert_cmpint(pviommu_map(iommu, ctx, 0x600, GFN(0x600), 2, 0), ==, 0);
+    assert_status(pviommu_map(iommu, ctx, 0x600, GFN(0x600), 2, 0), 0);
     edu_assert_access(edu, 0x600 * PVIOMMU_PAGE,
                       (uint64_t)GFN(0x600) * PVIOMMU_PAGE, 16);
     edu_assert_no_access(edu, 0x602 * PVIOMMU_PAGE,
@@ -509,10 +507,10 @@ static void assert_all_works(QXenPVIOMMU *iommu, QEdu *edu)
     if (features & XEN_IOMMU_FEATURE_QUEUE) {
         assert_queue_works(iommu, ctx, edu);
     }
-    g_assert_cmpint(pviommu_unmap(iommu, ctx, 0x600, 2), ==, 0);
-    g_assert_cmpint(pviommu_flush_all(iommu, ctx), ==, 0);
-    g_assert_cmpint(pviommu_attach(iommu, EDU_SBDF, 0), ==, 0);
-    g_assert_cmpint(pviommu_free_context(iommu, ctx), ==, 0);
+    assert_status(pviommu_unmap(iommu, ctx, 0x600, 2), 0);
+    assert_status(pviommu_flush_all(iommu, ctx), 0);
+    assert_status(pviommu_attach(iommu, EDU_SBDF, 0), 0);
+    assert_status(pviommu_free_context(iommu, ctx), 0);
 }
 
 void stream_assert_reset(QXenPVIOMMU *iommu)

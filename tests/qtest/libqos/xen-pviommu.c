@@ -415,7 +415,7 @@ uint16_t pviommu_alloc_context(QXenPVIOMMU *iommu)
 {
     struct xen_iommu_op op = pviommu_op_alloc();
 
-    g_assert_cmpint(pviommu_op(iommu, &op), ==, 0);
+    assert_status(pviommu_op(iommu, &op), 0);
     g_assert_cmpuint(le16_to_cpu(op.u.context.ctx), !=, XEN_IOMMU_CTX_DEFAULT);
     return le16_to_cpu(op.u.context.ctx);
 }
@@ -425,7 +425,7 @@ void pviommu_assert_mapped(QXenPVIOMMU *iommu, uint16_t ctx, uint64_t bfn,
 {
     struct xen_iommu_op op = pviommu_op_lookup_bfn(ctx, bfn);
 
-    g_assert_cmpint(pviommu_op(iommu, &op), ==, 0);
+    assert_status(pviommu_op(iommu, &op), 0);
     g_assert_cmphex(le64_to_cpu(op.u.lookup.bfn), ==, bfn);
     g_assert_cmphex(le64_to_cpu(op.u.lookup.gfn), ==, gfn);
     g_assert_cmphex(le32_to_cpu(op.u.lookup.nr_frames), ==, nr);
@@ -436,7 +436,7 @@ void pviommu_assert_unmapped(QXenPVIOMMU *iommu, uint16_t ctx, uint64_t bfn)
 {
     struct xen_iommu_op op = pviommu_op_lookup_bfn(ctx, bfn);
 
-    g_assert_cmpint(pviommu_op(iommu, &op), ==, -XEN_IOMMU_ENOENT);
+    assert_status(pviommu_op(iommu, &op), XEN_IOMMU_ENOENT);
 }
 
 void pviommu_assert_frames(QXenPVIOMMU *iommu, uint64_t mapped,
@@ -464,7 +464,7 @@ void pviommu_queue_init(QPVIOMMUQueue *q, QXenPVIOMMU *iommu, uint16_t ctx,
         .nr_ops = nr_ops,
     };
     qtest_memset(iommu->qts, addr, 0, pviommu_queue_size(nr_ops));
-    g_assert_cmpint(pviommu_set_queue(iommu, ctx, addr, nr_ops), ==, 0);
+    assert_status(pviommu_set_queue(iommu, ctx, addr, nr_ops), 0);
 }
 
 static uint32_t queue_field(QPVIOMMUQueue *q, size_t offset)
@@ -506,7 +506,7 @@ void pviommu_queue_kick(QPVIOMMUQueue *q)
 {
     for (unsigned i = 0; pviommu_queue_head(q) != q->tail; i++) {
         g_assert_cmpuint(i, <, MAX_CALLS);
-        g_assert_cmpint(pviommu_ring(q->iommu, 0, 0, 0, NULL), ==, 0);
+        assert_status(pviommu_ring(q->iommu, 0, 0, 0, NULL), 0);
     }
 }
 

@@ -10,6 +10,7 @@
 #include "libqtest.h"
 #include "libqos/pci.h"
 #include "hw/xen/interface/iommu_op.h"
+#include "../../assert-status.h"
 
 #define PVIOMMU_PAGE            (1u << XEN_IOMMU_PAGE_SHIFT)
 
