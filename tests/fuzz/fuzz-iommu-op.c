@@ -15,7 +15,7 @@
 
 #include "qemu/osdep.h"
 #include "qemu/bswap.h"
-#include "../unit/pviommu-bench.h"
+#include "../unit/pviommu-fixture.h"
 #include "../unit/test-rcu-barrier.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -23,21 +23,21 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 /* Done, and refused */
 static uint64_t nr_ops[2];
 
-static void fuzz_event(Bench *b, const struct xen_iommu_op *op)
+static void fuzz_event(Fixture *f, const struct xen_iommu_op *op)
 {
     uint64_t gfn = le64_to_cpu(op->u.map.gfn) % NR_GFNS;
     uint64_t nr = 1 + le32_to_cpu(op->u.map.nr_frames) % (NR_GFNS - gfn);
 
     switch (op->flags % 8) {
     case 0:
-        bench_reset(b);
+        fixture_reset(f);
         break;
     case 1:
-        b->core.accepted = op->u.map.bfn & XEN_IOMMU_FEATURES_ALL;
+        f->core.accepted = op->u.map.bfn & XEN_IOMMU_FEATURES_ALL;
         break;
     default:
-        bench_invalidate(b, gfn, nr);
-        memset(&b->backend.kind[gfn], op->flags & 8 ? KIND_RAM : KIND_PAGED,
+        fixture_invalidate(f, gfn, nr);
+        memset(&f->backend.kind[gfn], op->flags & 8 ? KIND_RAM : KIND_PAGED,
                nr);
         break;
     }
@@ -83,11 +83,11 @@ static void fuzz_tame(struct xen_iommu_op *op)
 }
 
 /* In the queue of a context, if that has one */
-static int fuzz_queued(Bench *b, struct xen_iommu_op *op, uint8_t id)
+static int fuzz_queued(Fixture *f, struct xen_iommu_op *op, uint8_t id)
 {
-    id %= b->core.limits.max_contexts;
-    return b->model.ctx[id].queue.nr_ops ? bench_queued_op(b, id, op)
-                                         : bench_op(b, op);
+    id %= f->core.limits.max_contexts;
+    return f->model.ctx[id].queue.nr_ops ? fixture_queued_op(f, id, op)
+                                         : fixture_op(f, op);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -95,7 +95,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     static const XenPVIOMMUReserved reserved[] = {
         { 100, 5, XEN_IOMMU_RESERVED_msi }, { 4000, 96, 0 },
     };
-    BenchConfig config = {
+    FixtureConfig config = {
         .bfn_bits = 12,
         .max_contexts = 3,
         .max_mappings = 5000,
@@ -103,7 +103,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     };
     struct xen_iommu_op op;
     bool tame;
-    Bench *b;
+    Fixture *f;
 
     if (!size) {
         return 0;
@@ -113,9 +113,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     config.no_control = (data[0] & 0xe) == 0xe;
     config.nr_reserved = data[0] & 0x10 ? ARRAY_SIZE(reserved) : 0;
     config.max_mappings = data[0] & 0x20 ? 5000 : 300;
-    b = bench_new(&config);
+    f = fixture_new(&config);
     if (data[0] & 0x40) {
-        bench_reserve(b, 1, 10, 3, 2);
+        fixture_reserve(f, 1, 10, 3, 2);
     }
     data++;
     size--;
@@ -126,7 +126,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         memcpy(&op, data, sizeof(op));
         code = le16_to_cpu(op.op);
         if ((code & 0xff00) == 0xff00) {
-            fuzz_event(b, &op);
+            fuzz_event(f, &op);
             continue;
         }
         if ((code & 0xff00) == 0xfe00) {
@@ -137,13 +137,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             fuzz_tame(&op);
         }
         if ((code & 0xff00) == 0xfe00) {
-            ret = fuzz_queued(b, &op, (code >> 4) & 0xf);
+            ret = fuzz_queued(f, &op, (code >> 4) & 0xf);
         } else {
-            ret = bench_op(b, &op);
+            ret = fixture_op(f, &op);
         }
         nr_ops[!!ret]++;
     }
-    bench_free(b);
+    fixture_free(f);
     return 0;
 }
 

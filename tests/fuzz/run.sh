@@ -25,7 +25,7 @@ exe=$out/xen-pviommu-fuzz-iommu-op
     -iquote "$src/host/include/generic" \
     $(pkg-config --cflags glib-2.0) \
     "$project/tests/fuzz/fuzz-iommu-op.c" \
-    "$project/tests/unit/pviommu-bench.c" \
+    "$project/tests/unit/pviommu-fixture.c" \
     "$project/tests/unit/pviommu-machine.c" \
     "$project/tests/unit/pviommu-model.c" \
     "$core"/*.c \

@@ -56,10 +56,10 @@
 #define BIOS_GFNS       16
 
 #define ADDR(frame)     ((uint64_t)(frame) * PVIOMMU_PAGE)
-#define REQUEST(b, i)   ((b)->requests + (i) * 64)
-#define STATUS(b, i)    (REQUEST(b, i) + 32)
+#define REQUEST(f, i)   ((f)->requests + (i) * 64)
+#define STATUS(f, i)    (REQUEST(f, i) + 32)
 
-typedef struct Bench {
+typedef struct Fixture {
     XenSim *sim;                /* or NULL */
     QXenPVIOMMU *iommu;
     QMirror mirror;
@@ -76,172 +76,172 @@ typedef struct Bench {
     uint64_t gfn[DEPTH];        /* 0: not mapped */
     uint8_t pam;                /* a register of the host bridge; or 0 */
     GRand *rand;
-} Bench;
+} Fixture;
 
-static unsigned below(Bench *b, unsigned n)
+static unsigned below(Fixture *f, unsigned n)
 {
-    return g_rand_int_range(b->rand, 0, n);
+    return g_rand_int_range(f->rand, 0, n);
 }
 
 /* As a driver does: without a call, unless it takes one. */
-static void push(Bench *b, struct xen_iommu_op op)
+static void push(Fixture *f, struct xen_iommu_op op)
 {
-    if (b->q.tail - pviommu_queue_head(&b->q) == b->q.nr_ops) {
-        pviommu_queue_kick(&b->q);
+    if (f->q.tail - pviommu_queue_head(&f->q) == f->q.nr_ops) {
+        pviommu_queue_kick(&f->q);
     }
-    pviommu_queue_push(&b->q, op);
+    pviommu_queue_push(&f->q, op);
 }
 
-static void publish(Bench *b)
+static void publish(Fixture *f)
 {
-    uint32_t flags = pviommu_queue_flags(&b->q);
+    uint32_t flags = pviommu_queue_flags(&f->q);
 
-    g_assert_cmphex(flags, ==, b->listening ? XEN_IOMMU_QUEUE_doorbell : 0);
+    g_assert_cmphex(flags, ==, f->listening ? XEN_IOMMU_QUEUE_doorbell : 0);
     if (flags) {
-        pviommu_queue_kick(&b->q);
+        pviommu_queue_kick(&f->q);
     }
 }
 
-static void new_queue(Bench *b)
+static void new_queue(Fixture *f)
 {
-    b->second = !b->second;
-    pviommu_queue_init(&b->q, b->iommu, 0, PVIOMMU_QUEUE_ADDR +
-                       b->second * PVIOMMU_QUEUE_STRIDE, 4u << below(b, 6));
+    f->second = !f->second;
+    pviommu_queue_init(&f->q, f->iommu, 0, PVIOMMU_QUEUE_ADDR +
+                       f->second * PVIOMMU_QUEUE_STRIDE, 4u << below(f, 6));
 }
 
 /* @machine: or NULL, for a simulated hypervisor that can do @features */
-static Bench *bench_new(const char *machine, const char *props,
-                        const char *features)
+static Fixture *fixture_new(const char *machine, const char *props,
+                            const char *features)
 {
     const uint64_t not_ours = QVIRTIO_F_BAD_FEATURE |
                               1ull << VIRTIO_RING_F_INDIRECT_DESC |
                               1ull << VIRTIO_RING_F_EVENT_IDX |
                               1ull << VIRTIO_BLK_F_SCSI;
     QPCIAddress addr = { .devfn = QPCI_DEVFN(SLOT, 0) };
-    Bench *b = g_new0(Bench, 1);
+    Fixture *f = g_new0(Fixture, 1);
     uint32_t seed = g_test_rand_int();
     QVirtioDevice *vdev;
 
     g_test_message("seed %u", seed);
-    b->rand = g_rand_new_with_seed(seed);
+    f->rand = g_rand_new_with_seed(seed);
     if (machine) {
-        b->iommu = pviommu_start(machine, props, DEVICES);
+        f->iommu = pviommu_start(machine, props, DEVICES);
     } else {
         const XenSimOptions options = { .features = features };
         g_autofree char *args = g_strdup_printf(
             "-device xen-pviommu,addr=%x,%s " DEVICES, PVIOMMU_SLOT, props);
 
-        b->sim = xensim_start(&options, args);
-        b->iommu = pviommu_new(b->sim->qts);
-        pviommu_probe(b->iommu);
+        f->sim = xensim_start(&options, args);
+        f->iommu = pviommu_new(f->sim->qts);
+        pviommu_probe(f->iommu);
     }
-    pviommu_accept(b->iommu, XEN_IOMMU_FEATURES_ALL);
-    assert_status(pviommu_map(b->iommu, 0, ALLOC_START / PVIOMMU_PAGE,
+    pviommu_accept(f->iommu, XEN_IOMMU_FEATURES_ALL);
+    assert_status(pviommu_map(f->iommu, 0, ALLOC_START / PVIOMMU_PAGE,
                               ALLOC_START / PVIOMMU_PAGE,
                               (ALLOC_END - ALLOC_START) / PVIOMMU_PAGE, 0), 0);
-    b->other = pviommu_alloc_context(b->iommu);
-    new_queue(b);
-    mirror_init(&b->mirror, b->iommu, QPCI_DEVFN(MIRROR_SLOT, 0));
+    f->other = pviommu_alloc_context(f->iommu);
+    new_queue(f);
+    mirror_init(&f->mirror, f->iommu, QPCI_DEVFN(MIRROR_SLOT, 0));
 
-    b->dev = virtio_pci_new(b->iommu->pci, &addr);
-    g_assert_nonnull(b->dev);
-    vdev = &b->dev->vdev;
-    qvirtio_pci_device_enable(b->dev);
+    f->dev = virtio_pci_new(f->iommu->pci, &addr);
+    g_assert_nonnull(f->dev);
+    vdev = &f->dev->vdev;
+    qvirtio_pci_device_enable(f->dev);
     qvirtio_start_device(vdev);
     qvirtio_set_features(vdev, qvirtio_get_features(vdev) & ~not_ours);
-    alloc_init(&b->alloc, 0, ALLOC_START, ALLOC_END, PVIOMMU_PAGE);
-    b->requests = guest_alloc(&b->alloc, PVIOMMU_PAGE);
-    b->vq = qvirtqueue_setup(vdev, &b->alloc, 0);
-    g_assert_cmpuint(b->vq->size, >=, 3 * DEPTH);
+    alloc_init(&f->alloc, 0, ALLOC_START, ALLOC_END, PVIOMMU_PAGE);
+    f->requests = guest_alloc(&f->alloc, PVIOMMU_PAGE);
+    f->vq = qvirtqueue_setup(vdev, &f->alloc, 0);
+    g_assert_cmpuint(f->vq->size, >=, 3 * DEPTH);
     qvirtio_set_driver_ok(vdev);
-    return b;
+    return f;
 }
 
-static void bench_free(Bench *b)
+static void fixture_free(Fixture *f)
 {
-    qvirtqueue_cleanup(b->dev->vdev.bus, b->vq, &b->alloc);
-    guest_free(&b->alloc, b->requests);
-    alloc_destroy(&b->alloc);
-    qvirtio_pci_destructor(&b->dev->obj);
-    g_free(b->dev);
-    if (b->sim) {
-        pviommu_free(b->iommu);
-        xensim_quit(b->sim);
+    qvirtqueue_cleanup(f->dev->vdev.bus, f->vq, &f->alloc);
+    guest_free(&f->alloc, f->requests);
+    alloc_destroy(&f->alloc);
+    qvirtio_pci_destructor(&f->dev->obj);
+    g_free(f->dev);
+    if (f->sim) {
+        pviommu_free(f->iommu);
+        xensim_quit(f->sim);
     } else {
-        pviommu_quit(b->iommu);
+        pviommu_quit(f->iommu);
     }
-    g_rand_free(b->rand);
-    g_free(b);
+    g_rand_free(f->rand);
+    g_free(f);
 }
 
 /* The page of request @i goes, and another one comes. */
-static void remap(Bench *b, unsigned i)
+static void remap(Fixture *f, unsigned i)
 {
-    if (b->gfn[i]) {
+    if (f->gfn[i]) {
         /* Where pages leave, it may be gone before this runs. */
-        push(b, b->sim ? pviommu_op_unmap_holes(0, BFN + i, 0)
+        push(f, f->sim ? pviommu_op_unmap_holes(0, BFN + i, 0)
                        : pviommu_op_unmap(0, BFN + i, 0));
-        if (!below(b, 4)) {
-            push(b, pviommu_op_flush(0, BFN + i, 0));
+        if (!below(f, 4)) {
+            push(f, pviommu_op_flush(0, BFN + i, 0));
         }
     }
-    b->gfn[i] = GFN + i * POOL + below(b, POOL);
-    qtest_memset(b->iommu->qts, ADDR(b->gfn[i]), UNTOUCHED, 2 * SECTOR);
-    push(b, pviommu_op_map(0, BFN + i, b->gfn[i], 0, 0));
-    publish(b);
+    f->gfn[i] = GFN + i * POOL + below(f, POOL);
+    qtest_memset(f->iommu->qts, ADDR(f->gfn[i]), UNTOUCHED, 2 * SECTOR);
+    push(f, pviommu_op_map(0, BFN + i, f->gfn[i], 0, 0));
+    publish(f);
 }
 
-static void submit(Bench *b, unsigned i)
+static void submit(Fixture *f, unsigned i)
 {
-    QTestState *qts = b->iommu->qts;
+    QTestState *qts = f->iommu->qts;
     struct virtio_blk_outhdr hdr = {
         .type = cpu_to_le32(VIRTIO_BLK_T_IN),
         .sector = cpu_to_le64(i),
     };
 
-    qtest_bufwrite(qts, REQUEST(b, i), &hdr, sizeof(hdr));
-    qtest_writeb(qts, STATUS(b, i), 0xff);
+    qtest_bufwrite(qts, REQUEST(f, i), &hdr, sizeof(hdr));
+    qtest_writeb(qts, STATUS(f, i), 0xff);
     /* Each request has its descriptors. */
-    b->vq->free_head = 3 * i;
-    b->vq->num_free = 3;
-    qvirtqueue_add(qts, b->vq, REQUEST(b, i), sizeof(hdr), false, true);
-    qvirtqueue_add(qts, b->vq, ADDR(BFN + i), SECTOR, true, true);
-    qvirtqueue_add(qts, b->vq, STATUS(b, i), 1, true, false);
-    qvirtqueue_kick(qts, &b->dev->vdev, b->vq, 3 * i);
-    b->used++;
+    f->vq->free_head = 3 * i;
+    f->vq->num_free = 3;
+    qvirtqueue_add(qts, f->vq, REQUEST(f, i), sizeof(hdr), false, true);
+    qvirtqueue_add(qts, f->vq, ADDR(BFN + i), SECTOR, true, true);
+    qvirtqueue_add(qts, f->vq, STATUS(f, i), 1, true, false);
+    qvirtqueue_kick(qts, &f->dev->vdev, f->vq, 3 * i);
+    f->used++;
 }
 
-static void wait_used(Bench *b)
+static void wait_used(Fixture *f)
 {
-    uint64_t at = b->vq->used + offsetof(struct vring_used, idx);
+    uint64_t at = f->vq->used + offsetof(struct vring_used, idx);
     gint64 end = g_get_monotonic_time() + PVIOMMU_WAIT_US;
 
-    while (qtest_readw(b->iommu->qts, at) != b->used) {
+    while (qtest_readw(f->iommu->qts, at) != f->used) {
         g_assert_cmpint(g_get_monotonic_time(), <, end);
     }
 }
 
 /* It has read a sector into the page that was mapped, and nothing else. */
-static void check_request(Bench *b, unsigned i)
+static void check_request(Fixture *f, unsigned i)
 {
     uint8_t expected[2 * SECTOR], got[2 * SECTOR];
 
-    g_assert_cmpuint(qtest_readb(b->iommu->qts, STATUS(b, i)), ==,
+    g_assert_cmpuint(qtest_readb(f->iommu->qts, STATUS(f, i)), ==,
                      VIRTIO_BLK_S_OK);
     memset(expected, 0, SECTOR);
     memset(expected + SECTOR, UNTOUCHED, SECTOR);
-    qtest_bufread(b->iommu->qts, ADDR(b->gfn[i]), got, sizeof(got));
+    qtest_bufread(f->iommu->qts, ADDR(f->gfn[i]), got, sizeof(got));
     g_assert_cmpmem(got, sizeof(got), expected, sizeof(expected));
-    qtest_memset(b->iommu->qts, ADDR(b->gfn[i]), UNTOUCHED, SECTOR);
+    qtest_memset(f->iommu->qts, ADDR(f->gfn[i]), UNTOUCHED, SECTOR);
 }
 
 /* No page that is not mapped has been written to. */
-static void check_pools(Bench *b)
+static void check_pools(Fixture *f)
 {
     uint8_t page[2 * SECTOR];
 
     for (unsigned i = 0; i < DEPTH * POOL; i++) {
-        qtest_bufread(b->iommu->qts, ADDR(GFN + i), page, sizeof(page));
+        qtest_bufread(f->iommu->qts, ADDR(GFN + i), page, sizeof(page));
         for (unsigned j = 0; j < sizeof(page); j++) {
             g_assert_cmphex(page[j], ==, UNTOUCHED);
         }
@@ -249,159 +249,159 @@ static void check_pools(Bench *b)
 }
 
 /* A page of its own for one DMA, and then no more */
-static void disturb_by_dma(Bench *b)
+static void disturb_by_dma(Fixture *f)
 {
-    uint64_t bfn = MIRROR_BFN + below(b, 4);
-    uint64_t gfn = OTHER_GFN + below(b, 64), data;
+    uint64_t bfn = MIRROR_BFN + below(f, 4);
+    uint64_t gfn = OTHER_GFN + below(f, 64), data;
 
-    qtest_writeq(b->iommu->qts, ADDR(gfn), ~gfn);
-    push(b, pviommu_op_map(0, bfn, gfn, 0, 0));
-    publish(b);
-    g_assert_true(mirror_dma_read(&b->mirror, ADDR(bfn), &data));
+    qtest_writeq(f->iommu->qts, ADDR(gfn), ~gfn);
+    push(f, pviommu_op_map(0, bfn, gfn, 0, 0));
+    publish(f);
+    g_assert_true(mirror_dma_read(&f->mirror, ADDR(bfn), &data));
     g_assert_cmphex(data, ==, ~gfn);
-    push(b, pviommu_op_unmap(0, bfn, 0));
-    publish(b);
-    g_assert_false(mirror_dma_write(&b->mirror, ADDR(bfn), 0, 8));
-    g_assert_cmphex(qtest_readq(b->iommu->qts, ADDR(gfn)), ==, ~gfn);
+    push(f, pviommu_op_unmap(0, bfn, 0));
+    publish(f);
+    g_assert_false(mirror_dma_write(&f->mirror, ADDR(bfn), 0, 8));
+    g_assert_cmphex(qtest_readq(f->iommu->qts, ADDR(gfn)), ==, ~gfn);
 }
 
-static void disturb_by_call(Bench *b)
+static void disturb_by_call(Fixture *f)
 {
-    uint16_t ctx = below(b, 2) ? b->other : 0;
-    uint64_t bfn = CALL_BFN + below(b, 64);
-    uint32_t nr = 1 + below(b, 600);
+    uint16_t ctx = below(f, 2) ? f->other : 0;
+    uint64_t bfn = CALL_BFN + below(f, 64);
+    uint32_t nr = 1 + below(f, 600);
     struct xen_iommu_op ops[] = {
         pviommu_op_map(ctx, bfn, OTHER_GFN, nr, 0),
         pviommu_op_lookup_bfn(ctx, bfn + nr - 1),
         pviommu_op_unmap(ctx, bfn, nr),
-        pviommu_op_flush(ctx, below(b, 2) ? bfn : XEN_IOMMU_FLUSH_ALL, 0),
+        pviommu_op_flush(ctx, below(f, 2) ? bfn : XEN_IOMMU_FLUSH_ALL, 0),
     };
 
-    pviommu_run(b->iommu, ops, ARRAY_SIZE(ops));
+    pviommu_run(f->iommu, ops, ARRAY_SIZE(ops));
     for (unsigned i = 0; i < ARRAY_SIZE(ops); i++) {
         assert_status(pviommu_status(&ops[i]), 0);
     }
 }
 
-static void show_bios_ram(Bench *b, bool ram)
+static void show_bios_ram(Fixture *f, bool ram)
 {
-    g_autofree QPCIDevice *bridge = qpci_device_find(b->iommu->pci,
+    g_autofree QPCIDevice *bridge = qpci_device_find(f->iommu->pci,
                                                      QPCI_DEVFN(0, 0));
 
-    qpci_config_writeb(bridge, b->pam, ram ? 0x30 : 0);
+    qpci_config_writeb(bridge, f->pam, ram ? 0x30 : 0);
 }
 
-static void disturb(Bench *b)
+static void disturb(Fixture *f)
 {
-    if (b->pam) {
-        for (unsigned i = below(b, 8); i; i--) {
-            show_bios_ram(b, i % 2);
+    if (f->pam) {
+        for (unsigned i = below(f, 8); i; i--) {
+            show_bios_ram(f, i % 2);
         }
     }
-    switch (below(b, 12)) {
+    switch (below(f, 12)) {
     case 0:
-        disturb_by_dma(b);
+        disturb_by_dma(f);
         break;
     case 1:
-        disturb_by_call(b);
+        disturb_by_call(f);
         break;
     case 2:
-        assert_status(pviommu_ring(b->iommu, 1, 0, 0, NULL), 0);
+        assert_status(pviommu_ring(f->iommu, 1, 0, 0, NULL), 0);
         break;
     case 3:
         /* The one of before is run first. */
-        if (!below(b, 4)) {
-            new_queue(b);
+        if (!below(f, 4)) {
+            new_queue(f);
         }
         break;
     }
 }
 
-static void run_requests(Bench *b, unsigned rounds)
+static void run_requests(Fixture *f, unsigned rounds)
 {
     uint32_t errors = 0;
 
-    qtest_memset(b->iommu->qts, ADDR(GFN), UNTOUCHED, ADDR(DEPTH * POOL));
+    qtest_memset(f->iommu->qts, ADDR(GFN), UNTOUCHED, ADDR(DEPTH * POOL));
     for (unsigned round = 0; round < rounds; round++) {
-        unsigned nr = 1 + below(b, DEPTH);
+        unsigned nr = 1 + below(f, DEPTH);
 
         for (unsigned i = 0; i < nr; i++) {
-            remap(b, i);
-            submit(b, i);
-            disturb(b);
+            remap(f, i);
+            submit(f, i);
+            disturb(f);
         }
-        wait_used(b);
+        wait_used(f);
         for (unsigned i = 0; i < nr; i++) {
-            check_request(b, i);
+            check_request(f, i);
         }
-        errors += pviommu_queue_errors(&b->q);
+        errors += pviommu_queue_errors(&f->q);
     }
     g_assert_cmpuint(errors, ==, 0);
-    check_pools(b);
+    check_pools(f);
 }
 
-static void finish(Bench *b)
+static void finish(Fixture *f)
 {
-    assert_status(pviommu_unmap_holes(b->iommu, 0, BFN, DEPTH), 0);
-    assert_status(pviommu_flush_all(b->iommu, 0), 0);
-    assert_status(pviommu_flush_all(b->iommu, b->other), 0);
-    pviommu_assert_frames(b->iommu, (ALLOC_END - ALLOC_START) / PVIOMMU_PAGE,
+    assert_status(pviommu_unmap_holes(f->iommu, 0, BFN, DEPTH), 0);
+    assert_status(pviommu_flush_all(f->iommu, 0), 0);
+    assert_status(pviommu_flush_all(f->iommu, f->other), 0);
+    pviommu_assert_frames(f->iommu, (ALLOC_END - ALLOC_START) / PVIOMMU_PAGE,
                           0);
-    bench_free(b);
+    fixture_free(f);
 }
 
 static void test_requests(const void *machine)
 {
-    Bench *b = bench_new(machine, "premap=off,x-check=off", NULL);
+    Fixture *f = fixture_new(machine, "premap=off,x-check=off", NULL);
 
-    run_requests(b, 800);
-    finish(b);
+    run_requests(f, 800);
+    finish(f);
 }
 
 /* The same with all books checked, whoever runs the queue */
 static void test_checked(const void *machine)
 {
-    Bench *b = bench_new(machine, "premap=off", NULL);
+    Fixture *f = fixture_new(machine, "premap=off", NULL);
 
-    run_requests(b, 60);
-    finish(b);
+    run_requests(f, 60);
+    finish(f);
 }
 
 /* Who listens takes the queue from the thread, and leaves it to it again. */
 static void test_listener(void)
 {
-    Bench *b = bench_new("pc", "premap=off,x-check=off", NULL);
-    QTestState *qts = b->iommu->qts;
+    Fixture *f = fixture_new("pc", "premap=off,x-check=off", NULL);
+    QTestState *qts = f->iommu->qts;
 
     qtest_memset(qts, ADDR(GFN), UNTOUCHED, ADDR(DEPTH * POOL));
     for (unsigned i = 0; i < 12; i++) {
         /* Requests are under way as it comes, and as it goes. */
-        remap(b, 0);
-        submit(b, 0);
+        remap(f, 0);
+        submit(f, 0);
         qtest_qmp_device_add(qts, "pviommu-mirror", "m0", "{'addr':'0x13'}");
-        b->listening = true;
-        mirror_init(&b->listener, b->iommu, QPCI_DEVFN(LISTENER_SLOT, 0));
-        wait_used(b);
-        check_request(b, 0);
-        run_requests(b, 15);
-        remap(b, 0);
-        submit(b, 0);
-        mirror_assert_sane(&b->listener);
+        f->listening = true;
+        mirror_init(&f->listener, f->iommu, QPCI_DEVFN(LISTENER_SLOT, 0));
+        wait_used(f);
+        check_request(f, 0);
+        run_requests(f, 15);
+        remap(f, 0);
+        submit(f, 0);
+        mirror_assert_sane(&f->listener);
         qpci_unplug_acpi_device_test(qts, "m0", LISTENER_SLOT);
-        b->listening = false;
-        wait_used(b);
-        check_request(b, 0);
-        run_requests(b, 15);
+        f->listening = false;
+        wait_used(f);
+        check_request(f, 0);
+        run_requests(f, 15);
     }
-    finish(b);
+    finish(f);
 }
 
-static Bench *bench_with_bridge(const char *machine)
+static Fixture *fixture_with_bridge(const char *machine)
 {
-    Bench *b = bench_new(machine, "premap=off,x-check=off", NULL);
+    Fixture *f = fixture_new(machine, "premap=off,x-check=off", NULL);
 
-    b->pam = g_str_equal(machine, "pc") ? 0x59 : 0x90;
-    return b;
+    f->pam = g_str_equal(machine, "pc") ? 0x59 : 0x90;
+    return f;
 }
 
 /*
@@ -410,11 +410,11 @@ static Bench *bench_with_bridge(const char *machine)
  */
 static void test_memory_map(const void *machine)
 {
-    Bench *b = bench_with_bridge(machine);
+    Fixture *f = fixture_with_bridge(machine);
 
-    run_requests(b, 400);
-    show_bios_ram(b, false);
-    finish(b);
+    run_requests(f, 400);
+    show_bios_ram(f, false);
+    finish(f);
 }
 
 /*
@@ -423,51 +423,51 @@ static void test_memory_map(const void *machine)
  */
 static void test_memory_map_races(const void *machine)
 {
-    Bench *b = bench_with_bridge(machine);
+    Fixture *f = fixture_with_bridge(machine);
     const uint64_t bfn = BFN + DEPTH;
     unsigned mapped = 0;
 
-    qtest_memset(b->iommu->qts, ADDR(GFN), UNTOUCHED, ADDR(DEPTH * POOL));
+    qtest_memset(f->iommu->qts, ADDR(GFN), UNTOUCHED, ADDR(DEPTH * POOL));
     for (unsigned round = 0; round < 1000; round++) {
-        unsigned spare = below(b, 24);
+        unsigned spare = below(f, 24);
         uint32_t map;
 
-        show_bios_ram(b, true);
-        if (b->q.nr_ops < 32) {
-            pviommu_queue_init(&b->q, b->iommu, 0, PVIOMMU_QUEUE_ADDR, 32);
+        show_bios_ram(f, true);
+        if (f->q.nr_ops < 32) {
+            pviommu_queue_init(&f->q, f->iommu, 0, PVIOMMU_QUEUE_ADDR, 32);
         }
-        pviommu_queue_kick(&b->q);
+        pviommu_queue_kick(&f->q);
         for (unsigned i = 0; i < spare; i++) {
-            push(b, pviommu_op_flush(0, BFN, 0));
+            push(f, pviommu_op_flush(0, BFN, 0));
         }
-        map = pviommu_queue_push(&b->q, pviommu_op_map(
-            0, bfn, BIOS_GFN + below(b, BIOS_GFNS), 0, 0));
-        push(b, pviommu_op_map(0, bfn + 1, OTHER_GFN + below(b, 64), 0, 0));
-        remap(b, 0);
-        submit(b, 0);
-        show_bios_ram(b, false);
-        wait_used(b);
-        check_request(b, 0);
-        pviommu_queue_kick(&b->q);
-        mapped += !pviommu_queue_status(&b->q, map);
-        pviommu_assert_unmapped(b->iommu, 0, bfn);
-        assert_status(pviommu_unmap(b->iommu, 0, bfn + 1, 0), 0);
+        map = pviommu_queue_push(&f->q, pviommu_op_map(
+            0, bfn, BIOS_GFN + below(f, BIOS_GFNS), 0, 0));
+        push(f, pviommu_op_map(0, bfn + 1, OTHER_GFN + below(f, 64), 0, 0));
+        remap(f, 0);
+        submit(f, 0);
+        show_bios_ram(f, false);
+        wait_used(f);
+        check_request(f, 0);
+        pviommu_queue_kick(&f->q);
+        mapped += !pviommu_queue_status(&f->q, map);
+        pviommu_assert_unmapped(f->iommu, 0, bfn);
+        assert_status(pviommu_unmap(f->iommu, 0, bfn + 1, 0), 0);
     }
     g_test_message("mapped first in %u rounds", mapped);
-    finish(b);
+    finish(f);
 }
 
 /* Returns: the page that was there. */
-static uint32_t take_away(Bench *b, uint64_t gfn)
+static uint32_t take_away(Fixture *f, uint64_t gfn)
 {
     const XenSimIoreq req = {
         .type = XENSIM_INVALIDATE_PAGE, .addr = ADDR(gfn), .size = 8,
         .count = 1,
     };
-    uint32_t page = xensim_page(b->sim, gfn);
+    uint32_t page = xensim_page(f->sim, gfn);
 
-    xensim_remove(b->sim, gfn, 1);
-    xensim_ioreq(b->sim, 0, &req);
+    xensim_remove(f->sim, gfn, 1);
+    xensim_ioreq(f->sim, 0, &req);
     return page;
 }
 
@@ -477,74 +477,74 @@ static uint32_t take_away(Bench *b, uint64_t gfn)
  */
 static void test_pages_leave(const void *features)
 {
-    Bench *b = bench_new(NULL, "premap=off,x-check=off", features);
+    Fixture *f = fixture_new(NULL, "premap=off,x-check=off", features);
 
-    qtest_memset(b->iommu->qts, ADDR(GFN), UNTOUCHED, ADDR(DEPTH * POOL));
+    qtest_memset(f->iommu->qts, ADDR(GFN), UNTOUCHED, ADDR(DEPTH * POOL));
     for (unsigned round = 0; round < 300; round++) {
-        unsigned nr = 1 + below(b, DEPTH);
+        unsigned nr = 1 + below(f, DEPTH);
         uint32_t pages[DEPTH];
 
         for (unsigned i = 0; i < nr; i++) {
             uint64_t gfn;
 
-            remap(b, i);
-            submit(b, i);
+            remap(f, i);
+            submit(f, i);
             /* One of the pool that is not mapped */
             gfn = GFN + i * POOL +
-                  (b->gfn[i] - GFN - i * POOL + 1 + below(b, POOL - 1)) % POOL;
-            pages[i] = take_away(b, gfn);
-            xensim_add(b->sim, gfn, 1);
-            qtest_memset(b->iommu->qts, ADDR(gfn), UNTOUCHED, ADDR(1));
+                  (f->gfn[i] - GFN - i * POOL + 1 + below(f, POOL - 1)) % POOL;
+            pages[i] = take_away(f, gfn);
+            xensim_add(f->sim, gfn, 1);
+            qtest_memset(f->iommu->qts, ADDR(gfn), UNTOUCHED, ADDR(1));
         }
-        wait_used(b);
+        wait_used(f);
         for (unsigned i = 0; i < nr; i++) {
-            check_request(b, i);
+            check_request(f, i);
             /* No DMA is under way. */
-            g_assert_cmpuint(xensim_mapped(b->sim, pages[i], 1), ==, 0);
+            g_assert_cmpuint(xensim_mapped(f->sim, pages[i], 1), ==, 0);
         }
-        if (!below(b, 4)) {
-            unsigned i = below(b, nr);
-            uint32_t page = take_away(b, b->gfn[i]);
+        if (!below(f, 4)) {
+            unsigned i = below(f, nr);
+            uint32_t page = take_away(f, f->gfn[i]);
 
-            g_assert_cmpuint(xensim_mapped(b->sim, page, 1), ==, 0);
-            xensim_add(b->sim, b->gfn[i], 1);
-            qtest_memset(b->iommu->qts, ADDR(b->gfn[i]), UNTOUCHED, ADDR(1));
-            pviommu_assert_unmapped(b->iommu, 0, BFN + i);
-            b->gfn[i] = 0;
+            g_assert_cmpuint(xensim_mapped(f->sim, page, 1), ==, 0);
+            xensim_add(f->sim, f->gfn[i], 1);
+            qtest_memset(f->iommu->qts, ADDR(f->gfn[i]), UNTOUCHED, ADDR(1));
+            pviommu_assert_unmapped(f->iommu, 0, BFN + i);
+            f->gfn[i] = 0;
         }
     }
-    g_assert_cmpuint(pviommu_queue_errors(&b->q), ==, 0);
-    check_pools(b);
-    finish(b);
+    g_assert_cmpuint(pviommu_queue_errors(&f->q), ==, 0);
+    check_pools(f);
+    finish(f);
 }
 
 /* A page leaves while the thread maps it: it is not mapped afterwards. */
 static void test_page_races(const void *features)
 {
-    Bench *b = bench_new(NULL, "premap=off,x-check=off", features);
+    Fixture *f = fixture_new(NULL, "premap=off,x-check=off", features);
     const uint64_t bfn = BFN + DEPTH;
 
-    qtest_memset(b->iommu->qts, ADDR(GFN), UNTOUCHED, ADDR(DEPTH * POOL));
+    qtest_memset(f->iommu->qts, ADDR(GFN), UNTOUCHED, ADDR(DEPTH * POOL));
     for (unsigned round = 0; round < 400; round++) {
-        uint64_t gfn = OTHER_GFN + below(b, 256);
-        unsigned spare = below(b, 16);
+        uint64_t gfn = OTHER_GFN + below(f, 256);
+        unsigned spare = below(f, 16);
 
         /* The mapcache knows it. */
-        qtest_readb(b->iommu->qts, ADDR(gfn));
+        qtest_readb(f->iommu->qts, ADDR(gfn));
         for (unsigned i = 0; i < spare; i++) {
-            push(b, pviommu_op_flush(0, BFN, 0));
+            push(f, pviommu_op_flush(0, BFN, 0));
         }
-        push(b, pviommu_op_map(0, bfn, gfn, 0, 0));
-        remap(b, 0);
-        submit(b, 0);
-        take_away(b, gfn);
-        wait_used(b);
-        check_request(b, 0);
-        pviommu_queue_kick(&b->q);
-        pviommu_assert_unmapped(b->iommu, 0, bfn);
-        xensim_add(b->sim, gfn, 1);
+        push(f, pviommu_op_map(0, bfn, gfn, 0, 0));
+        remap(f, 0);
+        submit(f, 0);
+        take_away(f, gfn);
+        wait_used(f);
+        check_request(f, 0);
+        pviommu_queue_kick(&f->q);
+        pviommu_assert_unmapped(f->iommu, 0, bfn);
+        xensim_add(f->sim, gfn, 1);
     }
-    finish(b);
+    finish(f);
 }
 
 int main(int argc, char **argv)

@@ -15,65 +15,66 @@
 #define RO              1
 #define RW              3
 
-typedef struct Bench {
+typedef struct Fixture {
     QXenPVIOMMU *iommu;
     QMirror m[3];
-} Bench;
+} Fixture;
 
 /* A machine with two mirrors and a cache behind the IOMMU, all told apart. */
-static Bench *bench_new(const char *machine, const char *props,
-                        const char *cache)
+static Fixture *fixture_new(const char *machine, const char *props,
+                            const char *cache)
 {
     g_autofree char *extra =
         g_strdup_printf(MIRROR_DEVICE("map") MIRROR_DEVICE("map")
                         MIRROR_DEVICE("%s"),
                         SLOT, SLOT + 1, SLOT + 2, cache);
-    Bench *b = g_new0(Bench, 1);
+    Fixture *f = g_new0(Fixture, 1);
 
-    b->iommu = pviommu_start(machine, props, extra);
-    for (unsigned i = 0; i < ARRAY_SIZE(b->m); i++) {
-        mirror_init(&b->m[i], b->iommu, QPCI_DEVFN(SLOT + i, 0));
+    f->iommu = pviommu_start(machine, props, extra);
+    for (unsigned i = 0; i < ARRAY_SIZE(f->m); i++) {
+        mirror_init(&f->m[i], f->iommu, QPCI_DEVFN(SLOT + i, 0));
     }
-    pviommu_accept(b->iommu, XEN_IOMMU_FEATURES_ALL);
-    return b;
+    pviommu_accept(f->iommu, XEN_IOMMU_FEATURES_ALL);
+    return f;
 }
 
-static void bench_clear(Bench *b)
+static void fixture_clear(Fixture *f)
 {
-    for (unsigned i = 0; i < ARRAY_SIZE(b->m); i++) {
-        mirror_clear(&b->m[i]);
+    for (unsigned i = 0; i < ARRAY_SIZE(f->m); i++) {
+        mirror_clear(&f->m[i]);
     }
 }
 
-static void bench_free(Bench *b)
+static void fixture_free(Fixture *f)
 {
-    for (unsigned i = 0; i < ARRAY_SIZE(b->m); i++) {
-        mirror_assert_sane(&b->m[i]);
+    for (unsigned i = 0; i < ARRAY_SIZE(f->m); i++) {
+        mirror_assert_sane(&f->m[i]);
     }
-    pviommu_quit(b->iommu);
-    g_free(b);
+    pviommu_quit(f->iommu);
+    g_free(f);
 }
 
-static void map(Bench *b, uint16_t ctx, uint64_t bfn, uint64_t gfn, uint32_t nr)
+static void map(Fixture *f, uint16_t ctx, uint64_t bfn, uint64_t gfn,
+                uint32_t nr)
 {
-    assert_status(pviommu_map(b->iommu, ctx, bfn, gfn, nr, 0), 0);
+    assert_status(pviommu_map(f->iommu, ctx, bfn, gfn, nr, 0), 0);
 }
 
-static void unmap(Bench *b, uint16_t ctx, uint64_t bfn, uint32_t nr)
+static void unmap(Fixture *f, uint16_t ctx, uint64_t bfn, uint32_t nr)
 {
-    assert_status(pviommu_unmap(b->iommu, ctx, bfn, nr), 0);
+    assert_status(pviommu_unmap(f->iommu, ctx, bfn, nr), 0);
 }
 
-static void flush(Bench *b, uint16_t ctx, uint64_t bfn, uint32_t nr)
+static void flush(Fixture *f, uint16_t ctx, uint64_t bfn, uint32_t nr)
 {
-    assert_status(pviommu_flush(b->iommu, ctx, bfn, nr), 0);
+    assert_status(pviommu_flush(f->iommu, ctx, bfn, nr), 0);
 }
 
 /* RAM as it is, then nothing but what is mapped and reserved. */
 static void test_big_switch(const void *machine)
 {
-    Bench *b = bench_new(machine, NULL, "deviotlb");
-    QMirror *m = &b->m[0];
+    Fixture *f = fixture_new(machine, NULL, "deviotlb");
+    QMirror *m = &f->m[0];
     g_autoptr(GArray) after = NULL;
 
     mirror_assert_page(m, GFN, GFN, RW);
@@ -84,76 +85,76 @@ static void test_big_switch(const void *machine)
     g_assert_cmpuint(mirror_counter(m, PVIOMMU_MIRROR_IOMMU_SECTIONS), ==, 0);
     g_assert_cmpuint(mirror_counter(m, PVIOMMU_MIRROR_RAM_SECTIONS), >, 0);
     /* Of a device that caches, nothing of before must stay. */
-    g_assert_true(mirror_fill(&b->m[2], GFN * PVIOMMU_PAGE, true));
-    mirror_assert_page(&b->m[2], GFN, GFN, RW);
+    g_assert_true(mirror_fill(&f->m[2], GFN * PVIOMMU_PAGE, true));
+    mirror_assert_page(&f->m[2], GFN, GFN, RW);
 
-    assert_status(pviommu_enable(b->iommu), 0);
-    for (unsigned i = 0; i < ARRAY_SIZE(b->m); i++) {
-        g_assert_cmpuint(mirror_counter(&b->m[i], PVIOMMU_MIRROR_ENTRIES), ==,
+    assert_status(pviommu_enable(f->iommu), 0);
+    for (unsigned i = 0; i < ARRAY_SIZE(f->m); i++) {
+        g_assert_cmpuint(mirror_counter(&f->m[i], PVIOMMU_MIRROR_ENTRIES), ==,
                          0);
         /* Below and above the interrupts'. */
-        g_assert_cmpuint(mirror_counter(&b->m[i],
+        g_assert_cmpuint(mirror_counter(&f->m[i],
                                         PVIOMMU_MIRROR_IOMMU_SECTIONS), ==, 2);
-        g_assert_cmpuint(mirror_counter(&b->m[i], PVIOMMU_MIRROR_RAM_SECTIONS),
+        g_assert_cmpuint(mirror_counter(&f->m[i], PVIOMMU_MIRROR_RAM_SECTIONS),
                          ==, 0);
-        g_assert_cmpuint(mirror_counter(&b->m[i], PVIOMMU_MIRROR_MAPS), ==, 0);
+        g_assert_cmpuint(mirror_counter(&f->m[i], PVIOMMU_MIRROR_MAPS), ==, 0);
     }
-    map(b, 0, GFN, GFN + 7, 3);
+    map(f, 0, GFN, GFN + 7, 3);
     mirror_assert_equal(m, 0, 3);
 
     /* And all back. */
-    pviommu_reset(b->iommu);
-    mirror_init(m, b->iommu, QPCI_DEVFN(SLOT, 0));
-    mirror_init(&b->m[1], b->iommu, QPCI_DEVFN(SLOT + 1, 0));
-    mirror_init(&b->m[2], b->iommu, QPCI_DEVFN(SLOT + 2, 0));
+    pviommu_reset(f->iommu);
+    mirror_init(m, f->iommu, QPCI_DEVFN(SLOT, 0));
+    mirror_init(&f->m[1], f->iommu, QPCI_DEVFN(SLOT + 1, 0));
+    mirror_init(&f->m[2], f->iommu, QPCI_DEVFN(SLOT + 2, 0));
     g_assert_cmpuint(mirror_counter(m, PVIOMMU_MIRROR_PAGES), ==, 0);
     g_assert_cmpuint(mirror_counter(m, PVIOMMU_MIRROR_IOMMU_SECTIONS), ==, 0);
     mirror_assert_page(m, GFN, GFN, RW);
-    bench_free(b);
+    fixture_free(f);
 }
 
 /* The switch is pulled by the map itself, which the replay must not miss. */
 static void test_first_map(const void *machine)
 {
-    Bench *b = bench_new(machine, NULL, "unmap");
+    Fixture *f = fixture_new(machine, NULL, "unmap");
 
-    map(b, 0, BFN, GFN, BLOCK);
-    mirror_assert_equal(&b->m[0], 0, BLOCK);
-    mirror_assert_equal(&b->m[1], 0, BLOCK);
+    map(f, 0, BFN, GFN, BLOCK);
+    mirror_assert_equal(&f->m[0], 0, BLOCK);
+    mirror_assert_equal(&f->m[1], 0, BLOCK);
     /* Two of its kind must see the same: each is told once. */
-    mirror_assert_told(&b->m[0], 1, mirror_counter(&b->m[0],
+    mirror_assert_told(&f->m[0], 1, mirror_counter(&f->m[0],
                                                    PVIOMMU_MIRROR_UNMAPS));
-    bench_free(b);
+    fixture_free(f);
 }
 
 static void test_premap_off(const void *machine)
 {
-    Bench *b = bench_new(machine, "premap=off", "deviotlb");
+    Fixture *f = fixture_new(machine, "premap=off", "deviotlb");
 
-    g_assert_cmpuint(mirror_counter(&b->m[0], PVIOMMU_MIRROR_ENTRIES), ==, 0);
-    map(b, 0, BFN, GFN, 0);
-    mirror_assert_equal(&b->m[0], 0, 1);
-    pviommu_reset(b->iommu);
-    for (unsigned i = 0; i < ARRAY_SIZE(b->m); i++) {
-        mirror_init(&b->m[i], b->iommu, QPCI_DEVFN(SLOT + i, 0));
+    g_assert_cmpuint(mirror_counter(&f->m[0], PVIOMMU_MIRROR_ENTRIES), ==, 0);
+    map(f, 0, BFN, GFN, 0);
+    mirror_assert_equal(&f->m[0], 0, 1);
+    pviommu_reset(f->iommu);
+    for (unsigned i = 0; i < ARRAY_SIZE(f->m); i++) {
+        mirror_init(&f->m[i], f->iommu, QPCI_DEVFN(SLOT + i, 0));
     }
-    g_assert_cmpuint(mirror_counter(&b->m[0], PVIOMMU_MIRROR_ENTRIES), ==, 0);
-    bench_free(b);
+    g_assert_cmpuint(mirror_counter(&f->m[0], PVIOMMU_MIRROR_ENTRIES), ==, 0);
+    fixture_free(f);
 }
 
 /* A map is told at once, an unmap at the flush, and only then. */
 static void test_unmap_and_flush(const void *machine)
 {
-    Bench *b = bench_new(machine, "premap=off", "deviotlb");
-    QMirror *m = &b->m[0], *cache = &b->m[2];
+    Fixture *f = fixture_new(machine, "premap=off", "deviotlb");
+    QMirror *m = &f->m[0], *cache = &f->m[2];
 
-    map(b, 0, BFN, GFN, 4);
-    map(b, 0, BFN + 16, GFN + 16, 0);
+    map(f, 0, BFN, GFN, 4);
+    map(f, 0, BFN + 16, GFN + 16, 0);
     mirror_assert_equal(m, 0, 5);
     g_assert_true(mirror_fill(cache, (BFN + 1) * PVIOMMU_PAGE, true));
-    bench_clear(b);
+    fixture_clear(f);
 
-    unmap(b, 0, BFN, 4);
+    unmap(f, 0, BFN, 4);
     mirror_assert_told(m, 0, 0);
     mirror_assert_told(cache, 0, 0);
     mirror_assert_page(m, BFN + 1, GFN + 1, RW);
@@ -162,66 +163,66 @@ static void test_unmap_and_flush(const void *machine)
     g_assert_false(mirror_fill(cache, (BFN + 2) * PVIOMMU_PAGE, false));
 
     /* A flush of other frames, or of another context, is none of it. */
-    flush(b, 0, BFN + 4, 100);
-    flush(b, pviommu_alloc_context(b->iommu), BFN, 4);
+    flush(f, 0, BFN + 4, 100);
+    flush(f, pviommu_alloc_context(f->iommu), BFN, 4);
     mirror_assert_told(m, 0, 0);
     mirror_assert_page(m, BFN + 1, GFN + 1, RW);
 
-    flush(b, 0, BFN + 1, 0);
+    flush(f, 0, BFN + 1, 0);
     mirror_assert_no_page(m, BFN + 1);
     mirror_assert_no_page(cache, BFN + 1);
-    flush(b, 0, BFN, 16);
+    flush(f, 0, BFN, 16);
     mirror_assert_equal(m, 0, 1);
-    mirror_assert_equal(&b->m[1], 0, 1);
+    mirror_assert_equal(&f->m[1], 0, 1);
     g_assert_cmpuint(mirror_counter(m, PVIOMMU_MIRROR_MAPS), ==, 0);
     g_assert_cmpuint(mirror_counter(m, PVIOMMU_MIRROR_USEFUL_UNMAPS), ==, 1);
     /* What is flushed is not told again. */
-    bench_clear(b);
-    assert_status(pviommu_flush_all(b->iommu, 0), 0);
+    fixture_clear(f);
+    assert_status(pviommu_flush_all(f->iommu, 0), 0);
     mirror_assert_told(m, 0, 0);
     mirror_assert_told(cache, 0, 0);
-    bench_free(b);
+    fixture_free(f);
 }
 
 /* The old page goes before the new one comes; the flush does not hurt it. */
 static void test_remap(const void *machine)
 {
-    Bench *b = bench_new(machine, "premap=off", "unmap");
-    QMirror *m = &b->m[0], *cache = &b->m[2];
+    Fixture *f = fixture_new(machine, "premap=off", "unmap");
+    QMirror *m = &f->m[0], *cache = &f->m[2];
 
-    map(b, 0, BFN, GFN, 8);
+    map(f, 0, BFN, GFN, 8);
     g_assert_true(mirror_fill(cache, BFN * PVIOMMU_PAGE, true));
-    bench_clear(b);
-    unmap(b, 0, BFN, 8);
-    map(b, 0, BFN + 2, GFN + 0x100, 0);
+    fixture_clear(f);
+    unmap(f, 0, BFN, 8);
+    map(f, 0, BFN + 2, GFN + 0x100, 0);
     /* It was all one, and is told as one. */
     mirror_assert_told(m, 1, 1);
     mirror_assert_no_page(cache, BFN);
     mirror_assert_page(m, BFN + 2, GFN + 0x100, RW);
     mirror_assert_equal(m, 0, 1);
-    pviommu_assert_frames(b->iommu, 1, 8);
+    pviommu_assert_frames(f->iommu, 1, 8);
 
     g_assert_true(mirror_fill(cache, (BFN + 2) * PVIOMMU_PAGE, true));
-    assert_status(pviommu_flush_all(b->iommu, 0), 0);
+    assert_status(pviommu_flush_all(f->iommu, 0), 0);
     mirror_assert_told(m, 1, 1);
     mirror_assert_equal(m, 0, 1);
     mirror_assert_page(cache, BFN + 2, GFN + 0x100, RW);
 
     /* The same page again, with other rights. */
-    unmap(b, 0, BFN + 2, 0);
-    assert_status(pviommu_map(b->iommu, 0, BFN + 2, GFN + 0x100, 0,
+    unmap(f, 0, BFN + 2, 0);
+    assert_status(pviommu_map(f->iommu, 0, BFN + 2, GFN + 0x100, 0,
                               XEN_IOMMUOP_map_readonly), 0);
     mirror_assert_page(m, BFN + 2, GFN + 0x100, RO);
-    assert_status(pviommu_flush_all(b->iommu, 0), 0);
+    assert_status(pviommu_flush_all(f->iommu, 0), 0);
     mirror_assert_equal(m, 0, 1);
-    bench_free(b);
+    fixture_free(f);
 }
 
 /* As few and as large as the flush, and alignment, allow. */
 static void test_merged(const void *machine)
 {
-    Bench *b = bench_new(machine, "premap=off", "deviotlb");
-    QMirror *m = &b->m[0];
+    Fixture *f = fixture_new(machine, "premap=off", "deviotlb");
+    QMirror *m = &f->m[0];
     struct xen_iommu_op ops[BLOCK];
 
     for (unsigned backwards = 0; backwards < 2; backwards++) {
@@ -229,18 +230,18 @@ static void test_merged(const void *machine)
         for (unsigned i = 0; i < BLOCK; i++) {
             ops[i] = pviommu_op_map(0, BFN + i, GFN + (i * 37) % 4096, 0, 0);
         }
-        pviommu_run(b->iommu, ops, BLOCK);
+        pviommu_run(f->iommu, ops, BLOCK);
         mirror_assert_equal(m, 0, BLOCK);
         for (unsigned i = 0; i < BLOCK; i++) {
             unsigned j = backwards ? BLOCK - 1 - i : i;
 
             ops[i] = pviommu_op_unmap(0, BFN + j, 0);
         }
-        pviommu_run(b->iommu, ops, BLOCK);
-        bench_clear(b);
-        flush(b, 0, BFN, BLOCK);
+        pviommu_run(f->iommu, ops, BLOCK);
+        fixture_clear(f);
+        flush(f, 0, BFN, BLOCK);
         mirror_assert_told(m, 0, 1);
-        mirror_assert_told(&b->m[2], 0, 1);
+        mirror_assert_told(&f->m[2], 0, 1);
         g_assert_cmpuint(mirror_counter(m, PVIOMMU_MIRROR_LARGEST_UNMAP), ==,
                          BLOCK * PVIOMMU_PAGE);
         mirror_assert_equal(m, 0, 0);
@@ -250,34 +251,34 @@ static void test_merged(const void *machine)
     for (unsigned i = 0; i < BLOCK; i++) {
         ops[i] = pviommu_op_map(0, BFN + 1 + i, GFN + (i * 37) % 4096, 0, 0);
     }
-    pviommu_run(b->iommu, ops, BLOCK);
-    unmap(b, 0, BFN + 1, BLOCK);
-    bench_clear(b);
-    assert_status(pviommu_flush_all(b->iommu, 0), 0);
+    pviommu_run(f->iommu, ops, BLOCK);
+    unmap(f, 0, BFN + 1, BLOCK);
+    fixture_clear(f);
+    assert_status(pviommu_flush_all(f->iommu, 0), 0);
     mirror_assert_told(m, 0, 10);
 
     /* With a hole in the middle that stays mapped. */
     for (unsigned i = 0; i < BLOCK; i++) {
         ops[i] = pviommu_op_map(0, BFN + i, GFN + (i * 37) % 4096, 0, 0);
     }
-    pviommu_run(b->iommu, ops, BLOCK);
-    unmap(b, 0, BFN, 256);
-    unmap(b, 0, BFN + 257, 255);
-    bench_clear(b);
-    flush(b, 0, BFN, BLOCK);
+    pviommu_run(f->iommu, ops, BLOCK);
+    unmap(f, 0, BFN, 256);
+    unmap(f, 0, BFN + 257, 255);
+    fixture_clear(f);
+    flush(f, 0, BFN, BLOCK);
     mirror_assert_told(m, 0, 9);
     mirror_assert_equal(m, 0, 1);
-    bench_free(b);
+    fixture_free(f);
 }
 
 /* Large, aligned ranges are told as one, and translated as one. */
 static void test_large(const void *machine)
 {
-    Bench *b = bench_new(machine, "premap=off", "deviotlb");
-    QMirror *m = &b->m[0], *cache = &b->m[2];
+    Fixture *f = fixture_new(machine, "premap=off", "deviotlb");
+    QMirror *m = &f->m[0], *cache = &f->m[2];
     uint64_t size = (uint64_t)BLOCK * PVIOMMU_PAGE;
 
-    map(b, 0, BFN, GFN, 16 * BLOCK);
+    map(f, 0, BFN, GFN, 16 * BLOCK);
     mirror_assert_told(m, 1, mirror_counter(m, PVIOMMU_MIRROR_UNMAPS));
     g_assert_cmpuint(mirror_counter(m, PVIOMMU_MIRROR_LARGEST_MAP), ==,
                      16 * size);
@@ -286,11 +287,11 @@ static void test_large(const void *machine)
                                           true), ==, 16 * size);
     }
     /* Half a machine page more, and only so much is aligned. */
-    map(b, 0, BFN + 16 * BLOCK, GFN + 8, BLOCK);
+    map(f, 0, BFN + 16 * BLOCK, GFN + 8, BLOCK);
     g_assert_cmpuint(mirror_translate(cache, (BFN + 16 * BLOCK) * PVIOMMU_PAGE,
                                       true), ==, 8 * PVIOMMU_PAGE);
     /* One frame less: masks around it shrink, and are never too large. */
-    unmap(b, 0, BFN + BLOCK + 1, 0);
+    unmap(f, 0, BFN + BLOCK + 1, 0);
     g_assert_cmpuint(mirror_translate(cache, (BFN + BLOCK) * PVIOMMU_PAGE,
                                       true), ==, PVIOMMU_PAGE);
     g_assert_cmpuint(mirror_translate(cache, (BFN + BLOCK + 1) * PVIOMMU_PAGE,
@@ -301,7 +302,7 @@ static void test_large(const void *machine)
                      size);
     g_assert_cmpuint(mirror_translate(cache, (BFN + 8 * BLOCK) * PVIOMMU_PAGE,
                                       true), ==, 8 * size);
-    bench_free(b);
+    fixture_free(f);
 }
 
 /*
@@ -310,60 +311,60 @@ static void test_large(const void *machine)
  */
 static void test_split(const void *machine)
 {
-    Bench *b = bench_new(machine, "premap=off", "unmap");
-    QMirror *m = &b->m[0];
+    Fixture *f = fixture_new(machine, "premap=off", "unmap");
+    QMirror *m = &f->m[0];
 
-    map(b, 0, BFN, GFN, BLOCK);
-    unmap(b, 0, BFN + 100, 0);
+    map(f, 0, BFN, GFN, BLOCK);
+    unmap(f, 0, BFN + 100, 0);
     mirror_assert_page(m, BFN + 100, GFN + 100, RW);
-    assert_status(pviommu_flush_all(b->iommu, 0), 0);
+    assert_status(pviommu_flush_all(f->iommu, 0), 0);
     mirror_assert_no_page(m, BFN + 100);
     mirror_assert_equal(m, 0, BLOCK - 1);
-    mirror_assert_equal(&b->m[1], 0, BLOCK - 1);
+    mirror_assert_equal(&f->m[1], 0, BLOCK - 1);
 
     /* Taken out and filled again before the flush */
-    unmap(b, 0, BFN + 200, 16);
-    map(b, 0, BFN + 204, GFN + 1000, 0);
+    unmap(f, 0, BFN + 200, 16);
+    map(f, 0, BFN + 204, GFN + 1000, 0);
     mirror_assert_page(m, BFN + 204, GFN + 1000, RW);
     mirror_assert_page(m, BFN + 199, GFN + 199, RW);
-    assert_status(pviommu_flush_all(b->iommu, 0), 0);
+    assert_status(pviommu_flush_all(f->iommu, 0), 0);
     mirror_assert_equal(m, 0, BLOCK - 16);
 
     /* Neighbours of different maps go together, and with a part of each. */
-    map(b, 0, BFN + 2 * BLOCK, GFN + BLOCK, BLOCK);
-    map(b, 0, BFN + 3 * BLOCK, GFN + 8 * BLOCK, BLOCK);
-    unmap(b, 0, BFN + 2 * BLOCK + 300, 400);
-    assert_status(pviommu_flush_all(b->iommu, 0), 0);
+    map(f, 0, BFN + 2 * BLOCK, GFN + BLOCK, BLOCK);
+    map(f, 0, BFN + 3 * BLOCK, GFN + 8 * BLOCK, BLOCK);
+    unmap(f, 0, BFN + 2 * BLOCK + 300, 400);
+    assert_status(pviommu_flush_all(f->iommu, 0), 0);
     mirror_assert_equal(m, 0, BLOCK - 16 + 2 * BLOCK - 400);
-    mirror_assert_equal(&b->m[1], 0, BLOCK - 16 + 2 * BLOCK - 400);
+    mirror_assert_equal(&f->m[1], 0, BLOCK - 16 + 2 * BLOCK - 400);
 
     /* A device that comes later has been told otherwise, in other blocks. */
     {
-        uint16_t ctx = pviommu_alloc_context(b->iommu);
+        uint16_t ctx = pviommu_alloc_context(f->iommu);
 
         for (unsigned i = 0; i < 64; i++) {
-            map(b, ctx, BFN + i, GFN + i, 0);
+            map(f, ctx, BFN + i, GFN + i, 0);
         }
-        assert_status(pviommu_attach(b->iommu, b->m[1].sbdf, ctx), 0);
-        mirror_assert_equal(&b->m[1], ctx, 64);
-        unmap(b, ctx, BFN + 5, 0);
-        flush(b, ctx, BFN + 5, 0);
-        mirror_assert_equal(&b->m[1], ctx, 63);
+        assert_status(pviommu_attach(f->iommu, f->m[1].sbdf, ctx), 0);
+        mirror_assert_equal(&f->m[1], ctx, 64);
+        unmap(f, ctx, BFN + 5, 0);
+        flush(f, ctx, BFN + 5, 0);
+        mirror_assert_equal(&f->m[1], ctx, 63);
     }
-    bench_free(b);
+    fixture_free(f);
 }
 
 static void test_readonly(const void *machine)
 {
-    Bench *b = bench_new(machine, "premap=off", "deviotlb");
-    QMirror *m = &b->m[0];
+    Fixture *f = fixture_new(machine, "premap=off", "deviotlb");
+    QMirror *m = &f->m[0];
     uint64_t data;
 
-    assert_status(pviommu_map(b->iommu, 0, BFN, GFN, 16,
+    assert_status(pviommu_map(f->iommu, 0, BFN, GFN, 16,
                               XEN_IOMMUOP_map_readonly), 0);
-    assert_status(pviommu_map(b->iommu, 0, BFN + 16, PVIOMMU_BIOS_ADDR /
+    assert_status(pviommu_map(f->iommu, 0, BFN + 16, PVIOMMU_BIOS_ADDR /
                               PVIOMMU_PAGE, 16, XEN_IOMMUOP_map_readonly), 0);
-    map(b, 0, BFN + 32, GFN, 16);
+    map(f, 0, BFN + 32, GFN, 16);
     mirror_assert_page(m, BFN + 15, GFN + 15, RO);
     mirror_assert_page(m, BFN + 16, PVIOMMU_BIOS_ADDR / PVIOMMU_PAGE, RO);
     mirror_assert_page(m, BFN + 32, GFN, RW);
@@ -372,79 +373,79 @@ static void test_readonly(const void *machine)
     /* As what translates sees it. */
     g_assert_true(mirror_dma_read(m, BFN * PVIOMMU_PAGE, &data));
     g_assert_false(mirror_dma_write(m, BFN * PVIOMMU_PAGE, 0x55, 8));
-    g_assert_false(mirror_fill(&b->m[2], BFN * PVIOMMU_PAGE, true));
-    g_assert_true(mirror_fill(&b->m[2], BFN * PVIOMMU_PAGE, false));
+    g_assert_false(mirror_fill(&f->m[2], BFN * PVIOMMU_PAGE, true));
+    g_assert_true(mirror_fill(&f->m[2], BFN * PVIOMMU_PAGE, false));
 
-    unmap(b, 0, BFN, 48);
-    assert_status(pviommu_flush_all(b->iommu, 0), 0);
+    unmap(f, 0, BFN, 48);
+    assert_status(pviommu_flush_all(f->iommu, 0), 0);
     mirror_assert_equal(m, 0, 0);
-    bench_free(b);
+    fixture_free(f);
 }
 
 /* Who comes into a context sees all of it, and nothing of the last one. */
 static void test_attach(const void *machine)
 {
-    Bench *b = bench_new(machine, "premap=off", "deviotlb");
-    QMirror *cache = &b->m[2];
-    uint16_t c1 = pviommu_alloc_context(b->iommu);
-    uint16_t c2 = pviommu_alloc_context(b->iommu);
+    Fixture *f = fixture_new(machine, "premap=off", "deviotlb");
+    QMirror *cache = &f->m[2];
+    uint16_t c1 = pviommu_alloc_context(f->iommu);
+    uint16_t c2 = pviommu_alloc_context(f->iommu);
 
-    map(b, 0, BFN, GFN, 100);
-    map(b, c1, BFN + 50, GFN + 0x1000, 100);
-    assert_status(pviommu_map(b->iommu, c1, BFN + 1000, GFN, 3,
+    map(f, 0, BFN, GFN, 100);
+    map(f, c1, BFN + 50, GFN + 0x1000, 100);
+    assert_status(pviommu_map(f->iommu, c1, BFN + 1000, GFN, 3,
                               XEN_IOMMUOP_map_readonly), 0);
-    mirror_assert_equal(&b->m[0], 0, 100);
+    mirror_assert_equal(&f->m[0], 0, 100);
     g_assert_true(mirror_fill(cache, BFN * PVIOMMU_PAGE, true));
 
-    assert_status(pviommu_attach(b->iommu, b->m[0].sbdf, c1), 0);
-    assert_status(pviommu_attach(b->iommu, cache->sbdf, c1), 0);
-    mirror_assert_equal(&b->m[0], c1, 103);
-    mirror_assert_equal(&b->m[1], 0, 100);
+    assert_status(pviommu_attach(f->iommu, f->m[0].sbdf, c1), 0);
+    assert_status(pviommu_attach(f->iommu, cache->sbdf, c1), 0);
+    mirror_assert_equal(&f->m[0], c1, 103);
+    mirror_assert_equal(&f->m[1], 0, 100);
     g_assert_cmpuint(mirror_counter(cache, PVIOMMU_MIRROR_ENTRIES), ==, 0);
 
     /* Now only one of them is told, then the other. */
-    bench_clear(b);
-    map(b, 0, BFN + 200, GFN, 0);
-    mirror_assert_told(&b->m[0], 0, 0);
-    mirror_assert_told(&b->m[1], 1, 0);
-    map(b, c1, BFN + 200, GFN, 0);
-    mirror_assert_told(&b->m[0], 1, 0);
-    mirror_assert_told(&b->m[1], 1, 0);
+    fixture_clear(f);
+    map(f, 0, BFN + 200, GFN, 0);
+    mirror_assert_told(&f->m[0], 0, 0);
+    mirror_assert_told(&f->m[1], 1, 0);
+    map(f, c1, BFN + 200, GFN, 0);
+    mirror_assert_told(&f->m[0], 1, 0);
+    mirror_assert_told(&f->m[1], 1, 0);
 
     /* What waits for a flush stays behind, and does not come along. */
-    unmap(b, c1, BFN + 50, 100);
-    assert_status(pviommu_attach(b->iommu, b->m[1].sbdf, c1), 0);
-    mirror_assert_page(&b->m[0], BFN + 50, GFN + 0x1000, RW);
-    mirror_assert_equal(&b->m[1], c1, 4);
-    assert_status(pviommu_attach(b->iommu, b->m[0].sbdf, c2), 0);
-    mirror_assert_equal(&b->m[0], c2, 0);
-    mirror_assert_equal(&b->m[1], c1, 4);
-    pviommu_assert_frames(b->iommu, 105, 0);
+    unmap(f, c1, BFN + 50, 100);
+    assert_status(pviommu_attach(f->iommu, f->m[1].sbdf, c1), 0);
+    mirror_assert_page(&f->m[0], BFN + 50, GFN + 0x1000, RW);
+    mirror_assert_equal(&f->m[1], c1, 4);
+    assert_status(pviommu_attach(f->iommu, f->m[0].sbdf, c2), 0);
+    mirror_assert_equal(&f->m[0], c2, 0);
+    mirror_assert_equal(&f->m[1], c1, 4);
+    pviommu_assert_frames(f->iommu, 105, 0);
 
     /* To where it is already: nothing happens. */
-    bench_clear(b);
-    assert_status(pviommu_attach(b->iommu, b->m[1].sbdf, c1), 0);
-    mirror_assert_told(&b->m[1], 0, 0);
+    fixture_clear(f);
+    assert_status(pviommu_attach(f->iommu, f->m[1].sbdf, c1), 0);
+    mirror_assert_told(&f->m[1], 0, 0);
 
     /* A context that goes takes nothing of others along. */
-    assert_status(pviommu_free_context(b->iommu, c1), XEN_IOMMU_EBUSY);
-    assert_status(pviommu_attach(b->iommu, b->m[1].sbdf, 0), 0);
-    assert_status(pviommu_attach(b->iommu, cache->sbdf, 0), 0);
-    assert_status(pviommu_free_context(b->iommu, c1), 0);
-    mirror_assert_equal(&b->m[1], 0, 101);
-    assert_status(pviommu_attach(b->iommu, b->m[0].sbdf, 0), 0);
-    mirror_assert_equal(&b->m[0], 0, 101);
-    bench_free(b);
+    assert_status(pviommu_free_context(f->iommu, c1), XEN_IOMMU_EBUSY);
+    assert_status(pviommu_attach(f->iommu, f->m[1].sbdf, 0), 0);
+    assert_status(pviommu_attach(f->iommu, cache->sbdf, 0), 0);
+    assert_status(pviommu_free_context(f->iommu, c1), 0);
+    mirror_assert_equal(&f->m[1], 0, 101);
+    assert_status(pviommu_attach(f->iommu, f->m[0].sbdf, 0), 0);
+    mirror_assert_equal(&f->m[0], 0, 101);
+    fixture_free(f);
 }
 
 /* Reserved ranges cut what is translated: in them is RAM, or nothing. */
 static void test_reserved(const void *machine)
 {
-    Bench *b = bench_new(machine,
-                         "\"premap\":false,\"reserved-regions\":"
-                         "[\"0x4000000:0x41fffff:0\","
-                         "\"0x4100000000:0x41000fffff:0\"]", "deviotlb");
-    QMirror *m = &b->m[0];
+    Fixture *f = fixture_new(machine,
+                             "\"premap\":false,\"reserved-regions\":"
+                             "[\"0x4000000:0x41fffff:0\","
+                             "\"0x4100000000:0x41000fffff:0\"]", "deviotlb");
+    QMirror *m = &f->m[0];
 
     /* The first one and the interrupts' cut it; the second has no memory. */
     g_assert_cmpuint(mirror_counter(m, PVIOMMU_MIRROR_IOMMU_SECTIONS), ==, 3);
@@ -453,32 +454,32 @@ static void test_reserved(const void *machine)
     mirror_assert_no_page(m, 0x4200);
     mirror_assert_no_page(m, 0x3fff);
     mirror_assert_no_page(m, 0x4100000);
-    g_assert_true(mirror_fill(&b->m[2], 0x4000 * PVIOMMU_PAGE, true));
+    g_assert_true(mirror_fill(&f->m[2], 0x4000 * PVIOMMU_PAGE, true));
 
     /* Up to the edges of them; a flush across them all reaches each side. */
-    map(b, 0, 0x3ff0, GFN, 16);
-    map(b, 0, 0x4200, GFN + 16, 16);
-    map(b, 0, 0x40fffff, GFN + 64, 0);
-    map(b, 0, 0x4100100, GFN + 65, 0);
-    assert_status(pviommu_map(b->iommu, 0, 0x3fff, GFN, 2, 0),
+    map(f, 0, 0x3ff0, GFN, 16);
+    map(f, 0, 0x4200, GFN + 16, 16);
+    map(f, 0, 0x40fffff, GFN + 64, 0);
+    map(f, 0, 0x4100100, GFN + 65, 0);
+    assert_status(pviommu_map(f->iommu, 0, 0x3fff, GFN, 2, 0),
                   XEN_IOMMU_EADDRNOTAVAIL);
     mirror_assert_equal(m, 0, 34);
-    unmap(b, 0, 0x3ff0, 16);
-    unmap(b, 0, 0x4200, 16);
-    unmap(b, 0, 0x40fffff, 0);
-    unmap(b, 0, 0x4100100, 0);
-    assert_status(pviommu_flush_all(b->iommu, 0), 0);
+    unmap(f, 0, 0x3ff0, 16);
+    unmap(f, 0, 0x4200, 16);
+    unmap(f, 0, 0x40fffff, 0);
+    unmap(f, 0, 0x4100100, 0);
+    assert_status(pviommu_flush_all(f->iommu, 0), 0);
     mirror_assert_equal(m, 0, 0);
     mirror_assert_page(m, 0x4000, 0x4000, RW);
 
     /* Another context has them too, and attaching does not disturb them. */
-    assert_status(pviommu_attach(b->iommu, m->sbdf,
-                                 pviommu_alloc_context(b->iommu)), 0);
-    assert_status(pviommu_attach(b->iommu, b->m[2].sbdf,
-                                 pviommu_alloc_context(b->iommu)), 0);
+    assert_status(pviommu_attach(f->iommu, m->sbdf,
+                                 pviommu_alloc_context(f->iommu)), 0);
+    assert_status(pviommu_attach(f->iommu, f->m[2].sbdf,
+                                 pviommu_alloc_context(f->iommu)), 0);
     mirror_assert_page(m, 0x4000, 0x4000, RW);
-    mirror_assert_page(&b->m[2], 0x4000, 0x4000, RW);
-    bench_free(b);
+    mirror_assert_page(&f->m[2], 0x4000, 0x4000, RW);
+    fixture_free(f);
 }
 
 /* The first and the last frame that there is. */
@@ -489,92 +490,92 @@ static void test_edges(const void *machine)
     for (unsigned i = 0; i < ARRAY_SIZE(bits); i++) {
         g_autofree char *props = g_strdup_printf("premap=off,bfn-bits=%u",
                                                  bits[i]);
-        Bench *b = bench_new(machine, props, "deviotlb");
+        Fixture *f = fixture_new(machine, props, "deviotlb");
         uint64_t last = (1ull << bits[i]) - 1;
 
-        map(b, 0, 0, GFN + 1, 0);
-        map(b, 0, last, GFN + 2, 0);
-        mirror_assert_equal(&b->m[0], 0, 2);
-        mirror_assert_page(&b->m[0], last, GFN + 2, RW);
-        g_assert_true(mirror_fill(&b->m[2], last * PVIOMMU_PAGE, true));
-        g_assert_true(mirror_fill(&b->m[2], 0, true));
-        unmap(b, 0, 0, 0);
-        unmap(b, 0, last, 0);
-        assert_status(pviommu_flush_all(b->iommu, 0), 0);
-        mirror_assert_equal(&b->m[0], 0, 0);
-        g_assert_cmpuint(mirror_counter(&b->m[2], PVIOMMU_MIRROR_ENTRIES), ==,
+        map(f, 0, 0, GFN + 1, 0);
+        map(f, 0, last, GFN + 2, 0);
+        mirror_assert_equal(&f->m[0], 0, 2);
+        mirror_assert_page(&f->m[0], last, GFN + 2, RW);
+        g_assert_true(mirror_fill(&f->m[2], last * PVIOMMU_PAGE, true));
+        g_assert_true(mirror_fill(&f->m[2], 0, true));
+        unmap(f, 0, 0, 0);
+        unmap(f, 0, last, 0);
+        assert_status(pviommu_flush_all(f->iommu, 0), 0);
+        mirror_assert_equal(&f->m[0], 0, 0);
+        g_assert_cmpuint(mirror_counter(&f->m[2], PVIOMMU_MIRROR_ENTRIES), ==,
                          0);
-        g_assert_false(mirror_fill(&b->m[2], (last + 1) * PVIOMMU_PAGE, true));
-        bench_free(b);
+        g_assert_false(mirror_fill(&f->m[2], (last + 1) * PVIOMMU_PAGE, true));
+        fixture_free(f);
     }
 }
 
 /* All of a reset, with mappings, contexts, and what waits for a flush */
 static void test_reset(const void *machine)
 {
-    Bench *b = bench_new(machine, "premap=off", "unmap");
-    uint16_t ctx = pviommu_alloc_context(b->iommu);
+    Fixture *f = fixture_new(machine, "premap=off", "unmap");
+    uint16_t ctx = pviommu_alloc_context(f->iommu);
 
-    map(b, 0, BFN, GFN, BLOCK);
-    map(b, ctx, BFN, GFN, BLOCK);
-    assert_status(pviommu_attach(b->iommu, b->m[1].sbdf, ctx), 0);
-    g_assert_true(mirror_fill(&b->m[2], BFN * PVIOMMU_PAGE, true));
-    unmap(b, 0, BFN, 10);
-    unmap(b, ctx, BFN + 10, 10);
-    pviommu_reset(b->iommu);
-    for (unsigned i = 0; i < ARRAY_SIZE(b->m); i++) {
-        mirror_init(&b->m[i], b->iommu, QPCI_DEVFN(SLOT + i, 0));
-        g_assert_cmpuint(mirror_counter(&b->m[i], PVIOMMU_MIRROR_ENTRIES), ==,
+    map(f, 0, BFN, GFN, BLOCK);
+    map(f, ctx, BFN, GFN, BLOCK);
+    assert_status(pviommu_attach(f->iommu, f->m[1].sbdf, ctx), 0);
+    g_assert_true(mirror_fill(&f->m[2], BFN * PVIOMMU_PAGE, true));
+    unmap(f, 0, BFN, 10);
+    unmap(f, ctx, BFN + 10, 10);
+    pviommu_reset(f->iommu);
+    for (unsigned i = 0; i < ARRAY_SIZE(f->m); i++) {
+        mirror_init(&f->m[i], f->iommu, QPCI_DEVFN(SLOT + i, 0));
+        g_assert_cmpuint(mirror_counter(&f->m[i], PVIOMMU_MIRROR_ENTRIES), ==,
                          0);
     }
-    pviommu_assert_frames(b->iommu, 0, 0);
-    pviommu_accept(b->iommu, XEN_IOMMU_FEATURES_ALL);
-    map(b, 0, BFN, GFN + 8, 8);
-    mirror_assert_equal(&b->m[0], 0, 8);
-    mirror_assert_equal(&b->m[1], 0, 8);
-    bench_free(b);
+    pviommu_assert_frames(f->iommu, 0, 0);
+    pviommu_accept(f->iommu, XEN_IOMMU_FEATURES_ALL);
+    map(f, 0, BFN, GFN + 8, 8);
+    mirror_assert_equal(&f->m[0], 0, 8);
+    mirror_assert_equal(&f->m[1], 0, 8);
+    fixture_free(f);
 }
 
 /* What is told of cannot ring: the doorbell is not entered again. */
 static void test_reentry(const void *machine)
 {
-    Bench *b = bench_new(machine, "premap=off", "deviotlb");
+    Fixture *f = fixture_new(machine, "premap=off", "deviotlb");
     uint64_t block1 = XEN_PVIOMMU_BLOCKS + XEN_PVIOMMU_BLOCK_STRIDE;
     struct xen_iommu_op op = pviommu_op_map(0, BFN + 0x1000, GFN, 0, 0);
     uint64_t addr = PVIOMMU_OPS_ADDR + 0x100000;
     uint64_t rung;
 
-    pviommu_store_ops(b->iommu, addr, &op, 1);
-    pviommu_writeq(b->iommu, block1 + XEN_PVIOMMU_BLOCK_ARRAY, addr);
-    mirror_write(&b->m[0], PVIOMMU_MIRROR_DATA, 1);
-    mirror_write(&b->m[0], PVIOMMU_MIRROR_POKE, b->iommu->bar.addr + block1 +
+    pviommu_store_ops(f->iommu, addr, &op, 1);
+    pviommu_writeq(f->iommu, block1 + XEN_PVIOMMU_BLOCK_ARRAY, addr);
+    mirror_write(&f->m[0], PVIOMMU_MIRROR_DATA, 1);
+    mirror_write(&f->m[0], PVIOMMU_MIRROR_POKE, f->iommu->bar.addr + block1 +
                                                 XEN_PVIOMMU_BLOCK_DOORBELL);
-    rung = pviommu_counter(b->iommu, XEN_PVIOMMU_COUNTER_DOORBELLS);
-    map(b, 0, BFN, GFN, 0);
-    unmap(b, 0, BFN, 0);
-    assert_status(pviommu_flush_all(b->iommu, 0), 0);
-    g_assert_cmpuint(mirror_counter(&b->m[0], PVIOMMU_MIRROR_MAPS), ==, 1);
-    g_assert_cmpuint(mirror_read(&b->m[0], PVIOMMU_MIRROR_POKED), ==, 0);
-    g_assert_cmpuint(pviommu_counter(b->iommu, XEN_PVIOMMU_COUNTER_DOORBELLS),
+    rung = pviommu_counter(f->iommu, XEN_PVIOMMU_COUNTER_DOORBELLS);
+    map(f, 0, BFN, GFN, 0);
+    unmap(f, 0, BFN, 0);
+    assert_status(pviommu_flush_all(f->iommu, 0), 0);
+    g_assert_cmpuint(mirror_counter(&f->m[0], PVIOMMU_MIRROR_MAPS), ==, 1);
+    g_assert_cmpuint(mirror_read(&f->m[0], PVIOMMU_MIRROR_POKED), ==, 0);
+    g_assert_cmpuint(pviommu_counter(f->iommu, XEN_PVIOMMU_COUNTER_DOORBELLS),
                      ==, rung + 3);
-    pviommu_assert_frames(b->iommu, 0, 0);
+    pviommu_assert_frames(f->iommu, 0, 0);
 
     /* Nor can what is told of change the operations that run: RAM is free. */
-    mirror_write(&b->m[0], PVIOMMU_MIRROR_POKE, PVIOMMU_OPS_ADDR + 32);
-    mirror_write(&b->m[0], PVIOMMU_MIRROR_DATA, 0xffffffff);
+    mirror_write(&f->m[0], PVIOMMU_MIRROR_POKE, PVIOMMU_OPS_ADDR + 32);
+    mirror_write(&f->m[0], PVIOMMU_MIRROR_DATA, 0xffffffff);
     {
         struct xen_iommu_op ops[] = {
             pviommu_op_map(0, BFN, GFN, 0, 0),
             pviommu_op_map(0, BFN + 1, GFN, 0, 0),
         };
 
-        pviommu_run(b->iommu, ops, ARRAY_SIZE(ops));
+        pviommu_run(f->iommu, ops, ARRAY_SIZE(ops));
         assert_status(pviommu_status(&ops[0]), 0);
         assert_status(pviommu_status(&ops[1]), 0);
     }
-    mirror_write(&b->m[0], PVIOMMU_MIRROR_POKE, 0);
-    pviommu_assert_frames(b->iommu, 2, 0);
-    bench_free(b);
+    mirror_write(&f->m[0], PVIOMMU_MIRROR_POKE, 0);
+    pviommu_assert_frames(f->iommu, 2, 0);
+    fixture_free(f);
 }
 
 /* A device that is plugged later, and unplugged with all that it was told */

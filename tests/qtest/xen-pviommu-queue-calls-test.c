@@ -5,7 +5,7 @@
  */
 
 #include "qemu/osdep.h"
-#include "libqos/queue-bench.h"
+#include "libqos/queue-fixture.h"
 #include "libqos/virtio-ram.h"
 #include "standard-headers/linux/virtio_mem.h"
 
@@ -17,77 +17,77 @@
  */
 static void test_switch(const void *machine)
 {
-    Bench *b = bench_new(machine, "premap=on", NULL);
+    Fixture *f = fixture_new(machine, "premap=on", NULL);
 
-    g_assert_true(pviommu_identity(b->iommu));
-    g_assert_cmphex(pviommu_queue_flags(&b->q), ==, DOORBELL);
-    push_map(&b->q, BFN, GFN, 1);
-    assert_reaches(&b->m, GFN, GFN);
-    assert_not_ran(&b->q, 1);
-    g_assert_true(pviommu_identity(b->iommu));
-    call(b);
-    assert_ran(&b->q, 0);
-    g_assert_false(pviommu_identity(b->iommu));
-    assert_reaches(&b->m, BFN, GFN);
-    assert_fault(&b->m, GFN, GFN);
+    g_assert_true(pviommu_identity(f->iommu));
+    g_assert_cmphex(pviommu_queue_flags(&f->q), ==, DOORBELL);
+    push_map(&f->q, BFN, GFN, 1);
+    assert_reaches(&f->m, GFN, GFN);
+    assert_not_ran(&f->q, 1);
+    g_assert_true(pviommu_identity(f->iommu));
+    call(f);
+    assert_ran(&f->q, 0);
+    g_assert_false(pviommu_identity(f->iommu));
+    assert_reaches(&f->m, BFN, GFN);
+    assert_fault(&f->m, GFN, GFN);
 
-    g_assert_cmphex(pviommu_queue_flags(&b->q), ==, 0);
-    push_map(&b->q, BFN + 1, GFN + 1, 1);
-    assert_reaches(&b->m, BFN + 1, GFN + 1);
+    g_assert_cmphex(pviommu_queue_flags(&f->q), ==, 0);
+    push_map(&f->q, BFN + 1, GFN + 1, 1);
+    assert_reaches(&f->m, BFN + 1, GFN + 1);
 
     /* What is malformed does not pull it, nor does a flush. */
-    pviommu_reset(b->iommu);
-    mirror_init(&b->m, b->iommu, QPCI_DEVFN(SLOT, 0));
-    pviommu_accept(b->iommu, XEN_IOMMU_FEATURES_ALL);
-    pviommu_queue_init(&b->q, b->iommu, 0, QUEUE(0), NR_OPS);
-    push_map(&b->q, BFN, GFN, 513);
-    push_flush(&b->q);
-    pviommu_queue_push(&b->q, pviommu_op_enable());
-    call(b);
-    assert_ran(&b->q, 2);
-    g_assert_true(pviommu_identity(b->iommu));
-    push_unmap(&b->q, BFN, 1);
-    call(b);
-    assert_ran(&b->q, 3);
-    g_assert_false(pviommu_identity(b->iommu));
-    bench_free(b);
+    pviommu_reset(f->iommu);
+    mirror_init(&f->m, f->iommu, QPCI_DEVFN(SLOT, 0));
+    pviommu_accept(f->iommu, XEN_IOMMU_FEATURES_ALL);
+    pviommu_queue_init(&f->q, f->iommu, 0, QUEUE(0), NR_OPS);
+    push_map(&f->q, BFN, GFN, 513);
+    push_flush(&f->q);
+    pviommu_queue_push(&f->q, pviommu_op_enable());
+    call(f);
+    assert_ran(&f->q, 2);
+    g_assert_true(pviommu_identity(f->iommu));
+    push_unmap(&f->q, BFN, 1);
+    call(f);
+    assert_ran(&f->q, 3);
+    g_assert_false(pviommu_identity(f->iommu));
+    fixture_free(f);
 }
 
 /* A device listens: it is told what a call runs, and nothing runs else. */
-static void check_listener(Bench *b, QMirror *m, bool maps)
+static void check_listener(Fixture *f, QMirror *m, bool maps)
 {
-    uint64_t doorbells = counter(b, XEN_PVIOMMU_COUNTER_DOORBELLS);
+    uint64_t doorbells = counter(f, XEN_PVIOMMU_COUNTER_DOORBELLS);
 
-    g_assert_cmphex(pviommu_queue_flags(&b->q), ==, DOORBELL);
+    g_assert_cmphex(pviommu_queue_flags(&f->q), ==, DOORBELL);
     mirror_clear(m);
-    push_map(&b->q, BFN + 32, GFN + 32, 4);
-    assert_fault(&b->m, BFN + 33, GFN + 33);
+    push_map(&f->q, BFN + 32, GFN + 32, 4);
+    assert_fault(&f->m, BFN + 33, GFN + 33);
     assert_fault(m, BFN + 33, GFN + 33);
-    assert_not_ran(&b->q, 1);
+    assert_not_ran(&f->q, 1);
     mirror_assert_told(m, 0, 0);
-    call(b);
-    assert_ran(&b->q, 0);
+    call(f);
+    assert_ran(&f->q, 0);
     if (maps) {
         mirror_assert_page(m, BFN + 33, GFN + 33, 3);
         mirror_assert_told(m, 1, 0);
     } else {
         g_assert_true(mirror_fill(m, ADDR(BFN + 33), true));
     }
-    assert_reaches(&b->m, BFN + 33, GFN + 33);
+    assert_reaches(&f->m, BFN + 33, GFN + 33);
     assert_reaches(m, BFN + 33, GFN + 33);
 
-    push_unmap(&b->q, BFN + 32, 4);
-    push_flush(&b->q);
+    push_unmap(&f->q, BFN + 32, 4);
+    push_flush(&f->q);
     assert_reaches(m, BFN + 33, GFN + 33);
     mirror_assert_page(m, BFN + 33, GFN + 33, 3);
-    assert_not_ran(&b->q, 2);
-    call(b);
+    assert_not_ran(&f->q, 2);
+    call(f);
     mirror_assert_told(m, maps, 1);
     mirror_assert_no_page(m, BFN + 33);
     assert_fault(m, BFN + 33, GFN + 33);
-    assert_ran(&b->q, 0);
-    g_assert_cmphex(pviommu_queue_flags(&b->q), ==, DOORBELL);
-    g_assert_cmpuint(counter(b, XEN_PVIOMMU_COUNTER_DOORBELLS), ==,
+    assert_ran(&f->q, 0);
+    g_assert_cmphex(pviommu_queue_flags(&f->q), ==, DOORBELL);
+    g_assert_cmpuint(counter(f, XEN_PVIOMMU_COUNTER_DOORBELLS), ==,
                      doorbells + 2);
 }
 
@@ -98,13 +98,13 @@ static void test_listener(const void *machine)
     for (unsigned i = 0; i < ARRAY_SIZE(kinds); i++) {
         g_autofree char *extra = g_strdup_printf(MIRROR_DEVICE("%s"), SLOT + 1,
                                                  kinds[i]);
-        Bench *b = bench_new(machine, NULL, extra);
+        Fixture *f = fixture_new(machine, NULL, extra);
         QMirror m;
 
-        mirror_init(&m, b->iommu, QPCI_DEVFN(SLOT + 1, 0));
-        check_listener(b, &m, i == 0);
+        mirror_init(&m, f->iommu, QPCI_DEVFN(SLOT + 1, 0));
+        check_listener(f, &m, i == 0);
         mirror_assert_sane(&m);
-        bench_free(b);
+        fixture_free(f);
     }
 }
 
@@ -114,40 +114,40 @@ static void test_listener(const void *machine)
  */
 static void test_listener_comes(void)
 {
-    Bench *b = bench_new("pc", NULL, NULL);
+    Fixture *f = fixture_new("pc", NULL, NULL);
     QMirror m;
 
     for (unsigned i = 0; i < 2; i++) {
-        g_assert_cmphex(pviommu_queue_flags(&b->q), ==, 0);
-        push_map(&b->q, BFN, GFN, 1);
-        qtest_qmp_device_add(b->iommu->qts, "pviommu-mirror", "m0",
+        g_assert_cmphex(pviommu_queue_flags(&f->q), ==, 0);
+        push_map(&f->q, BFN, GFN, 1);
+        qtest_qmp_device_add(f->iommu->qts, "pviommu-mirror", "m0",
                              "{'addr':'0x13'}");
-        mirror_init(&m, b->iommu, QPCI_DEVFN(0x13, 0));
-        assert_ran(&b->q, 0);
+        mirror_init(&m, f->iommu, QPCI_DEVFN(0x13, 0));
+        assert_ran(&f->q, 0);
         mirror_assert_page(&m, BFN, GFN, 3);
         assert_reaches(&m, BFN, GFN);
-        check_listener(b, &m, true);
+        check_listener(f, &m, true);
         mirror_assert_sane(&m);
-        qpci_unplug_acpi_device_test(b->iommu->qts, "m0", 0x13);
+        qpci_unplug_acpi_device_test(f->iommu->qts, "m0", 0x13);
 
-        g_assert_cmphex(pviommu_queue_flags(&b->q), ==, 0);
-        push_unmap(&b->q, BFN, 1);
-        push_flush(&b->q);
-        assert_fault(&b->m, BFN, GFN);
-        assert_ran(&b->q, 0);
+        g_assert_cmphex(pviommu_queue_flags(&f->q), ==, 0);
+        push_unmap(&f->q, BFN, 1);
+        push_flush(&f->q);
+        assert_fault(&f->m, BFN, GFN);
+        assert_ran(&f->q, 0);
     }
 
     /* What was queued for a call needs none any more. */
-    qtest_qmp_device_add(b->iommu->qts, "pviommu-mirror", "m0",
+    qtest_qmp_device_add(f->iommu->qts, "pviommu-mirror", "m0",
                          "{'addr':'0x13'}");
-    push_map(&b->q, BFN, GFN, 1);
-    assert_fault(&b->m, BFN, GFN);
-    assert_not_ran(&b->q, 1);
-    qpci_unplug_acpi_device_test(b->iommu->qts, "m0", 0x13);
-    g_assert_cmphex(pviommu_queue_flags(&b->q), ==, 0);
-    assert_reaches(&b->m, BFN, GFN);
-    assert_ran(&b->q, 0);
-    bench_free(b);
+    push_map(&f->q, BFN, GFN, 1);
+    assert_fault(&f->m, BFN, GFN);
+    assert_not_ran(&f->q, 1);
+    qpci_unplug_acpi_device_test(f->iommu->qts, "m0", 0x13);
+    g_assert_cmphex(pviommu_queue_flags(&f->q), ==, 0);
+    assert_reaches(&f->m, BFN, GFN);
+    assert_ran(&f->q, 0);
+    fixture_free(f);
 }
 
 /*
@@ -159,16 +159,16 @@ static void test_listener_hurries(void)
 {
     const unsigned nr = 128, nr_queues = 10;
     struct xen_iommu_op ops[128];
-    Bench *b = bench_new_bare("pc", "premap=off,x-check=off", NULL);
+    Fixture *f = fixture_new_bare("pc", "premap=off,x-check=off", NULL);
     uint64_t mapped = 0;
     unsigned dead = 0;
     QPVIOMMUQueue q[10];
     QMirror m;
 
     for (unsigned i = 0; i < nr_queues; i++) {
-        uint16_t ctx = i ? pviommu_alloc_context(b->iommu) : 0;
+        uint16_t ctx = i ? pviommu_alloc_context(f->iommu) : 0;
 
-        pviommu_queue_init(&q[i], b->iommu, ctx, QUEUE(i), nr);
+        pviommu_queue_init(&q[i], f->iommu, ctx, QUEUE(i), nr);
     }
     for (unsigned i = 0; i < nr_queues; i++) {
         for (unsigned j = 0; j < nr; j++) {
@@ -176,11 +176,11 @@ static void test_listener_hurries(void)
                                     0);
         }
         q[i].tail = i ? nr : 1;
-        pviommu_store_ops(b->iommu, q[i].addr + FIELD(ops), ops, q[i].tail);
-        qtest_writel(b->iommu->qts, q[i].addr + FIELD(tail), q[i].tail);
+        pviommu_store_ops(f->iommu, q[i].addr + FIELD(ops), ops, q[i].tail);
+        qtest_writel(f->iommu->qts, q[i].addr + FIELD(tail), q[i].tail);
         g_assert_cmphex(pviommu_queue_flags(&q[i]), ==, 0);
     }
-    qtest_qmp_device_add(b->iommu->qts, "pviommu-mirror", "m0",
+    qtest_qmp_device_add(f->iommu->qts, "pviommu-mirror", "m0",
                          "{'addr':'0x13'}");
     for (unsigned i = 0; i < nr_queues; i++) {
         uint32_t flags = pviommu_queue_flags(&q[i]);
@@ -199,22 +199,22 @@ static void test_listener_hurries(void)
     g_test_message("%u of %u queues are dead", dead, nr_queues);
     g_assert_cmpuint(dead, >, 0);
     g_assert_cmpuint(dead, <, nr_queues);
-    call(b);
-    pviommu_assert_frames(b->iommu, mapped, 0);
+    call(f);
+    pviommu_assert_frames(f->iommu, mapped, 0);
 
     /* They can be had again. */
-    mirror_init(&m, b->iommu, QPCI_DEVFN(0x13, 0));
+    mirror_init(&m, f->iommu, QPCI_DEVFN(0x13, 0));
     mirror_assert_sane(&m);
     for (unsigned i = 0; i < nr_queues; i++) {
-        pviommu_queue_init(&q[i], b->iommu, q[i].ctx, QUEUE(i), 1);
+        pviommu_queue_init(&q[i], f->iommu, q[i].ctx, QUEUE(i), 1);
         push_map(&q[i], BFN - 1, GFN, 1);
     }
-    call(b);
+    call(f);
     for (unsigned i = 0; i < nr_queues; i++) {
         assert_ran(&q[i], 0);
     }
     mirror_assert_page(&m, BFN - 1, GFN, 3);
-    bench_free(b);
+    fixture_free(f);
 }
 
 /* What a guest's driver has in a queue, lists of 64 pages, is not too much. */
@@ -223,7 +223,7 @@ static void test_listener_waits(void)
     const unsigned nr = 256, frames = 64;
     const unsigned prime = 131101;      /* more than there are pages */
     struct xen_iommu_op ops[XEN_IOMMU_QUEUE_MAX_FRAMES];
-    Bench *b = bench_new_bare("pc", "premap=off,x-check=off", "-m 1024 ");
+    Fixture *f = fixture_new_bare("pc", "premap=off,x-check=off", "-m 1024 ");
 
     /* No two pages are beside each other. */
     for (unsigned i = 0; i < nr; i++) {
@@ -232,70 +232,70 @@ static void test_listener_waits(void)
 
             ops[j] = pviommu_op_map(0, BFN + n, GFN + n * 3 % prime, 1, 0);
         }
-        pviommu_run(b->iommu, ops, frames);
+        pviommu_run(f->iommu, ops, frames);
     }
-    pviommu_assert_frames(b->iommu, nr * frames, 0);
-    pviommu_queue_init(&b->q, b->iommu, 0, QUEUE(0), nr);
+    pviommu_assert_frames(f->iommu, nr * frames, 0);
+    pviommu_queue_init(&f->q, f->iommu, 0, QUEUE(0), nr);
     for (unsigned i = 0; i < nr; i++) {
-        push_unmap(&b->q, BFN + i * frames, frames);
+        push_unmap(&f->q, BFN + i * frames, frames);
     }
-    g_assert_cmphex(pviommu_queue_flags(&b->q), ==, 0);
-    qtest_qmp_device_add(b->iommu->qts, "pviommu-mirror", "m0",
+    g_assert_cmphex(pviommu_queue_flags(&f->q), ==, 0);
+    qtest_qmp_device_add(f->iommu->qts, "pviommu-mirror", "m0",
                          "{'addr':'0x13'}");
-    g_assert_cmphex(pviommu_queue_flags(&b->q), ==, DOORBELL);
-    assert_ran(&b->q, 0);
-    pviommu_assert_frames(b->iommu, 0, nr * frames);
-    bench_free(b);
+    g_assert_cmphex(pviommu_queue_flags(&f->q), ==, DOORBELL);
+    assert_ran(&f->q, 0);
+    pviommu_assert_frames(f->iommu, 0, nr * frames);
+    fixture_free(f);
 }
 
 /* It comes while the guest's memory must not be written, nor read. */
 static void test_listener_unseen(void)
 {
-    Bench *b = bench_new("pc", NULL, NULL);
+    Fixture *f = fixture_new("pc", NULL, NULL);
     QMirror m;
 
-    push_map(&b->q, BFN, GFN, 1);
-    pviommu_set_bus_master(b->iommu, false);
-    qtest_qmp_device_add(b->iommu->qts, "pviommu-mirror", "m0",
+    push_map(&f->q, BFN, GFN, 1);
+    pviommu_set_bus_master(f->iommu, false);
+    qtest_qmp_device_add(f->iommu->qts, "pviommu-mirror", "m0",
                          "{'addr':'0x13'}");
-    mirror_init(&m, b->iommu, QPCI_DEVFN(0x13, 0));
-    assert_fault(&b->m, BFN, GFN);
-    assert_not_ran(&b->q, 1);
-    g_assert_cmphex(pviommu_queue_flags(&b->q), ==, 0);
+    mirror_init(&m, f->iommu, QPCI_DEVFN(0x13, 0));
+    assert_fault(&f->m, BFN, GFN);
+    assert_not_ran(&f->q, 1);
+    g_assert_cmphex(pviommu_queue_flags(&f->q), ==, 0);
     mirror_assert_no_page(&m, BFN);
 
-    pviommu_set_bus_master(b->iommu, true);
-    assert_ran(&b->q, 0);
+    pviommu_set_bus_master(f->iommu, true);
+    assert_ran(&f->q, 0);
     mirror_assert_page(&m, BFN, GFN, 3);
-    check_listener(b, &m, true);
+    check_listener(f, &m, true);
 
     /* And it goes. */
-    pviommu_set_bus_master(b->iommu, false);
-    qpci_unplug_acpi_device_test(b->iommu->qts, "m0", 0x13);
-    g_assert_cmphex(pviommu_queue_flags(&b->q), ==, DOORBELL);
-    pviommu_set_bus_master(b->iommu, true);
-    g_assert_cmphex(pviommu_queue_flags(&b->q), ==, 0);
-    push_unmap(&b->q, BFN, 1);
-    assert_fault(&b->m, BFN, GFN);
-    assert_ran(&b->q, 0);
-    bench_free(b);
+    pviommu_set_bus_master(f->iommu, false);
+    qpci_unplug_acpi_device_test(f->iommu->qts, "m0", 0x13);
+    g_assert_cmphex(pviommu_queue_flags(&f->q), ==, DOORBELL);
+    pviommu_set_bus_master(f->iommu, true);
+    g_assert_cmphex(pviommu_queue_flags(&f->q), ==, 0);
+    push_unmap(&f->q, BFN, 1);
+    assert_fault(&f->m, BFN, GFN);
+    assert_ran(&f->q, 0);
+    fixture_free(f);
 }
 
 /* Listeners that the big switch brings: not one map is lost for them. */
 static void test_listener_switch(const void *machine)
 {
     g_autofree char *extra = g_strdup_printf(MIRROR_DEVICE("map"), SLOT + 1);
-    Bench *b = bench_new(machine, "premap=on", extra);
+    Fixture *f = fixture_new(machine, "premap=on", extra);
     QMirror m;
 
-    mirror_init(&m, b->iommu, QPCI_DEVFN(SLOT + 1, 0));
-    push_map(&b->q, BFN, GFN, 4);
-    call(b);
-    assert_ran(&b->q, 0);
+    mirror_init(&m, f->iommu, QPCI_DEVFN(SLOT + 1, 0));
+    push_map(&f->q, BFN, GFN, 4);
+    call(f);
+    assert_ran(&f->q, 0);
     mirror_assert_equal(&m, 0, 4);
-    check_listener(b, &m, true);
+    check_listener(f, &m, true);
     mirror_assert_sane(&m);
-    bench_free(b);
+    fixture_free(f);
 }
 
 /*
@@ -304,56 +304,56 @@ static void test_listener_switch(const void *machine)
  */
 static void test_room(void)
 {
-    Bench *b = bench_new("q35", "premap=off,max-mappings=1000", NULL);
+    Fixture *f = fixture_new("q35", "premap=off,max-mappings=1000", NULL);
     uint64_t ops, errors;
     uint32_t n, left;
 
-    g_assert_cmphex(pviommu_queue_flags(&b->q), ==, DOORBELL);
-    push_map(&b->q, BFN, GFN, 512);
-    assert_reaches(&b->m, BFN, GFN);
-    assert_ran(&b->q, 0);
-    n = push_map(&b->q, BFN + 512, GFN, 512);
-    call(b);
-    assert_ran(&b->q, 1);
-    assert_status(pviommu_queue_status(&b->q, n), XEN_IOMMU_ENOSPC);
-    assert_reaches(&b->m, BFN, GFN);
-    g_assert_cmphex(pviommu_queue_flags(&b->q), ==, DOORBELL);
-    bench_free(b);
+    g_assert_cmphex(pviommu_queue_flags(&f->q), ==, DOORBELL);
+    push_map(&f->q, BFN, GFN, 512);
+    assert_reaches(&f->m, BFN, GFN);
+    assert_ran(&f->q, 0);
+    n = push_map(&f->q, BFN + 512, GFN, 512);
+    call(f);
+    assert_ran(&f->q, 1);
+    assert_status(pviommu_queue_status(&f->q, n), XEN_IOMMU_ENOSPC);
+    assert_reaches(&f->m, BFN, GFN);
+    g_assert_cmphex(pviommu_queue_flags(&f->q), ==, DOORBELL);
+    fixture_free(f);
 
     /* It changes with what is mapped. */
-    b = bench_new_bare("q35", "premap=off,max-mappings=100000,x-check=off",
-                       NULL);
-    pviommu_queue_init(&b->q, b->iommu, 0, QUEUE(0), 2);
-    g_assert_cmphex(pviommu_queue_flags(&b->q), ==, 0);
+    f = fixture_new_bare("q35", "premap=off,max-mappings=100000,x-check=off",
+                         NULL);
+    pviommu_queue_init(&f->q, f->iommu, 0, QUEUE(0), 2);
+    g_assert_cmphex(pviommu_queue_flags(&f->q), ==, 0);
     for (left = 100000 - 100; left; left -= n) {
         n = MIN(left, 20000);
-        assert_status(pviommu_map(b->iommu, 0, BFN + left - n, GFN, n, 0), 0);
+        assert_status(pviommu_map(f->iommu, 0, BFN + left - n, GFN, n, 0), 0);
     }
-    g_assert_cmphex(pviommu_queue_flags(&b->q), ==, DOORBELL);
-    n = push_map(&b->q, BFN + 100000, GFN, 101);
-    push_unmap(&b->q, BFN, 512);
-    assert_fault(&b->m, BFN, GFN);
-    assert_ran(&b->q, 1);
-    assert_status(pviommu_queue_status(&b->q, n), XEN_IOMMU_ENOSPC);
-    g_assert_cmphex(pviommu_queue_flags(&b->q), ==, DOORBELL);
+    g_assert_cmphex(pviommu_queue_flags(&f->q), ==, DOORBELL);
+    n = push_map(&f->q, BFN + 100000, GFN, 101);
+    push_unmap(&f->q, BFN, 512);
+    assert_fault(&f->m, BFN, GFN);
+    assert_ran(&f->q, 1);
+    assert_status(pviommu_queue_status(&f->q, n), XEN_IOMMU_ENOSPC);
+    g_assert_cmphex(pviommu_queue_flags(&f->q), ==, DOORBELL);
 
     /* What only waits for a flush makes way for what is queued. */
-    assert_status(pviommu_unmap_holes(b->iommu, 0, BFN, 100000), 0);
-    pviommu_assert_frames(b->iommu, 0, 100000 - 100);
-    assert_status(pviommu_map(b->iommu, 0, BFN, GFN, 101, 0),
+    assert_status(pviommu_unmap_holes(f->iommu, 0, BFN, 100000), 0);
+    pviommu_assert_frames(f->iommu, 0, 100000 - 100);
+    assert_status(pviommu_map(f->iommu, 0, BFN, GFN, 101, 0),
                   XEN_IOMMU_ENOSPC);
-    g_assert_cmphex(pviommu_queue_flags(&b->q), ==, 0);
-    ops = counter(b, XEN_PVIOMMU_COUNTER_OPS);
-    errors = counter(b, XEN_PVIOMMU_COUNTER_ERRORS);
-    n = push_map(&b->q, BFN, GFN, 101);
-    assert_reaches(&b->m, BFN + 100, GFN + 100);
-    assert_ran(&b->q, 1);
-    assert_status(pviommu_queue_status(&b->q, n), 0);
-    call(b);
-    pviommu_assert_frames(b->iommu, 101, 0);
-    g_assert_cmpuint(counter(b, XEN_PVIOMMU_COUNTER_OPS), ==, ops + 1);
-    g_assert_cmpuint(counter(b, XEN_PVIOMMU_COUNTER_ERRORS), ==, errors);
-    bench_free(b);
+    g_assert_cmphex(pviommu_queue_flags(&f->q), ==, 0);
+    ops = counter(f, XEN_PVIOMMU_COUNTER_OPS);
+    errors = counter(f, XEN_PVIOMMU_COUNTER_ERRORS);
+    n = push_map(&f->q, BFN, GFN, 101);
+    assert_reaches(&f->m, BFN + 100, GFN + 100);
+    assert_ran(&f->q, 1);
+    assert_status(pviommu_queue_status(&f->q, n), 0);
+    call(f);
+    pviommu_assert_frames(f->iommu, 101, 0);
+    g_assert_cmpuint(counter(f, XEN_PVIOMMU_COUNTER_OPS), ==, ops + 1);
+    g_assert_cmpuint(counter(f, XEN_PVIOMMU_COUNTER_ERRORS), ==, errors);
+    fixture_free(f);
 }
 
 /*
@@ -362,141 +362,141 @@ static void test_room(void)
  */
 static void test_room_goes(void)
 {
-    Bench *b = bench_new_bare("q35", "premap=off,max-mappings=10000", NULL);
-    uint16_t ctx = pviommu_alloc_context(b->iommu);
+    Fixture *f = fixture_new_bare("q35", "premap=off,max-mappings=10000", NULL);
+    uint16_t ctx = pviommu_alloc_context(f->iommu);
 
-    pviommu_queue_init(&b->q, b->iommu, 0, QUEUE(0), 2);
-    g_assert_cmphex(pviommu_queue_flags(&b->q), ==, 0);
-    push_map(&b->q, BFN, GFN, 512);
+    pviommu_queue_init(&f->q, f->iommu, 0, QUEUE(0), 2);
+    g_assert_cmphex(pviommu_queue_flags(&f->q), ==, 0);
+    push_map(&f->q, BFN, GFN, 512);
     /* The call runs them first; then there is no more room. */
-    assert_status(pviommu_map(b->iommu, ctx, BFN, GFN, 10000 - 511, 0),
+    assert_status(pviommu_map(f->iommu, ctx, BFN, GFN, 10000 - 511, 0),
                   XEN_IOMMU_ENOSPC);
-    assert_status(pviommu_map(b->iommu, ctx, BFN, GFN, 10000 - 512, 0), 0);
-    assert_ran(&b->q, 0);
-    assert_reaches(&b->m, BFN, GFN);
-    g_assert_cmphex(pviommu_queue_flags(&b->q), ==, DOORBELL);
+    assert_status(pviommu_map(f->iommu, ctx, BFN, GFN, 10000 - 512, 0), 0);
+    assert_ran(&f->q, 0);
+    assert_reaches(&f->m, BFN, GFN);
+    g_assert_cmphex(pviommu_queue_flags(&f->q), ==, DOORBELL);
 
     /* It comes back by a page that goes, or a context. */
-    assert_status(pviommu_free_context(b->iommu, ctx), 0);
-    g_assert_cmphex(pviommu_queue_flags(&b->q), ==, 0);
-    push_unmap(&b->q, BFN, 512);
-    assert_fault(&b->m, BFN, GFN);
-    assert_ran(&b->q, 0);
-    bench_free(b);
+    assert_status(pviommu_free_context(f->iommu, ctx), 0);
+    g_assert_cmphex(pviommu_queue_flags(&f->q), ==, 0);
+    push_unmap(&f->q, BFN, 512);
+    assert_fault(&f->m, BFN, GFN);
+    assert_ran(&f->q, 0);
+    fixture_free(f);
 }
 
 /* One queue takes the room, in the same call another one gives it back. */
 static void test_room_back(void)
 {
-    Bench *b = bench_new_bare("q35", "premap=off,max-mappings=10000", NULL);
-    uint16_t ctx = pviommu_alloc_context(b->iommu);
+    Fixture *f = fixture_new_bare("q35", "premap=off,max-mappings=10000", NULL);
+    uint16_t ctx = pviommu_alloc_context(f->iommu);
     QPVIOMMUQueue first, second;
 
     for (unsigned i = 0; i < 2; i++) {
         /* Whichever of them is run first */
-        pviommu_queue_init(&first, b->iommu, i ? ctx : 0, QUEUE(0), 2);
-        pviommu_queue_init(&second, b->iommu, i ? 0 : ctx, QUEUE(1), 2);
-        assert_status(pviommu_map(b->iommu, first.ctx, BFN, GFN, 7900, 0), 0);
+        pviommu_queue_init(&first, f->iommu, i ? ctx : 0, QUEUE(0), 2);
+        pviommu_queue_init(&second, f->iommu, i ? 0 : ctx, QUEUE(1), 2);
+        assert_status(pviommu_map(f->iommu, first.ctx, BFN, GFN, 7900, 0), 0);
         g_assert_cmphex(pviommu_queue_flags(&first), ==, 0);
         push_unmap(&first, BFN, 512);
         push_map(&second, BFN, GFN, 512);
-        call(b);
+        call(f);
         assert_ran(&first, 0);
         assert_ran(&second, 0);
         g_assert_cmphex(pviommu_queue_flags(&first), ==, 0);
         g_assert_cmphex(pviommu_queue_flags(&second), ==, 0);
-        assert_status(pviommu_unmap(b->iommu, first.ctx, BFN + 512, 7900 - 512),
+        assert_status(pviommu_unmap(f->iommu, first.ctx, BFN + 512, 7900 - 512),
                       0);
-        assert_status(pviommu_unmap(b->iommu, second.ctx, BFN, 512), 0);
-        assert_status(pviommu_flush_all(b->iommu, 0), 0);
-        assert_status(pviommu_flush_all(b->iommu, ctx), 0);
+        assert_status(pviommu_unmap(f->iommu, second.ctx, BFN, 512), 0);
+        assert_status(pviommu_flush_all(f->iommu, 0), 0);
+        assert_status(pviommu_flush_all(f->iommu, ctx), 0);
     }
-    bench_free(b);
+    fixture_free(f);
 }
 
 /* Memory that comes and goes in blocks is not looked up in a DMA. */
 static void test_virtio_mem(const void *machine)
 {
-    Bench *b = bench_new(machine, NULL, "-m maxmem=1G "
-                         "-object memory-backend-ram,id=mem,size=128M "
-                         "-device virtio-mem-pci,addr=14,memdev=mem,id=vmem,"
-                         "requested-size=128M");
+    Fixture *f = fixture_new(machine, NULL, "-m maxmem=1G "
+                             "-object memory-backend-ram,id=mem,size=128M "
+                             "-device virtio-mem-pci,addr=14,memdev=mem,"
+                             "id=vmem,requested-size=128M");
     QPVIOMMUQueue q;
     QVirtioRam ram;
     uint64_t gfn;
     int32_t ret;
 
-    virtio_ram_init(&ram, b->iommu, QPCI_DEVFN(EXTRA_SLOT, 0), 1);
+    virtio_ram_init(&ram, f->iommu, QPCI_DEVFN(EXTRA_SLOT, 0), 1);
     gfn = virtio_mem_addr(&ram) / PVIOMMU_PAGE;
-    g_assert_cmphex(pviommu_queue_flags(&b->q), ==, DOORBELL);
-    push_map(&b->q, BFN, gfn, 1);
-    call(b);
-    assert_ran(&b->q, 1);
-    assert_status(pviommu_queue_status(&b->q, 0), XEN_IOMMU_ENOENT);
+    g_assert_cmphex(pviommu_queue_flags(&f->q), ==, DOORBELL);
+    push_map(&f->q, BFN, gfn, 1);
+    call(f);
+    assert_ran(&f->q, 1);
+    assert_status(pviommu_queue_status(&f->q, 0), XEN_IOMMU_ENOENT);
 
     g_assert_cmpint(virtio_mem_request(&ram, VIRTIO_MEM_REQ_PLUG, ADDR(gfn), 1),
                     ==, VIRTIO_MEM_RESP_ACK);
-    push_map(&b->q, BFN, gfn, 1);
-    assert_fault(&b->m, BFN, GFN);
-    assert_not_ran(&b->q, 1);
-    call(b);
-    assert_ran(&b->q, 1);
-    assert_reaches(&b->m, BFN, gfn);
+    push_map(&f->q, BFN, gfn, 1);
+    assert_fault(&f->m, BFN, GFN);
+    assert_not_ran(&f->q, 1);
+    call(f);
+    assert_ran(&f->q, 1);
+    assert_reaches(&f->m, BFN, gfn);
 
     /* A queue in such memory, if that can be, goes with it. */
-    q = (QPVIOMMUQueue) { b->iommu, 0, ADDR(gfn + 1), NR_OPS };
-    qtest_memset(b->iommu->qts, q.addr, 0, pviommu_queue_size(NR_OPS));
-    ret = pviommu_set_queue(b->iommu, 0, q.addr, NR_OPS);
+    q = (QPVIOMMUQueue) { f->iommu, 0, ADDR(gfn + 1), NR_OPS };
+    qtest_memset(f->iommu->qts, q.addr, 0, pviommu_queue_size(NR_OPS));
+    ret = pviommu_set_queue(f->iommu, 0, q.addr, NR_OPS);
     g_test_message("a queue in memory of virtio-mem: %d", ret);
     if (!ret) {
         push_map(&q, BFN + 1, GFN, 1);
-        call(b);
+        call(f);
         assert_ran(&q, 0);
     } else {
         assert_status(ret, XEN_IOMMU_EFAULT);
     }
     g_assert_cmpint(virtio_mem_request(&ram, VIRTIO_MEM_REQ_UNPLUG, ADDR(gfn),
                                        1), ==, VIRTIO_MEM_RESP_ACK);
-    call(b);
-    assert_fault(&b->m, BFN, GFN);
-    assert_status(pviommu_map(b->iommu, 0, BFN, GFN, 1, 0), 0);
-    pviommu_queue_init(&b->q, b->iommu, 0, QUEUE(0), NR_OPS);
-    push_unmap(&b->q, BFN, 1);
-    call(b);
-    assert_ran(&b->q, 0);
+    call(f);
+    assert_fault(&f->m, BFN, GFN);
+    assert_status(pviommu_map(f->iommu, 0, BFN, GFN, 1, 0), 0);
+    pviommu_queue_init(&f->q, f->iommu, 0, QUEUE(0), NR_OPS);
+    push_unmap(&f->q, BFN, 1);
+    call(f);
+    assert_ran(&f->q, 0);
     virtio_ram_finalize(&ram);
-    bench_free(b);
+    fixture_free(f);
 }
 
 /* A function that may not touch memory does not look at a queue either. */
 static void test_bus_master(const void *machine)
 {
-    Bench *b = bench_new(machine, NULL, NULL);
+    Fixture *f = fixture_new(machine, NULL, NULL);
 
-    push_map(&b->q, BFN, GFN, 1);
-    assert_reaches(&b->m, BFN, GFN);
-    push_unmap(&b->q, BFN, 1);
-    push_map(&b->q, BFN + 1, GFN + 1, 1);
-    pviommu_set_bus_master(b->iommu, false);
-    assert_reaches(&b->m, BFN, GFN);
-    assert_fault(&b->m, BFN + 1, GFN + 1);
-    assert_not_ran(&b->q, 2);
-    assert_status(pviommu_ring(b->iommu, 0, 0, 0, NULL), XEN_IOMMU_EIO);
-    assert_not_ran(&b->q, 2);
+    push_map(&f->q, BFN, GFN, 1);
+    assert_reaches(&f->m, BFN, GFN);
+    push_unmap(&f->q, BFN, 1);
+    push_map(&f->q, BFN + 1, GFN + 1, 1);
+    pviommu_set_bus_master(f->iommu, false);
+    assert_reaches(&f->m, BFN, GFN);
+    assert_fault(&f->m, BFN + 1, GFN + 1);
+    assert_not_ran(&f->q, 2);
+    assert_status(pviommu_ring(f->iommu, 0, 0, 0, NULL), XEN_IOMMU_EIO);
+    assert_not_ran(&f->q, 2);
 
     /* Nor does it store there, whatever happens. */
-    qtest_writel(b->iommu->qts, b->q.addr + FIELD(flags), 0x5a5a5a5a);
-    qtest_qmp_assert_success(b->iommu->qts, "{'execute': 'stop'}");
-    qtest_qmp_assert_success(b->iommu->qts, "{'execute': 'cont'}");
-    g_assert_cmphex(pviommu_queue_flags(&b->q), ==, 0x5a5a5a5a);
-    assert_not_ran(&b->q, 2);
+    qtest_writel(f->iommu->qts, f->q.addr + FIELD(flags), 0x5a5a5a5a);
+    qtest_qmp_assert_success(f->iommu->qts, "{'execute': 'stop'}");
+    qtest_qmp_assert_success(f->iommu->qts, "{'execute': 'cont'}");
+    g_assert_cmphex(pviommu_queue_flags(&f->q), ==, 0x5a5a5a5a);
+    assert_not_ran(&f->q, 2);
 
-    pviommu_set_bus_master(b->iommu, true);
-    g_assert_cmphex(pviommu_queue_flags(&b->q), ==, 0);
-    assert_fault(&b->m, BFN, GFN);
-    assert_reaches(&b->m, BFN + 1, GFN + 1);
-    assert_ran(&b->q, 0);
-    bench_free(b);
+    pviommu_set_bus_master(f->iommu, true);
+    g_assert_cmphex(pviommu_queue_flags(&f->q), ==, 0);
+    assert_fault(&f->m, BFN, GFN);
+    assert_reaches(&f->m, BFN + 1, GFN + 1);
+    assert_ran(&f->q, 0);
+    fixture_free(f);
 }
 
 int main(int argc, char **argv)

@@ -7,7 +7,7 @@
 
 #include "qemu/osdep.h"
 #include "libqos/edu.h"
-#include "libqos/queue-bench.h"
+#include "libqos/queue-fixture.h"
 #include "libqos/virtio-ram.h"
 
 #define EXTRA_SLOT      0x14
@@ -18,44 +18,44 @@ static void test_balloon(const void *machine)
     static const unsigned pages[] = { 0, 3, 8 };
 
     for (unsigned i = 0; i < 2 * ARRAY_SIZE(pages); i++) {
-        Bench *b = bench_new_bare(machine, "premap=off",
-                                  "-device virtio-balloon-pci,addr=14");
+        Fixture *f = fixture_new_bare(machine, "premap=off",
+                                      "-device virtio-balloon-pci,addr=14");
         QVirtioRam ram;
         uint64_t gfn;
 
-        virtio_ram_init(&ram, b->iommu, QPCI_DEVFN(EXTRA_SLOT, 0), 3);
-        pviommu_queue_init(&b->q, b->iommu, 0, QUEUE(0), 1024);
-        gfn = b->q.addr / PVIOMMU_PAGE + pages[i / 2];
-        push_map(&b->q, BFN, GFN, 1);
-        assert_reaches(&b->m, BFN, GFN);
+        virtio_ram_init(&ram, f->iommu, QPCI_DEVFN(EXTRA_SLOT, 0), 3);
+        pviommu_queue_init(&f->q, f->iommu, 0, QUEUE(0), 1024);
+        gfn = f->q.addr / PVIOMMU_PAGE + pages[i / 2];
+        push_map(&f->q, BFN, GFN, 1);
+        assert_reaches(&f->m, BFN, GFN);
         /* Neighbours do not matter. */
         balloon_give(&ram, BALLOON_INFLATE, QUEUE(0) / PVIOMMU_PAGE - 1, 1);
         balloon_give(&ram, BALLOON_INFLATE, QUEUE(0) / PVIOMMU_PAGE + 9, 1);
-        push_map(&b->q, BFN + 1, GFN + 1, 1);
-        assert_reaches(&b->m, BFN + 1, GFN + 1);
-        assert_ran(&b->q, 0);
+        push_map(&f->q, BFN + 1, GFN + 1, 1);
+        assert_reaches(&f->m, BFN + 1, GFN + 1);
+        assert_ran(&f->q, 0);
 
         if (i % 2) {
-            push_map(&b->q, BFN + 2, GFN + 2, 1);
+            push_map(&f->q, BFN + 2, GFN + 2, 1);
         }
         balloon_give(&ram, BALLOON_INFLATE, gfn, 1);
-        g_assert_cmphex(qtest_readq(b->iommu->qts, ADDR(gfn)), ==, 0);
-        assert_reaches(&b->m, BFN, GFN);
-        assert_gone(b, &b->q);
+        g_assert_cmphex(qtest_readq(f->iommu->qts, ADDR(gfn)), ==, 0);
+        assert_reaches(&f->m, BFN, GFN);
+        assert_gone(f, &f->q);
 
-        pviommu_queue_init(&b->q, b->iommu, 0, QUEUE(1), 16);
-        push_unmap(&b->q, BFN, 1);
-        assert_fault(&b->m, BFN, GFN);
-        assert_reaches(&b->m, BFN + 1, GFN + 1);
-        assert_ran(&b->q, 0);
+        pviommu_queue_init(&f->q, f->iommu, 0, QUEUE(1), 16);
+        push_unmap(&f->q, BFN, 1);
+        assert_fault(&f->m, BFN, GFN);
+        assert_reaches(&f->m, BFN + 1, GFN + 1);
+        assert_ran(&f->q, 0);
 
         /* Pages of no queue any more */
         balloon_give(&ram, BALLOON_INFLATE, QUEUE(0) / PVIOMMU_PAGE, 9);
-        push_map(&b->q, BFN, GFN, 1);
-        assert_reaches(&b->m, BFN, GFN);
-        assert_ran(&b->q, 0);
+        push_map(&f->q, BFN, GFN, 1);
+        assert_reaches(&f->m, BFN, GFN);
+        assert_ran(&f->q, 0);
         virtio_ram_finalize(&ram);
-        bench_free(b);
+        fixture_free(f);
     }
 }
 
@@ -66,32 +66,32 @@ static void test_balloon(const void *machine)
 static void test_refilled(void)
 {
     const unsigned nr = 1024, times = 200;
-    Bench *b = bench_new_bare("pc", "premap=off,x-check=off", NULL);
+    Fixture *f = fixture_new_bare("pc", "premap=off,x-check=off", NULL);
     struct xen_iommu_op ops[1024];
 
     for (unsigned i = 0; i < nr; i++) {
         ops[i] = i % 2 ? pviommu_op_unmap(0, BFN + 4096, 512)
                        : pviommu_op_map(0, BFN + 4096, GFN + 1, 512, 0);
     }
-    pviommu_queue_init(&b->q, b->iommu, 0, QUEUE(0), nr);
-    pviommu_store_ops(b->iommu, b->q.addr + FIELD(ops), ops, nr);
-    assert_status(pviommu_map(b->iommu, 0, BFN, QUEUE(0) / PVIOMMU_PAGE, 1,
+    pviommu_queue_init(&f->q, f->iommu, 0, QUEUE(0), nr);
+    pviommu_store_ops(f->iommu, f->q.addr + FIELD(ops), ops, nr);
+    assert_status(pviommu_map(f->iommu, 0, BFN, QUEUE(0) / PVIOMMU_PAGE, 1,
                               0), 0);
-    g_assert_cmpuint(mirror_count(&b->m, ADDR(BFN) + FIELD(tail), nr, times),
+    g_assert_cmpuint(mirror_count(&f->m, ADDR(BFN) + FIELD(tail), nr, times),
                      ==, times);
-    g_assert_cmphex(pviommu_queue_flags(&b->q), ==, DOORBELL | DEAD);
-    g_assert_cmpuint(pviommu_queue_head(&b->q), >, 4 * nr);
+    g_assert_cmphex(pviommu_queue_flags(&f->q), ==, DOORBELL | DEAD);
+    g_assert_cmpuint(pviommu_queue_head(&f->q), >, 4 * nr);
 
     /* As often as one likes, if it does go on in between */
-    pviommu_queue_init(&b->q, b->iommu, 0, QUEUE(0), nr);
-    pviommu_store_ops(b->iommu, b->q.addr + FIELD(ops), ops, nr);
+    pviommu_queue_init(&f->q, f->iommu, 0, QUEUE(0), nr);
+    pviommu_store_ops(f->iommu, f->q.addr + FIELD(ops), ops, nr);
     for (unsigned i = 1; i <= times; i++) {
-        g_assert_true(mirror_dma_write(&b->m, ADDR(BFN) + FIELD(tail), i * nr,
+        g_assert_true(mirror_dma_write(&f->m, ADDR(BFN) + FIELD(tail), i * nr,
                                        4));
     }
-    g_assert_cmphex(pviommu_queue_flags(&b->q), ==, 0);
-    g_assert_cmpuint(pviommu_queue_head(&b->q), ==, (times - 1) * nr);
-    bench_free(b);
+    g_assert_cmphex(pviommu_queue_flags(&f->q), ==, 0);
+    g_assert_cmpuint(pviommu_queue_head(&f->q), ==, (times - 1) * nr);
+    fixture_free(f);
 }
 
 /* ACPI's controller of memory slots */
@@ -103,20 +103,20 @@ static void test_refilled(void)
 /* The memory that the queue is in is pulled out, and freed. */
 static void test_dimm(const void *machine)
 {
-    Bench *b = bench_new_bare(machine, "premap=off",
-                              "-m maxmem=2G,slots=1 "
-                              "-object memory-backend-ram,id=mem,size=128M "
-                              "-device pc-dimm,id=dimm,memdev=mem,"
-                              "addr=0x140000000");
-    QTestState *qts = b->iommu->qts;
+    Fixture *f = fixture_new_bare(machine, "premap=off",
+                                  "-m maxmem=2G,slots=1 "
+                                  "-object memory-backend-ram,id=mem,size=128M "
+                                  "-device pc-dimm,id=dimm,memdev=mem,"
+                                  "addr=0x140000000");
+    QTestState *qts = f->iommu->qts;
 
-    pviommu_queue_init(&b->q, b->iommu, 0, DIMM_ADDR, NR_OPS);
-    push_map(&b->q, BFN, GFN, 1);
-    push_map(&b->q, BFN + 1, DIMM_ADDR / PVIOMMU_PAGE + 64, 1);
-    assert_reaches(&b->m, BFN, GFN);
-    assert_reaches(&b->m, BFN + 1, DIMM_ADDR / PVIOMMU_PAGE + 64);
-    assert_ran(&b->q, 0);
-    push_map(&b->q, BFN + 2, GFN + 2, 1);
+    pviommu_queue_init(&f->q, f->iommu, 0, DIMM_ADDR, NR_OPS);
+    push_map(&f->q, BFN, GFN, 1);
+    push_map(&f->q, BFN + 1, DIMM_ADDR / PVIOMMU_PAGE + 64, 1);
+    assert_reaches(&f->m, BFN, GFN);
+    assert_reaches(&f->m, BFN + 1, DIMM_ADDR / PVIOMMU_PAGE + 64);
+    assert_ran(&f->q, 0);
+    push_map(&f->q, BFN + 2, GFN + 2, 1);
 
     qtest_qmp_device_del_send(qts, "dimm");
     qtest_outl(qts, MEMHP_SELECT, 0);
@@ -125,17 +125,17 @@ static void test_dimm(const void *machine)
     qtest_qmp_assert_success(qts, "{'execute': 'object-del', "
                              "'arguments': {'id': 'mem'}}");
 
-    assert_reaches(&b->m, BFN, GFN);
-    assert_fault(&b->m, BFN + 1, GFN + 1);
-    call(b);
-    assert_reaches(&b->m, BFN, GFN);
-    assert_status(pviommu_set_queue(b->iommu, 0, DIMM_ADDR, NR_OPS),
+    assert_reaches(&f->m, BFN, GFN);
+    assert_fault(&f->m, BFN + 1, GFN + 1);
+    call(f);
+    assert_reaches(&f->m, BFN, GFN);
+    assert_status(pviommu_set_queue(f->iommu, 0, DIMM_ADDR, NR_OPS),
                   XEN_IOMMU_EFAULT);
-    pviommu_queue_init(&b->q, b->iommu, 0, QUEUE(0), NR_OPS);
-    push_unmap(&b->q, BFN, 1);
-    assert_fault(&b->m, BFN, GFN);
-    assert_ran(&b->q, 0);
-    bench_free(b);
+    pviommu_queue_init(&f->q, f->iommu, 0, QUEUE(0), NR_OPS);
+    push_unmap(&f->q, BFN, 1);
+    assert_fault(&f->m, BFN, GFN);
+    assert_ran(&f->q, 0);
+    fixture_free(f);
 }
 
 /* The machine's hot-plug controller of PCI: select a bus, eject a slot. */
@@ -146,54 +146,54 @@ static void test_dimm(const void *machine)
 /* A device that was there when the queue was set, and goes, is let go of. */
 static void test_unplug(void)
 {
-    Bench *b = bench_new_bare("pc", "premap=off", NULL);
-    QTestState *qts = b->iommu->qts;
+    Fixture *f = fixture_new_bare("pc", "premap=off", NULL);
+    QTestState *qts = f->iommu->qts;
     QEdu edu;
 
     qtest_qmp_device_add(qts, "edu", "hot", "{'addr': '14'}");
-    edu_init(&edu, b->iommu, QPCI_DEVFN(EXTRA_SLOT, 0));
-    pviommu_queue_init(&b->q, b->iommu, 0, QUEUE(0), NR_OPS);
+    edu_init(&edu, f->iommu, QPCI_DEVFN(EXTRA_SLOT, 0));
+    pviommu_queue_init(&f->q, f->iommu, 0, QUEUE(0), NR_OPS);
     qtest_qmp_device_del_send(qts, "hot");
     qtest_outl(qts, PCIHP + PCIHP_SELECT, 0);
     qtest_outl(qts, PCIHP + PCIHP_EJECT, 1u << EXTRA_SLOT);
     qtest_qmp_eventwait(qts, "DEVICE_DELETED");
 
-    push_map(&b->q, BFN, GFN, 1);
-    assert_reaches(&b->m, BFN, GFN);
-    bench_free(b);
+    push_map(&f->q, BFN, GFN, 1);
+    assert_reaches(&f->m, BFN, GFN);
+    fixture_free(f);
 }
 
 /* RAM that the guest makes read-only, or hides, with the queue in it */
 static void test_ram_changes(const void *machine)
 {
-    Bench *b = bench_new_bare(machine, "premap=off", NULL);
-    QPCIDevice *host = qpci_device_find(b->iommu->pci, QPCI_DEVFN(0, 0));
+    Fixture *f = fixture_new_bare(machine, "premap=off", NULL);
+    QPCIDevice *host = qpci_device_find(f->iommu->pci, QPCI_DEVFN(0, 0));
     uint8_t pam0 = !strcmp(machine, "q35") ? 0x90 : 0x59;
     static const uint8_t modes[] = { 0x00, 0x10, 0x20 };
 
     g_assert_nonnull(host);
     for (unsigned i = 0; i < ARRAY_SIZE(modes); i++) {
         qpci_config_writeb(host, pam0, 0x30);
-        pviommu_queue_init(&b->q, b->iommu, 0, 0xf1000, NR_OPS);
-        push_map(&b->q, BFN + i, GFN, 1);
-        assert_reaches(&b->m, BFN + i, GFN);
+        pviommu_queue_init(&f->q, f->iommu, 0, 0xf1000, NR_OPS);
+        push_map(&f->q, BFN + i, GFN, 1);
+        assert_reaches(&f->m, BFN + i, GFN);
         qpci_config_writeb(host, pam0, modes[i]);
         /* Whether it is still there or not, the rest is. */
-        assert_reaches(&b->m, BFN + i, GFN);
-        call(b);
-        assert_status(pviommu_map(b->iommu, 0, BFN + 10 + i, GFN, 1, 0), 0);
-        assert_reaches(&b->m, BFN + 10 + i, GFN);
+        assert_reaches(&f->m, BFN + i, GFN);
+        call(f);
+        assert_status(pviommu_map(f->iommu, 0, BFN + 10 + i, GFN, 1, 0), 0);
+        assert_reaches(&f->m, BFN + 10 + i, GFN);
         if (modes[i] != 0x20) {
-            assert_status(pviommu_set_queue(b->iommu, 0, 0xf1000, NR_OPS),
+            assert_status(pviommu_set_queue(f->iommu, 0, 0xf1000, NR_OPS),
                           XEN_IOMMU_EFAULT);
         }
     }
     qpci_config_writeb(host, pam0, 0x30);
-    pviommu_queue_init(&b->q, b->iommu, 0, 0xf1000, NR_OPS);
-    push_unmap(&b->q, BFN, 1);
-    assert_fault(&b->m, BFN, GFN);
+    pviommu_queue_init(&f->q, f->iommu, 0, 0xf1000, NR_OPS);
+    push_unmap(&f->q, BFN, 1);
+    assert_fault(&f->m, BFN, GFN);
     g_free(host);
-    bench_free(b);
+    fixture_free(f);
 }
 
 static void test_reset(const void *machine)
@@ -201,107 +201,107 @@ static void test_reset(const void *machine)
     static const char *const props[] = { "premap=on", "premap=off" };
 
     for (unsigned i = 0; i < ARRAY_SIZE(props); i++) {
-        Bench *b = bench_new(machine, props[i], NULL);
-        uint16_t ctx = pviommu_alloc_context(b->iommu);
+        Fixture *f = fixture_new(machine, props[i], NULL);
+        uint16_t ctx = pviommu_alloc_context(f->iommu);
         QPVIOMMUQueue q;
 
-        pviommu_queue_init(&q, b->iommu, ctx, QUEUE(1), 4);
-        push_map(&b->q, BFN, GFN, 1);
-        call(b);
-        assert_ran(&b->q, 0);
-        push_map(&b->q, BFN + 1, GFN + 1, 1);
+        pviommu_queue_init(&q, f->iommu, ctx, QUEUE(1), 4);
+        push_map(&f->q, BFN, GFN, 1);
+        call(f);
+        assert_ran(&f->q, 0);
+        push_map(&f->q, BFN + 1, GFN + 1, 1);
         push_map(&q, BFN + 1, GFN + 1, 1);
 
-        pviommu_reset(b->iommu);
-        mirror_init(&b->m, b->iommu, QPCI_DEVFN(SLOT, 0));
-        g_assert(pviommu_identity(b->iommu) == !i);
-        pviommu_assert_frames(b->iommu, 0, 0);
+        pviommu_reset(f->iommu);
+        mirror_init(&f->m, f->iommu, QPCI_DEVFN(SLOT, 0));
+        g_assert(pviommu_identity(f->iommu) == !i);
+        pviommu_assert_frames(f->iommu, 0, 0);
         if (!i) {
-            assert_reaches(&b->m, GFN, GFN);
+            assert_reaches(&f->m, GFN, GFN);
         } else {
-            assert_fault(&b->m, BFN, GFN);
+            assert_fault(&f->m, BFN, GFN);
         }
-        assert_gone(b, &b->q);
-        assert_gone(b, &q);
-        g_assert(pviommu_identity(b->iommu) == !i);
+        assert_gone(f, &f->q);
+        assert_gone(f, &q);
+        g_assert(pviommu_identity(f->iommu) == !i);
 
         /* And from the start again */
-        pviommu_accept(b->iommu, XEN_IOMMU_FEATURES_ALL);
-        assert_status(pviommu_enable(b->iommu), 0);
-        assert_gone(b, &b->q);
-        pviommu_queue_init(&b->q, b->iommu, 0, QUEUE(0), NR_OPS);
-        push_map(&b->q, BFN, GFN, 1);
-        assert_reaches(&b->m, BFN, GFN);
-        bench_free(b);
+        pviommu_accept(f->iommu, XEN_IOMMU_FEATURES_ALL);
+        assert_status(pviommu_enable(f->iommu), 0);
+        assert_gone(f, &f->q);
+        pviommu_queue_init(&f->q, f->iommu, 0, QUEUE(0), NR_OPS);
+        push_map(&f->q, BFN, GFN, 1);
+        assert_reaches(&f->m, BFN, GFN);
+        fixture_free(f);
     }
 }
 
 /* A device that has the queue mapped, and writes to it */
 static void test_by_dma(const void *machine)
 {
-    Bench *b = bench_new(machine, NULL, NULL);
+    Fixture *f = fixture_new(machine, NULL, NULL);
     struct xen_iommu_op op = pviommu_op_map(0, BFN + 1, GFN, 0, 0);
     const uint64_t *words = (const uint64_t *)&op;
 
-    push_map(&b->q, BFN, b->q.addr / PVIOMMU_PAGE, 1);
+    push_map(&f->q, BFN, f->q.addr / PVIOMMU_PAGE, 1);
     for (unsigned i = 0; i < sizeof(op) / 8; i++) {
-        g_assert_true(mirror_dma_write(&b->m, ADDR(BFN) + FIELD(ops[1]) + 8 * i,
+        g_assert_true(mirror_dma_write(&f->m, ADDR(BFN) + FIELD(ops[1]) + 8 * i,
                                        le64_to_cpu(words[i]), 8));
     }
-    g_assert_true(mirror_dma_write(&b->m, ADDR(BFN) + FIELD(tail), 2, 4));
-    b->q.tail = 2;
-    assert_not_ran(&b->q, 1);
-    assert_reaches(&b->m, BFN + 1, GFN);
-    assert_ran(&b->q, 0);
+    g_assert_true(mirror_dma_write(&f->m, ADDR(BFN) + FIELD(tail), 2, 4));
+    f->q.tail = 2;
+    assert_not_ran(&f->q, 1);
+    assert_reaches(&f->m, BFN + 1, GFN);
+    assert_ran(&f->q, 0);
 
     /* What it stores over the device's fields is not what counts. */
-    g_assert_true(mirror_dma_write(&b->m, ADDR(BFN) + FIELD(head), 0x77, 4));
+    g_assert_true(mirror_dma_write(&f->m, ADDR(BFN) + FIELD(head), 0x77, 4));
     op = pviommu_op_unmap(0, BFN + 1, 0);
-    pviommu_store_ops(b->iommu, b->q.addr + FIELD(ops[2]), &op, 1);
-    qtest_writel(b->iommu->qts, b->q.addr + FIELD(tail), 3);
-    b->q.tail = 3;
-    assert_fault(&b->m, BFN + 1, GFN);
-    assert_ran(&b->q, 0);
+    pviommu_store_ops(f->iommu, f->q.addr + FIELD(ops[2]), &op, 1);
+    qtest_writel(f->iommu->qts, f->q.addr + FIELD(tail), 3);
+    f->q.tail = 3;
+    assert_fault(&f->m, BFN + 1, GFN);
+    assert_ran(&f->q, 0);
 
     /* It takes its own page away, in the middle of a DMA to it. */
-    push_unmap(&b->q, BFN, 1);
-    push_flush(&b->q);
-    g_assert_false(mirror_dma_write(&b->m, ADDR(BFN) + FIELD(tail), 99, 4));
-    assert_ran(&b->q, 0);
-    g_assert_cmphex(pviommu_queue_flags(&b->q), ==, 0);
-    bench_free(b);
+    push_unmap(&f->q, BFN, 1);
+    push_flush(&f->q);
+    g_assert_false(mirror_dma_write(&f->m, ADDR(BFN) + FIELD(tail), 99, 4));
+    assert_ran(&f->q, 0);
+    g_assert_cmphex(pviommu_queue_flags(&f->q), ==, 0);
+    fixture_free(f);
 }
 
 /* Two queues, an array, the faults, and a page of data, all in one place */
 static void test_overlap(const void *machine)
 {
-    Bench *b = bench_new(machine, NULL, NULL);
-    uint16_t ctx = pviommu_alloc_context(b->iommu);
+    Fixture *f = fixture_new(machine, NULL, NULL);
+    uint16_t ctx = pviommu_alloc_context(f->iommu);
     struct xen_iommu_op op = pviommu_op_query_caps();
     uint64_t data;
 
-    assert_status(pviommu_set_queue(b->iommu, ctx, b->q.addr, 1024), 0);
-    pviommu_writeq(b->iommu, XEN_PVIOMMU_REG_FAULT_RING, b->q.addr);
-    pviommu_writel(b->iommu, XEN_PVIOMMU_REG_FAULT_SIZE, 64);
-    pviommu_writel(b->iommu, XEN_PVIOMMU_REG_FAULT_CTRL,
+    assert_status(pviommu_set_queue(f->iommu, ctx, f->q.addr, 1024), 0);
+    pviommu_writeq(f->iommu, XEN_PVIOMMU_REG_FAULT_RING, f->q.addr);
+    pviommu_writel(f->iommu, XEN_PVIOMMU_REG_FAULT_SIZE, 64);
+    pviommu_writel(f->iommu, XEN_PVIOMMU_REG_FAULT_CTRL,
                    XEN_PVIOMMU_FAULT_CTRL_ENABLE);
     for (unsigned i = 0; i < 200; i++) {
-        uint64_t at = b->q.addr + (i % 17) * 8;
+        uint64_t at = f->q.addr + (i % 17) * 8;
 
-        qtest_writel(b->iommu->qts, b->q.addr + FIELD(tail), i);
-        mirror_dma_write(&b->m, ADDR(BFN) + at % PVIOMMU_PAGE, i, 8);
-        mirror_dma_read(&b->m, ADDR(BFN + i), &data);
-        pviommu_store_ops(b->iommu, at, &op, 1);
-        pviommu_ring(b->iommu, 0, at, 1 + i % 3, NULL);
+        qtest_writel(f->iommu->qts, f->q.addr + FIELD(tail), i);
+        mirror_dma_write(&f->m, ADDR(BFN) + at % PVIOMMU_PAGE, i, 8);
+        mirror_dma_read(&f->m, ADDR(BFN + i), &data);
+        pviommu_store_ops(f->iommu, at, &op, 1);
+        pviommu_ring(f->iommu, 0, at, 1 + i % 3, NULL);
     }
     /* It is a device, whatever it was told. */
-    pviommu_reset(b->iommu);
-    mirror_init(&b->m, b->iommu, QPCI_DEVFN(SLOT, 0));
-    pviommu_accept(b->iommu, XEN_IOMMU_FEATURES_ALL);
-    pviommu_queue_init(&b->q, b->iommu, 0, QUEUE(0), NR_OPS);
-    push_map(&b->q, BFN, GFN, 1);
-    assert_reaches(&b->m, BFN, GFN);
-    bench_free(b);
+    pviommu_reset(f->iommu);
+    mirror_init(&f->m, f->iommu, QPCI_DEVFN(SLOT, 0));
+    pviommu_accept(f->iommu, XEN_IOMMU_FEATURES_ALL);
+    pviommu_queue_init(&f->q, f->iommu, 0, QUEUE(0), NR_OPS);
+    push_map(&f->q, BFN, GFN, 1);
+    assert_reaches(&f->m, BFN, GFN);
+    fixture_free(f);
 }
 
 int main(int argc, char **argv)

@@ -6,12 +6,12 @@
 
 #include "qemu/osdep.h"
 #include "libqos/edu.h"
-#include "libqos/queue-bench.h"
+#include "libqos/queue-fixture.h"
 
 /* What set_queue refuses, and that it changes nothing then. */
 static void test_set_queue(const void *machine)
 {
-    Bench *b = bench_new(machine, NULL, NULL);
+    Fixture *f = fixture_new(machine, NULL, NULL);
     const uint64_t end = PVIOMMU_RAM;
     const struct {
         uint16_t ctx;
@@ -44,8 +44,8 @@ static void test_set_queue(const void *machine)
         { 0, end, 1, XEN_IOMMU_EFAULT },
         { 0, end - 0x1000, 128, XEN_IOMMU_EFAULT },
         { 0, end - 0x8000, 1024, XEN_IOMMU_EFAULT },
-        { 0, b->iommu->bar.addr, 1, XEN_IOMMU_EFAULT },
-        { 0, b->iommu->bar.addr - 0x1000, 1, XEN_IOMMU_EFAULT },
+        { 0, f->iommu->bar.addr, 1, XEN_IOMMU_EFAULT },
+        { 0, f->iommu->bar.addr - 0x1000, 1, XEN_IOMMU_EFAULT },
         { 0, PVIOMMU_BIOS_ADDR, 16, XEN_IOMMU_EFAULT },
         { 0, 0x100000000 - 0x1000, 128, XEN_IOMMU_EFAULT },
         { 0, 0xfee00000, 16, XEN_IOMMU_EFAULT },
@@ -63,76 +63,76 @@ static void test_set_queue(const void *machine)
     for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
         g_test_message("context %u, 0x%" PRIx64 ", %u operations",
                        cases[i].ctx, cases[i].addr, cases[i].nr_ops);
-        assert_status(pviommu_set_queue(b->iommu, cases[i].ctx, cases[i].addr,
+        assert_status(pviommu_set_queue(f->iommu, cases[i].ctx, cases[i].addr,
                                         cases[i].nr_ops), cases[i].error);
     }
-    pviommu_accept(b->iommu, XEN_IOMMU_FEATURES_ALL &
+    pviommu_accept(f->iommu, XEN_IOMMU_FEATURES_ALL &
                              ~XEN_IOMMU_FEATURE_QUEUE);
-    assert_status(pviommu_set_queue(b->iommu, 0, QUEUE(1), 16),
+    assert_status(pviommu_set_queue(f->iommu, 0, QUEUE(1), 16),
                   XEN_IOMMU_EINVAL);
-    assert_status(pviommu_set_queue(b->iommu, 0, 0, 0), XEN_IOMMU_EINVAL);
-    pviommu_accept(b->iommu, XEN_IOMMU_FEATURES_ALL &
+    assert_status(pviommu_set_queue(f->iommu, 0, 0, 0), XEN_IOMMU_EINVAL);
+    pviommu_accept(f->iommu, XEN_IOMMU_FEATURES_ALL &
                              ~XEN_IOMMU_FEATURE_CONTEXTS);
-    assert_status(pviommu_set_queue(b->iommu, 1, QUEUE(1), 16),
+    assert_status(pviommu_set_queue(f->iommu, 1, QUEUE(1), 16),
                   XEN_IOMMU_EINVAL);
-    pviommu_accept(b->iommu, XEN_IOMMU_FEATURES_ALL);
+    pviommu_accept(f->iommu, XEN_IOMMU_FEATURES_ALL);
 
     /* The queue of before is still the one. */
-    push_map(&b->q, BFN, GFN, 0);
-    assert_reaches(&b->m, BFN, GFN);
-    assert_ran(&b->q, 0);
+    push_map(&f->q, BFN, GFN, 0);
+    assert_reaches(&f->m, BFN, GFN);
+    assert_ran(&f->q, 0);
 
     /* From the least to the most, and up to the end of RAM. */
     for (unsigned i = 0; i < ARRAY_SIZE(good); i++) {
-        pviommu_queue_init(&b->q, b->iommu, 0, good[i].addr, good[i].nr_ops);
+        pviommu_queue_init(&f->q, f->iommu, 0, good[i].addr, good[i].nr_ops);
         for (unsigned n = 0; n < good[i].nr_ops; n++) {
-            push_map(&b->q, BFN + 1 + n, GFN + n % 77, 0);
+            push_map(&f->q, BFN + 1 + n, GFN + n % 77, 0);
         }
-        assert_not_ran(&b->q, good[i].nr_ops);
-        pviommu_queue_kick(&b->q);
-        assert_ran(&b->q, 0);
-        assert_status(pviommu_unmap(b->iommu, 0, BFN + 1, good[i].nr_ops), 0);
-        assert_status(pviommu_flush_all(b->iommu, 0), 0);
+        assert_not_ran(&f->q, good[i].nr_ops);
+        pviommu_queue_kick(&f->q);
+        assert_ran(&f->q, 0);
+        assert_status(pviommu_unmap(f->iommu, 0, BFN + 1, good[i].nr_ops), 0);
+        assert_status(pviommu_flush_all(f->iommu, 0), 0);
     }
 
     /* Taken away, and once more: there is none. */
     for (unsigned i = 0; i < 2; i++) {
-        assert_status(pviommu_set_queue(b->iommu, 0, 0, 0), 0);
-        assert_gone(b, &b->q);
+        assert_status(pviommu_set_queue(f->iommu, 0, 0, 0), 0);
+        assert_gone(f, &f->q);
     }
-    pviommu_assert_frames(b->iommu, 1, 0);
-    bench_free(b);
+    pviommu_assert_frames(f->iommu, 1, 0);
+    fixture_free(f);
 }
 
 /* A machine that does not offer them */
 static void test_off(const void *machine)
 {
-    Bench *b = g_new0(Bench, 1);
+    Fixture *f = g_new0(Fixture, 1);
     struct xen_iommu_op op = pviommu_op_query_caps();
     const uint64_t without = XEN_IOMMU_FEATURES_ALL & ~XEN_IOMMU_FEATURE_QUEUE;
 
-    b->iommu = pviommu_start(machine, "queues=off", NULL);
-    g_assert_cmphex(pviommu_readq(b->iommu, XEN_PVIOMMU_REG_FEATURES), ==,
+    f->iommu = pviommu_start(machine, "queues=off", NULL);
+    g_assert_cmphex(pviommu_readq(f->iommu, XEN_PVIOMMU_REG_FEATURES), ==,
                     without);
-    pviommu_writeq(b->iommu, XEN_PVIOMMU_REG_ACCEPTED, XEN_IOMMU_FEATURES_ALL);
-    g_assert_cmphex(pviommu_readq(b->iommu, XEN_PVIOMMU_REG_ACCEPTED), ==,
+    pviommu_writeq(f->iommu, XEN_PVIOMMU_REG_ACCEPTED, XEN_IOMMU_FEATURES_ALL);
+    g_assert_cmphex(pviommu_readq(f->iommu, XEN_PVIOMMU_REG_ACCEPTED), ==,
                     without);
-    assert_status(pviommu_op(b->iommu, &op), 0);
+    assert_status(pviommu_op(f->iommu, &op), 0);
     g_assert_cmphex(le64_to_cpu(op.u.query_caps.features), ==, without);
     g_assert_cmphex(le32_to_cpu(op.u.query_caps.ops), ==, 0xffe);
-    assert_status(pviommu_set_queue(b->iommu, 0, QUEUE(0), 16),
+    assert_status(pviommu_set_queue(f->iommu, 0, QUEUE(0), 16),
                   XEN_IOMMU_EOPNOTSUPP);
-    assert_status(pviommu_map(b->iommu, 0, BFN, GFN, 1, 0), 0);
-    assert_status(pviommu_unmap_holes(b->iommu, 0, BFN, 1), XEN_IOMMU_EINVAL);
-    assert_status(pviommu_unmap(b->iommu, 0, BFN, 1), 0);
-    bench_free(b);
+    assert_status(pviommu_map(f->iommu, 0, BFN, GFN, 1, 0), 0);
+    assert_status(pviommu_unmap_holes(f->iommu, 0, BFN, 1), XEN_IOMMU_EINVAL);
+    assert_status(pviommu_unmap(f->iommu, 0, BFN, 1), 0);
+    fixture_free(f);
 }
 
 /* All that is ever stored are head, errors, flags, and what failed. */
 static void test_header(const void *machine)
 {
-    Bench *b = bench_new_bare(machine, "premap=off", NULL);
-    QTestState *qts = b->iommu->qts;
+    Fixture *f = fixture_new_bare(machine, "premap=off", NULL);
+    QTestState *qts = f->iommu->qts;
     const uint64_t size = pviommu_queue_size(NR_OPS), guard = PVIOMMU_PAGE;
     g_autofree uint8_t *old = g_malloc0(size + 2 * guard);
     g_autofree uint8_t *got = g_malloc(size + 2 * guard);
@@ -143,14 +143,14 @@ static void test_header(const void *machine)
     qtest_bufwrite(qts, QUEUE(0) - guard, old, size + 2 * guard);
     /* The operation sets flags, whatever they were. */
     qtest_writel(qts, QUEUE(0) + FIELD(flags), UINT32_MAX);
-    b->q = (QPVIOMMUQueue) { b->iommu, 0, QUEUE(0), NR_OPS };
-    assert_status(pviommu_set_queue(b->iommu, 0, QUEUE(0), NR_OPS), 0);
+    f->q = (QPVIOMMUQueue) { f->iommu, 0, QUEUE(0), NR_OPS };
+    assert_status(pviommu_set_queue(f->iommu, 0, QUEUE(0), NR_OPS), 0);
     qtest_bufread(qts, QUEUE(0) - guard, got, size + 2 * guard);
     g_assert_cmpmem(got, size + 2 * guard, old, size + 2 * guard);
 
-    push_map(&b->q, BFN, GFN, 2);
-    push_map(&b->q, BFN + 1, GFN, 0);
-    push_unmap(&b->q, BFN, 1);
+    push_map(&f->q, BFN, GFN, 2);
+    push_map(&f->q, BFN + 1, GFN, 0);
+    push_unmap(&f->q, BFN, 1);
     qtest_bufread(qts, QUEUE(0) - guard, old, size + 2 * guard);
     g_assert_cmpuint(ldl_le_p(old + guard + FIELD(tail)), ==, 3);
     stl_le_p(old + guard + FIELD(head), 3);
@@ -159,178 +159,178 @@ static void test_header(const void *machine)
     op.status = cpu_to_le32(-XEN_IOMMU_EEXIST);
     memcpy(old + guard + FIELD(ops[1]), &op, sizeof(op));
 
-    assert_reaches(&b->m, BFN + 1, GFN + 1);
+    assert_reaches(&f->m, BFN + 1, GFN + 1);
     qtest_bufread(qts, QUEUE(0) - guard, got, size + 2 * guard);
     g_assert_cmpmem(got, size + 2 * guard, old, size + 2 * guard);
-    call(b);
+    call(f);
     qtest_bufread(qts, QUEUE(0) - guard, got, size + 2 * guard);
     g_assert_cmpmem(got, size + 2 * guard, old, size + 2 * guard);
-    pviommu_assert_frames(b->iommu, 1, 1);
-    bench_free(b);
+    pviommu_assert_frames(f->iommu, 1, 1);
+    fixture_free(f);
 }
 
 /* What is queued is there with the next DMA. */
 static void test_map(const void *machine)
 {
-    Bench *b = bench_new(machine, NULL, EDU_DEVICE ",addr=12");
+    Fixture *f = fixture_new(machine, NULL, EDU_DEVICE ",addr=12");
     uint64_t doorbells;
     QEdu edu;
 
-    edu_init(&edu, b->iommu, QPCI_DEVFN(0x12, 0));
-    edu_map_window(&edu, b->iommu, 0, 0);
-    doorbells = counter(b, XEN_PVIOMMU_COUNTER_DOORBELLS);
+    edu_init(&edu, f->iommu, QPCI_DEVFN(0x12, 0));
+    edu_map_window(&edu, f->iommu, 0, 0);
+    doorbells = counter(f, XEN_PVIOMMU_COUNTER_DOORBELLS);
 
-    g_assert_cmphex(pviommu_queue_flags(&b->q), ==, 0);
-    push_map(&b->q, BFN, GFN, 0);
-    push_map(&b->q, BFN + 1, GFN + 9, 3);
-    pviommu_queue_push(&b->q, pviommu_op_map(0, BFN + 4, GFN + 1, 1,
+    g_assert_cmphex(pviommu_queue_flags(&f->q), ==, 0);
+    push_map(&f->q, BFN, GFN, 0);
+    push_map(&f->q, BFN + 1, GFN + 9, 3);
+    pviommu_queue_push(&f->q, pviommu_op_map(0, BFN + 4, GFN + 1, 1,
                                              XEN_IOMMUOP_map_readonly));
-    assert_not_ran(&b->q, 3);
+    assert_not_ran(&f->q, 3);
     edu_assert_access(&edu, ADDR(BFN), ADDR(GFN), PVIOMMU_PAGE);
-    assert_ran(&b->q, 0);
+    assert_ran(&f->q, 0);
     edu_assert_access(&edu, ADDR(BFN + 3) - 64, ADDR(GFN + 11) - 64, 128);
     edu_assert_readonly(&edu, ADDR(BFN + 4), ADDR(GFN + 1), 64);
     edu_assert_no_access(&edu, ADDR(BFN + 5), ADDR(GFN + 2), 64);
 
     /* Of other devices in the context, too. */
-    push_map(&b->q, BFN + 5, GFN + 2, 0);
-    assert_reaches(&b->m, BFN + 5, GFN + 2);
+    push_map(&f->q, BFN + 5, GFN + 2, 0);
+    assert_reaches(&f->m, BFN + 5, GFN + 2);
     edu_assert_access(&edu, ADDR(BFN + 5), ADDR(GFN + 2), 64);
 
     /* Whoever asks what is there, as vhost does */
-    push_map(&b->q, BFN + 8, GFN + 8, 8);
-    g_assert_cmpuint(mirror_translate(&b->m, ADDR(BFN + 9), true), ==,
+    push_map(&f->q, BFN + 8, GFN + 8, 8);
+    g_assert_cmpuint(mirror_translate(&f->m, ADDR(BFN + 9), true), ==,
                      ADDR(8));
-    assert_ran(&b->q, 0);
+    assert_ran(&f->q, 0);
     /* And whoever maps a buffer */
-    push_map(&b->q, BFN + 16, GFN + 16, 8);
-    g_assert_cmpuint(mirror_hold(&b->m, 0, ADDR(BFN + 16), ADDR(8), true), ==,
+    push_map(&f->q, BFN + 16, GFN + 16, 8);
+    g_assert_cmpuint(mirror_hold(&f->m, 0, ADDR(BFN + 16), ADDR(8), true), ==,
                      ADDR(8));
-    assert_ran(&b->q, 0);
-    mirror_release(&b->m, 0, 0);
+    assert_ran(&f->q, 0);
+    mirror_release(&f->m, 0, 0);
 
-    g_assert_cmpuint(counter(b, XEN_PVIOMMU_COUNTER_DOORBELLS), ==, doorbells);
-    call(b);
-    g_assert_cmpuint(counter(b, XEN_PVIOMMU_COUNTER_DOORBELLS), ==,
+    g_assert_cmpuint(counter(f, XEN_PVIOMMU_COUNTER_DOORBELLS), ==, doorbells);
+    call(f);
+    g_assert_cmpuint(counter(f, XEN_PVIOMMU_COUNTER_DOORBELLS), ==,
                      doorbells + 1);
-    g_assert_cmpuint(counter(b, XEN_PVIOMMU_COUNTER_MAPS), ==, 1 + 6);
-    g_assert_cmphex(pviommu_queue_flags(&b->q), ==, 0);
-    pviommu_assert_frames(b->iommu, 1 + 6 + 16, 0);
-    bench_free(b);
+    g_assert_cmpuint(counter(f, XEN_PVIOMMU_COUNTER_MAPS), ==, 1 + 6);
+    g_assert_cmphex(pviommu_queue_flags(&f->q), ==, 0);
+    pviommu_assert_frames(f->iommu, 1 + 6 + 16, 0);
+    fixture_free(f);
 }
 
 /* What is unmapped in the queue is out of reach of the very next DMA. */
 static void test_unmap(const void *machine)
 {
-    Bench *b = bench_new(machine, NULL, NULL);
+    Fixture *f = fixture_new(machine, NULL, NULL);
 
-    pviommu_fault_ring(b->iommu, 64);
+    pviommu_fault_ring(f->iommu, 64);
     for (unsigned flush = 0; flush < 2; flush++) {
-        uint32_t tail = pviommu_readl(b->iommu, XEN_PVIOMMU_REG_FAULT_TAIL);
+        uint32_t tail = pviommu_readl(f->iommu, XEN_PVIOMMU_REG_FAULT_TAIL);
 
-        push_map(&b->q, BFN, GFN, 4);
-        assert_reaches(&b->m, BFN + 1, GFN + 1);
-        push_unmap(&b->q, BFN + 1, 1);
+        push_map(&f->q, BFN, GFN, 4);
+        assert_reaches(&f->m, BFN + 1, GFN + 1);
+        push_unmap(&f->q, BFN + 1, 1);
         if (flush) {
-            push_flush(&b->q);
+            push_flush(&f->q);
         }
-        assert_not_ran(&b->q, 1 + flush);
-        assert_fault(&b->m, BFN + 1, GFN + 1);
-        assert_ran(&b->q, 0);
-        pviommu_wait_faults(b->iommu, tail + 2);
-        pviommu_assert_fault(b->iommu, tail, b->m.sbdf, 0, ADDR(BFN + 1), true,
+        assert_not_ran(&f->q, 1 + flush);
+        assert_fault(&f->m, BFN + 1, GFN + 1);
+        assert_ran(&f->q, 0);
+        pviommu_wait_faults(f->iommu, tail + 2);
+        pviommu_assert_fault(f->iommu, tail, f->m.sbdf, 0, ADDR(BFN + 1), true,
                              XEN_IOMMU_FAULT_REASON_unmapped);
-        assert_reaches(&b->m, BFN, GFN);
-        assert_reaches(&b->m, BFN + 2, GFN + 2);
+        assert_reaches(&f->m, BFN, GFN);
+        assert_reaches(&f->m, BFN + 2, GFN + 2);
 
         /* The same BFN again and again: each time the page it is then */
         for (unsigned i = 0; i < 5; i++) {
-            push_map(&b->q, BFN + 1, GFN + 100 + i, 1);
+            push_map(&f->q, BFN + 1, GFN + 100 + i, 1);
             if (i % 2) {
-                assert_reaches(&b->m, BFN + 1, GFN + 100 + i);
+                assert_reaches(&f->m, BFN + 1, GFN + 100 + i);
             }
-            push_unmap(&b->q, BFN + 1, 1);
+            push_unmap(&f->q, BFN + 1, 1);
         }
-        push_map(&b->q, BFN + 1, GFN + 77, 1);
-        assert_reaches(&b->m, BFN + 1, GFN + 77);
-        push_unmap(&b->q, BFN, 4);
-        push_flush(&b->q);
-        assert_fault(&b->m, BFN + 2, GFN + 2);
-        pviommu_assert_frames(b->iommu, 0, 0);
+        push_map(&f->q, BFN + 1, GFN + 77, 1);
+        assert_reaches(&f->m, BFN + 1, GFN + 77);
+        push_unmap(&f->q, BFN, 4);
+        push_flush(&f->q);
+        assert_fault(&f->m, BFN + 2, GFN + 2);
+        pviommu_assert_frames(f->iommu, 0, 0);
     }
-    assert_ran(&b->q, 0);
-    bench_free(b);
+    assert_ran(&f->q, 0);
+    fixture_free(f);
 }
 
 /* DMA that is under way goes on where it began; the next one does not. */
 static void test_held(const void *machine)
 {
-    Bench *b = bench_new(machine, NULL, NULL);
+    Fixture *f = fixture_new(machine, NULL, NULL);
 
-    push_map(&b->q, BFN, GFN, 8);
-    g_assert_cmpuint(mirror_hold(&b->m, 0, ADDR(BFN), ADDR(4), true), ==,
+    push_map(&f->q, BFN, GFN, 8);
+    g_assert_cmpuint(mirror_hold(&f->m, 0, ADDR(BFN), ADDR(4), true), ==,
                      ADDR(4));
-    push_unmap(&b->q, BFN, 8);
-    push_flush(&b->q);
-    push_map(&b->q, BFN, GFN + 8, 8);
-    mirror_touch_write(&b->m, 0, 16, 0x1234);
-    assert_not_ran(&b->q, 3);
-    assert_reaches(&b->m, BFN, GFN + 8);
-    assert_ran(&b->q, 0);
-    mirror_touch_write(&b->m, 0, ADDR(3), 0x5678);
-    g_assert_cmphex(qtest_readq(b->iommu->qts, ADDR(GFN) + 16), ==, 0x1234);
-    g_assert_cmphex(qtest_readq(b->iommu->qts, ADDR(GFN + 3)), ==, 0x5678);
-    mirror_release(&b->m, 0, ADDR(4));
-    pviommu_assert_frames(b->iommu, 8, 0);
-    bench_free(b);
+    push_unmap(&f->q, BFN, 8);
+    push_flush(&f->q);
+    push_map(&f->q, BFN, GFN + 8, 8);
+    mirror_touch_write(&f->m, 0, 16, 0x1234);
+    assert_not_ran(&f->q, 3);
+    assert_reaches(&f->m, BFN, GFN + 8);
+    assert_ran(&f->q, 0);
+    mirror_touch_write(&f->m, 0, ADDR(3), 0x5678);
+    g_assert_cmphex(qtest_readq(f->iommu->qts, ADDR(GFN) + 16), ==, 0x1234);
+    g_assert_cmphex(qtest_readq(f->iommu->qts, ADDR(GFN + 3)), ==, 0x5678);
+    mirror_release(&f->m, 0, ADDR(4));
+    pviommu_assert_frames(f->iommu, 8, 0);
+    fixture_free(f);
 }
 
 /* Every call runs what is queued, before its own operations. */
 static void test_call(const void *machine)
 {
-    Bench *b = bench_new(machine, NULL, NULL);
+    Fixture *f = fixture_new(machine, NULL, NULL);
     struct xen_iommu_op ops[] = {
         pviommu_op_lookup_bfn(0, BFN),
         pviommu_op_unmap(0, BFN, 4),
         pviommu_op_map(0, BFN, GFN + 50, 1, 0),
     };
-    uint64_t nr_ops = counter(b, XEN_PVIOMMU_COUNTER_OPS);
+    uint64_t nr_ops = counter(f, XEN_PVIOMMU_COUNTER_OPS);
     uint32_t done = 1;
 
     /* None of its own */
-    push_map(&b->q, BFN, GFN, 4);
-    push_map(&b->q, BFN, GFN, 4);
-    assert_status(pviommu_ring(b->iommu, 3, UINT64_MAX, 0, &done), 0);
+    push_map(&f->q, BFN, GFN, 4);
+    push_map(&f->q, BFN, GFN, 4);
+    assert_status(pviommu_ring(f->iommu, 3, UINT64_MAX, 0, &done), 0);
     g_assert_cmpuint(done, ==, 0);
-    assert_ran(&b->q, 1);
-    pviommu_assert_frames(b->iommu, 4, 0);
-    g_assert_cmpuint(counter(b, XEN_PVIOMMU_COUNTER_OPS), ==, nr_ops + 2);
-    g_assert_cmpuint(counter(b, XEN_PVIOMMU_COUNTER_ERRORS), ==, 1);
-    g_assert_cmpuint(counter(b, XEN_PVIOMMU_COUNTER_MAPS), ==, 1);
+    assert_ran(&f->q, 1);
+    pviommu_assert_frames(f->iommu, 4, 0);
+    g_assert_cmpuint(counter(f, XEN_PVIOMMU_COUNTER_OPS), ==, nr_ops + 2);
+    g_assert_cmpuint(counter(f, XEN_PVIOMMU_COUNTER_ERRORS), ==, 1);
+    g_assert_cmpuint(counter(f, XEN_PVIOMMU_COUNTER_MAPS), ==, 1);
 
-    push_unmap(&b->q, BFN, 4);
-    push_map(&b->q, BFN, GFN + 20, 4);
-    pviommu_run(b->iommu, ops, ARRAY_SIZE(ops));
+    push_unmap(&f->q, BFN, 4);
+    push_map(&f->q, BFN, GFN + 20, 4);
+    pviommu_run(f->iommu, ops, ARRAY_SIZE(ops));
     for (unsigned i = 0; i < ARRAY_SIZE(ops); i++) {
         assert_status(pviommu_status(&ops[i]), 0);
     }
     g_assert_cmphex(le64_to_cpu(ops[0].u.lookup.gfn), ==, GFN + 20);
-    assert_ran(&b->q, 1);
-    pviommu_assert_frames(b->iommu, 1, 8);
+    assert_ran(&f->q, 1);
+    pviommu_assert_frames(f->iommu, 1, 8);
 
-    push_unmap(&b->q, BFN, 1);
-    push_flush(&b->q);
-    pviommu_assert_unmapped(b->iommu, 0, BFN);
-    pviommu_assert_frames(b->iommu, 0, 0);
+    push_unmap(&f->q, BFN, 1);
+    push_flush(&f->q);
+    pviommu_assert_unmapped(f->iommu, 0, BFN);
+    pviommu_assert_frames(f->iommu, 0, 0);
 
     /* Also one that cannot read its own */
-    push_map(&b->q, BFN, GFN, 1);
-    assert_status(pviommu_ring(b->iommu, 0, PVIOMMU_RAM, 1, NULL),
+    push_map(&f->q, BFN, GFN, 1);
+    assert_status(pviommu_ring(f->iommu, 0, PVIOMMU_RAM, 1, NULL),
                   XEN_IOMMU_EFAULT);
-    assert_ran(&b->q, 1);
-    g_assert_cmpuint(counter(b, XEN_PVIOMMU_COUNTER_UNMAPS), ==, 3);
-    g_assert_cmpuint(counter(b, XEN_PVIOMMU_COUNTER_FLUSHES), ==, 1);
-    bench_free(b);
+    assert_ran(&f->q, 1);
+    g_assert_cmpuint(counter(f, XEN_PVIOMMU_COUNTER_UNMAPS), ==, 3);
+    g_assert_cmpuint(counter(f, XEN_PVIOMMU_COUNTER_FLUSHES), ==, 1);
+    fixture_free(f);
 }
 
 static struct xen_iommu_op with_code(struct xen_iommu_op op, uint16_t code)
@@ -354,8 +354,8 @@ static struct xen_iommu_op with_byte(struct xen_iommu_op op, unsigned at)
 /* Each operation that fails has its status, and changes nothing. */
 static void check_errors(bool by_dma)
 {
-    Bench *b = bench_new("q35", NULL, NULL);
-    const uint16_t ctx = pviommu_alloc_context(b->iommu);
+    Fixture *f = fixture_new("q35", NULL, NULL);
+    const uint16_t ctx = pviommu_alloc_context(f->iommu);
     const uint64_t limit = 1ull << 36;
     const struct {
         struct xen_iommu_op op;
@@ -402,7 +402,7 @@ static void check_errors(bool by_dma)
         { pviommu_op_lookup_gfn(0, GFN, 0), XEN_IOMMU_EINVAL },
         { pviommu_op_alloc(), XEN_IOMMU_EINVAL },
         { pviommu_op_free(ctx), XEN_IOMMU_EINVAL },
-        { pviommu_op_attach(b->m.sbdf, ctx), XEN_IOMMU_EINVAL },
+        { pviommu_op_attach(f->m.sbdf, ctx), XEN_IOMMU_EINVAL },
         { pviommu_op_enable(), XEN_IOMMU_EINVAL },
         { pviommu_op_set_queue(0, 0, 0), XEN_IOMMU_EINVAL },
         { pviommu_op_set_queue(0, QUEUE(1), 16), XEN_IOMMU_EINVAL },
@@ -415,51 +415,51 @@ static void check_errors(bool by_dma)
     uint32_t errors = 0;
     uint64_t before;
 
-    push_map(&b->q, BFN, GFN, 4);
-    call(b);
-    before = counter(b, XEN_PVIOMMU_COUNTER_ERRORS);
+    push_map(&f->q, BFN, GFN, 4);
+    call(f);
+    before = counter(f, XEN_PVIOMMU_COUNTER_ERRORS);
     for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
-        n[i] = pviommu_queue_push(&b->q, cases[i].op);
+        n[i] = pviommu_queue_push(&f->q, cases[i].op);
         if (i % 4 != 3 && i != ARRAY_SIZE(cases) - 1) {
             continue;
         }
         /* One that succeeds, among those that fail */
-        push_flush(&b->q);
+        push_flush(&f->q);
         if (by_dma) {
-            assert_reaches(&b->m, BFN + 1, GFN + 1);
+            assert_reaches(&f->m, BFN + 1, GFN + 1);
         } else {
-            call(b);
+            call(f);
         }
         for (; errors <= i; errors++) {
             g_test_message("case %u", errors);
-            assert_status(pviommu_queue_status(&b->q, n[errors]),
+            assert_status(pviommu_queue_status(&f->q, n[errors]),
                           cases[errors].error);
         }
-        assert_ran(&b->q, errors);
-        assert_status(pviommu_queue_status(&b->q, b->q.tail - 1), 0);
+        assert_ran(&f->q, errors);
+        assert_status(pviommu_queue_status(&f->q, f->q.tail - 1), 0);
     }
-    pviommu_assert_mapped(b->iommu, 0, BFN, GFN, 4, 0);
-    pviommu_assert_frames(b->iommu, 4, 0);
-    g_assert_cmpuint(counter(b, XEN_PVIOMMU_COUNTER_ERRORS), ==,
+    pviommu_assert_mapped(f->iommu, 0, BFN, GFN, 4, 0);
+    pviommu_assert_frames(f->iommu, 4, 0);
+    g_assert_cmpuint(counter(f, XEN_PVIOMMU_COUNTER_ERRORS), ==,
                      before + ARRAY_SIZE(cases));
 
     /* The most that it takes, and a flush of anything */
-    push_map(&b->q, BFN + 0x200, GFN, 512);
-    push_unmap(&b->q, BFN + 0x200, 512);
-    pviommu_queue_push(&b->q, pviommu_op_unmap_holes(0, BFN - 4, 512));
-    pviommu_queue_push(&b->q, pviommu_op_flush(0, BFN - 1, UINT32_MAX));
-    assert_fault(&b->m, BFN, GFN);
-    assert_ran(&b->q, errors);
-    pviommu_assert_frames(b->iommu, 0, 0);
+    push_map(&f->q, BFN + 0x200, GFN, 512);
+    push_unmap(&f->q, BFN + 0x200, 512);
+    pviommu_queue_push(&f->q, pviommu_op_unmap_holes(0, BFN - 4, 512));
+    pviommu_queue_push(&f->q, pviommu_op_flush(0, BFN - 1, UINT32_MAX));
+    assert_fault(&f->m, BFN, GFN);
+    assert_ran(&f->q, errors);
+    pviommu_assert_frames(f->iommu, 0, 0);
 
     /* Without their features they are what they are in arrays. */
-    pviommu_accept(b->iommu, XEN_IOMMU_FEATURE_QUEUE);
-    n[0] = push_map(&b->q, BFN, GFN, 1);
-    n[1] = push_map(&b->q, BFN, GFN, 0);
-    call(b);
-    assert_status(pviommu_queue_status(&b->q, n[0]), XEN_IOMMU_EINVAL);
-    assert_status(pviommu_queue_status(&b->q, n[1]), 0);
-    bench_free(b);
+    pviommu_accept(f->iommu, XEN_IOMMU_FEATURE_QUEUE);
+    n[0] = push_map(&f->q, BFN, GFN, 1);
+    n[1] = push_map(&f->q, BFN, GFN, 0);
+    call(f);
+    assert_status(pviommu_queue_status(&f->q, n[0]), XEN_IOMMU_EINVAL);
+    assert_status(pviommu_queue_status(&f->q, n[1]), 0);
+    fixture_free(f);
 }
 
 static void test_errors(void)
@@ -469,134 +469,134 @@ static void test_errors(void)
 }
 
 /* An unmap with holes, in arrays (0), and in the queue, run in two ways */
-static void check_holes(Bench *b, unsigned how, uint64_t bfn, uint32_t nr)
+static void check_holes(Fixture *f, unsigned how, uint64_t bfn, uint32_t nr)
 {
     uint32_t n;
 
     if (!how) {
-        assert_status(pviommu_unmap_holes(b->iommu, 0, bfn, nr), 0);
+        assert_status(pviommu_unmap_holes(f->iommu, 0, bfn, nr), 0);
         return;
     }
-    n = pviommu_queue_push(&b->q, pviommu_op_unmap_holes(0, bfn, nr));
+    n = pviommu_queue_push(&f->q, pviommu_op_unmap_holes(0, bfn, nr));
     if (how == 1) {
-        call(b);
+        call(f);
     } else {
-        assert_fault(&b->m, BFN + 0x100000, GFN);
+        assert_fault(&f->m, BFN + 0x100000, GFN);
     }
-    assert_ran(&b->q, 0);
-    assert_status(pviommu_queue_status(&b->q, n), 0);
+    assert_ran(&f->q, 0);
+    assert_status(pviommu_queue_status(&f->q, n), 0);
 }
 
 static void test_holes(void)
 {
-    Bench *b = bench_new("q35", NULL, NULL);
+    Fixture *f = fixture_new("q35", NULL, NULL);
 
     for (unsigned how = 0; how < 3; how++) {
         /* All of it a hole */
-        check_holes(b, how, BFN, 0);
-        check_holes(b, how, BFN, 512);
-        check_holes(b, how, 0, 512);
-        check_holes(b, how, (1ull << 36) - 512, 512);
+        check_holes(f, how, BFN, 0);
+        check_holes(f, how, BFN, 512);
+        check_holes(f, how, 0, 512);
+        check_holes(f, how, (1ull << 36) - 512, 512);
         /* A reserved range, and what is around it */
-        check_holes(b, how, 0xfee00, 1);
-        check_holes(b, how, 0xfee00, 256);
-        assert_status(pviommu_map(b->iommu, 0, 0xfedff, GFN, 1, 0), 0);
-        assert_status(pviommu_map(b->iommu, 0, 0xfef00, GFN, 1, 0), 0);
-        check_holes(b, how, 0xfedff, 258);
-        pviommu_assert_frames(b->iommu, 0, 2);
+        check_holes(f, how, 0xfee00, 1);
+        check_holes(f, how, 0xfee00, 256);
+        assert_status(pviommu_map(f->iommu, 0, 0xfedff, GFN, 1, 0), 0);
+        assert_status(pviommu_map(f->iommu, 0, 0xfef00, GFN, 1, 0), 0);
+        check_holes(f, how, 0xfedff, 258);
+        pviommu_assert_frames(f->iommu, 0, 2);
 
         /* Runs with holes before, between and behind; some not in it */
-        assert_status(pviommu_map(b->iommu, 0, BFN + 1, GFN, 3, 0), 0);
-        assert_status(pviommu_map(b->iommu, 0, BFN + 4, GFN + 50, 2,
+        assert_status(pviommu_map(f->iommu, 0, BFN + 1, GFN, 3, 0), 0);
+        assert_status(pviommu_map(f->iommu, 0, BFN + 4, GFN + 50, 2,
                                   XEN_IOMMUOP_map_readonly), 0);
-        assert_status(pviommu_map(b->iommu, 0, BFN + 9, GFN + 60, 10, 0), 0);
-        assert_status(pviommu_map(b->iommu, 0, BFN + 500, GFN, 20, 0), 0);
-        check_holes(b, how, BFN + 2, 10);
-        pviommu_assert_frames(b->iommu, 1 + 7 + 20, 2 + 4 + 3);
-        pviommu_assert_mapped(b->iommu, 0, BFN + 1, GFN, 1, 0);
-        pviommu_assert_mapped(b->iommu, 0, BFN + 12, GFN + 63, 7, 0);
-        check_holes(b, how, BFN, 512);
-        pviommu_assert_mapped(b->iommu, 0, BFN + 512, GFN + 12, 8, 0);
-        pviommu_assert_frames(b->iommu, 8, 2 + 4 + 3 + 1 + 7 + 12);
-        assert_fault(&b->m, BFN + 1, GFN);
-        check_holes(b, how, BFN + 512, 8);
+        assert_status(pviommu_map(f->iommu, 0, BFN + 9, GFN + 60, 10, 0), 0);
+        assert_status(pviommu_map(f->iommu, 0, BFN + 500, GFN, 20, 0), 0);
+        check_holes(f, how, BFN + 2, 10);
+        pviommu_assert_frames(f->iommu, 1 + 7 + 20, 2 + 4 + 3);
+        pviommu_assert_mapped(f->iommu, 0, BFN + 1, GFN, 1, 0);
+        pviommu_assert_mapped(f->iommu, 0, BFN + 12, GFN + 63, 7, 0);
+        check_holes(f, how, BFN, 512);
+        pviommu_assert_mapped(f->iommu, 0, BFN + 512, GFN + 12, 8, 0);
+        pviommu_assert_frames(f->iommu, 8, 2 + 4 + 3 + 1 + 7 + 12);
+        assert_fault(&f->m, BFN + 1, GFN);
+        check_holes(f, how, BFN + 512, 8);
 
         /* Waiting for the flush like all others */
-        assert_status(pviommu_flush(b->iommu, 0, BFN, 512), 0);
-        pviommu_assert_frames(b->iommu, 0, 2 + 8);
-        assert_status(pviommu_flush_all(b->iommu, 0), 0);
-        pviommu_assert_frames(b->iommu, 0, 0);
+        assert_status(pviommu_flush(f->iommu, 0, BFN, 512), 0);
+        pviommu_assert_frames(f->iommu, 0, 2 + 8);
+        assert_status(pviommu_flush_all(f->iommu, 0), 0);
+        pviommu_assert_frames(f->iommu, 0, 0);
     }
 
     /* A large one is for arrays. */
     for (unsigned i = 0; i < 40; i++) {
-        assert_status(pviommu_map(b->iommu, 0, BFN + i * 777, GFN, 33, 0), 0);
+        assert_status(pviommu_map(f->iommu, 0, BFN + i * 777, GFN, 33, 0), 0);
     }
-    check_holes(b, 0, BFN, 40 * 777);
-    pviommu_assert_frames(b->iommu, 0, 40 * 33);
-    check_holes(b, 0, 1, UINT32_MAX);
+    check_holes(f, 0, BFN, 40 * 777);
+    pviommu_assert_frames(f->iommu, 0, 40 * 33);
+    check_holes(f, 0, 1, UINT32_MAX);
 
     /* Not accepted, it is a flag that there is not. */
-    assert_status(pviommu_map(b->iommu, 0, BFN, GFN, 1, 0), 0);
-    pviommu_accept(b->iommu, XEN_IOMMU_FEATURES_ALL &
+    assert_status(pviommu_map(f->iommu, 0, BFN, GFN, 1, 0), 0);
+    pviommu_accept(f->iommu, XEN_IOMMU_FEATURES_ALL &
                              ~XEN_IOMMU_FEATURE_QUEUE);
-    assert_status(pviommu_unmap_holes(b->iommu, 0, BFN, 1), XEN_IOMMU_EINVAL);
-    assert_status(pviommu_unmap_holes(b->iommu, 0, BFN + 1, 1),
+    assert_status(pviommu_unmap_holes(f->iommu, 0, BFN, 1), XEN_IOMMU_EINVAL);
+    assert_status(pviommu_unmap_holes(f->iommu, 0, BFN + 1, 1),
                   XEN_IOMMU_EINVAL);
-    pviommu_assert_mapped(b->iommu, 0, BFN, GFN, 1, 0);
-    bench_free(b);
+    pviommu_assert_mapped(f->iommu, 0, BFN, GFN, 1, 0);
+    fixture_free(f);
 }
 
 /* Round and round, with the ring full, half full, and almost empty. */
 static void test_ring(const void *machine)
 {
     static const uint32_t sizes[] = { 1, 2, 4, 16, 64 };
-    Bench *b = bench_new_bare(machine, "premap=off", NULL);
+    Fixture *f = fixture_new_bare(machine, "premap=off", NULL);
 
     for (unsigned i = 0; i < ARRAY_SIZE(sizes); i++) {
         uint32_t nr = sizes[i], live = 0;
 
-        pviommu_queue_init(&b->q, b->iommu, 0, QUEUE(0), nr);
+        pviommu_queue_init(&f->q, f->iommu, 0, QUEUE(0), nr);
         for (unsigned round = 0; round < 20; round++) {
             /* Of each size, up to a full one */
             uint32_t n = MIN(nr, 1 + round * 7 % nr + round % 2);
 
             for (unsigned j = 0; j < n; j++, live = (live + 1) % 3) {
-                uint64_t bfn = BFN + b->q.tail / 3 % 5;
+                uint64_t bfn = BFN + f->q.tail / 3 % 5;
 
                 if (live == 0) {
-                    push_map(&b->q, bfn, GFN + b->q.tail % 99, 0);
+                    push_map(&f->q, bfn, GFN + f->q.tail % 99, 0);
                 } else if (live == 1) {
-                    push_unmap(&b->q, bfn, 0);
+                    push_unmap(&f->q, bfn, 0);
                 } else {
-                    push_flush(&b->q);
+                    push_flush(&f->q);
                 }
             }
-            assert_not_ran(&b->q, n);
+            assert_not_ran(&f->q, n);
             if (round % 3) {
-                mirror_translate(&b->m, ADDR(BFN + 10), false);
+                mirror_translate(&f->m, ADDR(BFN + 10), false);
             } else {
-                call(b);
+                call(f);
             }
-            assert_ran(&b->q, 0);
+            assert_ran(&f->q, 0);
         }
         if (live) {
-            assert_status(pviommu_unmap_holes(b->iommu, 0, BFN, 5), 0);
-            assert_status(pviommu_flush_all(b->iommu, 0), 0);
+            assert_status(pviommu_unmap_holes(f->iommu, 0, BFN, 5), 0);
+            assert_status(pviommu_flush_all(f->iommu, 0), 0);
         }
-        call(b);
-        pviommu_assert_frames(b->iommu, 0, 0);
+        call(f);
+        pviommu_assert_frames(f->iommu, 0, 0);
     }
-    bench_free(b);
+    fixture_free(f);
 }
 
 /* The largest queue, full of the largest operations: calls, or DMA, run it */
 static void test_work(void)
 {
     const unsigned frames = XEN_IOMMU_QUEUE_MAX_FRAMES;
-    Bench *b = bench_new_bare("q35", "premap=off,x-check=off", NULL);
+    Fixture *f = fixture_new_bare("q35", "premap=off,x-check=off", NULL);
 
-    pviommu_queue_init(&b->q, b->iommu, 0, QUEUE(0), XEN_IOMMU_QUEUE_MAX_OPS);
+    pviommu_queue_init(&f->q, f->iommu, 0, QUEUE(0), XEN_IOMMU_QUEUE_MAX_OPS);
     for (unsigned by_dma = 0; by_dma < 2; by_dma++) {
         /* More at once is too much for a device to wait for. */
         unsigned nr = by_dma ? 80 : XEN_IOMMU_QUEUE_MAX_OPS;
@@ -604,27 +604,27 @@ static void test_work(void)
         uint64_t last = BFN + (uint64_t)nr * frames - 1;
 
         for (unsigned i = 0; i < nr; i++) {
-            push_map(&b->q, BFN + (uint64_t)i * frames, GFN + i * gfns, frames);
+            push_map(&f->q, BFN + (uint64_t)i * frames, GFN + i * gfns, frames);
         }
         if (!by_dma) {
-            pviommu_queue_kick(&b->q);
+            pviommu_queue_kick(&f->q);
         }
-        assert_reaches(&b->m, last, GFN + (nr - 1) * gfns + frames - 1);
-        assert_ran(&b->q, 0);
-        pviommu_assert_frames(b->iommu, (uint64_t)nr * frames, 0);
+        assert_reaches(&f->m, last, GFN + (nr - 1) * gfns + frames - 1);
+        assert_ran(&f->q, 0);
+        pviommu_assert_frames(f->iommu, (uint64_t)nr * frames, 0);
 
         for (unsigned i = 0; i < nr; i++) {
-            push_unmap(&b->q, BFN + (uint64_t)i * frames, frames);
+            push_unmap(&f->q, BFN + (uint64_t)i * frames, frames);
         }
         if (!by_dma) {
-            pviommu_queue_kick(&b->q);
+            pviommu_queue_kick(&f->q);
         }
-        assert_fault(&b->m, last, GFN);
-        assert_ran(&b->q, 0);
-        assert_status(pviommu_flush_all(b->iommu, 0), 0);
-        pviommu_assert_frames(b->iommu, 0, 0);
+        assert_fault(&f->m, last, GFN);
+        assert_ran(&f->q, 0);
+        assert_status(pviommu_flush_all(f->iommu, 0), 0);
+        pviommu_assert_frames(f->iommu, 0, 0);
     }
-    bench_free(b);
+    fixture_free(f);
 }
 
 /*
@@ -636,33 +636,33 @@ static void test_work_dma(void)
     const unsigned nr = XEN_IOMMU_QUEUE_MAX_OPS;
     const unsigned frames = XEN_IOMMU_QUEUE_MAX_FRAMES;
     g_autofree struct xen_iommu_op *ops = g_new0(struct xen_iommu_op, nr);
-    Bench *b = bench_new_bare("q35", "premap=off,x-check=off", NULL);
+    Fixture *f = fixture_new_bare("q35", "premap=off,x-check=off", NULL);
     uint64_t last = BFN + (uint64_t)nr * frames - 1;
     uint32_t head;
 
-    pviommu_queue_init(&b->q, b->iommu, 0, QUEUE(0), nr);
+    pviommu_queue_init(&f->q, f->iommu, 0, QUEUE(0), nr);
     for (unsigned i = 0; i < nr; i++) {
         /* All of them have pages in common, at places of their own. */
-        push_map(&b->q, BFN + (uint64_t)i * frames, GFN + i, frames);
+        push_map(&f->q, BFN + (uint64_t)i * frames, GFN + i, frames);
     }
-    assert_fault(&b->m, last, GFN);
-    head = pviommu_queue_head(&b->q);
+    assert_fault(&f->m, last, GFN);
+    head = pviommu_queue_head(&f->q);
     g_assert_cmpuint(head, >, 0);
     g_assert_cmpuint(head, <, nr);
-    g_assert_cmphex(pviommu_queue_flags(&b->q) & DEAD, ==, DEAD);
-    pviommu_assert_frames(b->iommu, (uint64_t)head * frames, 0);
-    assert_reaches(&b->m, BFN, GFN);
+    g_assert_cmphex(pviommu_queue_flags(&f->q) & DEAD, ==, DEAD);
+    pviommu_assert_frames(f->iommu, (uint64_t)head * frames, 0);
+    assert_reaches(&f->m, BFN, GFN);
 
-    pviommu_load_ops(b->iommu, b->q.addr + FIELD(ops), ops, nr);
-    pviommu_run(b->iommu, ops + head, nr - head);
-    assert_reaches(&b->m, last, GFN + nr - 1 + frames - 1);
-    pviommu_assert_frames(b->iommu, (uint64_t)nr * frames, 0);
+    pviommu_load_ops(f->iommu, f->q.addr + FIELD(ops), ops, nr);
+    pviommu_run(f->iommu, ops + head, nr - head);
+    assert_reaches(&f->m, last, GFN + nr - 1 + frames - 1);
+    pviommu_assert_frames(f->iommu, (uint64_t)nr * frames, 0);
     /* A new queue in its place works. */
-    pviommu_queue_init(&b->q, b->iommu, 0, QUEUE(0), nr);
-    push_unmap(&b->q, BFN, frames);
-    assert_fault(&b->m, BFN, GFN);
-    assert_ran(&b->q, 0);
-    bench_free(b);
+    pviommu_queue_init(&f->q, f->iommu, 0, QUEUE(0), nr);
+    push_unmap(&f->q, BFN, frames);
+    assert_fault(&f->m, BFN, GFN);
+    assert_ran(&f->q, 0);
+    fixture_free(f);
 }
 
 /* No call runs more than a doorbell may; its own operations have to wait. */
@@ -670,27 +670,27 @@ static void test_work_calls(void)
 {
     const unsigned nr = 128, frames = XEN_IOMMU_QUEUE_MAX_FRAMES;
     g_autofree char *extra = g_strdup_printf(MIRROR_DEVICE("map"), SLOT + 1);
-    Bench *b = bench_new_bare("q35", "premap=off,x-check=off", extra);
+    Fixture *f = fixture_new_bare("q35", "premap=off,x-check=off", extra);
     struct xen_iommu_op op = pviommu_op_lookup_bfn(0, BFN + nr * frames - 1);
     uint32_t done = 1;
     QMirror m;
 
-    mirror_init(&m, b->iommu, QPCI_DEVFN(SLOT + 1, 0));
-    pviommu_queue_init(&b->q, b->iommu, 0, QUEUE(0), nr);
-    g_assert_cmphex(pviommu_queue_flags(&b->q), ==, DOORBELL);
+    mirror_init(&m, f->iommu, QPCI_DEVFN(SLOT + 1, 0));
+    pviommu_queue_init(&f->q, f->iommu, 0, QUEUE(0), nr);
+    g_assert_cmphex(pviommu_queue_flags(&f->q), ==, DOORBELL);
     for (unsigned i = 0; i < nr; i++) {
         /* So that it is told page by page */
-        push_map(&b->q, BFN + i * frames, GFN + 1 + i, frames);
+        push_map(&f->q, BFN + i * frames, GFN + 1 + i, frames);
     }
-    pviommu_store_ops(b->iommu, PVIOMMU_OPS_ADDR, &op, 1);
-    assert_status(pviommu_ring(b->iommu, 0, PVIOMMU_OPS_ADDR, 1, &done), 0);
+    pviommu_store_ops(f->iommu, PVIOMMU_OPS_ADDR, &op, 1);
+    assert_status(pviommu_ring(f->iommu, 0, PVIOMMU_OPS_ADDR, 1, &done), 0);
     g_assert_cmpuint(done, ==, 0);
-    g_assert_cmpuint(pviommu_queue_head(&b->q), >, 0);
-    g_assert_cmpuint(pviommu_queue_head(&b->q), <, nr);
-    assert_status(pviommu_op(b->iommu, &op), 0);
-    assert_ran(&b->q, 0);
+    g_assert_cmpuint(pviommu_queue_head(&f->q), >, 0);
+    g_assert_cmpuint(pviommu_queue_head(&f->q), <, nr);
+    assert_status(pviommu_op(f->iommu, &op), 0);
+    assert_ran(&f->q, 0);
     g_assert_cmpuint(mirror_counter(&m, PVIOMMU_MIRROR_PAGES), ==, nr * frames);
-    bench_free(b);
+    fixture_free(f);
 }
 
 /*
@@ -703,43 +703,43 @@ static void test_work_pending(void)
     const unsigned frames = XEN_IOMMU_QUEUE_MAX_FRAMES;
     g_autofree struct xen_iommu_op *ops =
         g_new0(struct xen_iommu_op, frames + 1);
-    Bench *b = bench_new_bare("q35", "premap=off,x-check=off", NULL);
+    Fixture *f = fixture_new_bare("q35", "premap=off,x-check=off", NULL);
 
-    pviommu_queue_init(&b->q, b->iommu, 0, QUEUE(0), nr);
-    assert_status(pviommu_map(b->iommu, 0, BFN + frames, GFN, 1, 0), 0);
+    pviommu_queue_init(&f->q, f->iommu, 0, QUEUE(0), nr);
+    assert_status(pviommu_map(f->iommu, 0, BFN + frames, GFN, 1, 0), 0);
     for (unsigned i = 0; i < 100; i++) {
         ops[0] = pviommu_op_map(0, BFN, GFN, frames, 0);
         for (unsigned j = 0; j < frames; j++) {
             ops[1 + j] = pviommu_op_unmap(0, BFN + j, 1);
         }
-        pviommu_run(b->iommu, ops, frames + 1);
+        pviommu_run(f->iommu, ops, frames + 1);
     }
-    pviommu_assert_frames(b->iommu, 1, 100 * frames);
+    pviommu_assert_frames(f->iommu, 1, 100 * frames);
 
     for (unsigned i = 0; i < nr; i += 2) {
-        push_map(&b->q, BFN, GFN, frames);
-        push_unmap(&b->q, BFN, frames);
+        push_map(&f->q, BFN, GFN, frames);
+        push_unmap(&f->q, BFN, frames);
     }
-    g_assert_cmphex(pviommu_queue_flags(&b->q), ==, 0);
-    assert_reaches(&b->m, BFN + frames, GFN);
-    assert_ran(&b->q, 0);
-    pviommu_assert_frames(b->iommu, 1, (100 + nr / 2) * frames);
+    g_assert_cmphex(pviommu_queue_flags(&f->q), ==, 0);
+    assert_reaches(&f->m, BFN + frames, GFN);
+    assert_ran(&f->q, 0);
+    pviommu_assert_frames(f->iommu, 1, (100 + nr / 2) * frames);
 
     /* Of so many, a flush of a part is one of all. */
-    push_unmap(&b->q, BFN + frames, 1);
-    pviommu_queue_push(&b->q, pviommu_op_flush(0, BFN + 1, frames));
-    assert_fault(&b->m, BFN + frames, GFN);
-    pviommu_assert_frames(b->iommu, 0, 0);
+    push_unmap(&f->q, BFN + frames, 1);
+    pviommu_queue_push(&f->q, pviommu_op_flush(0, BFN + 1, frames));
+    assert_fault(&f->m, BFN + frames, GFN);
+    pviommu_assert_frames(f->iommu, 0, 0);
     /* A part of one that is in one piece; then all */
-    push_map(&b->q, BFN, GFN, frames);
-    push_unmap(&b->q, BFN, frames);
-    pviommu_queue_push(&b->q, pviommu_op_flush(0, BFN + 1, 5));
-    assert_fault(&b->m, BFN + frames, GFN);
-    pviommu_assert_frames(b->iommu, 0, frames - 5);
-    push_flush(&b->q);
-    assert_fault(&b->m, BFN + frames, GFN);
-    pviommu_assert_frames(b->iommu, 0, 0);
-    bench_free(b);
+    push_map(&f->q, BFN, GFN, frames);
+    push_unmap(&f->q, BFN, frames);
+    pviommu_queue_push(&f->q, pviommu_op_flush(0, BFN + 1, 5));
+    assert_fault(&f->m, BFN + frames, GFN);
+    pviommu_assert_frames(f->iommu, 0, frames - 5);
+    push_flush(&f->q);
+    assert_fault(&f->m, BFN + frames, GFN);
+    pviommu_assert_frames(f->iommu, 0, 0);
+    fixture_free(f);
 }
 
 /* What is more than a full ring is nothing that the device could follow. */
@@ -748,42 +748,42 @@ static void test_dead(const void *machine)
     static const uint32_t ahead[] = { NR_OPS + 1, 0x80000000, UINT32_MAX };
 
     for (unsigned i = 0; i < 2 * ARRAY_SIZE(ahead); i++) {
-        Bench *b = bench_new(machine, NULL, NULL);
-        QTestState *qts = b->iommu->qts;
+        Fixture *f = fixture_new(machine, NULL, NULL);
+        QTestState *qts = f->iommu->qts;
         struct xen_iommu_op ops[NR_OPS];
 
-        push_map(&b->q, BFN, GFN, 1);
-        assert_reaches(&b->m, BFN, GFN);
+        push_map(&f->q, BFN, GFN, 1);
+        assert_reaches(&f->m, BFN, GFN);
         for (unsigned n = 0; n < NR_OPS; n++) {
             ops[n] = pviommu_op_unmap(0, BFN, 1);
         }
-        pviommu_store_ops(b->iommu, b->q.addr + FIELD(ops), ops, NR_OPS);
-        qtest_writel(qts, b->q.addr + FIELD(tail), 1 + ahead[i / 2]);
+        pviommu_store_ops(f->iommu, f->q.addr + FIELD(ops), ops, NR_OPS);
+        qtest_writel(qts, f->q.addr + FIELD(tail), 1 + ahead[i / 2]);
         if (i % 2) {
-            call(b);
+            call(f);
         }
-        assert_reaches(&b->m, BFN, GFN);
-        g_assert_cmphex(pviommu_queue_flags(&b->q) & DEAD, ==, DEAD);
-        g_assert_cmpuint(pviommu_queue_head(&b->q), ==, 1);
-        g_assert_cmpuint(pviommu_queue_errors(&b->q), ==, 0);
+        assert_reaches(&f->m, BFN, GFN);
+        g_assert_cmphex(pviommu_queue_flags(&f->q) & DEAD, ==, DEAD);
+        g_assert_cmpuint(pviommu_queue_head(&f->q), ==, 1);
+        g_assert_cmpuint(pviommu_queue_errors(&f->q), ==, 0);
 
         /* Not looked at any more, with a tail that would be right */
-        qtest_writel(qts, b->q.addr + FIELD(tail), 2);
-        assert_reaches(&b->m, BFN, GFN);
-        call(b);
-        g_assert_cmpuint(pviommu_queue_head(&b->q), ==, 1);
-        assert_reaches(&b->m, BFN, GFN);
+        qtest_writel(qts, f->q.addr + FIELD(tail), 2);
+        assert_reaches(&f->m, BFN, GFN);
+        call(f);
+        g_assert_cmpuint(pviommu_queue_head(&f->q), ==, 1);
+        assert_reaches(&f->m, BFN, GFN);
 
         /* Calls work, and a new queue, in the same place, does. */
-        assert_status(pviommu_map(b->iommu, 0, BFN + 1, GFN + 1, 1, 0), 0);
-        assert_reaches(&b->m, BFN + 1, GFN + 1);
-        pviommu_queue_init(&b->q, b->iommu, 0, QUEUE(0), NR_OPS);
-        g_assert_cmphex(pviommu_queue_flags(&b->q), ==, 0);
-        push_unmap(&b->q, BFN, 2);
-        push_map(&b->q, BFN, GFN + 7, 1);
-        assert_reaches(&b->m, BFN, GFN + 7);
-        assert_fault(&b->m, BFN + 1, GFN + 1);
-        bench_free(b);
+        assert_status(pviommu_map(f->iommu, 0, BFN + 1, GFN + 1, 1, 0), 0);
+        assert_reaches(&f->m, BFN + 1, GFN + 1);
+        pviommu_queue_init(&f->q, f->iommu, 0, QUEUE(0), NR_OPS);
+        g_assert_cmphex(pviommu_queue_flags(&f->q), ==, 0);
+        push_unmap(&f->q, BFN, 2);
+        push_map(&f->q, BFN, GFN + 7, 1);
+        assert_reaches(&f->m, BFN, GFN + 7);
+        assert_fault(&f->m, BFN + 1, GFN + 1);
+        fixture_free(f);
     }
 }
 
@@ -791,97 +791,97 @@ static void test_dead(const void *machine)
 static void test_many(void)
 {
     const unsigned max = 256;
-    Bench *b = bench_new_bare("q35", "premap=off", NULL);
+    Fixture *f = fixture_new_bare("q35", "premap=off", NULL);
     QPVIOMMUQueue q;
     uint16_t ctx = 0;
 
     for (unsigned i = 0; i < max; i++) {
-        assert_status(pviommu_set_queue(b->iommu, ctx, ADDR(GFN + i), 1), 0);
-        ctx = pviommu_alloc_context(b->iommu);
+        assert_status(pviommu_set_queue(f->iommu, ctx, ADDR(GFN + i), 1), 0);
+        ctx = pviommu_alloc_context(f->iommu);
     }
-    assert_status(pviommu_set_queue(b->iommu, ctx, QUEUE(0), 1),
+    assert_status(pviommu_set_queue(f->iommu, ctx, QUEUE(0), 1),
                   XEN_IOMMU_ENOSPC);
-    pviommu_queue_init(&q, b->iommu, 0, QUEUE(0), 1);
+    pviommu_queue_init(&q, f->iommu, 0, QUEUE(0), 1);
     push_map(&q, BFN, GFN, 1);
-    assert_reaches(&b->m, BFN, GFN);
+    assert_reaches(&f->m, BFN, GFN);
     assert_ran(&q, 0);
-    assert_status(pviommu_set_queue(b->iommu, 1, 0, 0), 0);
-    pviommu_queue_init(&q, b->iommu, ctx, QUEUE(1), 1);
+    assert_status(pviommu_set_queue(f->iommu, 1, 0, 0), 0);
+    pviommu_queue_init(&q, f->iommu, ctx, QUEUE(1), 1);
     push_map(&q, BFN, GFN, 1);
-    call(b);
+    call(f);
     assert_ran(&q, 0);
-    assert_status(pviommu_set_queue(b->iommu, 1, QUEUE(2), 1),
+    assert_status(pviommu_set_queue(f->iommu, 1, QUEUE(2), 1),
                   XEN_IOMMU_ENOSPC);
-    assert_status(pviommu_free_context(b->iommu, 2), 0);
-    assert_status(pviommu_set_queue(b->iommu, 1, QUEUE(2), 1), 0);
-    bench_free(b);
+    assert_status(pviommu_free_context(f->iommu, 2), 0);
+    assert_status(pviommu_set_queue(f->iommu, 1, QUEUE(2), 1), 0);
+    fixture_free(f);
 }
 
 /* A context's queue is its own. */
 static void test_contexts(const void *machine)
 {
     g_autofree char *extra = g_strdup_printf(MIRROR_DEVICE("none"), SLOT + 1);
-    Bench *b = bench_new(machine, NULL, extra);
-    uint16_t ctx = pviommu_alloc_context(b->iommu);
+    Fixture *f = fixture_new(machine, NULL, extra);
+    uint16_t ctx = pviommu_alloc_context(f->iommu);
     QPVIOMMUQueue q;
     QMirror m;
 
-    mirror_init(&m, b->iommu, QPCI_DEVFN(SLOT + 1, 0));
-    assert_status(pviommu_attach(b->iommu, m.sbdf, ctx), 0);
-    pviommu_queue_init(&q, b->iommu, ctx, QUEUE(1), 4);
+    mirror_init(&m, f->iommu, QPCI_DEVFN(SLOT + 1, 0));
+    assert_status(pviommu_attach(f->iommu, m.sbdf, ctx), 0);
+    pviommu_queue_init(&q, f->iommu, ctx, QUEUE(1), 4);
 
-    push_map(&b->q, BFN, GFN, 1);
+    push_map(&f->q, BFN, GFN, 1);
     push_map(&q, BFN, GFN + 1, 1);
     assert_reaches(&m, BFN, GFN + 1);
     assert_ran(&q, 0);
-    assert_not_ran(&b->q, 1);
-    assert_reaches(&b->m, BFN, GFN);
-    assert_ran(&b->q, 0);
+    assert_not_ran(&f->q, 1);
+    assert_reaches(&f->m, BFN, GFN);
+    assert_ran(&f->q, 0);
 
-    push_unmap(&b->q, BFN, 1);
+    push_unmap(&f->q, BFN, 1);
     push_unmap(&q, BFN, 1);
-    assert_fault(&b->m, BFN, GFN);
+    assert_fault(&f->m, BFN, GFN);
     assert_not_ran(&q, 1);
-    push_map(&b->q, BFN, GFN + 2, 1);
+    push_map(&f->q, BFN, GFN + 2, 1);
     push_map(&q, BFN, GFN + 3, 1);
-    call(b);
-    assert_ran(&b->q, 0);
+    call(f);
+    assert_ran(&f->q, 0);
     assert_ran(&q, 0);
-    assert_reaches(&b->m, BFN, GFN + 2);
+    assert_reaches(&f->m, BFN, GFN + 2);
     assert_reaches(&m, BFN, GFN + 3);
 
     /* A device that moves sees what is queued where it comes to. */
-    push_map(&b->q, BFN + 1, GFN + 4, 1);
+    push_map(&f->q, BFN + 1, GFN + 4, 1);
     push_map(&q, BFN + 1, GFN + 5, 1);
-    assert_status(pviommu_attach(b->iommu, m.sbdf, 0), 0);
+    assert_status(pviommu_attach(f->iommu, m.sbdf, 0), 0);
     assert_reaches(&m, BFN + 1, GFN + 4);
-    push_map(&b->q, BFN + 2, GFN + 6, 1);
+    push_map(&f->q, BFN + 2, GFN + 6, 1);
     push_map(&q, BFN + 2, GFN + 7, 1);
     assert_reaches(&m, BFN + 2, GFN + 6);
     assert_not_ran(&q, 1);
 
     /* One that fails or dies is none of the other's business. */
-    qtest_writel(b->iommu->qts, q.addr + FIELD(tail), q.tail + 100);
-    push_map(&b->q, BFN + 3, GFN + 8, 1);
-    call(b);
-    assert_ran(&b->q, 0);
+    qtest_writel(f->iommu->qts, q.addr + FIELD(tail), q.tail + 100);
+    push_map(&f->q, BFN + 3, GFN + 8, 1);
+    call(f);
+    assert_ran(&f->q, 0);
     g_assert_cmphex(pviommu_queue_flags(&q) & DEAD, ==, DEAD);
-    g_assert_cmphex(pviommu_queue_flags(&b->q), ==, 0);
-    assert_reaches(&b->m, BFN + 3, GFN + 8);
+    g_assert_cmphex(pviommu_queue_flags(&f->q), ==, 0);
+    assert_reaches(&f->m, BFN + 3, GFN + 8);
 
     /* Taken away with its context */
-    assert_status(pviommu_free_context(b->iommu, ctx), 0);
-    assert_gone(b, &q);
-    g_assert_cmpuint(pviommu_alloc_context(b->iommu), ==, ctx);
-    assert_gone(b, &q);
-    assert_reaches(&b->m, BFN, GFN + 2);
-    bench_free(b);
+    assert_status(pviommu_free_context(f->iommu, ctx), 0);
+    assert_gone(f, &q);
+    g_assert_cmpuint(pviommu_alloc_context(f->iommu), ==, ctx);
+    assert_gone(f, &q);
+    assert_reaches(&f->m, BFN, GFN + 2);
+    fixture_free(f);
 }
 
 /* A queue is run before another takes its place. */
 static void test_replace(const void *machine)
 {
-    Bench *b = bench_new(machine, NULL, NULL);
+    Fixture *f = fixture_new(machine, NULL, NULL);
     QPVIOMMUQueue next;
     struct xen_iommu_op ops[] = {
         pviommu_op_lookup_bfn(0, BFN + 2),
@@ -890,46 +890,46 @@ static void test_replace(const void *machine)
         pviommu_op_set_queue(0, QUEUE(3), 8),
     };
 
-    push_map(&b->q, BFN, GFN, 1);
-    push_map(&b->q, BFN, GFN + 1, 1);
-    pviommu_queue_init(&next, b->iommu, 0, QUEUE(1), 4);
-    assert_ran(&b->q, 1);
+    push_map(&f->q, BFN, GFN, 1);
+    push_map(&f->q, BFN, GFN + 1, 1);
+    pviommu_queue_init(&next, f->iommu, 0, QUEUE(1), 4);
+    assert_ran(&f->q, 1);
     push_map(&next, BFN + 1, GFN + 1, 1);
-    assert_reaches(&b->m, BFN, GFN);
-    assert_reaches(&b->m, BFN + 1, GFN + 1);
+    assert_reaches(&f->m, BFN, GFN);
+    assert_reaches(&f->m, BFN + 1, GFN + 1);
     assert_ran(&next, 0);
-    assert_gone(b, &b->q);
+    assert_gone(f, &f->q);
 
     push_map(&next, BFN + 2, GFN + 2, 1);
-    assert_status(pviommu_set_queue(b->iommu, 0, 0, 0), 0);
+    assert_status(pviommu_set_queue(f->iommu, 0, 0, 0), 0);
     assert_ran(&next, 0);
-    assert_reaches(&b->m, BFN + 2, GFN + 2);
-    assert_gone(b, &next);
+    assert_reaches(&f->m, BFN + 2, GFN + 2);
+    assert_gone(f, &next);
 
     /* Several in one array: the last one is the one. */
-    qtest_memset(b->iommu->qts, QUEUE(2), 0, pviommu_queue_size(4));
-    qtest_memset(b->iommu->qts, QUEUE(3), 0, pviommu_queue_size(8));
-    pviommu_run(b->iommu, ops, ARRAY_SIZE(ops));
+    qtest_memset(f->iommu->qts, QUEUE(2), 0, pviommu_queue_size(4));
+    qtest_memset(f->iommu->qts, QUEUE(3), 0, pviommu_queue_size(8));
+    pviommu_run(f->iommu, ops, ARRAY_SIZE(ops));
     for (unsigned i = 0; i < ARRAY_SIZE(ops); i++) {
         assert_status(pviommu_status(&ops[i]), 0);
     }
-    next = (QPVIOMMUQueue) { b->iommu, 0, QUEUE(3), 8 };
+    next = (QPVIOMMUQueue) { f->iommu, 0, QUEUE(3), 8 };
     push_unmap(&next, BFN, 3);
-    assert_fault(&b->m, BFN + 1, GFN + 1);
+    assert_fault(&f->m, BFN + 1, GFN + 1);
     assert_ran(&next, 0);
     next.addr = QUEUE(2);
     next.nr_ops = 4;
-    assert_gone(b, &next);
+    assert_gone(f, &next);
 
     /* Again in the same place: it begins from 0. */
     for (unsigned i = 0; i < 3; i++) {
-        pviommu_queue_init(&next, b->iommu, 0, QUEUE(3), 8);
+        pviommu_queue_init(&next, f->iommu, 0, QUEUE(3), 8);
         g_assert_cmpuint(pviommu_queue_head(&next), ==, 0);
         push_map(&next, BFN + 10 + i, GFN, 1);
-        assert_reaches(&b->m, BFN + 10 + i, GFN);
+        assert_reaches(&f->m, BFN + 10 + i, GFN);
         assert_ran(&next, 0);
     }
-    bench_free(b);
+    fixture_free(f);
 }
 
 int main(int argc, char **argv)

@@ -22,11 +22,11 @@
 #define ASKEW           3000
 #define FRAMES          (PAGES + ASKEW)
 
-typedef struct Bench {
+typedef struct Fixture {
     QXenPVIOMMU *iommu;
     QMirror m;
     uint16_t ctx;
-} Bench;
+} Fixture;
 
 static uint64_t page_bfn(unsigned i)
 {
@@ -41,80 +41,80 @@ static uint64_t page_gfn(unsigned i)
 #define ASKEW_BFN       (BFN + 0x100000)
 #define ASKEW_GFN       (GFN + 2 * PAGES + 1)
 
-static void map_pages(Bench *b)
+static void map_pages(Fixture *f)
 {
     g_autofree struct xen_iommu_op *ops = g_new(struct xen_iommu_op, PAGES);
 
     for (unsigned i = 0; i < PAGES; i++) {
-        ops[i] = pviommu_op_map(b->ctx, page_bfn(i), page_gfn(i), 0, 0);
+        ops[i] = pviommu_op_map(f->ctx, page_bfn(i), page_gfn(i), 0, 0);
     }
-    pviommu_run(b->iommu, ops, PAGES);
+    pviommu_run(f->iommu, ops, PAGES);
     for (unsigned i = 0; i < PAGES; i++) {
         assert_status(pviommu_status(&ops[i]), 0);
     }
-    assert_status(pviommu_map(b->iommu, b->ctx, ASKEW_BFN, ASKEW_GFN, ASKEW, 0),
+    assert_status(pviommu_map(f->iommu, f->ctx, ASKEW_BFN, ASKEW_GFN, ASKEW, 0),
                   0);
 }
 
-static Bench *bench_new(void)
+static Fixture *fixture_new(void)
 {
     g_autofree char *mirror = g_strdup_printf(MIRROR_DEVICE("map"), SLOT);
-    Bench *b = g_new0(Bench, 1);
+    Fixture *f = g_new0(Fixture, 1);
 
     /* A check of all tables after each doorbell takes long. */
-    b->iommu = pviommu_start("q35", "premap=off,x-check=off", mirror);
-    mirror_init(&b->m, b->iommu, QPCI_DEVFN(SLOT, 0));
-    pviommu_accept(b->iommu, XEN_IOMMU_FEATURES_ALL);
-    b->ctx = pviommu_alloc_context(b->iommu);
-    map_pages(b);
-    mirror_clear(&b->m);
-    return b;
+    f->iommu = pviommu_start("q35", "premap=off,x-check=off", mirror);
+    mirror_init(&f->m, f->iommu, QPCI_DEVFN(SLOT, 0));
+    pviommu_accept(f->iommu, XEN_IOMMU_FEATURES_ALL);
+    f->ctx = pviommu_alloc_context(f->iommu);
+    map_pages(f);
+    mirror_clear(&f->m);
+    return f;
 }
 
-static void bench_free(Bench *b)
+static void fixture_free(Fixture *f)
 {
-    mirror_assert_sane(&b->m);
-    pviommu_quit(b->iommu);
-    g_free(b);
+    mirror_assert_sane(&f->m);
+    pviommu_quit(f->iommu);
+    g_free(f);
 }
 
-static void store_attach(Bench *b, uint16_t ctx)
+static void store_attach(Fixture *f, uint16_t ctx)
 {
-    struct xen_iommu_op op = pviommu_op_attach(b->m.sbdf, ctx);
+    struct xen_iommu_op op = pviommu_op_attach(f->m.sbdf, ctx);
 
-    pviommu_store_ops(b->iommu, PVIOMMU_OPS_ADDR, &op, 1);
+    pviommu_store_ops(f->iommu, PVIOMMU_OPS_ADDR, &op, 1);
 }
 
 /* One doorbell for the operation that was stored. True if it is done. */
-static bool ring_once(Bench *b)
+static bool ring_once(Fixture *f)
 {
     uint32_t done;
 
-    assert_status(pviommu_ring(b->iommu, 0, PVIOMMU_OPS_ADDR, 1, &done), 0);
+    assert_status(pviommu_ring(f->iommu, 0, PVIOMMU_OPS_ADDR, 1, &done), 0);
     return done;
 }
 
 /* Begin to attach the mirror, with so many doorbells. */
-static void attach_partly(Bench *b, unsigned rings)
+static void attach_partly(Fixture *f, unsigned rings)
 {
-    store_attach(b, b->ctx);
+    store_attach(f, f->ctx);
     while (rings--) {
-        g_assert_false(ring_once(b));
+        g_assert_false(ring_once(f));
     }
 }
 
-static void attach_rest(Bench *b)
+static void attach_rest(Fixture *f)
 {
-    assert_status(pviommu_attach(b->iommu, b->m.sbdf, b->ctx), 0);
+    assert_status(pviommu_attach(f->iommu, f->m.sbdf, f->ctx), 0);
 }
 
 /* In parts, as that takes long as well */
-static void free_context(Bench *b)
+static void free_context(Fixture *f)
 {
     int32_t status;
 
     do {
-        status = pviommu_free_context(b->iommu, b->ctx);
+        status = pviommu_free_context(f->iommu, f->ctx);
     } while (status == -XEN_IOMMU_EAGAIN);
     assert_status(status, 0);
 }
@@ -122,185 +122,185 @@ static void free_context(Bench *b)
 /* It takes as many doorbells as it needs, none of which notifies of much. */
 static void test_parts(void)
 {
-    Bench *b = bench_new();
-    uint64_t ops = pviommu_counter(b->iommu, XEN_PVIOMMU_COUNTER_OPS);
+    Fixture *f = fixture_new();
+    uint64_t ops = pviommu_counter(f->iommu, XEN_PVIOMMU_COUNTER_OPS);
     unsigned rings = 1;
     uint64_t maps = 0;
     struct xen_iommu_op op;
 
-    store_attach(b, b->ctx);
-    while (!ring_once(b)) {
-        uint64_t now = mirror_counter(&b->m, PVIOMMU_MIRROR_MAPS);
+    store_attach(f, f->ctx);
+    while (!ring_once(f)) {
+        uint64_t now = mirror_counter(&f->m, PVIOMMU_MIRROR_MAPS);
 
         g_assert_cmpuint(now - maps, >, 0);
         g_assert_cmpuint(now - maps, <=, PART);
         maps = now;
-        pviommu_load_ops(b->iommu, PVIOMMU_OPS_ADDR, &op, 1);
+        pviommu_load_ops(f->iommu, PVIOMMU_OPS_ADDR, &op, 1);
         g_assert_cmphex(le32_to_cpu(op.status), ==, PVIOMMU_STATUS_NONE);
         rings++;
     }
-    pviommu_load_ops(b->iommu, PVIOMMU_OPS_ADDR, &op, 1);
+    pviommu_load_ops(f->iommu, PVIOMMU_OPS_ADDR, &op, 1);
     assert_status(pviommu_status(&op), 0);
     g_assert_cmpuint(rings, >=, FRAMES / PART);
     /* It is one operation, and it did not fail. */
-    g_assert_cmpuint(pviommu_counter(b->iommu, XEN_PVIOMMU_COUNTER_OPS), ==,
+    g_assert_cmpuint(pviommu_counter(f->iommu, XEN_PVIOMMU_COUNTER_OPS), ==,
                      ops + 1);
-    g_assert_cmpuint(pviommu_counter(b->iommu, XEN_PVIOMMU_COUNTER_ERRORS), ==,
+    g_assert_cmpuint(pviommu_counter(f->iommu, XEN_PVIOMMU_COUNTER_ERRORS), ==,
                      0);
-    mirror_assert_equal(&b->m, b->ctx, FRAMES);
-    mirror_assert_told(&b->m, FRAMES, mirror_counter(&b->m,
+    mirror_assert_equal(&f->m, f->ctx, FRAMES);
+    mirror_assert_told(&f->m, FRAMES, mirror_counter(&f->m,
                                                      PVIOMMU_MIRROR_UNMAPS));
 
     /* From then on it is notified of each change. */
-    mirror_clear(&b->m);
-    assert_status(pviommu_map(b->iommu, b->ctx, BFN + 0x200000, GFN, 0, 0), 0);
-    mirror_assert_told(&b->m, 1, 0);
-    bench_free(b);
+    mirror_clear(&f->m);
+    assert_status(pviommu_map(f->iommu, f->ctx, BFN + 0x200000, GFN, 0, 0), 0);
+    mirror_assert_told(&f->m, 1, 0);
+    fixture_free(f);
 }
 
 /* The same for one that saw all memory until then, and begins to listen */
 static void test_from_identity(void)
 {
-    Bench *b = bench_new();
+    Fixture *f = fixture_new();
     struct xen_iommu_op op = pviommu_op_alloc();
     uint16_t identity;
 
     op.flags = cpu_to_le16(XEN_IOMMUOP_alloc_context_identity);
-    assert_status(pviommu_op(b->iommu, &op), 0);
+    assert_status(pviommu_op(f->iommu, &op), 0);
     identity = le16_to_cpu(op.u.context.ctx);
     for (unsigned round = 0; round < 2; round++) {
         unsigned rings = 1;
 
-        assert_status(pviommu_attach(b->iommu, b->m.sbdf, identity), 0);
-        g_assert_cmpuint(mirror_counter(&b->m, PVIOMMU_MIRROR_PAGES), ==, 0);
-        mirror_assert_page(&b->m, GFN, GFN, 3);
-        mirror_clear(&b->m);
-        store_attach(b, b->ctx);
-        while (!ring_once(b)) {
-            g_assert_cmpuint(mirror_counter(&b->m, PVIOMMU_MIRROR_MAPS), <=,
+        assert_status(pviommu_attach(f->iommu, f->m.sbdf, identity), 0);
+        g_assert_cmpuint(mirror_counter(&f->m, PVIOMMU_MIRROR_PAGES), ==, 0);
+        mirror_assert_page(&f->m, GFN, GFN, 3);
+        mirror_clear(&f->m);
+        store_attach(f, f->ctx);
+        while (!ring_once(f)) {
+            g_assert_cmpuint(mirror_counter(&f->m, PVIOMMU_MIRROR_MAPS), <=,
                              PART * rings);
             rings++;
         }
         g_assert_cmpuint(rings, >=, FRAMES / PART);
-        mirror_assert_equal(&b->m, b->ctx, FRAMES);
+        mirror_assert_equal(&f->m, f->ctx, FRAMES);
     }
-    bench_free(b);
+    fixture_free(f);
 }
 
 /* What changes below, at and above what it knows is as if it had known all. */
 static void test_changes(void)
 {
-    Bench *b = bench_new();
+    Fixture *f = fixture_new();
     uint64_t frames = FRAMES;
 
     for (unsigned part = 1; part <= 4; part++) {
         unsigned known;
 
-        attach_partly(b, 1);
-        known = mirror_counter(&b->m, PVIOMMU_MIRROR_PAGES);
+        attach_partly(f, 1);
+        known = mirror_counter(&f->m, PVIOMMU_MIRROR_PAGES);
         for (int side = -1; side <= 1; side++) {
             unsigned i = known + side * 100;
 
             /* Unmapped, and flushed now, or later */
-            assert_status(pviommu_unmap(b->iommu, b->ctx, page_bfn(i), 0), 0);
-            assert_status(pviommu_flush(b->iommu, b->ctx, page_bfn(i), 0), 0);
-            assert_status(pviommu_unmap(b->iommu, b->ctx, page_bfn(i + 1), 0),
+            assert_status(pviommu_unmap(f->iommu, f->ctx, page_bfn(i), 0), 0);
+            assert_status(pviommu_flush(f->iommu, f->ctx, page_bfn(i), 0), 0);
+            assert_status(pviommu_unmap(f->iommu, f->ctx, page_bfn(i + 1), 0),
                           0);
             /* Another page at once, and one where nothing was */
-            assert_status(pviommu_unmap(b->iommu, b->ctx, page_bfn(i + 2), 0),
+            assert_status(pviommu_unmap(f->iommu, f->ctx, page_bfn(i + 2), 0),
                           0);
-            assert_status(pviommu_map(b->iommu, b->ctx, page_bfn(i + 2),
+            assert_status(pviommu_map(f->iommu, f->ctx, page_bfn(i + 2),
                                       GFN + part, 0, 0), 0);
-            assert_status(pviommu_map(b->iommu, b->ctx, page_bfn(i + 3) + 1,
+            assert_status(pviommu_map(f->iommu, f->ctx, page_bfn(i + 3) + 1,
                                       GFN + part, 0, 0), 0);
             frames--;
         }
         if (part % 2) {
-            assert_status(pviommu_flush_all(b->iommu, b->ctx), 0);
+            assert_status(pviommu_flush_all(f->iommu, f->ctx), 0);
         }
     }
     /* In the middle of what is askew, and across where the mirror is */
-    assert_status(pviommu_unmap(b->iommu, b->ctx, ASKEW_BFN + 100, 1000), 0);
-    assert_status(pviommu_map(b->iommu, b->ctx, ASKEW_BFN + 200, GFN, 512, 0),
+    assert_status(pviommu_unmap(f->iommu, f->ctx, ASKEW_BFN + 100, 1000), 0);
+    assert_status(pviommu_map(f->iommu, f->ctx, ASKEW_BFN + 200, GFN, 512, 0),
                   0);
-    attach_rest(b);
+    attach_rest(f);
     frames += 512 - 1000;
-    assert_status(pviommu_flush_all(b->iommu, b->ctx), 0);
-    mirror_assert_equal(&b->m, b->ctx, frames);
-    pviommu_assert_frames(b->iommu, frames, 0);
-    bench_free(b);
+    assert_status(pviommu_flush_all(f->iommu, f->ctx), 0);
+    mirror_assert_equal(&f->m, f->ctx, frames);
+    pviommu_assert_frames(f->iommu, frames, 0);
+    fixture_free(f);
 }
 
 /* The guest never goes on with it, but does something else. */
 static void test_left(void)
 {
-    Bench *b = bench_new();
-    uint16_t other = pviommu_alloc_context(b->iommu);
+    Fixture *f = fixture_new();
+    uint16_t other = pviommu_alloc_context(f->iommu);
 
-    assert_status(pviommu_map(b->iommu, other, BFN, GFN, 5, 0), 0);
+    assert_status(pviommu_map(f->iommu, other, BFN, GFN, 5, 0), 0);
     /* To another context, and back to where it was begun */
-    attach_partly(b, 2);
-    assert_status(pviommu_attach(b->iommu, b->m.sbdf, other), 0);
-    mirror_assert_equal(&b->m, other, 5);
-    attach_partly(b, 1);
-    assert_status(pviommu_free_context(b->iommu, b->ctx), XEN_IOMMU_EBUSY);
-    attach_rest(b);
-    mirror_assert_equal(&b->m, b->ctx, FRAMES);
+    attach_partly(f, 2);
+    assert_status(pviommu_attach(f->iommu, f->m.sbdf, other), 0);
+    mirror_assert_equal(&f->m, other, 5);
+    attach_partly(f, 1);
+    assert_status(pviommu_free_context(f->iommu, f->ctx), XEN_IOMMU_EBUSY);
+    attach_rest(f);
+    mirror_assert_equal(&f->m, f->ctx, FRAMES);
 
     /* Away, and the context with it */
-    assert_status(pviommu_attach(b->iommu, b->m.sbdf, 0), 0);
-    g_assert_cmpuint(mirror_counter(&b->m, PVIOMMU_MIRROR_PAGES), ==, 0);
-    attach_partly(b, 2);
-    assert_status(pviommu_unmap(b->iommu, b->ctx, ASKEW_BFN, ASKEW), 0);
-    assert_status(pviommu_attach(b->iommu, b->m.sbdf, 0), 0);
-    free_context(b);
-    pviommu_assert_frames(b->iommu, 5, 0);
-    mirror_assert_equal(&b->m, 0, 0);
+    assert_status(pviommu_attach(f->iommu, f->m.sbdf, 0), 0);
+    g_assert_cmpuint(mirror_counter(&f->m, PVIOMMU_MIRROR_PAGES), ==, 0);
+    attach_partly(f, 2);
+    assert_status(pviommu_unmap(f->iommu, f->ctx, ASKEW_BFN, ASKEW), 0);
+    assert_status(pviommu_attach(f->iommu, f->m.sbdf, 0), 0);
+    free_context(f);
+    pviommu_assert_frames(f->iommu, 5, 0);
+    mirror_assert_equal(&f->m, 0, 0);
 
     /* A reset */
-    b->ctx = pviommu_alloc_context(b->iommu);
-    map_pages(b);
-    attach_partly(b, 3);
-    pviommu_reset(b->iommu);
-    mirror_init(&b->m, b->iommu, QPCI_DEVFN(SLOT, 0));
-    pviommu_accept(b->iommu, XEN_IOMMU_FEATURES_ALL);
-    mirror_assert_equal(&b->m, 0, 0);
-    assert_status(pviommu_map(b->iommu, 0, BFN, GFN, 7, 0), 0);
-    mirror_assert_equal(&b->m, 0, 7);
+    f->ctx = pviommu_alloc_context(f->iommu);
+    map_pages(f);
+    attach_partly(f, 3);
+    pviommu_reset(f->iommu);
+    mirror_init(&f->m, f->iommu, QPCI_DEVFN(SLOT, 0));
+    pviommu_accept(f->iommu, XEN_IOMMU_FEATURES_ALL);
+    mirror_assert_equal(&f->m, 0, 0);
+    assert_status(pviommu_map(f->iommu, 0, BFN, GFN, 7, 0), 0);
+    mirror_assert_equal(&f->m, 0, 7);
 
     /* It is notified of pages that leave as well: only of those it knows. */
-    b->ctx = pviommu_alloc_context(b->iommu);
-    map_pages(b);
-    attach_partly(b, 1);
-    bench_free(b);
+    f->ctx = pviommu_alloc_context(f->iommu);
+    map_pages(f);
+    attach_partly(f, 1);
+    fixture_free(f);
 }
 
 /* Unplugged in the middle; and another one that comes has all. */
 static void test_unplugged(void)
 {
     QXenPVIOMMU *iommu = pviommu_start("pc", "premap=off,x-check=off", NULL);
-    Bench b = { .iommu = iommu, .ctx = 0 };
+    Fixture f = { .iommu = iommu, .ctx = 0 };
 
     pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
-    b.ctx = pviommu_alloc_context(iommu);
-    map_pages(&b);
+    f.ctx = pviommu_alloc_context(iommu);
+    map_pages(&f);
     for (unsigned round = 0; round < 3; round++) {
         qtest_qmp_device_add(iommu->qts, "pviommu-mirror", "m0",
                              "{'addr': '0x11'}");
-        mirror_init(&b.m, iommu, QPCI_DEVFN(SLOT, 0));
-        g_assert_cmpuint(mirror_counter(&b.m, PVIOMMU_MIRROR_PAGES), ==, 0);
-        attach_partly(&b, 1 + round);
+        mirror_init(&f.m, iommu, QPCI_DEVFN(SLOT, 0));
+        g_assert_cmpuint(mirror_counter(&f.m, PVIOMMU_MIRROR_PAGES), ==, 0);
+        attach_partly(&f, 1 + round);
         qpci_unplug_acpi_device_test(iommu->qts, "m0", SLOT);
-        assert_status(pviommu_attach(iommu, b.m.sbdf, b.ctx),
+        assert_status(pviommu_attach(iommu, f.m.sbdf, f.ctx),
                       XEN_IOMMU_ENODEV);
-        assert_status(pviommu_unmap(iommu, b.ctx, page_bfn(round), 0), 0);
-        assert_status(pviommu_flush_all(iommu, b.ctx), 0);
+        assert_status(pviommu_unmap(iommu, f.ctx, page_bfn(round), 0), 0);
+        assert_status(pviommu_flush_all(iommu, f.ctx), 0);
     }
     qtest_qmp_device_add(iommu->qts, "pviommu-mirror", "m0",
                          "{'addr': '0x11'}");
-    mirror_init(&b.m, iommu, QPCI_DEVFN(SLOT, 0));
-    attach_rest(&b);
-    mirror_assert_equal(&b.m, b.ctx, FRAMES - 3);
+    mirror_init(&f.m, iommu, QPCI_DEVFN(SLOT, 0));
+    attach_rest(&f);
+    mirror_assert_equal(&f.m, f.ctx, FRAMES - 3);
     pviommu_quit(iommu);
 }
 

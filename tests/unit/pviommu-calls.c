@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Operations on a bench, one at a time
+ * Operations of a test, one at a time
  */
 
 #include "qemu/osdep.h"
@@ -8,7 +8,7 @@
 #include "pviommu-calls.h"
 
 /* Without the RANGES feature, or for one page: 0 */
-int do_map(Bench *b, uint16_t ctx, uint64_t bfn, uint64_t gfn,
+int do_map(Fixture *f, uint16_t ctx, uint64_t bfn, uint64_t gfn,
            uint32_t nr, uint16_t flags)
 {
     struct xen_iommu_op op = {
@@ -23,10 +23,10 @@ int do_map(Bench *b, uint16_t ctx, uint64_t bfn, uint64_t gfn,
         },
     };
 
-    return bench_op(b, &op);
+    return fixture_op(f, &op);
 }
 
-int do_unmap(Bench *b, uint16_t ctx, uint64_t bfn, uint32_t nr)
+int do_unmap(Fixture *f, uint16_t ctx, uint64_t bfn, uint32_t nr)
 {
     struct xen_iommu_op op = {
         .op = cpu_to_le16(XEN_IOMMUOP_unmap),
@@ -37,10 +37,10 @@ int do_unmap(Bench *b, uint16_t ctx, uint64_t bfn, uint32_t nr)
         },
     };
 
-    return bench_op(b, &op);
+    return fixture_op(f, &op);
 }
 
-int do_unmap_holes(Bench *b, uint16_t ctx, uint64_t bfn, uint32_t nr)
+int do_unmap_holes(Fixture *f, uint16_t ctx, uint64_t bfn, uint32_t nr)
 {
     struct xen_iommu_op op = {
         .op = cpu_to_le16(XEN_IOMMUOP_unmap),
@@ -52,10 +52,10 @@ int do_unmap_holes(Bench *b, uint16_t ctx, uint64_t bfn, uint32_t nr)
         },
     };
 
-    return bench_op(b, &op);
+    return fixture_op(f, &op);
 }
 
-int do_flush(Bench *b, uint16_t ctx, uint64_t bfn, uint32_t nr)
+int do_flush(Fixture *f, uint16_t ctx, uint64_t bfn, uint32_t nr)
 {
     struct xen_iommu_op op = {
         .op = cpu_to_le16(XEN_IOMMUOP_flush),
@@ -66,15 +66,15 @@ int do_flush(Bench *b, uint16_t ctx, uint64_t bfn, uint32_t nr)
         },
     };
 
-    return bench_op(b, &op);
+    return fixture_op(f, &op);
 }
 
-int do_flush_all(Bench *b, uint16_t ctx)
+int do_flush_all(Fixture *f, uint16_t ctx)
 {
-    return do_flush(b, ctx, XEN_IOMMU_FLUSH_ALL, 0);
+    return do_flush(f, ctx, XEN_IOMMU_FLUSH_ALL, 0);
 }
 
-int do_lookup(Bench *b, uint16_t code, uint16_t ctx, uint64_t bfn,
+int do_lookup(Fixture *f, uint16_t code, uint16_t ctx, uint64_t bfn,
               uint64_t gfn, struct xen_iommu_op *op)
 {
     *op = (struct xen_iommu_op) {
@@ -85,31 +85,31 @@ int do_lookup(Bench *b, uint16_t code, uint16_t ctx, uint64_t bfn,
             .ctx = cpu_to_le16(ctx),
         },
     };
-    return bench_op(b, op);
+    return fixture_op(f, op);
 }
 
-int do_alloc(Bench *b, uint16_t *ctx)
+int do_alloc(Fixture *f, uint16_t *ctx)
 {
     struct xen_iommu_op op = {
         .op = cpu_to_le16(XEN_IOMMUOP_alloc_context),
     };
-    int ret = bench_op(b, &op);
+    int ret = fixture_op(f, &op);
 
     *ctx = le16_to_cpu(op.u.context.ctx);
     return ret;
 }
 
-int do_free(Bench *b, uint16_t ctx)
+int do_free(Fixture *f, uint16_t ctx)
 {
     struct xen_iommu_op op = {
         .op = cpu_to_le16(XEN_IOMMUOP_free_context),
         .u.context.ctx = cpu_to_le16(ctx),
     };
 
-    return bench_op(b, &op);
+    return fixture_op(f, &op);
 }
 
-int do_attach(Bench *b, uint32_t sbdf, uint16_t ctx)
+int do_attach(Fixture *f, uint32_t sbdf, uint16_t ctx)
 {
     struct xen_iommu_op op = {
         .op = cpu_to_le16(XEN_IOMMUOP_attach_device),
@@ -119,17 +119,17 @@ int do_attach(Bench *b, uint32_t sbdf, uint16_t ctx)
         },
     };
 
-    return bench_op(b, &op);
+    return fixture_op(f, &op);
 }
 
-int do_enable(Bench *b)
+int do_enable(Fixture *f)
 {
     struct xen_iommu_op op = { .op = cpu_to_le16(XEN_IOMMUOP_enable) };
 
-    return bench_op(b, &op);
+    return fixture_op(f, &op);
 }
 
-int do_set_queue(Bench *b, uint16_t ctx, uint64_t addr, uint32_t nr_ops)
+int do_set_queue(Fixture *f, uint16_t ctx, uint64_t addr, uint32_t nr_ops)
 {
     struct xen_iommu_op op = {
         .op = cpu_to_le16(XEN_IOMMUOP_set_queue),
@@ -140,10 +140,10 @@ int do_set_queue(Bench *b, uint16_t ctx, uint64_t addr, uint32_t nr_ops)
         },
     };
 
-    return bench_op(b, &op);
+    return fixture_op(f, &op);
 }
 
-int do_query_reserved(Bench *b, uint16_t flags, uint32_t sbdf,
+int do_query_reserved(Fixture *f, uint16_t flags, uint32_t sbdf,
                       uint16_t ctx, uint64_t addr, uint32_t room,
                       uint32_t *nr)
 {
@@ -157,7 +157,7 @@ int do_query_reserved(Bench *b, uint16_t flags, uint32_t sbdf,
             .ctx = cpu_to_le16(ctx),
         },
     };
-    int ret = bench_op(b, &op);
+    int ret = fixture_op(f, &op);
 
     *nr = le32_to_cpu(op.u.query_reserved.nr_entries);
     return ret;

@@ -1,32 +1,33 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Operations on a bench, one at a time: they return the status, which is also
+ * Operations of a test, one at a time: they return the status, which is also
  * compared with the model's
  */
 
 #ifndef TESTS_UNIT_PVIOMMU_CALLS_H
 #define TESTS_UNIT_PVIOMMU_CALLS_H
 
-#include "pviommu-bench.h"
+#include "pviommu-fixture.h"
+#include "../assert-status.h"
 
-#define OK(call) g_assert_cmpint(call, ==, 0)
-#define FAILS(error, call) g_assert_cmpint(call, ==, -XEN_IOMMU_##error)
+#define OK(call) assert_status(call, 0)
+#define FAILS(error, call) assert_status(call, XEN_IOMMU_##error)
 
 /* Without the RANGES feature, or for one page: nr 0 */
-int do_map(Bench *b, uint16_t ctx, uint64_t bfn, uint64_t gfn,
+int do_map(Fixture *f, uint16_t ctx, uint64_t bfn, uint64_t gfn,
            uint32_t nr, uint16_t flags);
-int do_unmap(Bench *b, uint16_t ctx, uint64_t bfn, uint32_t nr);
-int do_unmap_holes(Bench *b, uint16_t ctx, uint64_t bfn, uint32_t nr);
-int do_flush(Bench *b, uint16_t ctx, uint64_t bfn, uint32_t nr);
-int do_flush_all(Bench *b, uint16_t ctx);
-int do_lookup(Bench *b, uint16_t code, uint16_t ctx, uint64_t bfn,
+int do_unmap(Fixture *f, uint16_t ctx, uint64_t bfn, uint32_t nr);
+int do_unmap_holes(Fixture *f, uint16_t ctx, uint64_t bfn, uint32_t nr);
+int do_flush(Fixture *f, uint16_t ctx, uint64_t bfn, uint32_t nr);
+int do_flush_all(Fixture *f, uint16_t ctx);
+int do_lookup(Fixture *f, uint16_t code, uint16_t ctx, uint64_t bfn,
               uint64_t gfn, struct xen_iommu_op *op);
-int do_alloc(Bench *b, uint16_t *ctx);
-int do_free(Bench *b, uint16_t ctx);
-int do_attach(Bench *b, uint32_t sbdf, uint16_t ctx);
-int do_enable(Bench *b);
-int do_set_queue(Bench *b, uint16_t ctx, uint64_t addr, uint32_t nr_ops);
-int do_query_reserved(Bench *b, uint16_t flags, uint32_t sbdf,
+int do_alloc(Fixture *f, uint16_t *ctx);
+int do_free(Fixture *f, uint16_t ctx);
+int do_attach(Fixture *f, uint32_t sbdf, uint16_t ctx);
+int do_enable(Fixture *f);
+int do_set_queue(Fixture *f, uint16_t ctx, uint64_t addr, uint32_t nr_ops);
+int do_query_reserved(Fixture *f, uint16_t flags, uint32_t sbdf,
                       uint16_t ctx, uint64_t addr, uint32_t room,
                       uint32_t *nr);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What the core on a bench stands on: a guest's memory and who refers to it,
+ * What the core stands on in a test: a guest's memory and who refers to it,
  * and devices that remember what they are told
  */
 
@@ -76,7 +76,7 @@ static int backend_get(XenPVIOMMUBackend *be, uint16_t domid, uint64_t gfn,
  */
 void machine_check_held(const XenPVIOMMUBackend *be, uint64_t gfn)
 {
-    const Bench *b = be->bench;
+    const Fixture *f = be->fixture;
     uint64_t ro = 0, rw = 0;
 
     for (unsigned i = 0; i < NR_DEVICES; i++) {
@@ -84,12 +84,12 @@ void machine_check_held(const XenPVIOMMUBackend *be, uint64_t gfn)
         bool done = false;
 
         for (unsigned j = 0; j < i && !done; j++) {
-            done = b->dev[j].ctx == b->dev[i].ctx;
+            done = f->dev[j].ctx == f->dev[i].ctx;
         }
         for (unsigned j = i; j < NR_DEVICES && !done; j++) {
-            if (b->dev[j].ctx == b->dev[i].ctx) {
-                most_ro = MAX(most_ro, b->dev[j].ro[gfn]);
-                most_rw = MAX(most_rw, b->dev[j].rw[gfn]);
+            if (f->dev[j].ctx == f->dev[i].ctx) {
+                most_ro = MAX(most_ro, f->dev[j].ro[gfn]);
+                most_rw = MAX(most_rw, f->dev[j].rw[gfn]);
             }
         }
         ro += most_ro;
@@ -157,7 +157,7 @@ void machine_tlb_set(Device *d, uint64_t bfn, Frame frame)
     d->tlb[bfn] = frame;
 }
 
-static void tlb_map(Bench *b, Device *d, const BfnRun *run)
+static void tlb_map(Fixture *f, Device *d, const BfnRun *run)
 {
     for (uint64_t i = 0; i < run->nr; i++) {
         /* As VFIO: what is mapped cannot be mapped over. */
@@ -169,10 +169,10 @@ static void tlb_map(Bench *b, Device *d, const BfnRun *run)
 
 static void client_map(void *opaque, XenPVIOMMUContext *ctx, const BfnRun *run)
 {
-    Bench *b = opaque;
+    Fixture *f = opaque;
     BfnRun there;
 
-    b->map_calls++;
+    f->map_calls++;
     g_assert_cmpuint(run->nr, >, 0);
     g_assert_true(bfn_table_next_run(ctx->table, run->bfn, run->bfn + run->nr,
                                      &there));
@@ -180,19 +180,19 @@ static void client_map(void *opaque, XenPVIOMMUContext *ctx, const BfnRun *run)
     g_assert_cmphex(there.gfn, ==, run->gfn);
     g_assert_cmphex(there.nr, ==, run->nr);
     g_assert(there.readonly == run->readonly);
-    for (unsigned i = 0; b->modelled && i < NR_DEVICES; i++) {
-        if (b->dev[i].ctx == ctx) {
-            tlb_map(b, &b->dev[i], run);
+    for (unsigned i = 0; f->modelled && i < NR_DEVICES; i++) {
+        if (f->dev[i].ctx == ctx) {
+            tlb_map(f, &f->dev[i], run);
         }
     }
 }
 
 static bool client_listening(void *opaque, const XenPVIOMMUContext *ctx)
 {
-    Bench *b = opaque;
+    Fixture *f = opaque;
 
     for (unsigned i = 0; i < NR_DEVICES; i++) {
-        if (b->dev[i].ctx == ctx) {
+        if (f->dev[i].ctx == ctx) {
             return true;
         }
     }
@@ -202,43 +202,43 @@ static bool client_listening(void *opaque, const XenPVIOMMUContext *ctx)
 static void client_unmap(void *opaque, XenPVIOMMUContext *ctx,
                          uint64_t bfn, uint64_t nr)
 {
-    Bench *b = opaque;
+    Fixture *f = opaque;
 
-    b->unmap_calls++;
+    f->unmap_calls++;
     g_assert_cmpuint(nr, >, 0);
-    g_assert_cmphex(bfn + nr, <=, xen_pviommu_bfn_limit(&b->core));
+    g_assert_cmphex(bfn + nr, <=, xen_pviommu_bfn_limit(&f->core));
     /* A device must not lose what is mapped. */
     g_assert_true(bfn_table_range_empty(ctx->table, bfn, nr));
-    for (unsigned i = 0; b->modelled && i < NR_DEVICES; i++) {
-        for (uint64_t j = bfn; b->dev[i].ctx == ctx && j < bfn + nr; j++) {
-            machine_tlb_set(&b->dev[i], j, 0);
+    for (unsigned i = 0; f->modelled && i < NR_DEVICES; i++) {
+        for (uint64_t j = bfn; f->dev[i].ctx == ctx && j < bfn + nr; j++) {
+            machine_tlb_set(&f->dev[i], j, 0);
         }
     }
 }
 
-Device *machine_device(Bench *b, uint32_t sbdf)
+Device *machine_device(Fixture *f, uint32_t sbdf)
 {
     for (unsigned i = 0; i < NR_DEVICES; i++) {
-        if (b->dev[i].sbdf == sbdf && !b->dev[i].gone) {
-            return &b->dev[i];
+        if (f->dev[i].sbdf == sbdf && !f->dev[i].gone) {
+            return &f->dev[i];
         }
     }
     return NULL;
 }
 
-void machine_update_reserved(Bench *b, XenPVIOMMUContext *ctx)
+void machine_update_reserved(Fixture *f, XenPVIOMMUContext *ctx)
 {
     xen_pviommu_context_clear_reserved(ctx);
     for (unsigned i = 0; i < NR_DEVICES; i++) {
-        if (b->dev[i].ctx == ctx && !b->dev[i].gone) {
-            xen_pviommu_reserved_add_all(ctx->reserved, b->dev[i].reserved);
+        if (f->dev[i].ctx == ctx && !f->dev[i].gone) {
+            xen_pviommu_reserved_add_all(ctx->reserved, f->dev[i].reserved);
         }
     }
 }
 
-static void device_move(Bench *b, Device *d, XenPVIOMMUContext *ctx)
+static void device_move(Fixture *f, Device *d, XenPVIOMMUContext *ctx)
 {
-    uint64_t limit = xen_pviommu_bfn_limit(&b->core);
+    uint64_t limit = xen_pviommu_bfn_limit(&f->core);
     XenPVIOMMUContext *old = d->ctx;
     BfnRun run;
 
@@ -248,24 +248,24 @@ static void device_move(Bench *b, Device *d, XenPVIOMMUContext *ctx)
     old->nr_devices--;
     ctx->nr_devices++;
     d->ctx = ctx;
-    if (b->modelled) {
+    if (f->modelled) {
         for (uint64_t bfn = 0; bfn < limit; bfn++) {
             machine_tlb_set(d, bfn, 0);
         }
         for (uint64_t bfn = 0; bfn_table_next_run(ctx->table, bfn, limit, &run);
              bfn = run.bfn + run.nr) {
-            tlb_map(b, d, &run);
+            tlb_map(f, d, &run);
         }
     }
-    xen_pviommu_context_flush_all(&b->core, old);
-    machine_update_reserved(b, old);
-    machine_update_reserved(b, ctx);
+    xen_pviommu_context_flush_all(&f->core, old);
+    machine_update_reserved(f, old);
+    machine_update_reserved(f, ctx);
 }
 
 static int client_attach(void *opaque, uint32_t sbdf, XenPVIOMMUContext *ctx)
 {
-    Bench *b = opaque;
-    Device *d = machine_device(b, sbdf);
+    Fixture *f = opaque;
+    Device *d = machine_device(f, sbdf);
 
     if (!d) {
         return -XEN_IOMMU_ENODEV;
@@ -277,15 +277,15 @@ static int client_attach(void *opaque, uint32_t sbdf, XenPVIOMMUContext *ctx)
             return -XEN_IOMMU_EADDRNOTAVAIL;
         }
     }
-    device_move(b, d, ctx);
+    device_move(f, d, ctx);
     return 0;
 }
 
-void machine_unplug(Bench *b, unsigned i)
+void machine_unplug(Fixture *f, unsigned i)
 {
-    device_move(b, &b->dev[i], b->core.contexts[XEN_IOMMU_CTX_DEFAULT]);
-    b->dev[i].gone = true;
-    b->model.device_ctx[i] = XEN_IOMMU_CTX_DEFAULT;
+    device_move(f, &f->dev[i], f->core.contexts[XEN_IOMMU_CTX_DEFAULT]);
+    f->dev[i].gone = true;
+    f->model.device_ctx[i] = XEN_IOMMU_CTX_DEFAULT;
 }
 
 static int client_reserved(void *opaque, uint32_t sbdf, GArray *list)
@@ -301,19 +301,19 @@ static int client_reserved(void *opaque, uint32_t sbdf, GArray *list)
 
 static void client_attach_all(void *opaque, XenPVIOMMUContext *ctx)
 {
-    Bench *b = opaque;
+    Fixture *f = opaque;
 
     for (unsigned i = 0; i < NR_DEVICES; i++) {
-        device_move(b, &b->dev[i], ctx);
+        device_move(f, &f->dev[i], ctx);
     }
 }
 
 static void client_enabled(void *opaque)
 {
-    Bench *b = opaque;
+    Fixture *f = opaque;
 
-    g_assert_false(b->core.identity);
-    b->enabled++;
+    g_assert_false(f->core.identity);
+    f->enabled++;
 }
 
 bool machine_store_fits(uint64_t addr, uint64_t len)
@@ -331,19 +331,19 @@ bool machine_queue_fits(uint64_t addr, uint32_t nr_ops)
 static int client_store(void *opaque, uint64_t addr, const void *buf,
                         size_t len)
 {
-    Bench *b = opaque;
+    Fixture *f = opaque;
 
     if (!machine_store_fits(addr, len)) {
         return -XEN_IOMMU_EFAULT;
     }
-    memcpy(b->stored + (addr - STORE_BASE), buf, len);
+    memcpy(f->stored + (addr - STORE_BASE), buf, len);
     return 0;
 }
 
 static int client_set_queue(void *opaque, XenPVIOMMUContext *ctx, uint64_t addr,
                             uint32_t nr_ops)
 {
-    Bench *b = opaque;
+    Fixture *f = opaque;
 
     if (!nr_ops) {
         ctx->queue = NULL;
@@ -353,8 +353,8 @@ static int client_set_queue(void *opaque, XenPVIOMMUContext *ctx, uint64_t addr,
     if (!machine_queue_fits(addr, nr_ops)) {
         return -XEN_IOMMU_EFAULT;
     }
-    b->queue[ctx->id] = (XenPVIOMMUQueue) { addr, nr_ops };
-    ctx->queue = &b->queue[ctx->id];
+    f->queue[ctx->id] = (XenPVIOMMUQueue) { addr, nr_ops };
+    ctx->queue = &f->queue[ctx->id];
     return 0;
 }
 

@@ -9,53 +9,53 @@
 #include "pviommu-machine.h"
 #include "pviommu-model.h"
 
-void model_context_new(Bench *b, unsigned id)
+void model_context_new(Fixture *f, unsigned id)
 {
-    ModelContext *c = &b->model.ctx[id];
+    ModelContext *c = &f->model.ctx[id];
 
     g_assert_false(c->live);
     c->live = true;
     c->identity = false;
     c->queue = (XenPVIOMMUQueue) { 0 };
-    c->map = g_new0(Frame, bench_bfn_limit(b));
+    c->map = g_new0(Frame, fixture_bfn_limit(f));
     c->pending = g_array_new(false, false, sizeof(Pending));
 }
 
-void model_context_free(Bench *b, unsigned id)
+void model_context_free(Fixture *f, unsigned id)
 {
-    ModelContext *c = &b->model.ctx[id];
+    ModelContext *c = &f->model.ctx[id];
 
-    for (uint64_t bfn = 0; bfn < bench_bfn_limit(b); bfn++) {
-        b->model.mapped -= !!c->map[bfn];
+    for (uint64_t bfn = 0; bfn < fixture_bfn_limit(f); bfn++) {
+        f->model.mapped -= !!c->map[bfn];
     }
-    b->model.pending -= c->pending->len;
+    f->model.pending -= c->pending->len;
     c->live = false;
     g_free(c->map);
     g_array_free(c->pending, true);
 }
 
-static void model_flush(Bench *b, ModelContext *c, uint64_t bfn, uint64_t nr)
+static void model_flush(Fixture *f, ModelContext *c, uint64_t bfn, uint64_t nr)
 {
-    if (b->flushes_all[c - b->model.ctx]) {
+    if (f->flushes_all[c - f->model.ctx]) {
         bfn = 0;
-        nr = bench_bfn_limit(b);
+        nr = fixture_bfn_limit(f);
     }
     for (guint i = 0; i < c->pending->len; ) {
         const Pending *p = &g_array_index(c->pending, Pending, i);
 
         if (p->bfn >= bfn && p->bfn < bfn + nr) {
             g_array_remove_index_fast(c->pending, i);
-            b->model.pending--;
+            f->model.pending--;
         } else {
             i++;
         }
     }
 }
 
-static ModelContext *model_context(Bench *b, uint16_t id)
+static ModelContext *model_context(Fixture *f, uint16_t id)
 {
-    return id < b->core.limits.max_contexts && b->model.ctx[id].live
-           ? &b->model.ctx[id] : NULL;
+    return id < f->core.limits.max_contexts && f->model.ctx[id].live
+           ? &f->model.ctx[id] : NULL;
 }
 
 /*
@@ -67,7 +67,8 @@ typedef struct Owner {
     uint32_t flags;
 } Owner;
 
-static void own(Owner *owners, const Bench *b, const GArray *list, uint32_t nr)
+static void own(Owner *owners, const Fixture *f, const GArray *list,
+                uint32_t nr)
 {
     for (guint i = 0; i < list->len; i++) {
         const XenPVIOMMUReserved *r = &g_array_index(list, XenPVIOMMUReserved,
@@ -81,26 +82,26 @@ static void own(Owner *owners, const Bench *b, const GArray *list, uint32_t nr)
     }
 }
 
-static Owner *reserved_owners(Bench *b, int ctx, int device)
+static Owner *reserved_owners(Fixture *f, int ctx, int device)
 {
-    Owner *owners = g_new0(Owner, bench_bfn_limit(b));
+    Owner *owners = g_new0(Owner, fixture_bfn_limit(f));
 
-    own(owners, b, b->core.reserved, 1);
+    own(owners, f, f->core.reserved, 1);
     for (unsigned i = 0; i < NR_DEVICES; i++) {
-        if (!b->dev[i].gone &&
-            (device == i || (ctx >= 0 && b->model.device_ctx[i] == ctx))) {
-            own(owners, b, b->dev[i].reserved, (i + 1) * 1000);
+        if (!f->dev[i].gone &&
+            (device == i || (ctx >= 0 && f->model.device_ctx[i] == ctx))) {
+            own(owners, f, f->dev[i].reserved, (i + 1) * 1000);
         }
     }
     return owners;
 }
 
-static bool model_reserved(Bench *b, unsigned ctx, uint64_t bfn, uint64_t nr)
+static bool model_reserved(Fixture *f, unsigned ctx, uint64_t bfn, uint64_t nr)
 {
     for (int i = -1; i < NR_DEVICES; i++) {
-        GArray *list = i < 0 ? b->core.reserved : b->dev[i].reserved;
+        GArray *list = i < 0 ? f->core.reserved : f->dev[i].reserved;
 
-        if (i >= 0 && (b->dev[i].gone || b->model.device_ctx[i] != ctx)) {
+        if (i >= 0 && (f->dev[i].gone || f->model.device_ctx[i] != ctx)) {
             continue;
         }
         for (guint j = 0; j < list->len; j++) {
@@ -115,36 +116,36 @@ static bool model_reserved(Bench *b, unsigned ctx, uint64_t bfn, uint64_t nr)
     return false;
 }
 
-static void model_enable(Bench *b)
+static void model_enable(Fixture *f)
 {
-    if (b->model.identity) {
-        b->model.identity = false;
-        b->model.enabled++;
+    if (f->model.identity) {
+        f->model.identity = false;
+        f->model.enabled++;
     }
 }
 
-bool model_accepted(const Bench *b, uint64_t feature)
+bool model_accepted(const Fixture *f, uint64_t feature)
 {
-    return b->core.accepted & feature;
+    return f->core.accepted & feature;
 }
 
-static bool bad_ctx(const Bench *b, uint16_t ctx)
+static bool bad_ctx(const Fixture *f, uint16_t ctx)
 {
-    return ctx && !model_accepted(b, XEN_IOMMU_FEATURE_CONTEXTS);
+    return ctx && !model_accepted(f, XEN_IOMMU_FEATURE_CONTEXTS);
 }
 
-static bool bad_range(const Bench *b, uint64_t start, uint32_t nr_frames,
+static bool bad_range(const Fixture *f, uint64_t start, uint32_t nr_frames,
                       uint64_t limit)
 {
     uint64_t nr = nr_frames ? nr_frames : 1;
 
-    if (nr_frames && !model_accepted(b, XEN_IOMMU_FEATURE_RANGES)) {
+    if (nr_frames && !model_accepted(f, XEN_IOMMU_FEATURE_RANGES)) {
         return true;
     }
     return start >= limit || start + nr > limit;
 }
 
-static int model_map(Bench *b, struct xen_iommu_op *op)
+static int model_map(Fixture *f, struct xen_iommu_op *op)
 {
     uint64_t bfn = le64_to_cpu(op->u.map.bfn);
     uint64_t gfn = le64_to_cpu(op->u.map.gfn);
@@ -156,19 +157,19 @@ static int model_map(Bench *b, struct xen_iommu_op *op)
     ModelContext *c;
     int ret;
 
-    if (bad_ctx(b, id) || bad_range(b, bfn, nr_frames, bench_bfn_limit(b)) ||
-        bad_range(b, gfn, nr_frames, 1ull << 40)) {
+    if (bad_ctx(f, id) || bad_range(f, bfn, nr_frames, fixture_bfn_limit(f)) ||
+        bad_range(f, gfn, nr_frames, 1ull << 40)) {
         return -XEN_IOMMU_EINVAL;
     }
-    c = model_context(b, id);
+    c = model_context(f, id);
     if (c && c->identity) {
         return -XEN_IOMMU_EINVAL;
     }
-    model_enable(b);
+    model_enable(f);
     if (!c) {
         return -XEN_IOMMU_ENOENT;
     }
-    if (model_reserved(b, id, bfn, nr)) {
+    if (model_reserved(f, id, bfn, nr)) {
         return -XEN_IOMMU_EADDRNOTAVAIL;
     }
     for (uint64_t i = 0; i < nr; i++) {
@@ -176,27 +177,27 @@ static int model_map(Bench *b, struct xen_iommu_op *op)
             return -XEN_IOMMU_EEXIST;
         }
     }
-    if (b->model.mapped + b->model.pending + nr >
-        b->core.limits.max_mappings) {
+    if (f->model.mapped + f->model.pending + nr >
+        f->core.limits.max_mappings) {
         return -XEN_IOMMU_ENOSPC;
     }
-    ret = machine_backend_answer(&b->backend, domid, gfn, nr, readonly,
+    ret = machine_backend_answer(&f->backend, domid, gfn, nr, readonly,
                                  &culprit);
     if (ret) {
         return ret;
     }
-    if (b->out_of_memory) {
+    if (f->out_of_memory) {
         return -XEN_IOMMU_ENOMEM;
     }
     for (uint64_t i = 0; i < nr; i++) {
         c->map[bfn + i] = frame_new(gfn + i, readonly);
     }
-    b->model.mapped += nr;
-    b->model.counter[XEN_PVIOMMU_COUNTER_MAPS]++;
+    f->model.mapped += nr;
+    f->model.counter[XEN_PVIOMMU_COUNTER_MAPS]++;
     return 0;
 }
 
-static int model_unmap(Bench *b, struct xen_iommu_op *op)
+static int model_unmap(Fixture *f, struct xen_iommu_op *op)
 {
     uint64_t bfn = le64_to_cpu(op->u.unmap.bfn);
     uint32_t nr_frames = le32_to_cpu(op->u.unmap.nr_frames);
@@ -206,20 +207,20 @@ static int model_unmap(Bench *b, struct xen_iommu_op *op)
     bool missing = false, too_many;
     ModelContext *c;
 
-    if (op->u.unmap.pad || op->u.unmap.pad1 || bad_ctx(b, id) ||
-        (holes && !model_accepted(b, XEN_IOMMU_FEATURE_QUEUE)) ||
-        bad_range(b, bfn, nr_frames, bench_bfn_limit(b))) {
+    if (op->u.unmap.pad || op->u.unmap.pad1 || bad_ctx(f, id) ||
+        (holes && !model_accepted(f, XEN_IOMMU_FEATURE_QUEUE)) ||
+        bad_range(f, bfn, nr_frames, fixture_bfn_limit(f))) {
         return -XEN_IOMMU_EINVAL;
     }
-    c = model_context(b, id);
+    c = model_context(f, id);
     if (c && c->identity) {
         return -XEN_IOMMU_EINVAL;
     }
-    model_enable(b);
+    model_enable(f);
     if (!c) {
         return -XEN_IOMMU_ENOENT;
     }
-    if (!holes && model_reserved(b, id, bfn, nr)) {
+    if (!holes && model_reserved(f, id, bfn, nr)) {
         return -XEN_IOMMU_EADDRNOTAVAIL;
     }
     for (uint64_t i = 0; i < nr; i++) {
@@ -231,14 +232,14 @@ static int model_unmap(Bench *b, struct xen_iommu_op *op)
                 c->map[bfn + i] != c->map[bfn + i - 1] + 1;
     }
     /* Too many runs: how those are counted is the core's affair. */
-    too_many = !b->any_room &&
-               b->runs_before + runs > xen_pviommu_pending_max(&b->core);
+    too_many = !f->any_room &&
+               f->runs_before + runs > xen_pviommu_pending_max(&f->core);
     if (missing || too_many) {
         /* With both it is either. */
-        return !missing || (too_many && b->status == -XEN_IOMMU_ENOSPC)
+        return !missing || (too_many && f->status == -XEN_IOMMU_ENOSPC)
                ? -XEN_IOMMU_ENOSPC : -XEN_IOMMU_ENOENT;
     }
-    if (b->out_of_memory) {
+    if (f->out_of_memory) {
         return -XEN_IOMMU_ENOMEM;
     }
     for (uint64_t i = 0; i < nr; i++) {
@@ -247,40 +248,40 @@ static int model_unmap(Bench *b, struct xen_iommu_op *op)
         if (p.frame) {
             g_array_append_val(c->pending, p);
             c->map[bfn + i] = 0;
-            b->model.mapped--;
-            b->model.pending++;
+            f->model.mapped--;
+            f->model.pending++;
         }
     }
-    b->model.counter[XEN_PVIOMMU_COUNTER_UNMAPS]++;
+    f->model.counter[XEN_PVIOMMU_COUNTER_UNMAPS]++;
     return 0;
 }
 
-static int model_op_flush(Bench *b, struct xen_iommu_op *op)
+static int model_op_flush(Fixture *f, struct xen_iommu_op *op)
 {
     uint64_t bfn = le64_to_cpu(op->u.flush.bfn);
     uint32_t nr_frames = le32_to_cpu(op->u.flush.nr_frames);
     uint16_t id = le16_to_cpu(op->u.flush.ctx);
     ModelContext *c;
 
-    if (op->u.flush.pad || op->u.flush.pad1 || bad_ctx(b, id)) {
+    if (op->u.flush.pad || op->u.flush.pad1 || bad_ctx(f, id)) {
         return -XEN_IOMMU_EINVAL;
     }
     if (bfn == UINT64_MAX && !nr_frames) {
         bfn = 0;
-        nr_frames = bench_bfn_limit(b);
-    } else if (bad_range(b, bfn, nr_frames, bench_bfn_limit(b))) {
+        nr_frames = fixture_bfn_limit(f);
+    } else if (bad_range(f, bfn, nr_frames, fixture_bfn_limit(f))) {
         return -XEN_IOMMU_EINVAL;
     }
-    c = model_context(b, id);
+    c = model_context(f, id);
     if (!c) {
         return -XEN_IOMMU_ENOENT;
     }
-    model_flush(b, c, bfn, nr_frames ? nr_frames : 1);
-    b->model.counter[XEN_PVIOMMU_COUNTER_FLUSHES]++;
+    model_flush(f, c, bfn, nr_frames ? nr_frames : 1);
+    f->model.counter[XEN_PVIOMMU_COUNTER_FLUSHES]++;
     return 0;
 }
 
-static int model_query_reserved(Bench *b, struct xen_iommu_op *op,
+static int model_query_reserved(Fixture *f, struct xen_iommu_op *op,
                                 struct xen_iommu_reserved_range *ranges)
 {
     struct xen_iommu_op_query_reserved *u = &op->u.query_reserved;
@@ -290,24 +291,24 @@ static int model_query_reserved(Bench *b, struct xen_iommu_op *op,
     g_autofree Owner *owners = NULL;
     int index = -1;
 
-    if (u->pad || u->pad1 || bad_ctx(b, id) ||
-        (device ? u->ctx || !model_accepted(b, XEN_IOMMU_FEATURE_CONTEXTS)
+    if (u->pad || u->pad1 || bad_ctx(f, id) ||
+        (device ? u->ctx || !model_accepted(f, XEN_IOMMU_FEATURE_CONTEXTS)
                 : u->sbdf)) {
         return -XEN_IOMMU_EINVAL;
     }
     if (device) {
-        Device *d = machine_device(b, le32_to_cpu(u->sbdf));
+        Device *d = machine_device(f, le32_to_cpu(u->sbdf));
 
         if (!d) {
             return -XEN_IOMMU_ENODEV;
         }
-        index = d - b->dev;
-    } else if (!model_context(b, id)) {
+        index = d - f->dev;
+    } else if (!model_context(f, id)) {
         return -XEN_IOMMU_ENOENT;
     }
-    owners = reserved_owners(b, device ? -1 : id, index);
-    for (uint64_t bfn = 0, n; bfn < bench_bfn_limit(b); bfn += n) {
-        for (n = 1; bfn + n < bench_bfn_limit(b) &&
+    owners = reserved_owners(f, device ? -1 : id, index);
+    for (uint64_t bfn = 0, n; bfn < fixture_bfn_limit(f); bfn += n) {
+        for (n = 1; bfn + n < fixture_bfn_limit(f) &&
                     owners[bfn + n].nr == owners[bfn].nr; n++) {
             /* go on */
         }
@@ -328,39 +329,39 @@ static int model_query_reserved(Bench *b, struct xen_iommu_op *op,
            ? -XEN_IOMMU_EFAULT : 0;
 }
 
-static uint32_t model_ops(const Bench *b)
+static uint32_t model_ops(const Fixture *f)
 {
-    return b->ops.ops & (b->core.queues ? 0x1ffe : 0xffe);
+    return f->ops.ops & (f->core.queues ? 0x1ffe : 0xffe);
 }
 
-static int model_query_caps(Bench *b, struct xen_iommu_op *op)
+static int model_query_caps(Fixture *f, struct xen_iommu_op *op)
 {
     op->u.query_caps = (struct xen_iommu_op_query_caps) {
-        .features = cpu_to_le64(7 + (b->core.queues ? 8 : 0) +
-                                (b->core.identity_contexts ? 16 : 0)),
-        .ops = cpu_to_le32(model_ops(b)),
-        .max_contexts = cpu_to_le16(b->core.limits.max_contexts),
-        .bfn_bits = b->core.limits.bfn_bits,
-        .state = (b->model.identity ? 1 : 0) | (b->core.control ? 2 : 0),
-        .max_mappings = cpu_to_le64(b->core.limits.max_mappings),
+        .features = cpu_to_le64(7 + (f->core.queues ? 8 : 0) +
+                                (f->core.identity_contexts ? 16 : 0)),
+        .ops = cpu_to_le32(model_ops(f)),
+        .max_contexts = cpu_to_le16(f->core.limits.max_contexts),
+        .bfn_bits = f->core.limits.bfn_bits,
+        .state = (f->model.identity ? 1 : 0) | (f->core.control ? 2 : 0),
+        .max_mappings = cpu_to_le64(f->core.limits.max_mappings),
     };
     return 0;
 }
 
-static int model_lookup(Bench *b, struct xen_iommu_op *op, bool by_gfn)
+static int model_lookup(Fixture *f, struct xen_iommu_op *op, bool by_gfn)
 {
     struct xen_iommu_op_lookup *u = &op->u.lookup;
     uint64_t bfn = le64_to_cpu(u->bfn), gfn = le64_to_cpu(u->gfn);
     uint16_t id = le16_to_cpu(u->ctx);
-    uint64_t limit = bench_bfn_limit(b);
+    uint64_t limit = fixture_bfn_limit(f);
     ModelContext *c;
     uint32_t nr;
 
-    if (u->pad || u->nr_frames || bad_ctx(b, id) || bfn >= limit ||
+    if (u->pad || u->nr_frames || bad_ctx(f, id) || bfn >= limit ||
         (by_gfn ? gfn >= 1ull << 40 : gfn)) {
         return -XEN_IOMMU_EINVAL;
     }
-    c = model_context(b, id);
+    c = model_context(f, id);
     if (c && c->identity) {
         return -XEN_IOMMU_EINVAL;
     }
@@ -396,48 +397,48 @@ static bool context_pads(const struct xen_iommu_op_context *u)
     return u->pad || u->pad1 || u->pad2[0] || u->pad2[1];
 }
 
-static int model_alloc_context(Bench *b, struct xen_iommu_op *op)
+static int model_alloc_context(Fixture *f, struct xen_iommu_op *op)
 {
     if (op->u.context.ctx || context_pads(&op->u.context) ||
-        (op->flags && !model_accepted(b, XEN_IOMMU_FEATURE_IDENTITY))) {
+        (op->flags && !model_accepted(f, XEN_IOMMU_FEATURE_IDENTITY))) {
         return -XEN_IOMMU_EINVAL;
     }
-    for (unsigned id = 0; id < b->core.limits.max_contexts; id++) {
-        if (!b->model.ctx[id].live) {
-            /* Which ID is the core's choice: see bench_op(). */
-            return b->out_of_memory ? -XEN_IOMMU_ENOMEM : 0;
+    for (unsigned id = 0; id < f->core.limits.max_contexts; id++) {
+        if (!f->model.ctx[id].live) {
+            /* Which ID is the core's choice: see fixture_op(). */
+            return f->out_of_memory ? -XEN_IOMMU_ENOMEM : 0;
         }
     }
     return -XEN_IOMMU_ENOSPC;
 }
 
-static int model_free_context(Bench *b, struct xen_iommu_op *op)
+static int model_free_context(Fixture *f, struct xen_iommu_op *op)
 {
     uint16_t id = le16_to_cpu(op->u.context.ctx);
 
     if (!id || context_pads(&op->u.context)) {
         return -XEN_IOMMU_EINVAL;
     }
-    if (!model_context(b, id)) {
+    if (!model_context(f, id)) {
         return -XEN_IOMMU_ENOENT;
     }
     for (unsigned i = 0; i < NR_DEVICES; i++) {
-        if (b->model.device_ctx[i] == id) {
-            if (!b->dev[i].gone) {
+        if (f->model.device_ctx[i] == id) {
+            if (!f->dev[i].gone) {
                 return -XEN_IOMMU_EBUSY;
             }
         }
     }
     for (unsigned i = 0; i < NR_DEVICES; i++) {
-        if (b->model.device_ctx[i] == id) {
-            b->model.device_ctx[i] = 0;
+        if (f->model.device_ctx[i] == id) {
+            f->model.device_ctx[i] = 0;
         }
     }
-    model_context_free(b, id);
+    model_context_free(f, id);
     return 0;
 }
 
-static int model_attach_device(Bench *b, struct xen_iommu_op *op)
+static int model_attach_device(Fixture *f, struct xen_iommu_op *op)
 {
     struct xen_iommu_op_attach_device *u = &op->u.attach_device;
     uint16_t id = le16_to_cpu(u->ctx);
@@ -448,18 +449,18 @@ static int model_attach_device(Bench *b, struct xen_iommu_op *op)
     if (u->pad || u->pad1[0] || u->pad1[1]) {
         return -XEN_IOMMU_EINVAL;
     }
-    c = model_context(b, id);
+    c = model_context(f, id);
     if (!c || !c->identity) {
-        model_enable(b);
+        model_enable(f);
     }
     if (!c) {
         return -XEN_IOMMU_ENOENT;
     }
-    d = machine_device(b, le32_to_cpu(u->sbdf));
+    d = machine_device(f, le32_to_cpu(u->sbdf));
     if (!d) {
         return -XEN_IOMMU_ENODEV;
     }
-    i = d - b->dev;
+    i = d - f->dev;
     for (guint j = 0; j < d->reserved->len; j++) {
         const XenPVIOMMUReserved *r = &g_array_index(d->reserved,
                                                      XenPVIOMMUReserved, j);
@@ -470,36 +471,36 @@ static int model_attach_device(Bench *b, struct xen_iommu_op *op)
             }
         }
     }
-    old = &b->model.ctx[b->model.device_ctx[i]];
+    old = &f->model.ctx[f->model.device_ctx[i]];
     if (old != c) {
-        model_flush(b, old, 0, bench_bfn_limit(b));
-        b->model.device_ctx[i] = id;
+        model_flush(f, old, 0, fixture_bfn_limit(f));
+        f->model.device_ctx[i] = id;
     }
     return 0;
 }
 
-static int model_enable_op(Bench *b, struct xen_iommu_op *op)
+static int model_enable_op(Fixture *f, struct xen_iommu_op *op)
 {
     if (op->u.enable.pad[0] || op->u.enable.pad[1] || op->u.enable.pad[2]) {
         return -XEN_IOMMU_EINVAL;
     }
-    model_enable(b);
+    model_enable(f);
     return 0;
 }
 
-static int model_set_queue(Bench *b, struct xen_iommu_op *op)
+static int model_set_queue(Fixture *f, struct xen_iommu_op *op)
 {
     uint64_t addr = le64_to_cpu(op->u.set_queue.addr);
     uint32_t nr_ops = le32_to_cpu(op->u.set_queue.nr_ops);
     uint16_t id = le16_to_cpu(op->u.set_queue.ctx);
     ModelContext *c;
 
-    if (op->u.set_queue.pad || op->u.set_queue.pad1 || bad_ctx(b, id) ||
+    if (op->u.set_queue.pad || op->u.set_queue.pad1 || bad_ctx(f, id) ||
         !addr != !nr_ops || addr % 4096 || nr_ops > 1024 ||
         (nr_ops & (nr_ops - 1)) || addr + 128 + 32 * nr_ops < addr) {
         return -XEN_IOMMU_EINVAL;
     }
-    c = model_context(b, id);
+    c = model_context(f, id);
     if (c && c->identity) {
         return -XEN_IOMMU_EINVAL;
     }
@@ -530,7 +531,7 @@ bool model_queues(uint16_t id, const struct xen_iommu_op *op)
     }
 }
 
-int model_run(Bench *b, struct xen_iommu_op *op,
+int model_run(Fixture *f, struct xen_iommu_op *op,
               struct xen_iommu_reserved_range *ranges)
 {
     static const struct {
@@ -550,39 +551,39 @@ int model_run(Bench *b, struct xen_iommu_op *op,
     };
     uint16_t code = le16_to_cpu(op->op);
 
-    if (code < 1 || code > 12 || !(model_ops(b) & (1u << code))) {
+    if (code < 1 || code > 12 || !(model_ops(f) & (1u << code))) {
         return -XEN_IOMMU_EOPNOTSUPP;
     }
-    if (!b->core.control && code != XEN_IOMMUOP_query_caps) {
+    if (!f->core.control && code != XEN_IOMMUOP_query_caps) {
         return -XEN_IOMMU_EACCES;
     }
     if ((le16_to_cpu(op->flags) & ~info[code].flags) ||
-        (info[code].feature && !model_accepted(b, info[code].feature))) {
+        (info[code].feature && !model_accepted(f, info[code].feature))) {
         return -XEN_IOMMU_EINVAL;
     }
     switch (code) {
     case XEN_IOMMUOP_query_reserved:
-        return model_query_reserved(b, op, ranges);
+        return model_query_reserved(f, op, ranges);
     case XEN_IOMMUOP_map:
-        return model_map(b, op);
+        return model_map(f, op);
     case XEN_IOMMUOP_unmap:
-        return model_unmap(b, op);
+        return model_unmap(f, op);
     case XEN_IOMMUOP_flush:
-        return model_op_flush(b, op);
+        return model_op_flush(f, op);
     case XEN_IOMMUOP_query_caps:
-        return model_query_caps(b, op);
+        return model_query_caps(f, op);
     case XEN_IOMMUOP_lookup_bfn:
     case XEN_IOMMUOP_lookup_gfn:
-        return model_lookup(b, op, code == XEN_IOMMUOP_lookup_gfn);
+        return model_lookup(f, op, code == XEN_IOMMUOP_lookup_gfn);
     case XEN_IOMMUOP_alloc_context:
-        return model_alloc_context(b, op);
+        return model_alloc_context(f, op);
     case XEN_IOMMUOP_free_context:
-        return model_free_context(b, op);
+        return model_free_context(f, op);
     case XEN_IOMMUOP_attach_device:
-        return model_attach_device(b, op);
+        return model_attach_device(f, op);
     case XEN_IOMMUOP_set_queue:
-        return model_set_queue(b, op);
+        return model_set_queue(f, op);
     default:
-        return model_enable_op(b, op);
+        return model_enable_op(f, op);
     }
 }

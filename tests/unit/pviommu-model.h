@@ -6,7 +6,7 @@
 #ifndef TESTS_UNIT_PVIOMMU_MODEL_H
 #define TESTS_UNIT_PVIOMMU_MODEL_H
 
-#include "pviommu-bench.h"
+#include "pviommu-fixture.h"
 
 /**
  * model_run: run @op, as the core has to
@@ -15,16 +15,16 @@
  *
  * Returns: its status.
  */
-int model_run(Bench *b, struct xen_iommu_op *op,
+int model_run(Fixture *f, struct xen_iommu_op *op,
               struct xen_iommu_reserved_range *ranges);
 
 /** model_queues: a queue of context @id takes @op */
 bool model_queues(uint16_t id, const struct xen_iommu_op *op);
 
 /** model_accepted: the guest accepted these features */
-bool model_accepted(const Bench *b, uint64_t feature);
+bool model_accepted(const Fixture *f, uint64_t feature);
 
-void model_context_new(Bench *b, unsigned id);
-void model_context_free(Bench *b, unsigned id);
+void model_context_new(Fixture *f, unsigned id);
+void model_context_free(Fixture *f, unsigned id);
 
 #endif /* TESTS_UNIT_PVIOMMU_MODEL_H */

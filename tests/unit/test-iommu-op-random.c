@@ -7,7 +7,7 @@
 
 #include "qemu/osdep.h"
 #include "qemu/bswap.h"
-#include "pviommu-bench.h"
+#include "pviommu-fixture.h"
 #include "test-rcu-barrier.h"
 
 #define RANDOM_OPS 200000
@@ -38,18 +38,18 @@ static uint64_t odd_u64(void)
                        : values[g_random_int_range(0, ARRAY_SIZE(values))];
 }
 
-static uint16_t random_ctx(const Bench *b)
+static uint16_t random_ctx(const Fixture *f)
 {
-    if (!(b->core.accepted & XEN_IOMMU_FEATURE_CONTEXTS)) {
+    if (!(f->core.accepted & XEN_IOMMU_FEATURE_CONTEXTS)) {
         return chance(950) ? 0 : 1;
     }
     return chance(10) ? g_random_int()
-                      : g_random_int_range(0, b->core.limits.max_contexts + 1);
+                      : g_random_int_range(0, f->core.limits.max_contexts + 1);
 }
 
-static uint32_t random_nr(const Bench *b)
+static uint32_t random_nr(const Fixture *f)
 {
-    if (!(b->core.accepted & XEN_IOMMU_FEATURE_RANGES) && chance(900)) {
+    if (!(f->core.accepted & XEN_IOMMU_FEATURE_RANGES) && chance(900)) {
         return 0;
     }
     switch (g_random_int_range(0, 20)) {
@@ -64,9 +64,9 @@ static uint32_t random_nr(const Bench *b)
     }
 }
 
-static uint64_t random_bfn(const Bench *b)
+static uint64_t random_bfn(const Fixture *f)
 {
-    uint64_t limit = 1ull << b->core.limits.bfn_bits;
+    uint64_t limit = 1ull << f->core.limits.bfn_bits;
 
     switch (g_random_int_range(0, 20)) {
     case 0:
@@ -81,16 +81,16 @@ static uint64_t random_bfn(const Bench *b)
 }
 
 /* Where something is mapped in @ctx, if the search finds it */
-static uint64_t mapped_bfn(const Bench *b, uint16_t ctx)
+static uint64_t mapped_bfn(const Fixture *f, uint16_t ctx)
 {
-    uint64_t limit = 1ull << b->core.limits.bfn_bits;
-    uint64_t start = random_bfn(b);
+    uint64_t limit = 1ull << f->core.limits.bfn_bits;
+    uint64_t start = random_bfn(f);
 
-    if (ctx < MAX_CONTEXTS && b->model.ctx[ctx].live) {
+    if (ctx < MAX_CONTEXTS && f->model.ctx[ctx].live) {
         for (uint64_t i = 0; i < 300; i++) {
             uint64_t bfn = (start + i) & (limit - 1);
 
-            if (b->model.ctx[ctx].map[bfn]) {
+            if (f->model.ctx[ctx].map[bfn]) {
                 return bfn;
             }
         }
@@ -99,16 +99,16 @@ static uint64_t mapped_bfn(const Bench *b, uint16_t ctx)
 }
 
 /* How many frames from @bfn on are mapped, a part of them, or a few more */
-static uint32_t mapped_nr(const Bench *b, uint16_t ctx, uint64_t bfn)
+static uint32_t mapped_nr(const Fixture *f, uint16_t ctx, uint64_t bfn)
 {
-    uint64_t limit = 1ull << b->core.limits.bfn_bits;
+    uint64_t limit = 1ull << f->core.limits.bfn_bits;
     uint32_t nr = 0;
 
-    if (!(b->core.accepted & XEN_IOMMU_FEATURE_RANGES) || chance(200) ||
-        ctx >= MAX_CONTEXTS || !b->model.ctx[ctx].live) {
-        return random_nr(b);
+    if (!(f->core.accepted & XEN_IOMMU_FEATURE_RANGES) || chance(200) ||
+        ctx >= MAX_CONTEXTS || !f->model.ctx[ctx].live) {
+        return random_nr(f);
     }
-    while (bfn + nr < limit && b->model.ctx[ctx].map[bfn + nr]) {
+    while (bfn + nr < limit && f->model.ctx[ctx].map[bfn + nr]) {
         nr++;
     }
     if (chance(500) && nr) {
@@ -131,25 +131,25 @@ static uint64_t random_gfn(void)
     }
 }
 
-static uint64_t mapped_gfn(const Bench *b, uint16_t ctx)
+static uint64_t mapped_gfn(const Fixture *f, uint16_t ctx)
 {
-    uint64_t bfn = mapped_bfn(b, ctx);
+    uint64_t bfn = mapped_bfn(f, ctx);
 
-    return ctx < MAX_CONTEXTS && b->model.ctx[ctx].live &&
-           bfn < 1ull << b->core.limits.bfn_bits && b->model.ctx[ctx].map[bfn]
-           ? frame_gfn(b->model.ctx[ctx].map[bfn]) : random_gfn();
+    return ctx < MAX_CONTEXTS && f->model.ctx[ctx].live &&
+           bfn < 1ull << f->core.limits.bfn_bits && f->model.ctx[ctx].map[bfn]
+           ? frame_gfn(f->model.ctx[ctx].map[bfn]) : random_gfn();
 }
 
-static uint32_t random_sbdf(const Bench *b)
+static uint32_t random_sbdf(const Fixture *f)
 {
     return chance(20) ? g_random_int()
-                      : b->dev[g_random_int_range(0, NR_DEVICES)].sbdf;
+                      : f->dev[g_random_int_range(0, NR_DEVICES)].sbdf;
 }
 
-static void random_op(const Bench *b, struct xen_iommu_op *op)
+static void random_op(const Fixture *f, struct xen_iommu_op *op)
 {
     unsigned code = 0;
-    uint16_t ctx = random_ctx(b);
+    uint16_t ctx = random_ctx(f);
     uint64_t bfn;
 
     memset(op, 0, sizeof(*op));
@@ -166,34 +166,34 @@ static void random_op(const Bench *b, struct xen_iommu_op *op)
         code = XEN_IOMMUOP_map;
         op->flags = chance(300) ? cpu_to_le16(XEN_IOMMUOP_map_readonly) : 0;
         op->u.map = (struct xen_iommu_op_map) {
-            .bfn = cpu_to_le64(random_bfn(b)),
+            .bfn = cpu_to_le64(random_bfn(f)),
             .gfn = cpu_to_le64(random_gfn()),
             .domid = cpu_to_le16(chance(980) ? DOMID_SELF :
                                  g_random_int_range(0, 5)),
             .ctx = cpu_to_le16(ctx),
-            .nr_frames = cpu_to_le32(random_nr(b)),
+            .nr_frames = cpu_to_le32(random_nr(f)),
         };
         break;
     case 43 ... 66:
         code = XEN_IOMMUOP_unmap;
-        bfn = chance(900) ? mapped_bfn(b, ctx) : random_bfn(b);
+        bfn = chance(900) ? mapped_bfn(f, ctx) : random_bfn(f);
         op->u.unmap = (struct xen_iommu_op_unmap) {
             .bfn = cpu_to_le64(bfn),
             .ctx = cpu_to_le16(ctx),
-            .nr_frames = cpu_to_le32(mapped_nr(b, ctx, bfn)),
+            .nr_frames = cpu_to_le32(mapped_nr(f, ctx, bfn)),
         };
         if (chance(200)) {
             op->flags = cpu_to_le16(XEN_IOMMUOP_unmap_holes);
-            op->u.unmap.bfn = cpu_to_le64(random_bfn(b));
-            op->u.unmap.nr_frames = cpu_to_le32(random_nr(b));
+            op->u.unmap.bfn = cpu_to_le64(random_bfn(f));
+            op->u.unmap.nr_frames = cpu_to_le32(random_nr(f));
         }
         break;
     case 67 ... 77:
         code = XEN_IOMMUOP_flush;
         op->u.flush = (struct xen_iommu_op_flush) {
-            .bfn = cpu_to_le64(random_bfn(b)),
+            .bfn = cpu_to_le64(random_bfn(f)),
             .ctx = cpu_to_le16(ctx),
-            .nr_frames = cpu_to_le32(random_nr(b)),
+            .nr_frames = cpu_to_le32(random_nr(f)),
         };
         if (chance(250)) {
             op->u.flush.bfn = UINT64_MAX;
@@ -203,14 +203,14 @@ static void random_op(const Bench *b, struct xen_iommu_op *op)
     case 78 ... 85:
         code = chance(500) ? XEN_IOMMUOP_lookup_bfn : XEN_IOMMUOP_lookup_gfn;
         op->u.lookup = (struct xen_iommu_op_lookup) {
-            .bfn = cpu_to_le64(chance(700) ? mapped_bfn(b, ctx)
-                                           : random_bfn(b)),
+            .bfn = cpu_to_le64(chance(700) ? mapped_bfn(f, ctx)
+                                           : random_bfn(f)),
             .ctx = cpu_to_le16(ctx),
         };
         if (code == XEN_IOMMUOP_lookup_gfn) {
-            op->u.lookup.gfn = cpu_to_le64(chance(600) ? mapped_gfn(b, ctx)
+            op->u.lookup.gfn = cpu_to_le64(chance(600) ? mapped_gfn(f, ctx)
                                                        : random_gfn());
-            op->u.lookup.bfn = cpu_to_le64(chance(500) ? 0 : random_bfn(b));
+            op->u.lookup.bfn = cpu_to_le64(chance(500) ? 0 : random_bfn(f));
         }
         break;
     case 86 ... 87:
@@ -225,7 +225,7 @@ static void random_op(const Bench *b, struct xen_iommu_op *op)
         break;
     case 91 ... 94:
         code = XEN_IOMMUOP_attach_device;
-        op->u.attach_device.sbdf = cpu_to_le32(random_sbdf(b));
+        op->u.attach_device.sbdf = cpu_to_le32(random_sbdf(f));
         op->u.attach_device.ctx = cpu_to_le16(ctx);
         break;
     case 95 ... 97:
@@ -238,7 +238,7 @@ static void random_op(const Bench *b, struct xen_iommu_op *op)
         };
         if (chance(400)) {
             op->flags = cpu_to_le16(XEN_IOMMUOP_query_reserved_device);
-            op->u.query_reserved.sbdf = cpu_to_le32(random_sbdf(b));
+            op->u.query_reserved.sbdf = cpu_to_le32(random_sbdf(f));
         } else {
             op->u.query_reserved.ctx = cpu_to_le16(ctx);
         }
@@ -272,9 +272,9 @@ static void random_op(const Bench *b, struct xen_iommu_op *op)
     }
 }
 
-static Bench *random_bench(void)
+static Fixture *random_fixture(void)
 {
-    BenchConfig config = {
+    FixtureConfig config = {
         .bfn_bits = g_random_int_range(12, MODEL_MAX_BITS + 1),
         .max_contexts = g_random_int_range(1, MAX_CONTEXTS + 1),
         .max_mappings = chance(500) ? 50000 : 1 + random_below(3000),
@@ -286,7 +286,7 @@ static Bench *random_bench(void)
     };
     XenPVIOMMUReserved reserved[6];
     uint64_t limit = 1ull << config.bfn_bits;
-    Bench *b;
+    Fixture *f;
 
     config.reserved = reserved;
     config.nr_reserved = g_random_int_range(0, ARRAY_SIZE(reserved));
@@ -295,24 +295,24 @@ static Bench *random_bench(void)
         reserved[i].nr = 1 + random_below(100);
         reserved[i].flags = g_random_int();
     }
-    b = bench_new(&config);
+    f = fixture_new(&config);
     for (unsigned i = 0; i < NR_DEVICES && chance(500); i++) {
         uint64_t bfn = random_below(limit - 100);
 
-        bench_reserve(b, i, bfn, 1 + random_below(60), i);
-        bench_reserve(b, i, bfn + 50, 1 + random_below(50), g_random_int());
+        fixture_reserve(f, i, bfn, 1 + random_below(60), i);
+        fixture_reserve(f, i, bfn + 50, 1 + random_below(50), g_random_int());
     }
     if (chance(100)) {
         /* Memory that is often short */
-        b->pressed = true;
-        b->core.budget.max_bytes = xen_pviommu_core_bytes(&b->core) +
+        f->pressed = true;
+        f->core.budget.max_bytes = xen_pviommu_core_bytes(&f->core) +
                                    g_random_int_range(0, 2000);
     }
-    return b;
+    return f;
 }
 
 /* What happens besides operations */
-static void random_event(Bench *b)
+static void random_event(Fixture *f)
 {
     uint64_t gfn = random_gfn() & (NR_GFNS - 1);
     uint64_t nr = chance(700) ? 1 + random_below(4) : 1 + random_below(300);
@@ -320,38 +320,38 @@ static void random_event(Bench *b)
     nr = MIN(nr, NR_GFNS - gfn);
     switch (g_random_int_range(0, 40)) {
     case 0 ... 15:
-        bench_invalidate(b, gfn, nr);
+        fixture_invalidate(f, gfn, nr);
         if (chance(800)) {
             /* Given back to the guest sooner or later */
-            memset(&b->backend.kind[gfn], chance(500) ? KIND_RAM : KIND_PAGED,
+            memset(&f->backend.kind[gfn], chance(500) ? KIND_RAM : KIND_PAGED,
                    nr);
         } else {
-            memset(&b->backend.kind[gfn], KIND_HOLE, MIN(nr, 3));
+            memset(&f->backend.kind[gfn], KIND_HOLE, MIN(nr, 3));
         }
         break;
     case 16 ... 35:
         /* Pages that are not in use change as they please. */
         for (uint64_t i = gfn; i < gfn + nr; i++) {
-            if (!bench_page_refs(b, i)) {
-                b->backend.kind[i] = chance(900) ? KIND_RAM :
+            if (!fixture_page_refs(f, i)) {
+                f->backend.kind[i] = chance(900) ? KIND_RAM :
                                      g_random_int_range(KIND_HOLE,
                                                         KIND_PAGED + 1);
             }
         }
         break;
     case 36:
-        b->core.accepted = chance(700) ? xen_pviommu_core_features(&b->core)
+        f->core.accepted = chance(700) ? xen_pviommu_core_features(&f->core)
                                        : g_random_int_range(0, 16);
         break;
     case 37:
         if (chance(50)) {
-            bench_reset(b);
-            b->core.accepted =
-                chance(800) ? xen_pviommu_core_features(&b->core) : 0;
+            fixture_reset(f);
+            f->core.accepted =
+                chance(800) ? xen_pviommu_core_features(&f->core) : 0;
         }
         break;
     default:
-        bench_check(b);
+        fixture_check(f);
         break;
     }
 }
@@ -363,7 +363,7 @@ static void test_random(void)
     uint64_t counts[XEN_IOMMUOP_set_queue + 1][2] = { 0 };
 
     while (left) {
-        Bench *b = random_bench();
+        Fixture *f = random_fixture();
 
         for (unsigned n = MIN(left, 5000); n; n--, left--) {
             struct xen_iommu_op op;
@@ -371,24 +371,24 @@ static void test_random(void)
             uint16_t id;
             int ret;
 
-            random_op(b, &op);
+            random_op(f, &op);
             /* Mostly in a queue of its own context, if it has one */
-            id = chance(900) ? le16_to_cpu(op.u.map.ctx) : random_ctx(b);
-            if (chance(300) && id < MAX_CONTEXTS && b->model.ctx[id].live &&
-                b->model.ctx[id].queue.nr_ops) {
-                ret = bench_queued_op(b, id, &op);
+            id = chance(900) ? le16_to_cpu(op.u.map.ctx) : random_ctx(f);
+            if (chance(300) && id < MAX_CONTEXTS && f->model.ctx[id].live &&
+                f->model.ctx[id].queue.nr_ops) {
+                ret = fixture_queued_op(f, id, &op);
             } else {
-                ret = bench_op(b, &op);
+                ret = fixture_op(f, &op);
             }
             code = le16_to_cpu(op.op);
             if (code <= XEN_IOMMUOP_set_queue) {
                 counts[code][!!ret]++;
             }
             if (chance(60)) {
-                random_event(b);
+                random_event(f);
             }
         }
-        bench_free(b);
+        fixture_free(f);
     }
     for (unsigned code = 1; code <= XEN_IOMMUOP_set_queue; code++) {
         g_test_message("op %u: %" PRIu64 " done, %" PRIu64 " refused", code,

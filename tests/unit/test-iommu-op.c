@@ -11,14 +11,14 @@
 
 #define RO XEN_IOMMUOP_map_readonly
 
-static const BenchConfig small = {
+static const FixtureConfig small = {
     .bfn_bits = 12,
     .max_contexts = 4,
     .max_mappings = 10000,
     .premap = true,
 };
 
-static const BenchConfig large = {
+static const FixtureConfig large = {
     .bfn_bits = 40,
     .max_contexts = 4,
     .max_mappings = 1ull << 40,
@@ -27,57 +27,57 @@ static const BenchConfig large = {
 static void test_unknown(void)
 {
     static const uint16_t codes[] = { 0, 13, 31, 32, 33, 43, 255, 256, 0xffff };
-    BenchConfig config = small;
+    FixtureConfig config = small;
     struct xen_iommu_op op;
-    Bench *b = bench_new(&config);
+    Fixture *f = fixture_new(&config);
 
     for (int i = 0; i < ARRAY_SIZE(codes); i++) {
         op = (struct xen_iommu_op) { .op = cpu_to_le16(codes[i]) };
-        FAILS(EOPNOTSUPP, bench_op(b, &op));
+        FAILS(EOPNOTSUPP, fixture_op(f, &op));
     }
-    bench_free(b);
+    fixture_free(f);
 
     /* What the backend cannot do, before anything else */
     config.ops = ~(1u << XEN_IOMMUOP_map | 1u << XEN_IOMMUOP_alloc_context);
     config.no_control = true;
-    b = bench_new(&config);
-    FAILS(EOPNOTSUPP, do_map(b, 9, 0, 0, 7, 0xffff));
+    f = fixture_new(&config);
+    FAILS(EOPNOTSUPP, do_map(f, 9, 0, 0, 7, 0xffff));
     op = (struct xen_iommu_op) {
         .op = cpu_to_le16(XEN_IOMMUOP_alloc_context),
     };
-    FAILS(EOPNOTSUPP, bench_op(b, &op));
+    FAILS(EOPNOTSUPP, fixture_op(f, &op));
     op = (struct xen_iommu_op) { .op = cpu_to_le16(XEN_IOMMUOP_query_caps) };
-    OK(bench_op(b, &op));
+    OK(fixture_op(f, &op));
     g_assert_cmphex(le32_to_cpu(op.u.query_caps.ops), ==, 0x1efa);
-    bench_free(b);
+    fixture_free(f);
 }
 
 static void test_control(void)
 {
-    BenchConfig config = small;
-    Bench *b;
+    FixtureConfig config = small;
+    Fixture *f;
 
     config.no_control = true;
-    b = bench_new(&config);
+    f = fixture_new(&config);
     for (uint16_t code = 1; code <= XEN_IOMMUOP_set_queue; code++) {
         struct xen_iommu_op op = { .op = cpu_to_le16(code) };
 
         if (code == XEN_IOMMUOP_query_caps) {
             /* Also with no feature, and with anything in it */
-            b->core.accepted = 0;
+            f->core.accepted = 0;
             memset(&op.u, 0xff, sizeof(op.u));
-            OK(bench_op(b, &op));
+            OK(fixture_op(f, &op));
             g_assert_cmphex(op.u.query_caps.state, ==,
                             XEN_IOMMU_STATE_identity);
-            b->core.accepted = XEN_IOMMU_FEATURES_ALL;
+            f->core.accepted = XEN_IOMMU_FEATURES_ALL;
         } else {
-            FAILS(EACCES, bench_op(b, &op));
+            FAILS(EACCES, fixture_op(f, &op));
             op.flags = 0xffff;
-            FAILS(EACCES, bench_op(b, &op));
+            FAILS(EACCES, fixture_op(f, &op));
         }
     }
-    g_assert_true(b->core.identity);
-    bench_free(b);
+    g_assert_true(f->core.identity);
+    fixture_free(f);
 }
 
 /* Operations that succeed, into which one wrong bit is put */
@@ -109,15 +109,15 @@ static struct xen_iommu_op good_op(unsigned code)
     return op;
 }
 
-static Bench *good_bench(void)
+static Fixture *good_fixture(void)
 {
-    Bench *b = bench_new(&small);
+    Fixture *f = fixture_new(&small);
     uint16_t ctx;
 
-    OK(do_map(b, 0, 10, 310, 4, 0));
-    OK(do_alloc(b, &ctx));
+    OK(do_map(f, 0, 10, 310, 4, 0));
+    OK(do_alloc(f, &ctx));
     g_assert_cmpuint(ctx, ==, 1);
-    return b;
+    return f;
 }
 
 static void test_pads(void)
@@ -144,16 +144,16 @@ static void test_pads(void)
 
     for (int i = 0; i < ARRAY_SIZE(pads); i++) {
         for (unsigned bit = pads[i].first * 8; bit < pads[i].end * 8; bit++) {
-            Bench *b = good_bench();
+            Fixture *f = good_fixture();
             struct xen_iommu_op op = good_op(pads[i].code);
 
             ((uint8_t *)&op.u)[bit / 8] |= 1 << (bit % 8);
-            FAILS(EINVAL, bench_op(b, &op));
-            bench_free(b);
+            FAILS(EINVAL, fixture_op(f, &op));
+            fixture_free(f);
         }
     }
     for (unsigned code = 1; code <= XEN_IOMMUOP_set_queue; code++) {
-        Bench *b = good_bench();
+        Fixture *f = good_fixture();
         struct xen_iommu_op op;
 
         for (unsigned bit = 0; bit < 16; bit++) {
@@ -162,325 +162,325 @@ static void test_pads(void)
                         code != XEN_IOMMUOP_alloc_context)) {
                 op = good_op(code);
                 op.flags = cpu_to_le16(1u << bit);
-                FAILS(EINVAL, bench_op(b, &op));
+                FAILS(EINVAL, fixture_op(f, &op));
             }
         }
         op = good_op(code);
         /* What was in status before does not matter. */
         op.status = -1;
-        OK(bench_op(b, &op));
-        bench_free(b);
+        OK(fixture_op(f, &op));
+        fixture_free(f);
     }
 }
 
 static void test_features(void)
 {
-    Bench *b = bench_new(&small);
+    Fixture *f = fixture_new(&small);
     struct xen_iommu_op op;
     uint16_t ctx;
     uint32_t nr;
 
-    b->core.accepted = XEN_IOMMU_FEATURES_ALL & ~XEN_IOMMU_FEATURE_RANGES;
-    FAILS(EINVAL, do_map(b, 0, 1, 1, 1, 0));
-    FAILS(EINVAL, do_map(b, 0, 1, 1, 2, 0));
-    OK(do_map(b, 0, 1, 1, 0, 0));
-    FAILS(EINVAL, do_unmap(b, 0, 1, 1));
-    OK(do_unmap(b, 0, 1, 0));
-    FAILS(EINVAL, do_flush(b, 0, 1, 1));
-    OK(do_flush(b, 0, 1, 0));
-    g_assert_cmpuint(bench_page_refs(b, 1), ==, 0);
-    OK(do_flush_all(b, 0));
+    f->core.accepted = XEN_IOMMU_FEATURES_ALL & ~XEN_IOMMU_FEATURE_RANGES;
+    FAILS(EINVAL, do_map(f, 0, 1, 1, 1, 0));
+    FAILS(EINVAL, do_map(f, 0, 1, 1, 2, 0));
+    OK(do_map(f, 0, 1, 1, 0, 0));
+    FAILS(EINVAL, do_unmap(f, 0, 1, 1));
+    OK(do_unmap(f, 0, 1, 0));
+    FAILS(EINVAL, do_flush(f, 0, 1, 1));
+    OK(do_flush(f, 0, 1, 0));
+    g_assert_cmpuint(fixture_page_refs(f, 1), ==, 0);
+    OK(do_flush_all(f, 0));
 
-    b->core.accepted = XEN_IOMMU_FEATURES_ALL & ~XEN_IOMMU_FEATURE_CONTEXTS;
-    FAILS(EINVAL, do_map(b, 1, 1, 1, 1, 0));
-    FAILS(EINVAL, do_unmap(b, 1, 1, 1));
-    FAILS(EINVAL, do_flush(b, 1, 1, 1));
-    FAILS(EINVAL, do_flush_all(b, 1));
-    FAILS(EINVAL, do_lookup(b, XEN_IOMMUOP_lookup_bfn, 1, 1, 0, &op));
-    FAILS(EINVAL, do_lookup(b, XEN_IOMMUOP_lookup_gfn, 1, 1, 0, &op));
-    FAILS(EINVAL, do_alloc(b, &ctx));
-    FAILS(EINVAL, do_free(b, 1));
-    FAILS(EINVAL, do_attach(b, b->dev[0].sbdf, 0));
-    FAILS(EINVAL, do_query_reserved(b, 0, 0, 1, STORE_BASE, 10, &nr));
-    FAILS(EINVAL, do_query_reserved(b, 1, 0, 0, STORE_BASE, 10, &nr));
-    OK(do_query_reserved(b, 0, 0, 0, STORE_BASE, 10, &nr));
+    f->core.accepted = XEN_IOMMU_FEATURES_ALL & ~XEN_IOMMU_FEATURE_CONTEXTS;
+    FAILS(EINVAL, do_map(f, 1, 1, 1, 1, 0));
+    FAILS(EINVAL, do_unmap(f, 1, 1, 1));
+    FAILS(EINVAL, do_flush(f, 1, 1, 1));
+    FAILS(EINVAL, do_flush_all(f, 1));
+    FAILS(EINVAL, do_lookup(f, XEN_IOMMUOP_lookup_bfn, 1, 1, 0, &op));
+    FAILS(EINVAL, do_lookup(f, XEN_IOMMUOP_lookup_gfn, 1, 1, 0, &op));
+    FAILS(EINVAL, do_alloc(f, &ctx));
+    FAILS(EINVAL, do_free(f, 1));
+    FAILS(EINVAL, do_attach(f, f->dev[0].sbdf, 0));
+    FAILS(EINVAL, do_query_reserved(f, 0, 0, 1, STORE_BASE, 10, &nr));
+    FAILS(EINVAL, do_query_reserved(f, 1, 0, 0, STORE_BASE, 10, &nr));
+    OK(do_query_reserved(f, 0, 0, 0, STORE_BASE, 10, &nr));
 
-    b->core.accepted = XEN_IOMMU_FEATURES_ALL & ~XEN_IOMMU_FEATURE_LOOKUP;
-    FAILS(EINVAL, do_lookup(b, XEN_IOMMUOP_lookup_bfn, 0, 1, 0, &op));
-    FAILS(EINVAL, do_lookup(b, XEN_IOMMUOP_lookup_gfn, 0, 1, 0, &op));
+    f->core.accepted = XEN_IOMMU_FEATURES_ALL & ~XEN_IOMMU_FEATURE_LOOKUP;
+    FAILS(EINVAL, do_lookup(f, XEN_IOMMUOP_lookup_bfn, 0, 1, 0, &op));
+    FAILS(EINVAL, do_lookup(f, XEN_IOMMUOP_lookup_gfn, 0, 1, 0, &op));
 
-    b->core.accepted = XEN_IOMMU_FEATURES_ALL & ~XEN_IOMMU_FEATURE_QUEUE;
-    FAILS(EINVAL, do_set_queue(b, 0, QUEUE_BASE, 16));
-    FAILS(EINVAL, do_set_queue(b, 0, 0, 0));
-    FAILS(EINVAL, do_unmap_holes(b, 0, 1, 1));
-    b->core.accepted = XEN_IOMMU_FEATURE_QUEUE;
-    FAILS(EINVAL, do_set_queue(b, 1, QUEUE_BASE, 16));
-    FAILS(EINVAL, do_unmap_holes(b, 0, 1, 1));
-    OK(do_unmap_holes(b, 0, 1, 0));
-    OK(do_set_queue(b, 0, QUEUE_BASE, 16));
-    bench_free(b);
+    f->core.accepted = XEN_IOMMU_FEATURES_ALL & ~XEN_IOMMU_FEATURE_QUEUE;
+    FAILS(EINVAL, do_set_queue(f, 0, QUEUE_BASE, 16));
+    FAILS(EINVAL, do_set_queue(f, 0, 0, 0));
+    FAILS(EINVAL, do_unmap_holes(f, 0, 1, 1));
+    f->core.accepted = XEN_IOMMU_FEATURE_QUEUE;
+    FAILS(EINVAL, do_set_queue(f, 1, QUEUE_BASE, 16));
+    FAILS(EINVAL, do_unmap_holes(f, 0, 1, 1));
+    OK(do_unmap_holes(f, 0, 1, 0));
+    OK(do_set_queue(f, 0, QUEUE_BASE, 16));
+    fixture_free(f);
 }
 
 static void test_ranges(void)
 {
     uint64_t limit = 1 << 12;
-    Bench *b = bench_new(&small);
+    Fixture *f = fixture_new(&small);
     struct xen_iommu_op op;
 
-    b->backend.huge = true;
-    FAILS(EINVAL, do_map(b, 0, limit, 1, 0, 0));
-    FAILS(EINVAL, do_map(b, 0, limit - 1, 1, 2, 0));
-    FAILS(EINVAL, do_map(b, 0, 1, 1, UINT32_MAX, 0));
-    FAILS(EINVAL, do_map(b, 0, UINT64_MAX, 1, 0, 0));
-    FAILS(EINVAL, do_map(b, 0, UINT64_MAX, 1, 2, 0));
-    FAILS(EINVAL, do_map(b, 0, UINT64_MAX - 1, 1, UINT32_MAX, 0));
-    FAILS(EINVAL, do_map(b, 0, 1ull << 52, 1, 0, 0));
-    FAILS(EINVAL, do_map(b, 0, 1, 1ull << 40, 0, 0));
-    FAILS(EINVAL, do_map(b, 0, 1, (1ull << 40) - 1, 2, 0));
-    FAILS(EINVAL, do_map(b, 0, 1, UINT64_MAX, 0, 0));
-    FAILS(EINVAL, do_map(b, 0, 1, UINT64_MAX, 2, 0));
-    FAILS(EINVAL, do_unmap(b, 0, limit, 0));
-    FAILS(EINVAL, do_unmap(b, 0, limit - 1, 2));
-    FAILS(EINVAL, do_unmap(b, 0, UINT64_MAX, 0));
-    FAILS(EINVAL, do_unmap(b, 0, UINT64_MAX, 2));
-    FAILS(EINVAL, do_flush(b, 0, limit, 0));
-    FAILS(EINVAL, do_flush(b, 0, limit - 1, 2));
-    FAILS(EINVAL, do_flush(b, 0, 0, limit + 1));
-    FAILS(EINVAL, do_flush(b, 0, UINT64_MAX, 1));
-    FAILS(EINVAL, do_flush(b, 0, UINT64_MAX - 1, 0));
-    FAILS(EINVAL, do_lookup(b, XEN_IOMMUOP_lookup_bfn, 0, limit, 0, &op));
-    FAILS(EINVAL, do_lookup(b, XEN_IOMMUOP_lookup_gfn, 0, limit, 0, &op));
-    FAILS(EINVAL, do_lookup(b, XEN_IOMMUOP_lookup_gfn, 0, 0, 1ull << 40, &op));
+    f->backend.huge = true;
+    FAILS(EINVAL, do_map(f, 0, limit, 1, 0, 0));
+    FAILS(EINVAL, do_map(f, 0, limit - 1, 1, 2, 0));
+    FAILS(EINVAL, do_map(f, 0, 1, 1, UINT32_MAX, 0));
+    FAILS(EINVAL, do_map(f, 0, UINT64_MAX, 1, 0, 0));
+    FAILS(EINVAL, do_map(f, 0, UINT64_MAX, 1, 2, 0));
+    FAILS(EINVAL, do_map(f, 0, UINT64_MAX - 1, 1, UINT32_MAX, 0));
+    FAILS(EINVAL, do_map(f, 0, 1ull << 52, 1, 0, 0));
+    FAILS(EINVAL, do_map(f, 0, 1, 1ull << 40, 0, 0));
+    FAILS(EINVAL, do_map(f, 0, 1, (1ull << 40) - 1, 2, 0));
+    FAILS(EINVAL, do_map(f, 0, 1, UINT64_MAX, 0, 0));
+    FAILS(EINVAL, do_map(f, 0, 1, UINT64_MAX, 2, 0));
+    FAILS(EINVAL, do_unmap(f, 0, limit, 0));
+    FAILS(EINVAL, do_unmap(f, 0, limit - 1, 2));
+    FAILS(EINVAL, do_unmap(f, 0, UINT64_MAX, 0));
+    FAILS(EINVAL, do_unmap(f, 0, UINT64_MAX, 2));
+    FAILS(EINVAL, do_flush(f, 0, limit, 0));
+    FAILS(EINVAL, do_flush(f, 0, limit - 1, 2));
+    FAILS(EINVAL, do_flush(f, 0, 0, limit + 1));
+    FAILS(EINVAL, do_flush(f, 0, UINT64_MAX, 1));
+    FAILS(EINVAL, do_flush(f, 0, UINT64_MAX - 1, 0));
+    FAILS(EINVAL, do_lookup(f, XEN_IOMMUOP_lookup_bfn, 0, limit, 0, &op));
+    FAILS(EINVAL, do_lookup(f, XEN_IOMMUOP_lookup_gfn, 0, limit, 0, &op));
+    FAILS(EINVAL, do_lookup(f, XEN_IOMMUOP_lookup_gfn, 0, 0, 1ull << 40, &op));
     /* None of them was good enough to pull the big switch. */
-    g_assert_true(b->core.identity);
+    g_assert_true(f->core.identity);
 
-    b->backend.huge = false;
-    OK(do_map(b, 0, limit - 1, 1, 0, 0));
-    OK(do_map(b, 0, limit - 2, 1, 1, 0));
-    OK(do_flush(b, 0, 0, limit));
-    OK(do_unmap(b, 0, limit - 2, 2));
-    OK(do_flush(b, 0, limit - 1, 0));
-    g_assert_cmpuint(b->core.pending_frames, ==, 1);
-    bench_free(b);
+    f->backend.huge = false;
+    OK(do_map(f, 0, limit - 1, 1, 0, 0));
+    OK(do_map(f, 0, limit - 2, 1, 1, 0));
+    OK(do_flush(f, 0, 0, limit));
+    OK(do_unmap(f, 0, limit - 2, 2));
+    OK(do_flush(f, 0, limit - 1, 0));
+    g_assert_cmpuint(f->core.pending_frames, ==, 1);
+    fixture_free(f);
 }
 
 static void test_pages(void)
 {
-    Bench *b = bench_new(&small);
+    Fixture *f = fixture_new(&small);
     struct xen_iommu_op op = good_op(XEN_IOMMUOP_map);
 
     op.u.map.domid = cpu_to_le16(DOMID_FOREIGN);
-    FAILS(EPERM, bench_op(b, &op));
+    FAILS(EPERM, fixture_op(f, &op));
     op.u.map.domid = cpu_to_le16(DOMID_FOREIGN + 1);
-    FAILS(ESRCH, bench_op(b, &op));
+    FAILS(ESRCH, fixture_op(f, &op));
     op.u.map.domid = 0;
-    FAILS(ESRCH, bench_op(b, &op));
+    FAILS(ESRCH, fixture_op(f, &op));
 
-    FAILS(ENOENT, do_map(b, 0, 1, 3000, 0, 0));
-    FAILS(ENOENT, do_map(b, 0, 1, (1ull << 40) - 1, 0, 0));
-    FAILS(ENOENT, do_map(b, 0, 1, 2999, 2, 0));
-    FAILS(EPERM, do_map(b, 0, 1, 160, 0, 0));
-    FAILS(EPERM, do_map(b, 0, 1, 160, 0, RO));
-    FAILS(EPERM, do_map(b, 0, 1, 150, 20, 0));
-    FAILS(EPERM, do_map(b, 0, 1, 200, 0, 0));
-    FAILS(EPERM, do_map(b, 0, 1, 250, 10, 0));
-    OK(do_map(b, 0, 1, 250, 10, RO));
-    g_assert_cmpuint(b->core.mapped_frames, ==, 10);
+    FAILS(ENOENT, do_map(f, 0, 1, 3000, 0, 0));
+    FAILS(ENOENT, do_map(f, 0, 1, (1ull << 40) - 1, 0, 0));
+    FAILS(ENOENT, do_map(f, 0, 1, 2999, 2, 0));
+    FAILS(EPERM, do_map(f, 0, 1, 160, 0, 0));
+    FAILS(EPERM, do_map(f, 0, 1, 160, 0, RO));
+    FAILS(EPERM, do_map(f, 0, 1, 150, 20, 0));
+    FAILS(EPERM, do_map(f, 0, 1, 200, 0, 0));
+    FAILS(EPERM, do_map(f, 0, 1, 250, 10, 0));
+    OK(do_map(f, 0, 1, 250, 10, RO));
+    g_assert_cmpuint(f->core.mapped_frames, ==, 10);
 
-    b->backend.kind[500] = KIND_PAGED;
-    b->backend.kind[505] = KIND_PAGED;
-    FAILS(EAGAIN, do_map(b, 0, 100, 495, 20, 0));
-    FAILS(EAGAIN, do_map(b, 0, 100, 495, 20, 0));
-    g_assert_cmpuint(bench_page_refs(b, 495), ==, 0);
-    OK(do_map(b, 0, 100, 495, 20, 0));
-    g_assert_cmpuint(b->backend.rw[495], ==, 1);
-    g_assert_cmpuint(b->backend.ro[495], ==, 0);
-    g_assert_cmpuint(b->backend.ro[250], ==, 1);
-    g_assert_cmpuint(b->backend.rw[250], ==, 0);
-    bench_free(b);
+    f->backend.kind[500] = KIND_PAGED;
+    f->backend.kind[505] = KIND_PAGED;
+    FAILS(EAGAIN, do_map(f, 0, 100, 495, 20, 0));
+    FAILS(EAGAIN, do_map(f, 0, 100, 495, 20, 0));
+    g_assert_cmpuint(fixture_page_refs(f, 495), ==, 0);
+    OK(do_map(f, 0, 100, 495, 20, 0));
+    g_assert_cmpuint(f->backend.rw[495], ==, 1);
+    g_assert_cmpuint(f->backend.ro[495], ==, 0);
+    g_assert_cmpuint(f->backend.ro[250], ==, 1);
+    g_assert_cmpuint(f->backend.rw[250], ==, 0);
+    fixture_free(f);
 }
 
 static void test_map(void)
 {
-    Bench *b = bench_new(&small);
+    Fixture *f = fixture_new(&small);
 
-    OK(do_map(b, 0, 10, 310, 10, 0));
+    OK(do_map(f, 0, 10, 310, 10, 0));
     /* All or nothing */
-    FAILS(EEXIST, do_map(b, 0, 10, 310, 0, 0));
-    FAILS(EEXIST, do_map(b, 0, 5, 305, 6, 0));
-    FAILS(EEXIST, do_map(b, 0, 19, 305, 600, 0));
-    FAILS(EEXIST, do_map(b, 0, 0, 305, 100, RO));
-    g_assert_cmpuint(b->backend.total, ==, 10);
+    FAILS(EEXIST, do_map(f, 0, 10, 310, 0, 0));
+    FAILS(EEXIST, do_map(f, 0, 5, 305, 6, 0));
+    FAILS(EEXIST, do_map(f, 0, 19, 305, 600, 0));
+    FAILS(EEXIST, do_map(f, 0, 0, 305, 100, RO));
+    g_assert_cmpuint(f->backend.total, ==, 10);
     /* The same page again, elsewhere */
-    OK(do_map(b, 0, 20, 310, 10, RO));
-    g_assert_cmpuint(bench_page_refs(b, 310), ==, 2);
+    OK(do_map(f, 0, 20, 310, 10, RO));
+    g_assert_cmpuint(fixture_page_refs(f, 310), ==, 2);
 
     /* One map, several unmaps */
-    OK(do_unmap(b, 0, 12, 1));
-    FAILS(ENOENT, do_unmap(b, 0, 12, 1));
-    FAILS(ENOENT, do_unmap(b, 0, 10, 10));
-    FAILS(ENOENT, do_unmap(b, 0, 9, 2));
-    FAILS(ENOENT, do_unmap(b, 0, 29, 2));
-    FAILS(ENOENT, do_unmap(b, 0, 3000, 0));
-    g_assert_cmpuint(b->core.mapped_frames, ==, 19);
+    OK(do_unmap(f, 0, 12, 1));
+    FAILS(ENOENT, do_unmap(f, 0, 12, 1));
+    FAILS(ENOENT, do_unmap(f, 0, 10, 10));
+    FAILS(ENOENT, do_unmap(f, 0, 9, 2));
+    FAILS(ENOENT, do_unmap(f, 0, 29, 2));
+    FAILS(ENOENT, do_unmap(f, 0, 3000, 0));
+    g_assert_cmpuint(f->core.mapped_frames, ==, 19);
     /* Several maps, one unmap */
-    OK(do_unmap(b, 0, 15, 10));
-    OK(do_unmap(b, 0, 10, 2));
-    g_assert_cmpuint(b->core.pending_frames, ==, 13);
-    bench_check(b);
-    OK(do_flush_all(b, 0));
-    g_assert_cmpuint(b->backend.total, ==, 7);
+    OK(do_unmap(f, 0, 15, 10));
+    OK(do_unmap(f, 0, 10, 2));
+    g_assert_cmpuint(f->core.pending_frames, ==, 13);
+    fixture_check(f);
+    OK(do_flush_all(f, 0));
+    g_assert_cmpuint(f->backend.total, ==, 7);
     /* No reference is dropped twice. */
-    FAILS(ENOENT, do_unmap(b, 0, 12, 1));
-    OK(do_flush_all(b, 0));
-    g_assert_cmpuint(b->backend.total, ==, 7);
-    bench_free(b);
+    FAILS(ENOENT, do_unmap(f, 0, 12, 1));
+    OK(do_flush_all(f, 0));
+    g_assert_cmpuint(f->backend.total, ==, 7);
+    fixture_free(f);
 }
 
 static void test_holes(void)
 {
     const XenPVIOMMUReserved reserved = { 40, 5, 0 };
-    BenchConfig config = small;
-    Bench *b;
+    FixtureConfig config = small;
+    Fixture *f;
     uint16_t ctx;
 
     config.reserved = &reserved;
     config.nr_reserved = 1;
-    b = bench_new(&config);
-    OK(do_alloc(b, &ctx));
+    f = fixture_new(&config);
+    OK(do_alloc(f, &ctx));
     /* It pulls the switch, too, whatever there is. */
-    OK(do_unmap_holes(b, 0, 0, 1 << 12));
-    g_assert_false(b->core.identity);
-    FAILS(ENOENT, do_unmap_holes(b, 3, 0, 1));
-    FAILS(EINVAL, do_unmap_holes(b, 0, 0, (1 << 12) + 1));
-    OK(do_unmap_holes(b, 0, 42, 1));
-    OK(do_unmap_holes(b, 0, 40, 5));
+    OK(do_unmap_holes(f, 0, 0, 1 << 12));
+    g_assert_false(f->core.identity);
+    FAILS(ENOENT, do_unmap_holes(f, 3, 0, 1));
+    FAILS(EINVAL, do_unmap_holes(f, 0, 0, (1 << 12) + 1));
+    OK(do_unmap_holes(f, 0, 42, 1));
+    OK(do_unmap_holes(f, 0, 40, 5));
 
-    OK(do_map(b, 0, 0, 300, 3, 0));
-    OK(do_map(b, 0, 5, 400, 10, RO));
-    OK(do_map(b, 0, 15, 500, 5, 0));
-    OK(do_map(b, 0, 39, 600, 1, 0));
-    OK(do_map(b, 0, 45, 601, 2, 0));
-    OK(do_map(b, 0, (1 << 12) - 1, 7, 1, 0));
-    OK(do_map(b, ctx, 0, 300, 30, 0));
+    OK(do_map(f, 0, 0, 300, 3, 0));
+    OK(do_map(f, 0, 5, 400, 10, RO));
+    OK(do_map(f, 0, 15, 500, 5, 0));
+    OK(do_map(f, 0, 39, 600, 1, 0));
+    OK(do_map(f, 0, 45, 601, 2, 0));
+    OK(do_map(f, 0, (1 << 12) - 1, 7, 1, 0));
+    OK(do_map(f, ctx, 0, 300, 30, 0));
     /* A part of a run at each end, and a hole */
-    OK(do_unmap_holes(b, 0, 2, 5));
-    g_assert_cmpuint(b->core.pending_frames, ==, 3);
+    OK(do_unmap_holes(f, 0, 2, 5));
+    g_assert_cmpuint(f->core.pending_frames, ==, 3);
     /* Around what is reserved */
-    OK(do_unmap_holes(b, 0, 30, 16));
-    g_assert_cmpuint(b->core.pending_frames, ==, 5);
-    OK(do_unmap_holes(b, 0, 0, 1 << 12));
-    g_assert_cmpuint(b->core.contexts[0]->mapped_frames, ==, 0);
-    g_assert_cmpuint(b->core.mapped_frames, ==, 30);
-    bench_check(b);
-    OK(do_flush_all(b, 0));
-    g_assert_cmpuint(b->backend.total, ==, 30);
-    bench_free(b);
+    OK(do_unmap_holes(f, 0, 30, 16));
+    g_assert_cmpuint(f->core.pending_frames, ==, 5);
+    OK(do_unmap_holes(f, 0, 0, 1 << 12));
+    g_assert_cmpuint(f->core.contexts[0]->mapped_frames, ==, 0);
+    g_assert_cmpuint(f->core.mapped_frames, ==, 30);
+    fixture_check(f);
+    OK(do_flush_all(f, 0));
+    g_assert_cmpuint(f->backend.total, ==, 30);
+    fixture_free(f);
 }
 
 /* As many runs as can wait, with holes between them, and one more */
 static void test_holes_limit(void)
 {
-    BenchConfig config = small;
-    Bench *b;
+    FixtureConfig config = small;
+    Fixture *f;
 
     config.max_mappings = 100000;
     config.bfn_bits = 14;
-    b = bench_new(&config);
+    f = fixture_new(&config);
     for (unsigned i = 0; i < 4097; i++) {
-        OK(do_map(b, 0, 3 * i, 300, 0, 0));
+        OK(do_map(f, 0, 3 * i, 300, 0, 0));
     }
     /* It is unmapped in parts, as far as there is room. */
-    FAILS(ENOSPC, do_unmap_holes(b, 0, 0, 1 << 14));
-    g_assert_cmpuint(b->core.mapped_frames, ==, 1);
-    FAILS(ENOSPC, do_unmap_holes(b, 0, 0, 1 << 14));
-    OK(do_unmap_holes(b, 0, 0, 3 * 4096));
-    OK(do_flush_all(b, 0));
-    OK(do_unmap_holes(b, 0, 0, 1 << 14));
-    bench_free(b);
+    FAILS(ENOSPC, do_unmap_holes(f, 0, 0, 1 << 14));
+    g_assert_cmpuint(f->core.mapped_frames, ==, 1);
+    FAILS(ENOSPC, do_unmap_holes(f, 0, 0, 1 << 14));
+    OK(do_unmap_holes(f, 0, 0, 3 * 4096));
+    OK(do_flush_all(f, 0));
+    OK(do_unmap_holes(f, 0, 0, 1 << 14));
+    fixture_free(f);
 }
 
 static void test_set_queue(void)
 {
-    Bench *b = bench_new(&small);
+    Fixture *f = fixture_new(&small);
     uint16_t ctx;
 
-    OK(do_alloc(b, &ctx));
+    OK(do_alloc(f, &ctx));
     for (uint32_t nr = 1; nr <= 1024; nr *= 2) {
-        OK(do_set_queue(b, 0, QUEUE_BASE, nr));
-        OK(do_set_queue(b, ctx, QUEUE_BASE + 0x10000, nr));
-        FAILS(EINVAL, do_set_queue(b, 0, QUEUE_BASE, nr + 2048));
-        FAILS(EINVAL, do_set_queue(b, 0, QUEUE_BASE + 2 * nr, nr));
+        OK(do_set_queue(f, 0, QUEUE_BASE, nr));
+        OK(do_set_queue(f, ctx, QUEUE_BASE + 0x10000, nr));
+        FAILS(EINVAL, do_set_queue(f, 0, QUEUE_BASE, nr + 2048));
+        FAILS(EINVAL, do_set_queue(f, 0, QUEUE_BASE + 2 * nr, nr));
     }
     for (unsigned bit = 11; bit < 32; bit++) {
-        FAILS(EINVAL, do_set_queue(b, 0, QUEUE_BASE, 1u << bit));
+        FAILS(EINVAL, do_set_queue(f, 0, QUEUE_BASE, 1u << bit));
     }
-    FAILS(EINVAL, do_set_queue(b, 0, QUEUE_BASE, 0));
-    FAILS(EINVAL, do_set_queue(b, 0, 0, 16));
-    FAILS(EINVAL, do_set_queue(b, 0, QUEUE_BASE, 3));
-    FAILS(EINVAL, do_set_queue(b, 0, QUEUE_BASE, UINT32_MAX));
-    FAILS(EINVAL, do_set_queue(b, 9, QUEUE_BASE + 1, 16));
-    FAILS(EINVAL, do_set_queue(b, 0, UINT64_MAX - 4095, 1024));
-    FAILS(ENOENT, do_set_queue(b, 2, QUEUE_BASE, 16));
-    FAILS(ENOENT, do_set_queue(b, 2, 0, 0));
-    FAILS(EFAULT, do_set_queue(b, 0, QUEUE_BASE - 0x1000, 16));
-    FAILS(EFAULT, do_set_queue(b, 0, QUEUE_BASE + QUEUE_SIZE - 0x8000, 1024));
-    FAILS(EFAULT, do_set_queue(b, 0, UINT64_MAX - 4095, 16));
-    OK(do_set_queue(b, 0, QUEUE_BASE + QUEUE_SIZE - 0x9000, 1024));
-    OK(do_set_queue(b, 0, 0, 0));
-    OK(do_set_queue(b, 0, 0, 0));
-    g_assert_true(b->core.identity);
+    FAILS(EINVAL, do_set_queue(f, 0, QUEUE_BASE, 0));
+    FAILS(EINVAL, do_set_queue(f, 0, 0, 16));
+    FAILS(EINVAL, do_set_queue(f, 0, QUEUE_BASE, 3));
+    FAILS(EINVAL, do_set_queue(f, 0, QUEUE_BASE, UINT32_MAX));
+    FAILS(EINVAL, do_set_queue(f, 9, QUEUE_BASE + 1, 16));
+    FAILS(EINVAL, do_set_queue(f, 0, UINT64_MAX - 4095, 1024));
+    FAILS(ENOENT, do_set_queue(f, 2, QUEUE_BASE, 16));
+    FAILS(ENOENT, do_set_queue(f, 2, 0, 0));
+    FAILS(EFAULT, do_set_queue(f, 0, QUEUE_BASE - 0x1000, 16));
+    FAILS(EFAULT, do_set_queue(f, 0, QUEUE_BASE + QUEUE_SIZE - 0x8000, 1024));
+    FAILS(EFAULT, do_set_queue(f, 0, UINT64_MAX - 4095, 16));
+    OK(do_set_queue(f, 0, QUEUE_BASE + QUEUE_SIZE - 0x9000, 1024));
+    OK(do_set_queue(f, 0, 0, 0));
+    OK(do_set_queue(f, 0, 0, 0));
+    g_assert_true(f->core.identity);
 
     /* It goes with its context, and with all at a reset. */
-    OK(do_free(b, ctx));
-    OK(do_alloc(b, &ctx));
-    g_assert_null(b->core.contexts[ctx]->queue);
-    OK(do_set_queue(b, 0, QUEUE_BASE, 16));
-    OK(do_set_queue(b, ctx, QUEUE_BASE, 16));
-    bench_reset(b);
-    g_assert_null(b->core.contexts[0]->queue);
-    bench_free(b);
+    OK(do_free(f, ctx));
+    OK(do_alloc(f, &ctx));
+    g_assert_null(f->core.contexts[ctx]->queue);
+    OK(do_set_queue(f, 0, QUEUE_BASE, 16));
+    OK(do_set_queue(f, ctx, QUEUE_BASE, 16));
+    fixture_reset(f);
+    g_assert_null(f->core.contexts[0]->queue);
+    fixture_free(f);
 }
 
 static void test_queued(void)
 {
-    Bench *b = bench_new(&small);
+    Fixture *f = fixture_new(&small);
     struct xen_iommu_op op;
     uint16_t ctx;
 
-    OK(do_alloc(b, &ctx));
+    OK(do_alloc(f, &ctx));
     for (uint16_t code = 0; code < 20; code++) {
         for (uint16_t id = 0; id <= ctx; id++) {
             op = good_op(code);
             if (id || code == XEN_IOMMUOP_flush || code < XEN_IOMMUOP_map ||
                 code > XEN_IOMMUOP_flush) {
                 /* What is right in an array may be none for a queue. */
-                int ret = bench_queued_op(b, id, &op);
+                int ret = fixture_queued_op(f, id, &op);
 
                 g_assert_cmpint(ret, ==, id || code != XEN_IOMMUOP_flush
                                          ? -XEN_IOMMU_EINVAL : 0);
             }
         }
     }
-    g_assert_true(b->core.identity);
+    g_assert_true(f->core.identity);
 
     for (uint32_t nr = 0; nr < 600; nr += nr < 3 ? 1 : nr < 509 ? 169 : 1) {
         bool fits = nr <= 512;
 
         op = good_op(XEN_IOMMUOP_map);
         op.u.map.nr_frames = cpu_to_le32(nr);
-        g_assert_cmpint(bench_queued_op(b, 0, &op), ==,
+        g_assert_cmpint(fixture_queued_op(f, 0, &op), ==,
                         fits ? 0 : -XEN_IOMMU_EINVAL);
         op = good_op(XEN_IOMMUOP_unmap);
         op.u.unmap.bfn = cpu_to_le64(100);
         op.u.unmap.nr_frames = cpu_to_le32(nr);
-        g_assert_cmpint(bench_queued_op(b, 0, &op), ==,
+        g_assert_cmpint(fixture_queued_op(f, 0, &op), ==,
                         fits ? 0 : -XEN_IOMMU_EINVAL);
     }
     op = good_op(XEN_IOMMUOP_flush);
     op.u.flush.nr_frames = cpu_to_le32(4000);
-    OK(bench_queued_op(b, 0, &op));
-    bench_free(b);
+    OK(fixture_queued_op(f, 0, &op));
+    fixture_free(f);
 }
 
 static void test_reserved(void)
@@ -492,65 +492,65 @@ static void test_reserved(void)
         { 900, 1200, 2 },
         { 1050, 10, 4 },
     };
-    BenchConfig config = small;
+    FixtureConfig config = small;
     uint16_t ctx;
     uint32_t nr;
-    Bench *b;
+    Fixture *f;
 
     config.reserved = reserved;
     config.nr_reserved = ARRAY_SIZE(reserved);
-    b = bench_new(&config);
-    bench_reserve(b, 1, 10, 5, 8);
-    bench_reserve(b, 1, 2090, 20, 16);
-    bench_reserve(b, 2, 12, 5, 32);
+    f = fixture_new(&config);
+    fixture_reserve(f, 1, 10, 5, 8);
+    fixture_reserve(f, 1, 2090, 20, 16);
+    fixture_reserve(f, 2, 12, 5, 32);
 
-    FAILS(EADDRNOTAVAIL, do_map(b, 0, 1000, 300, 0, 0));
-    FAILS(EADDRNOTAVAIL, do_map(b, 0, 899, 300, 2, 0));
-    FAILS(EADDRNOTAVAIL, do_map(b, 0, 2099, 300, 2, 0));
-    FAILS(EADDRNOTAVAIL, do_map(b, 0, 0, 300, 2500, 0));
-    FAILS(EADDRNOTAVAIL, do_unmap(b, 0, 1000, 1));
-    FAILS(EADDRNOTAVAIL, do_unmap(b, 0, 2050, 100));
-    FAILS(EADDRNOTAVAIL, do_map(b, 0, 16, 300, 0, 0));
-    OK(do_map(b, 0, 899, 300, 1, 0));
-    OK(do_map(b, 0, 17, 300, 1, 0));
-    OK(do_map(b, 0, 2110, 300, 1, 0));
+    FAILS(EADDRNOTAVAIL, do_map(f, 0, 1000, 300, 0, 0));
+    FAILS(EADDRNOTAVAIL, do_map(f, 0, 899, 300, 2, 0));
+    FAILS(EADDRNOTAVAIL, do_map(f, 0, 2099, 300, 2, 0));
+    FAILS(EADDRNOTAVAIL, do_map(f, 0, 0, 300, 2500, 0));
+    FAILS(EADDRNOTAVAIL, do_unmap(f, 0, 1000, 1));
+    FAILS(EADDRNOTAVAIL, do_unmap(f, 0, 2050, 100));
+    FAILS(EADDRNOTAVAIL, do_map(f, 0, 16, 300, 0, 0));
+    OK(do_map(f, 0, 899, 300, 1, 0));
+    OK(do_map(f, 0, 17, 300, 1, 0));
+    OK(do_map(f, 0, 2110, 300, 1, 0));
 
     /* 900, 1000, 1100, 2000, 2001 ... 2100 */
-    OK(do_alloc(b, &ctx));
-    OK(do_query_reserved(b, 0, 0, ctx, STORE_BASE, 5, &nr));
+    OK(do_alloc(f, &ctx));
+    OK(do_query_reserved(f, 0, 0, ctx, STORE_BASE, 5, &nr));
     g_assert_cmpuint(nr, ==, 5);
-    FAILS(ENOBUFS, do_query_reserved(b, 0, 0, ctx, STORE_BASE, 4, &nr));
+    FAILS(ENOBUFS, do_query_reserved(f, 0, 0, ctx, STORE_BASE, 4, &nr));
     g_assert_cmpuint(nr, ==, 5);
-    FAILS(ENOBUFS, do_query_reserved(b, 0, 0, ctx, 0, 0, &nr));
-    FAILS(EFAULT, do_query_reserved(b, 0, 0, ctx, 0, 5, &nr));
-    FAILS(EFAULT, do_query_reserved(b, 0, 0, ctx, UINT64_MAX - 7, 5, &nr));
-    FAILS(EFAULT, do_query_reserved(b, 0, 0, ctx,
+    FAILS(ENOBUFS, do_query_reserved(f, 0, 0, ctx, 0, 0, &nr));
+    FAILS(EFAULT, do_query_reserved(f, 0, 0, ctx, 0, 5, &nr));
+    FAILS(EFAULT, do_query_reserved(f, 0, 0, ctx, UINT64_MAX - 7, 5, &nr));
+    FAILS(EFAULT, do_query_reserved(f, 0, 0, ctx,
                                     STORE_BASE + STORE_SIZE - 64, 5, &nr));
-    FAILS(ENOENT, do_query_reserved(b, 0, 0, 3, STORE_BASE, 100, &nr));
-    OK(do_query_reserved(b, 0, 0, 0, STORE_BASE + 1, 100, &nr));
+    FAILS(ENOENT, do_query_reserved(f, 0, 0, 3, STORE_BASE, 100, &nr));
+    OK(do_query_reserved(f, 0, 0, 0, STORE_BASE + 1, 100, &nr));
     g_assert_cmpuint(nr, ==, 8);
-    OK(do_query_reserved(b, 1, b->dev[1].sbdf, 0, STORE_BASE, UINT32_MAX, &nr));
+    OK(do_query_reserved(f, 1, f->dev[1].sbdf, 0, STORE_BASE, UINT32_MAX, &nr));
     g_assert_cmpuint(nr, ==, 7);
-    OK(do_query_reserved(b, 1, b->dev[3].sbdf, 0, STORE_BASE, 100, &nr));
+    OK(do_query_reserved(f, 1, f->dev[3].sbdf, 0, STORE_BASE, 100, &nr));
     g_assert_cmpuint(nr, ==, 5);
-    FAILS(ENODEV, do_query_reserved(b, 1, 0x1234, 0, STORE_BASE, 100, &nr));
+    FAILS(ENODEV, do_query_reserved(f, 1, 0x1234, 0, STORE_BASE, 100, &nr));
 
     /* Other contexts' devices do not matter. */
-    OK(do_map(b, ctx, 10, 300, 10, 0));
-    FAILS(EADDRNOTAVAIL, do_attach(b, b->dev[1].sbdf, ctx));
-    FAILS(EADDRNOTAVAIL, do_attach(b, b->dev[2].sbdf, ctx));
-    OK(do_attach(b, b->dev[3].sbdf, ctx));
-    OK(do_unmap(b, ctx, 10, 7));
-    OK(do_attach(b, b->dev[1].sbdf, ctx));
-    FAILS(EADDRNOTAVAIL, do_map(b, ctx, 10, 300, 0, 0));
-    OK(do_map(b, 0, 10, 300, 2, 0));
-    bench_free(b);
+    OK(do_map(f, ctx, 10, 300, 10, 0));
+    FAILS(EADDRNOTAVAIL, do_attach(f, f->dev[1].sbdf, ctx));
+    FAILS(EADDRNOTAVAIL, do_attach(f, f->dev[2].sbdf, ctx));
+    OK(do_attach(f, f->dev[3].sbdf, ctx));
+    OK(do_unmap(f, ctx, 10, 7));
+    OK(do_attach(f, f->dev[1].sbdf, ctx));
+    FAILS(EADDRNOTAVAIL, do_map(f, ctx, 10, 300, 0, 0));
+    OK(do_map(f, 0, 10, 300, 2, 0));
+    fixture_free(f);
 
     /* None */
-    b = bench_new(&small);
-    OK(do_query_reserved(b, 0, 0, 0, 0, 0, &nr));
+    f = fixture_new(&small);
+    OK(do_query_reserved(f, 0, 0, 0, 0, 0, &nr));
     g_assert_cmpuint(nr, ==, 0);
-    bench_free(b);
+    fixture_free(f);
 }
 
 /* A range longer than an entry can say */
@@ -565,107 +565,107 @@ static void test_reserved_long(void)
           cpu_to_le32(3) },
         { cpu_to_le64(5 + 2ull * UINT32_MAX), cpu_to_le32(7), cpu_to_le32(3) },
     };
-    BenchConfig config = large;
+    FixtureConfig config = large;
     uint32_t nr;
-    Bench *b;
+    Fixture *f;
 
     config.reserved = reserved;
     config.nr_reserved = 1;
-    b = bench_new(&config);
-    OK(do_query_reserved(b, 0, 0, 0, STORE_BASE, 3, &nr));
+    f = fixture_new(&config);
+    OK(do_query_reserved(f, 0, 0, 0, STORE_BASE, 3, &nr));
     g_assert_cmpuint(nr, ==, 3);
-    g_assert_cmpmem(b->stored, sizeof(expected), expected, sizeof(expected));
-    bench_free(b);
+    g_assert_cmpmem(f->stored, sizeof(expected), expected, sizeof(expected));
+    fixture_free(f);
 }
 
 static void test_switch(void)
 {
-    BenchConfig config = small;
+    FixtureConfig config = small;
     struct xen_iommu_op op;
     uint16_t ctx;
     uint32_t nr;
-    Bench *b = bench_new(&config);
+    Fixture *f = fixture_new(&config);
 
     /* Those that change nothing leave it. */
-    OK(do_flush_all(b, 0));
-    OK(do_alloc(b, &ctx));
-    OK(do_free(b, ctx));
-    OK(do_query_reserved(b, 0, 0, 0, STORE_BASE, 1, &nr));
-    FAILS(ENOENT, do_lookup(b, XEN_IOMMUOP_lookup_bfn, 0, 0, 0, &op));
-    g_assert_true(b->core.identity);
-    OK(do_enable(b));
-    g_assert_false(b->core.identity);
-    OK(do_enable(b));
-    OK(do_map(b, 0, 0, 300, 0, 0));
-    g_assert_cmpuint(b->enabled, ==, 1);
-    OK(do_unmap(b, 0, 0, 0));
-    OK(do_alloc(b, &ctx));
-    OK(do_attach(b, b->dev[2].sbdf, ctx));
+    OK(do_flush_all(f, 0));
+    OK(do_alloc(f, &ctx));
+    OK(do_free(f, ctx));
+    OK(do_query_reserved(f, 0, 0, 0, STORE_BASE, 1, &nr));
+    FAILS(ENOENT, do_lookup(f, XEN_IOMMUOP_lookup_bfn, 0, 0, 0, &op));
+    g_assert_true(f->core.identity);
+    OK(do_enable(f));
+    g_assert_false(f->core.identity);
+    OK(do_enable(f));
+    OK(do_map(f, 0, 0, 300, 0, 0));
+    g_assert_cmpuint(f->enabled, ==, 1);
+    OK(do_unmap(f, 0, 0, 0));
+    OK(do_alloc(f, &ctx));
+    OK(do_attach(f, f->dev[2].sbdf, ctx));
 
     /* Back to the start */
-    bench_reset(b);
-    g_assert_true(b->core.identity);
-    b->core.accepted = XEN_IOMMU_FEATURES_ALL;
-    FAILS(ENOENT, do_lookup(b, XEN_IOMMUOP_lookup_bfn, 0, 0, 0, &op));
-    FAILS(ENOENT, do_map(b, ctx, 0, 300, 0, 0));
-    g_assert_false(b->core.identity);
+    fixture_reset(f);
+    g_assert_true(f->core.identity);
+    f->core.accepted = XEN_IOMMU_FEATURES_ALL;
+    FAILS(ENOENT, do_lookup(f, XEN_IOMMUOP_lookup_bfn, 0, 0, 0, &op));
+    FAILS(ENOENT, do_map(f, ctx, 0, 300, 0, 0));
+    g_assert_false(f->core.identity);
 
     /* It need not succeed. */
-    bench_reset(b);
-    FAILS(ENOENT, do_unmap(b, 0, 0, 0));
-    g_assert_false(b->core.identity);
-    bench_reset(b);
-    b->core.accepted = XEN_IOMMU_FEATURES_ALL;
-    FAILS(ENODEV, do_attach(b, 0xffff, 0));
-    g_assert_false(b->core.identity);
-    g_assert_cmpuint(b->enabled, ==, 4);
-    bench_free(b);
+    fixture_reset(f);
+    FAILS(ENOENT, do_unmap(f, 0, 0, 0));
+    g_assert_false(f->core.identity);
+    fixture_reset(f);
+    f->core.accepted = XEN_IOMMU_FEATURES_ALL;
+    FAILS(ENODEV, do_attach(f, 0xffff, 0));
+    g_assert_false(f->core.identity);
+    g_assert_cmpuint(f->enabled, ==, 4);
+    fixture_free(f);
 
     config.premap = false;
-    b = bench_new(&config);
-    g_assert_false(b->core.identity);
-    OK(do_enable(b));
-    g_assert_cmpuint(b->enabled, ==, 0);
-    bench_reset(b);
-    g_assert_false(b->core.identity);
-    bench_free(b);
+    f = fixture_new(&config);
+    g_assert_false(f->core.identity);
+    OK(do_enable(f));
+    g_assert_cmpuint(f->enabled, ==, 0);
+    fixture_reset(f);
+    g_assert_false(f->core.identity);
+    fixture_free(f);
 }
 
 static void test_lookup(void)
 {
-    Bench *b = bench_new(&small);
+    Fixture *f = fixture_new(&small);
     struct xen_iommu_op op;
 
-    OK(do_map(b, 0, 10, 310, 5, RO));
-    OK(do_map(b, 0, 15, 315, 5, RO));
-    OK(do_map(b, 0, 20, 320, 5, 0));
-    OK(do_map(b, 0, 25, 310, 5, 0));
-    OK(do_map(b, 0, 500, 312, 0, 0));
-    OK(do_lookup(b, XEN_IOMMUOP_lookup_bfn, 0, 12, 0, &op));
+    OK(do_map(f, 0, 10, 310, 5, RO));
+    OK(do_map(f, 0, 15, 315, 5, RO));
+    OK(do_map(f, 0, 20, 320, 5, 0));
+    OK(do_map(f, 0, 25, 310, 5, 0));
+    OK(do_map(f, 0, 500, 312, 0, 0));
+    OK(do_lookup(f, XEN_IOMMUOP_lookup_bfn, 0, 12, 0, &op));
     g_assert_cmphex(le64_to_cpu(op.u.lookup.gfn), ==, 312);
     g_assert_cmpuint(le32_to_cpu(op.u.lookup.nr_frames), ==, 8);
     g_assert_cmpuint(le16_to_cpu(op.flags), ==, RO);
-    FAILS(ENOENT, do_lookup(b, XEN_IOMMUOP_lookup_bfn, 0, 9, 0, &op));
-    FAILS(ENOENT, do_lookup(b, XEN_IOMMUOP_lookup_bfn, 2, 12, 0, &op));
+    FAILS(ENOENT, do_lookup(f, XEN_IOMMUOP_lookup_bfn, 0, 9, 0, &op));
+    FAILS(ENOENT, do_lookup(f, XEN_IOMMUOP_lookup_bfn, 2, 12, 0, &op));
 
     /* One after the other */
-    OK(do_lookup(b, XEN_IOMMUOP_lookup_gfn, 0, 0, 312, &op));
+    OK(do_lookup(f, XEN_IOMMUOP_lookup_gfn, 0, 0, 312, &op));
     g_assert_cmphex(le64_to_cpu(op.u.lookup.bfn), ==, 12);
-    OK(do_lookup(b, XEN_IOMMUOP_lookup_gfn, 0, 12, 312, &op));
+    OK(do_lookup(f, XEN_IOMMUOP_lookup_gfn, 0, 12, 312, &op));
     g_assert_cmphex(le64_to_cpu(op.u.lookup.bfn), ==, 12);
-    OK(do_lookup(b, XEN_IOMMUOP_lookup_gfn, 0, 13, 312, &op));
+    OK(do_lookup(f, XEN_IOMMUOP_lookup_gfn, 0, 13, 312, &op));
     g_assert_cmphex(le64_to_cpu(op.u.lookup.bfn), ==, 27);
     g_assert_cmpuint(le32_to_cpu(op.u.lookup.nr_frames), ==, 3);
-    OK(do_lookup(b, XEN_IOMMUOP_lookup_gfn, 0, 28, 312, &op));
+    OK(do_lookup(f, XEN_IOMMUOP_lookup_gfn, 0, 28, 312, &op));
     g_assert_cmphex(le64_to_cpu(op.u.lookup.bfn), ==, 500);
-    FAILS(ENOENT, do_lookup(b, XEN_IOMMUOP_lookup_gfn, 0, 501, 312, &op));
-    FAILS(ENOENT, do_lookup(b, XEN_IOMMUOP_lookup_gfn, 2, 0, 312, &op));
+    FAILS(ENOENT, do_lookup(f, XEN_IOMMUOP_lookup_gfn, 0, 501, 312, &op));
+    FAILS(ENOENT, do_lookup(f, XEN_IOMMUOP_lookup_gfn, 2, 0, 312, &op));
     /* Waiting for a flush is not mapped. */
-    OK(do_unmap(b, 0, 12, 0));
-    FAILS(ENOENT, do_lookup(b, XEN_IOMMUOP_lookup_bfn, 0, 12, 0, &op));
-    OK(do_lookup(b, XEN_IOMMUOP_lookup_gfn, 0, 0, 312, &op));
+    OK(do_unmap(f, 0, 12, 0));
+    FAILS(ENOENT, do_lookup(f, XEN_IOMMUOP_lookup_bfn, 0, 12, 0, &op));
+    OK(do_lookup(f, XEN_IOMMUOP_lookup_gfn, 0, 0, 312, &op));
     g_assert_cmphex(le64_to_cpu(op.u.lookup.bfn), ==, 27);
-    bench_free(b);
+    fixture_free(f);
 }
 
 /* A guest cannot fill the disk. */
@@ -673,7 +673,7 @@ static void test_log(void)
 {
     g_autofree char *name = NULL;
     g_autofree char *text = NULL;
-    Bench *b = bench_new(&small);
+    Fixture *f = fixture_new(&small);
     Error *err = NULL;
     unsigned lines = 0, seconds;
     int64_t begun = g_get_monotonic_time();
@@ -683,7 +683,7 @@ static void test_log(void)
     close(fd);
     g_assert_true(qemu_set_log_filename_flags(name, LOG_GUEST_ERROR, &err));
     for (int i = 0; i < 10000; i++) {
-        FAILS(ENOENT, do_unmap(b, 0, 5, 0));
+        FAILS(ENOENT, do_unmap(f, 0, 5, 0));
     }
     g_assert_true(qemu_set_log_filename_flags(NULL, 0, &err));
     seconds = (g_get_monotonic_time() - begun) / G_USEC_PER_SEC;
@@ -695,7 +695,7 @@ static void test_log(void)
     /* Few a second, however many seconds it took. */
     g_assert_cmpuint(lines, <, 100 * (seconds + 1));
     unlink(name);
-    bench_free(b);
+    fixture_free(f);
 }
 
 int main(int argc, char **argv)

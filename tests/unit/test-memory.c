@@ -48,7 +48,7 @@ static void alloc_fail(uint64_t first, uint64_t last)
     node_pool_test_fails = alloc_fails;
 }
 
-static const BenchConfig modelled = {
+static const FixtureConfig modelled = {
     .bfn_bits = 12,
     .max_contexts = 4,
     .max_mappings = 20000,
@@ -60,7 +60,7 @@ static uint64_t below(GRand *rand, uint64_t limit)
 }
 
 /* Mostly ranges that are noted as one, on both sides, and parts of them */
-static int program_op(Bench *b, GRand *rand)
+static int program_op(Fixture *f, GRand *rand)
 {
     uint16_t ctx = below(rand, 3), new;
     uint64_t bfn = below(rand, 4096), gfn = 256 + below(rand, 2500);
@@ -74,30 +74,30 @@ static int program_op(Bench *b, GRand *rand)
     }
     switch (below(rand, 12)) {
     case 0 ... 4:
-        return do_map(b, ctx, bfn, MAX(gfn, 512), nr, 0);
+        return do_map(f, ctx, bfn, MAX(gfn, 512), nr, 0);
     case 5 ... 6:
-        return do_unmap(b, ctx, bfn, 1 + below(rand, nr));
+        return do_unmap(f, ctx, bfn, 1 + below(rand, nr));
     case 7 ... 8:
-        return do_unmap_holes(b, ctx, bfn, nr);
+        return do_unmap_holes(f, ctx, bfn, nr);
     case 9:
-        return do_flush_all(b, ctx);
+        return do_flush_all(f, ctx);
     case 10:
-        return below(rand, 3) ? do_alloc(b, &new) : do_free(b, ctx);
+        return below(rand, 3) ? do_alloc(f, &new) : do_free(f, ctx);
     default:
-        bench_invalidate(b, gfn, 1 + below(rand, 3));
+        fixture_invalidate(f, gfn, 1 + below(rand, 3));
         return 0;
     }
 }
 
-static void program_run(Bench *b, GRand *rand, unsigned nr)
+static void program_run(Fixture *f, GRand *rand, unsigned nr)
 {
     for (unsigned i = 0; i < nr; i++) {
         uint64_t failed = alloc.failed;
         int ret;
 
-        b->may_lose = true;
-        ret = program_op(b, rand);
-        b->may_lose = false;
+        f->may_lose = true;
+        ret = program_op(f, rand);
+        f->may_lose = false;
         if (ret == -XEN_IOMMU_ENOMEM) {
             g_assert_cmpuint(alloc.failed, >, failed);
         }
@@ -108,24 +108,24 @@ static void program_run(Bench *b, GRand *rand, unsigned nr)
 static void program(guint32 seed, uint64_t first, uint64_t last)
 {
     GRand *rand = g_rand_new_with_seed(seed);
-    Bench *b = bench_new(&modelled);
+    Fixture *f = fixture_new(&modelled);
 
-    b->pressed = true;
+    f->pressed = true;
     alloc_fail(first, last);
-    program_run(b, rand, 80);
+    program_run(f, rand, 80);
     /* A reset does what it has to, and takes no part in it. */
-    bench_reset(b);
-    b->core.accepted = xen_pviommu_core_features(&b->core);
-    program_run(b, rand, 20);
+    fixture_reset(f);
+    f->core.accepted = xen_pviommu_core_features(&f->core);
+    program_run(f, rand, 20);
     node_pool_test_fails = NULL;
-    b->pressed = false;
-    bench_check(b);
-    program_run(b, rand, 20);
-    OK(do_flush_all(b, 0));
-    bench_invalidate(b, 0, NR_GFNS);
-    g_assert_cmpuint(b->backend.total, ==, 0);
-    OK(do_map(b, 0, 5, 256, 2000, RO));
-    bench_free(b);
+    f->pressed = false;
+    fixture_check(f);
+    program_run(f, rand, 20);
+    OK(do_flush_all(f, 0));
+    fixture_invalidate(f, 0, NR_GFNS);
+    g_assert_cmpuint(f->backend.total, ==, 0);
+    OK(do_map(f, 0, 5, 256, 2000, RO));
+    fixture_free(f);
     rcu_barrier();
     g_rand_free(rand);
 }
@@ -160,84 +160,84 @@ static void test_failing(void)
  */
 static void test_invalidate(void)
 {
-    Bench *b = bench_new(&modelled);
+    Fixture *f = fixture_new(&modelled);
 
-    OK(do_map(b, 0, 512, 1024, 1024, 0));
-    OK(do_map(b, 0, 2048, 1024, 5, 0));
-    OK(do_map(b, 0, 3000, 1100, 600, RO));
-    OK(do_map(b, 0, 5, 1023, 1, 0));
+    OK(do_map(f, 0, 512, 1024, 1024, 0));
+    OK(do_map(f, 0, 2048, 1024, 5, 0));
+    OK(do_map(f, 0, 3000, 1100, 600, RO));
+    OK(do_map(f, 0, 5, 1023, 1, 0));
     alloc_fail(0, UINT64_MAX);
-    b->may_lose = true;
-    bench_invalidate(b, 1026, 1);
-    g_assert_cmpuint(b->core.mapped_frames, ==, 512 + 4 + 600 + 1);
-    bench_check(b);
-    bench_invalidate(b, 1600, 1);
-    b->may_lose = false;
+    f->may_lose = true;
+    fixture_invalidate(f, 1026, 1);
+    g_assert_cmpuint(f->core.mapped_frames, ==, 512 + 4 + 600 + 1);
+    fixture_check(f);
+    fixture_invalidate(f, 1600, 1);
+    f->may_lose = false;
     /* The first block of the last but one is in a leaf of its own. */
-    g_assert_cmpuint(b->core.mapped_frames, >=, 4 + 1);
-    g_assert_cmpuint(b->core.mapped_frames, <, 512 + 4 + 600 + 1);
+    g_assert_cmpuint(f->core.mapped_frames, >=, 4 + 1);
+    g_assert_cmpuint(f->core.mapped_frames, <, 512 + 4 + 600 + 1);
     node_pool_test_fails = NULL;
-    g_assert_cmphex(b->dev[0].tlb[2048], ==, frame_new(1024, false));
-    OK(do_unmap(b, 0, 5, 1));
-    OK(do_map(b, 0, 512, 1024, 400, 0));
-    bench_free(b);
+    g_assert_cmphex(f->dev[0].tlb[2048], ==, frame_new(1024, false));
+    OK(do_unmap(f, 0, 5, 1));
+    OK(do_map(f, 0, 512, 1024, 400, 0));
+    fixture_free(f);
 }
 
 /* --- how many places a page has ------------------------------------------ */
 
-static const BenchConfig large = {
+static const FixtureConfig large = {
     .bfn_bits = 36,
     .max_contexts = 1024,
     .max_mappings = 1ull << 24,
 };
 
-static uint64_t work(Bench *b)
+static uint64_t work(Fixture *f)
 {
-    return xen_pviommu_core_work(&b->core);
+    return xen_pviommu_core_work(&f->core);
 }
 
 static void test_places(void)
 {
     const unsigned max = XEN_IOMMU_MAX_PLACES;
-    Bench *b = bench_new(&large);
+    Fixture *f = fixture_new(&large);
     uint64_t total, before;
     uint16_t ctx[2];
 
-    OK(do_alloc(b, &ctx[0]));
-    OK(do_alloc(b, &ctx[1]));
+    OK(do_alloc(f, &ctx[0]));
+    OK(do_alloc(f, &ctx[1]));
     for (unsigned i = 0; i < max; i++) {
         /* As one, before another, behind another */
-        OK(do_map(b, ctx[i % 2], i * 8, 2001 - i % 3, 1 + i % 3 + i % 2, 0));
+        OK(do_map(f, ctx[i % 2], i * 8, 2001 - i % 3, 1 + i % 3 + i % 2, 0));
     }
-    total = b->backend.total;
-    FAILS(ENOSPC, do_map(b, 0, 0, 2001, 1, 0));
-    FAILS(ENOSPC, do_map(b, ctx[0], max * 8, 2000, 2, RO));
-    FAILS(ENOSPC, do_map(b, ctx[1], max * 8, 1000, 1500, 0));
-    g_assert_cmpuint(b->backend.total, ==, total);
-    bench_check(b);
+    total = f->backend.total;
+    FAILS(ENOSPC, do_map(f, 0, 0, 2001, 1, 0));
+    FAILS(ENOSPC, do_map(f, ctx[0], max * 8, 2000, 2, RO));
+    FAILS(ENOSPC, do_map(f, ctx[1], max * 8, 1000, 1500, 0));
+    g_assert_cmpuint(f->backend.total, ==, total);
+    fixture_check(f);
     /* Those beside it, and one less */
-    OK(do_map(b, 0, 100, 2003, 1, 0));
-    OK(do_unmap(b, ctx[1], 9, 1));
-    OK(do_map(b, 0, 0, 2000, 2, 0));
-    FAILS(ENOSPC, do_map(b, 0, 2, 2001, 1, 0));
+    OK(do_map(f, 0, 100, 2003, 1, 0));
+    OK(do_unmap(f, ctx[1], 9, 1));
+    OK(do_map(f, 0, 0, 2000, 2, 0));
+    FAILS(ENOSPC, do_map(f, 0, 2, 2001, 1, 0));
     /* As many of another page: that one is not hindered. */
     for (unsigned i = 0; i < max; i++) {
-        OK(do_map(b, 0, 1000 + i, 2500, 1, 0));
+        OK(do_map(f, 0, 1000 + i, 2500, 1, 0));
     }
-    FAILS(ENOSPC, do_map(b, 0, 900, 2500, 1, 0));
-    FAILS(ENOSPC, do_map(b, 0, 900, 2499, 2, 0));
-    OK(do_map(b, 0, 900, 2499, 1, 0));
-    before = work(b);
-    bench_invalidate(b, 2500, 1);
-    g_assert_cmpuint(work(b) - before, <, max * 100);
-    OK(do_map(b, 0, 901, 2500, 1, 0));
-    bench_check(b);
-    bench_invalidate(b, 2000, 4);
-    g_assert_cmpuint(b->backend.total, ==,
-                     b->core.mapped_frames + b->core.pending_frames);
-    OK(do_map(b, 0, 0, 2001, 1, 0));
-    bench_check(b);
-    bench_free(b);
+    FAILS(ENOSPC, do_map(f, 0, 900, 2500, 1, 0));
+    FAILS(ENOSPC, do_map(f, 0, 900, 2499, 2, 0));
+    OK(do_map(f, 0, 900, 2499, 1, 0));
+    before = work(f);
+    fixture_invalidate(f, 2500, 1);
+    g_assert_cmpuint(work(f) - before, <, max * 100);
+    OK(do_map(f, 0, 901, 2500, 1, 0));
+    fixture_check(f);
+    fixture_invalidate(f, 2000, 4);
+    g_assert_cmpuint(f->backend.total, ==,
+                     f->core.mapped_frames + f->core.pending_frames);
+    OK(do_map(f, 0, 0, 2001, 1, 0));
+    fixture_check(f);
+    fixture_free(f);
 }
 
 static bool count_frames(void *opaque, uint16_t ctx, uint64_t bfn,
@@ -248,18 +248,18 @@ static bool count_frames(void *opaque, uint16_t ctx, uint64_t bfn,
 }
 
 /* In ranges that are noted at upper levels, too */
-static void check_frames(Bench *b)
+static void check_frames(Fixture *f)
 {
     uint64_t frames = 0;
     GfnPlace p;
 
-    for (uint64_t gfn = 0; gfn_index_first(b->core.gfn_index, gfn, 1ull << 30,
+    for (uint64_t gfn = 0; gfn_index_first(f->core.gfn_index, gfn, 1ull << 30,
                                            &p); gfn = p.gfn + p.nr) {
-        gfn_index_foreach(b->core.gfn_index, p.gfn, p.nr, count_frames,
+        gfn_index_foreach(f->core.gfn_index, p.gfn, p.nr, count_frames,
                           &frames);
     }
-    g_assert_cmpuint(frames, ==, b->core.mapped_frames);
-    g_assert_cmpuint(b->backend.total, ==, frames + b->core.pending_frames);
+    g_assert_cmpuint(frames, ==, f->core.mapped_frames);
+    g_assert_cmpuint(f->backend.total, ==, frames + f->core.pending_frames);
 }
 
 static void test_places_large(void)
@@ -267,53 +267,53 @@ static void test_places_large(void)
     const unsigned max = XEN_IOMMU_MAX_PLACES;
     const unsigned max_large = XEN_IOMMU_MAX_LARGE_PLACES;
     const uint64_t gfn = 1 << 20, page = gfn + 777;
-    Bench *b = bench_new(&large);
+    Fixture *f = fixture_new(&large);
     uint64_t bfn = 0, before;
     unsigned nr = 0;
 
-    b->backend.huge = true;
+    f->backend.huge = true;
     /* Two for the page each: one on level 1, or across two slots of it */
     for (; nr < max_large - 10; nr += 2, bfn += 8192) {
-        OK(do_map(b, 0, bfn, gfn, 1024, 0));
-        OK(do_map(b, 0, bfn + 4096, page - 256, 512 + nr % 3, 0));
+        OK(do_map(f, 0, bfn, gfn, 1024, 0));
+        OK(do_map(f, 0, bfn + 4096, page - 256, 512 + nr % 3, 0));
     }
     for (; nr < max_large; nr++, bfn += 1 << 19) {
         /* Of level 2 */
-        OK(do_map(b, 0, bfn, gfn, 1 << 18, 0));
+        OK(do_map(f, 0, bfn, gfn, 1 << 18, 0));
     }
-    FAILS(ENOSPC, do_map(b, 0, bfn, gfn, 1 << 18, 0));
-    FAILS(ENOSPC, do_map(b, 0, bfn, page - 511, 512, 0));
-    FAILS(ENOSPC, do_map(b, 0, bfn, page, 512, 0));
-    FAILS(ENOSPC, do_map(b, 0, bfn, 0, 1 << 22, 0));
-    OK(do_map(b, 0, bfn, page - 768, 512, 0));
-    OK(do_map(b, 0, bfn + 1024, page + 700, 512, 0));
+    FAILS(ENOSPC, do_map(f, 0, bfn, gfn, 1 << 18, 0));
+    FAILS(ENOSPC, do_map(f, 0, bfn, page - 511, 512, 0));
+    FAILS(ENOSPC, do_map(f, 0, bfn, page, 512, 0));
+    FAILS(ENOSPC, do_map(f, 0, bfn, 0, 1 << 22, 0));
+    OK(do_map(f, 0, bfn, page - 768, 512, 0));
+    OK(do_map(f, 0, bfn + 1024, page + 700, 512, 0));
     bfn += 4096;
-    check_frames(b);
+    check_frames(f);
     /* Shorter ones are still allowed. */
     for (; nr < max; nr++, bfn += 512) {
-        OK(do_map(b, 0, bfn, page - nr % 400, 511, 0));
+        OK(do_map(f, 0, bfn, page - nr % 400, 511, 0));
     }
-    FAILS(ENOSPC, do_map(b, 0, bfn, page, 1, 0));
-    FAILS(ENOSPC, do_map(b, 0, bfn, page - 510, 511, 0));
-    OK(do_map(b, 0, bfn, page + 511, 1, 0));
-    check_frames(b);
-    before = work(b);
-    bench_invalidate(b, page, 1);
-    g_assert_cmpuint(work(b) - before, <, 2000000);
-    check_frames(b);
-    OK(do_map(b, 0, bfn + 512, page, 1, 0));
-    bench_free(b);
+    FAILS(ENOSPC, do_map(f, 0, bfn, page, 1, 0));
+    FAILS(ENOSPC, do_map(f, 0, bfn, page - 510, 511, 0));
+    OK(do_map(f, 0, bfn, page + 511, 1, 0));
+    check_frames(f);
+    before = work(f);
+    fixture_invalidate(f, page, 1);
+    g_assert_cmpuint(work(f) - before, <, 2000000);
+    check_frames(f);
+    OK(do_map(f, 0, bfn + 512, page, 1, 0));
+    fixture_free(f);
 }
 
-static int load_run(Bench *b, uint64_t bfn, uint64_t gfn, uint64_t nr)
+static int load_run(Fixture *f, uint64_t bfn, uint64_t gfn, uint64_t nr)
 {
     BfnRun run = { .bfn = bfn, .gfn = gfn, .nr = nr };
     int ret;
 
-    xen_pviommu_core_load_begin(&b->core);
-    ret = xen_pviommu_context_map(&b->core, b->core.contexts[0], DOMID_SELF,
+    xen_pviommu_core_load_begin(&f->core);
+    ret = xen_pviommu_context_map(&f->core, f->core.contexts[0], DOMID_SELF,
                                   &run);
-    xen_pviommu_core_load_end(&b->core);
+    xen_pviommu_core_load_end(&f->core);
     return ret;
 }
 
@@ -321,51 +321,51 @@ static int load_run(Bench *b, uint64_t bfn, uint64_t gfn, uint64_t nr)
 static void test_loaded(void)
 {
     const unsigned nr = XEN_IOMMU_MAX_PLACES + 1000;
-    BenchConfig config = large;
+    FixtureConfig config = large;
     uint64_t loaded, i;
-    Bench *b;
+    Fixture *f;
 
     config.max_mappings = 1 << 18;
-    b = bench_new(&config);
-    b->backend.huge = true;
+    f = fixture_new(&config);
+    f->backend.huge = true;
     for (i = 0; i < nr; i++) {
-        OK(load_run(b, i, 5000, 1));
+        OK(load_run(f, i, 5000, 1));
     }
-    FAILS(ENOSPC, do_map(b, 0, i, 5000, 1, 0));
-    OK(do_map(b, 0, i, 5001, 1, 0));
+    FAILS(ENOSPC, do_map(f, 0, i, 5000, 1, 0));
+    OK(do_map(f, 0, i, 5001, 1, 0));
     for (i = XEN_IOMMU_MAX_PLACES - 1; i < nr; i++) {
-        FAILS(ENOSPC, do_map(b, 0, 1 << 20, 5000, 1, 0));
-        OK(do_unmap(b, 0, i, 1));
+        FAILS(ENOSPC, do_map(f, 0, 1 << 20, 5000, 1, 0));
+        OK(do_unmap(f, 0, i, 1));
     }
-    OK(do_map(b, 0, 1 << 20, 5000, 1, 0));
-    FAILS(ENOSPC, do_map(b, 0, 1 << 21, 5000, 1, 0));
-    bench_invalidate(b, 5000, 1);
-    OK(do_flush_all(b, 0));
+    OK(do_map(f, 0, 1 << 20, 5000, 1, 0));
+    FAILS(ENOSPC, do_map(f, 0, 1 << 21, 5000, 1, 0));
+    fixture_invalidate(f, 5000, 1);
+    OK(do_flush_all(f, 0));
 
     /* Twice the memory, and no more */
-    for (i = 0; !load_run(b, (i + 1) << 18, 10000 + (i << 9), 1); i++) {
+    for (i = 0; !load_run(f, (i + 1) << 18, 10000 + (i << 9), 1); i++) {
         /* Each has nodes of its own. */
     }
-    g_assert_cmpint(load_run(b, (i + 1) << 18, 10000 + (i << 9), 1), ==,
+    g_assert_cmpint(load_run(f, (i + 1) << 18, 10000 + (i << 9), 1), ==,
                     -XEN_IOMMU_ENOMEM);
-    loaded = xen_pviommu_core_bytes(&b->core);
-    g_assert_cmpuint(loaded, >, 2 * b->core.budget.max_bytes - (4 << 20));
-    g_assert_cmpuint(loaded, <=, 2 * b->core.budget.max_bytes);
-    FAILS(ENOMEM, do_map(b, 0, 7, 10000, 1, 0));
+    loaded = xen_pviommu_core_bytes(&f->core);
+    g_assert_cmpuint(loaded, >, 2 * f->core.budget.max_bytes - (4 << 20));
+    g_assert_cmpuint(loaded, <=, 2 * f->core.budget.max_bytes);
+    FAILS(ENOMEM, do_map(f, 0, 7, 10000, 1, 0));
     for (uint64_t bfn = 1 << 19; bfn < (i + 1) << 18; bfn += 1 << 26) {
-        OK(do_unmap_holes(b, 0, bfn, 1 << 26));
-        OK(do_flush_all(b, 0));
+        OK(do_unmap_holes(f, 0, bfn, 1 << 26));
+        OK(do_flush_all(f, 0));
     }
     rcu_barrier();
-    OK(do_map(b, 0, 7, 10000, 1, 0));
-    bench_free(b);
+    OK(do_map(f, 0, 7, 10000, 1, 0));
+    fixture_free(f);
     rcu_barrier();
 }
 
 /* --- how much memory ----------------------------------------------------- */
 
 typedef struct Hostile {
-    Bench *b;
+    Fixture *f;
     size_t heap;                /* of malloc() before, without the core's */
     size_t most;
     uint64_t ops;
@@ -380,28 +380,28 @@ static size_t malloc_bytes(void)
 
 static size_t core_heap(Hostile *h)
 {
-    return node_pool_heap_bytes(h->b->core.budget.pool);
+    return node_pool_heap_bytes(h->f->core.budget.pool);
 }
 
 static void hostile_begin(Hostile *h, uint64_t max_mappings,
                           uint32_t max_contexts)
 {
-    BenchConfig config = large;
+    FixtureConfig config = large;
 
     config.max_mappings = max_mappings * scale();
     config.max_contexts = max_contexts;
-    *h = (Hostile) { .b = bench_new(&config) };
-    h->b->backend.huge = true;
-    h->b->backend.by_number = true;
+    *h = (Hostile) { .f = fixture_new(&config) };
+    h->f->backend.huge = true;
+    h->f->backend.by_number = true;
     h->heap = malloc_bytes() - core_heap(h);
 }
 
 /* What is counted is what there is, and no more than is said. */
 static void hostile_check(Hostile *h)
 {
-    size_t bytes = xen_pviommu_core_bytes(&h->b->core);
+    size_t bytes = xen_pviommu_core_bytes(&h->f->core);
 
-    g_assert_cmpuint(bytes, <=, xen_pviommu_core_max_bytes(&h->b->core));
+    g_assert_cmpuint(bytes, <=, xen_pviommu_core_max_bytes(&h->f->core));
     h->most = MAX(h->most, bytes);
 #ifndef __SANITIZE_ADDRESS__
     /* malloc() may give some bytes more than it has to. */
@@ -423,8 +423,8 @@ static void hostile_end(Hostile *h)
     hostile_check(h);
     g_test_message("%" PRIu64 " operations, %zu of %zu KiB", h->ops,
                    h->most >> 10,
-                   xen_pviommu_core_max_bytes(&h->b->core) >> 10);
-    bench_free(h->b);
+                   xen_pviommu_core_max_bytes(&h->f->core) >> 10);
+    fixture_free(h->f);
     rcu_barrier();
     g_assert_cmpuint(node_pool_nodes(), ==, 0);
 }
@@ -433,19 +433,19 @@ static void hostile_end(Hostile *h)
 static void hostile_full(Hostile *h)
 {
     g_assert_cmpuint(h->most + (4 << 20), >=,
-                     h->b->core.budget.max_bytes);
-    while (h->b->core.mapped_frames > 1000) {
+                     h->f->core.budget.max_bytes);
+    while (h->f->core.mapped_frames > 1000) {
         uint64_t nr = 1 << 12;
         BfnRun run;
 
-        g_assert_true(bfn_table_next_run(h->b->core.contexts[0]->table, 0,
+        g_assert_true(bfn_table_next_run(h->f->core.contexts[0]->table, 0,
                                          1ull << 36, &run));
-        OK(do_unmap_holes(h->b, 0, run.bfn, MIN(nr, (1ull << 36) - run.bfn)));
-        OK(do_flush_all(h->b, 0));
+        OK(do_unmap_holes(h->f, 0, run.bfn, MIN(nr, (1ull << 36) - run.bfn)));
+        OK(do_flush_all(h->f, 0));
         hostile_check(h);
     }
     rcu_barrier();
-    OK(do_map(h->b, 0, (1ull << 35) - 1, 5000, 2, 0));
+    OK(do_map(h->f, 0, (1ull << 35) - 1, 5000, 2, 0));
 }
 
 /* A node for each frame of the table, of the index, or of both */
@@ -459,7 +459,7 @@ static void test_sparse(const void *opaque)
 
     hostile_begin(&h, 1 << 20, 16);
     do {
-        ret = hostile_op(&h, do_map(h.b, 0, i << bfn_shift,
+        ret = hostile_op(&h, do_map(h.f, 0, i << bfn_shift,
                                     10000 + (i << gfn_shift), 1, 0));
         i++;
     } while (!ret);
@@ -481,9 +481,9 @@ static void test_aliases(void)
         for (i = 0; i < nr; i++) {
             uint64_t gfn = 10000 + i % (nr / places[k] + 1);
 
-            OK(hostile_op(&h, do_map(h.b, 0, i, gfn, 1, 0)));
+            OK(hostile_op(&h, do_map(h.f, 0, i, gfn, 1, 0)));
         }
-        FAILS(ENOSPC, do_map(h.b, 0, i, 10000, 1, 0));
+        FAILS(ENOSPC, do_map(h.f, 0, i, 10000, 1, 0));
         hostile_end(&h);
     }
 }
@@ -496,18 +496,18 @@ static void test_splits(void)
 
     hostile_begin(&h, 1 << 20, 16);
     for (uint64_t i = 0; i < 7; i++) {
-        OK(hostile_op(&h, do_map(h.b, 0, i << 30, 1 << 20, nr, 0)));
+        OK(hostile_op(&h, do_map(h.f, 0, i << 30, 1 << 20, nr, 0)));
     }
     hostile_check(&h);
     most = h.most;
     for (uint64_t i = 0; i < nr; i += 512) {
-        bench_invalidate(h.b, (1 << 20) + i, 1);
+        fixture_invalidate(h.f, (1 << 20) + i, 1);
         hostile_op(&h, 0);
         /* It was reserved. */
-        g_assert_cmpuint(xen_pviommu_core_bytes(&h.b->core), <=,
+        g_assert_cmpuint(xen_pviommu_core_bytes(&h.f->core), <=,
                          most + NODE_POOL_CHUNK_SIZE);
     }
-    check_frames(h.b);
+    check_frames(h.f);
     hostile_end(&h);
 }
 
@@ -521,20 +521,20 @@ static void test_many_contexts(void)
 
     hostile_begin(&h, 1 << 12, 65535);
     do {
-        ret = hostile_op(&h, do_alloc(h.b, &ctx[nr]));
+        ret = hostile_op(&h, do_alloc(h.f, &ctx[nr]));
         if (!ret) {
-            ret = do_map(h.b, ctx[nr++], 1ull << 35, 10000, 1, 0);
+            ret = do_map(h.f, ctx[nr++], 1ull << 35, 10000, 1, 0);
         }
     } while (!ret);
     g_assert_cmpint(ret, ==, -XEN_IOMMU_ENOMEM);
-    while (!(ret = hostile_op(&h, do_alloc(h.b, &ctx[nr])))) {
+    while (!(ret = hostile_op(&h, do_alloc(h.f, &ctx[nr])))) {
         nr++;
     }
     g_assert_cmpint(ret, ==, -XEN_IOMMU_ENOMEM);
-    OK(do_free(h.b, ctx[--nr]));
-    OK(do_free(h.b, ctx[--nr]));
+    OK(do_free(h.f, ctx[--nr]));
+    OK(do_free(h.f, ctx[--nr]));
     rcu_barrier();
-    OK(do_alloc(h.b, &other));
+    OK(do_alloc(h.f, &other));
     hostile_end(&h);
 }
 
@@ -547,7 +547,7 @@ static void test_waiting(void)
 
     hostile_begin(&h, 1 << 20, 16);
     for (i = 0; i < nr; i++) {
-        ret = hostile_op(&h, do_map(h.b, 0, i * 512 + i % 512, 10000 + i * 3, 1,
+        ret = hostile_op(&h, do_map(h.f, 0, i * 512 + i % 512, 10000 + i * 3, 1,
                                     0));
         if (ret == -XEN_IOMMU_ENOMEM) {
             /* RCU has not freed enough. */
@@ -555,9 +555,9 @@ static void test_waiting(void)
             continue;
         }
         OK(ret);
-        ret = do_unmap(h.b, 0, i * 512 + i % 512, 1);
+        ret = do_unmap(h.f, 0, i * 512 + i % 512, 1);
         if (ret == -XEN_IOMMU_ENOSPC) {
-            OK(do_flush_all(h.b, 0));
+            OK(do_flush_all(h.f, 0));
         } else {
             OK(ret);
         }

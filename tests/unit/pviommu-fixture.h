@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The core on a bench: a guest's memory, devices that remember what they are
+ * The core in a test: a guest's memory, devices that remember what they are
  * told, and a model of docs/specs/xen-pviommu.rst in plain arrays, which says
  * what each operation has to return.
  */
 
-#ifndef TESTS_UNIT_PVIOMMU_BENCH_H
-#define TESTS_UNIT_PVIOMMU_BENCH_H
+#ifndef TESTS_UNIT_PVIOMMU_FIXTURE_H
+#define TESTS_UNIT_PVIOMMU_FIXTURE_H
 
 #include "../../hw/xen/pviommu/core/context.h"
 #include "../../hw/xen/pviommu/core/core.h"
@@ -55,10 +55,10 @@ static inline bool frame_readonly(Frame f)
     return f & FRAME_READONLY;
 }
 
-typedef struct Bench Bench;
+typedef struct Fixture Fixture;
 
 struct XenPVIOMMUBackend {
-    Bench *bench;
+    Fixture *fixture;
     uint8_t kind[NR_GFNS];      /* Kind */
     bool huge;                  /* RAM goes on behind NR_GFNS */
     bool by_number;             /* references are dropped without a page */
@@ -107,7 +107,7 @@ typedef struct Model {
     unsigned enabled;
 } Model;
 
-struct Bench {
+struct Fixture {
     XenPVIOMMUCore core;
     XenPVIOMMUBackendOps ops;
     XenPVIOMMUBackend backend;
@@ -130,7 +130,7 @@ struct Bench {
     Model model;
 };
 
-typedef struct BenchConfig {
+typedef struct FixtureConfig {
     unsigned bfn_bits;
     unsigned max_contexts;
     uint64_t max_mappings;
@@ -141,34 +141,34 @@ typedef struct BenchConfig {
     uint32_t ops;               /* 0: all */
     const XenPVIOMMUReserved *reserved;
     unsigned nr_reserved;
-} BenchConfig;
+} FixtureConfig;
 
-/** bench_bfn_limit: BFNs are below it */
-static inline uint64_t bench_bfn_limit(const Bench *b)
+/** fixture_bfn_limit: BFNs are below it */
+static inline uint64_t fixture_bfn_limit(const Fixture *f)
 {
-    return 1ull << b->core.limits.bfn_bits;
+    return 1ull << f->core.limits.bfn_bits;
 }
 
-Bench *bench_new(const BenchConfig *config);
-void bench_free(Bench *b);
+Fixture *fixture_new(const FixtureConfig *config);
+void fixture_free(Fixture *f);
 
-/** bench_reserve: what device @i reserves; while nothing is mapped */
-void bench_reserve(Bench *b, unsigned i, uint64_t bfn, uint64_t nr,
-                   uint32_t flags);
+/** fixture_reserve: what device @i reserves; while nothing is mapped */
+void fixture_reserve(Fixture *f, unsigned i, uint64_t bfn, uint64_t nr,
+                     uint32_t flags);
 
-/** bench_op: run @op on the core and on the model, compare, return status */
-int bench_op(Bench *b, struct xen_iommu_op *op);
+/** fixture_op: run @op on the core and on the model, compare, return status */
+int fixture_op(Fixture *f, struct xen_iommu_op *op);
 
-/** bench_queued_op: the same for an operation of a queue of context @id */
-int bench_queued_op(Bench *b, uint16_t id, struct xen_iommu_op *op);
+/** fixture_queued_op: the same for an operation of a queue of context @id */
+int fixture_queued_op(Fixture *f, uint16_t id, struct xen_iommu_op *op);
 
-void bench_invalidate(Bench *b, uint64_t gfn, uint64_t nr);
-void bench_reset(Bench *b);
+void fixture_invalidate(Fixture *f, uint64_t gfn, uint64_t nr);
+void fixture_reset(Fixture *f);
 
-/** bench_check: all there is against the model; slow */
-void bench_check(Bench *b);
+/** fixture_check: all there is against the model; slow */
+void fixture_check(Fixture *f);
 
-/** bench_page_refs: the backend's references on a page */
-uint64_t bench_page_refs(const Bench *b, uint64_t gfn);
+/** fixture_page_refs: the backend's references on a page */
+uint64_t fixture_page_refs(const Fixture *f, uint64_t gfn);
 
-#endif /* TESTS_UNIT_PVIOMMU_BENCH_H */
+#endif /* TESTS_UNIT_PVIOMMU_FIXTURE_H */

@@ -5,8 +5,8 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
-#ifndef TESTS_LIBQOS_QUEUE_BENCH_H
-#define TESTS_LIBQOS_QUEUE_BENCH_H
+#ifndef TESTS_LIBQOS_QUEUE_FIXTURE_H
+#define TESTS_LIBQOS_QUEUE_FIXTURE_H
 
 #include "qemu/bswap.h"
 #include "libqos/pviommu-mirror.h"
@@ -24,44 +24,44 @@
 #define ALL             XEN_IOMMU_FLUSH_ALL
 
 /* A machine with a device that listens to nothing, and a queue for it. */
-typedef struct Bench {
+typedef struct Fixture {
     QXenPVIOMMU *iommu;
     QMirror m;
     QPVIOMMUQueue q;
-} Bench;
+} Fixture;
 
 /* With no queue yet */
-static inline Bench *bench_new_bare(const char *machine, const char *props,
+static inline Fixture *fixture_new_bare(const char *machine, const char *props,
                              const char *extra)
 {
     g_autofree char *devices = g_strdup_printf(MIRROR_DEVICE("none") "%s", SLOT,
                                                extra ?: "");
-    Bench *b = g_new0(Bench, 1);
+    Fixture *f = g_new0(Fixture, 1);
 
-    b->iommu = pviommu_start(machine, props, devices);
-    mirror_init(&b->m, b->iommu, QPCI_DEVFN(SLOT, 0));
-    pviommu_accept(b->iommu, XEN_IOMMU_FEATURES_ALL);
-    return b;
+    f->iommu = pviommu_start(machine, props, devices);
+    mirror_init(&f->m, f->iommu, QPCI_DEVFN(SLOT, 0));
+    pviommu_accept(f->iommu, XEN_IOMMU_FEATURES_ALL);
+    return f;
 }
 
-static inline Bench *bench_new(const char *machine, const char *props,
+static inline Fixture *fixture_new(const char *machine, const char *props,
                         const char *extra)
 {
-    Bench *b = bench_new_bare(machine, props ?: "premap=off", extra);
+    Fixture *f = fixture_new_bare(machine, props ?: "premap=off", extra);
 
-    pviommu_queue_init(&b->q, b->iommu, 0, QUEUE(0), NR_OPS);
-    return b;
+    pviommu_queue_init(&f->q, f->iommu, 0, QUEUE(0), NR_OPS);
+    return f;
 }
 
-static inline void bench_free(Bench *b)
+static inline void fixture_free(Fixture *f)
 {
-    pviommu_quit(b->iommu);
-    g_free(b);
+    pviommu_quit(f->iommu);
+    g_free(f);
 }
 
-static inline uint64_t counter(Bench *b, unsigned n)
+static inline uint64_t counter(Fixture *f, unsigned n)
 {
-    return pviommu_counter(b->iommu, n);
+    return pviommu_counter(f->iommu, n);
 }
 
 static inline uint32_t push_map(QPVIOMMUQueue *q, uint64_t bfn, uint64_t gfn,
@@ -81,9 +81,9 @@ static inline uint32_t push_flush(QPVIOMMUQueue *q)
 }
 
 /* A call that does nothing but run what is queued. */
-static inline void call(Bench *b)
+static inline void call(Fixture *f)
 {
-    assert_status(pviommu_ring(b->iommu, 0, 0, 0, NULL), 0);
+    assert_status(pviommu_ring(f->iommu, 0, 0, 0, NULL), 0);
 }
 
 /* DMA at @bfn reaches @gfn. */
@@ -130,9 +130,9 @@ static inline void assert_not_ran(QPVIOMMUQueue *q, uint32_t left)
 }
 
 /* @q is no more: what is pushed stays, and nothing is stored. */
-static inline void assert_gone(Bench *b, QPVIOMMUQueue *q)
+static inline void assert_gone(Fixture *f, QPVIOMMUQueue *q)
 {
-    QTestState *qts = b->iommu->qts;
+    QTestState *qts = f->iommu->qts;
     uint64_t size = pviommu_queue_size(q->nr_ops);
     g_autofree uint8_t *got = g_malloc(size);
     g_autofree uint8_t *old = g_malloc(size);
@@ -144,9 +144,9 @@ static inline void assert_gone(Bench *b, QPVIOMMUQueue *q)
         stl_le_p(old + FIELD(head), 7);
         stl_le_p(old + FIELD(tail), i ? 8 : 0xa5a5a5a5);
         qtest_bufwrite(qts, q->addr, old, size);
-        mirror_dma_read(&b->m, ADDR(BFN), &data);
-        call(b);
-        mirror_dma_write(&b->m, ADDR(BFN), 1, 8);
+        mirror_dma_read(&f->m, ADDR(BFN), &data);
+        call(f);
+        mirror_dma_write(&f->m, ADDR(BFN), 1, 8);
         qtest_bufread(qts, q->addr, got, size);
         g_assert_cmpmem(got, size, old, size);
     }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The core on a bench: what it does is compared with the model, and what is
+ * The core in a test: what it does is compared with the model, and what is
  * left with all that the machine has
  */
 
@@ -10,17 +10,17 @@
 #include "pviommu-machine.h"
 #include "pviommu-model.h"
 
-Bench *bench_new(const BenchConfig *config)
+Fixture *fixture_new(const FixtureConfig *config)
 {
-    Bench *b = g_new0(Bench, 1);
-    XenPVIOMMUCore *core = &b->core;
+    Fixture *f = g_new0(Fixture, 1);
+    XenPVIOMMUCore *core = &f->core;
 
-    b->modelled = config->bfn_bits <= MODEL_MAX_BITS;
-    b->ops = machine_backend_ops;
-    b->ops.ops = config->ops ? config->ops : UINT32_MAX;
-    b->backend.bench = b;
+    f->modelled = config->bfn_bits <= MODEL_MAX_BITS;
+    f->ops = machine_backend_ops;
+    f->ops.ops = config->ops ? config->ops : UINT32_MAX;
+    f->backend.fixture = f;
     for (unsigned i = 0; i < NR_GFNS; i++) {
-        b->backend.kind[i] = i >= 160 && i < 192 ? KIND_MMIO :
+        f->backend.kind[i] = i >= 160 && i < 192 ? KIND_MMIO :
                              i >= 192 && i < 256 ? KIND_ROM :
                              i >= 3000 && i < 3100 ? KIND_HOLE :
                              i >= 3900 ? KIND_HOLE : KIND_RAM;
@@ -32,12 +32,12 @@ Bench *bench_new(const BenchConfig *config)
     core->premap = config->premap;
     core->queues = !config->no_queues;
     core->identity_contexts = !config->no_identity;
-    core->backend_ops = &b->ops;
-    core->backend = &b->backend;
+    core->backend_ops = &f->ops;
+    core->backend = &f->backend;
     core->listener_ops = &machine_listener_ops;
     core->attachment_ops = &machine_attachment_ops;
     core->memory_ops = &machine_memory_ops;
-    core->client = b;
+    core->client = f;
     g_assert_true(xen_pviommu_core_init(core));
     core->accepted = xen_pviommu_core_features(core);
     for (unsigned i = 0; i < config->nr_reserved; i++) {
@@ -46,87 +46,88 @@ Bench *bench_new(const BenchConfig *config)
         xen_pviommu_reserved_add(core->reserved, r->bfn, r->nr, r->flags);
     }
     for (unsigned i = 0; i < NR_DEVICES; i++) {
-        Device *d = &b->dev[i];
+        Device *d = &f->dev[i];
 
         d->sbdf = i << 8 | i << 3;
         d->ctx = core->contexts[XEN_IOMMU_CTX_DEFAULT];
         d->ctx->nr_devices++;
         d->reserved = xen_pviommu_reserved_new();
-        d->tlb = b->modelled ? g_new0(Frame, bench_bfn_limit(b)) : NULL;
+        d->tlb = f->modelled ? g_new0(Frame, fixture_bfn_limit(f)) : NULL;
     }
-    b->model.identity = config->premap;
-    if (b->modelled) {
-        model_context_new(b, 0);
+    f->model.identity = config->premap;
+    if (f->modelled) {
+        model_context_new(f, 0);
     }
-    return b;
+    return f;
 }
 
-void bench_free(Bench *b)
+void fixture_free(Fixture *f)
 {
-    if (b->modelled) {
-        bench_check(b);
+    if (f->modelled) {
+        fixture_check(f);
         for (unsigned i = 0; i < MAX_CONTEXTS; i++) {
-            if (b->model.ctx[i].live) {
-                model_context_free(b, i);
+            if (f->model.ctx[i].live) {
+                model_context_free(f, i);
             }
         }
     }
     for (unsigned i = 0; i < NR_DEVICES; i++) {
-        Device *d = &b->dev[i];
+        Device *d = &f->dev[i];
 
         /* Unplugged */
-        for (uint64_t bfn = 0; b->modelled && bfn < bench_bfn_limit(b); bfn++) {
+        for (uint64_t bfn = 0; f->modelled && bfn < fixture_bfn_limit(f);
+             bfn++) {
             machine_tlb_set(d, bfn, 0);
         }
         d->ctx->nr_devices--;
     }
-    xen_pviommu_core_finalize(&b->core);
-    g_assert_cmpuint(b->backend.total, ==, 0);
-    g_assert_cmpuint(b->core.mapped_frames, ==, 0);
-    g_assert_cmpuint(b->core.pending_frames, ==, 0);
-    g_assert_cmpuint(b->core.pending.nr, ==, 0);
-    g_assert_cmpuint(b->core.budget.nodes, ==, 0);
+    xen_pviommu_core_finalize(&f->core);
+    g_assert_cmpuint(f->backend.total, ==, 0);
+    g_assert_cmpuint(f->core.mapped_frames, ==, 0);
+    g_assert_cmpuint(f->core.pending_frames, ==, 0);
+    g_assert_cmpuint(f->core.pending.nr, ==, 0);
+    g_assert_cmpuint(f->core.budget.nodes, ==, 0);
     for (unsigned i = 0; i < NR_DEVICES; i++) {
-        g_array_unref(b->dev[i].reserved);
-        g_free(b->dev[i].tlb);
+        g_array_unref(f->dev[i].reserved);
+        g_free(f->dev[i].tlb);
     }
-    g_free(b);
+    g_free(f);
 }
 
-void bench_reserve(Bench *b, unsigned i, uint64_t bfn, uint64_t nr,
-                   uint32_t flags)
+void fixture_reserve(Fixture *f, unsigned i, uint64_t bfn, uint64_t nr,
+                     uint32_t flags)
 {
-    Device *d = &b->dev[i];
+    Device *d = &f->dev[i];
 
     g_assert_true(bfn_table_range_empty(d->ctx->table, bfn, nr));
     xen_pviommu_reserved_add(d->reserved, bfn, nr, flags);
-    machine_update_reserved(b, d->ctx);
+    machine_update_reserved(f, d->ctx);
 }
 
 /* What is quick to compare */
-static void check_books(Bench *b)
+static void check_books(Fixture *f)
 {
-    const XenPVIOMMUCore *core = &b->core;
+    const XenPVIOMMUCore *core = &f->core;
     unsigned devices[MAX_CONTEXTS] = { 0 };
 
-    g_assert_cmpuint(core->mapped_frames, ==, b->model.mapped);
-    g_assert_cmpuint(core->pending_frames, ==, b->model.pending);
-    g_assert_cmpuint(b->backend.total, ==, b->model.mapped + b->model.pending);
+    g_assert_cmpuint(core->mapped_frames, ==, f->model.mapped);
+    g_assert_cmpuint(core->pending_frames, ==, f->model.pending);
+    g_assert_cmpuint(f->backend.total, ==, f->model.mapped + f->model.pending);
     g_assert_cmpuint(core->pending.nr, <=, core->pending_frames);
-    g_assert(core->identity == b->model.identity);
-    g_assert_cmpuint(b->enabled, ==, b->model.enabled);
+    g_assert(core->identity == f->model.identity);
+    g_assert_cmpuint(f->enabled, ==, f->model.enabled);
     for (unsigned i = 0; i < XEN_PVIOMMU_NR_EVENT_COUNTERS; i++) {
-        g_assert_cmpuint(core->counter[i], ==, b->model.counter[i]);
+        g_assert_cmpuint(core->counter[i], ==, f->model.counter[i]);
     }
     for (unsigned i = 0; i < NR_DEVICES; i++) {
-        g_assert(b->dev[i].ctx == core->contexts[b->model.device_ctx[i]]);
-        devices[b->model.device_ctx[i]]++;
+        g_assert(f->dev[i].ctx == core->contexts[f->model.device_ctx[i]]);
+        devices[f->model.device_ctx[i]]++;
     }
     for (unsigned i = 0; i < core->limits.max_contexts; i++) {
-        g_assert(!!core->contexts[i] == b->model.ctx[i].live);
+        g_assert(!!core->contexts[i] == f->model.ctx[i].live);
         if (core->contexts[i]) {
             const XenPVIOMMUQueue *queue = core->contexts[i]->queue;
-            const XenPVIOMMUQueue *expected = &b->model.ctx[i].queue;
+            const XenPVIOMMUQueue *expected = &f->model.ctx[i].queue;
 
             g_assert_cmpuint(core->contexts[i]->nr_devices, ==, devices[i]);
             g_assert_cmpuint(queue ? queue->nr_ops : 0, ==, expected->nr_ops);
@@ -136,25 +137,25 @@ static void check_books(Bench *b)
 }
 
 /* After a flush devices have what is mapped, and nothing else. */
-static void check_flushed(Bench *b, unsigned id, uint64_t bfn, uint64_t nr)
+static void check_flushed(Fixture *f, unsigned id, uint64_t bfn, uint64_t nr)
 {
     for (unsigned i = 0; i < NR_DEVICES; i++) {
-        for (uint64_t j = bfn; b->model.device_ctx[i] == id && j < bfn + nr;
+        for (uint64_t j = bfn; f->model.device_ctx[i] == id && j < bfn + nr;
              j++) {
-            g_assert_cmphex(b->dev[i].tlb[j], ==, b->model.ctx[id].map[j]);
+            g_assert_cmphex(f->dev[i].tlb[j], ==, f->model.ctx[id].map[j]);
         }
     }
 }
 
 /* What the model has to know of the core's state before an operation. */
-static void note_before(Bench *b)
+static void note_before(Fixture *f)
 {
-    b->runs_before = b->core.pending.nr;
-    for (unsigned id = 0; b->modelled && id < b->core.limits.max_contexts;
+    f->runs_before = f->core.pending.nr;
+    for (unsigned id = 0; f->modelled && id < f->core.limits.max_contexts;
          id++) {
-        const XenPVIOMMUContext *ctx = b->core.contexts[id];
+        const XenPVIOMMUContext *ctx = f->core.contexts[id];
 
-        b->flushes_all[id] = ctx &&
+        f->flushes_all[id] = ctx &&
                              ctx->pending.nr > XEN_PVIOMMU_PENDING_EXACT;
     }
 }
@@ -163,27 +164,27 @@ static void note_before(Bench *b)
  * A call: as in a queue of context @id with @queue, else in an array. False if
  * the operation is unfinished. Each takes a bounded time.
  */
-static bool execute_once(Bench *b, bool queue, uint16_t id,
+static bool execute_once(Fixture *f, bool queue, uint16_t id,
                          struct xen_iommu_op *op)
 {
-    uint64_t before = xen_pviommu_core_work(&b->core), work;
+    uint64_t before = xen_pviommu_core_work(&f->core), work;
     bool frees = le16_to_cpu(op->op) == XEN_IOMMUOP_free_context;
     bool finished;
 
-    note_before(b);
+    note_before(f);
     if (queue) {
-        int ret = xen_pviommu_op_execute_queued(&b->core, b->core.contexts[id],
+        int ret = xen_pviommu_op_execute_queued(&f->core, f->core.contexts[id],
                                                 op);
 
         finished = ret != XEN_PVIOMMU_UNFINISHED;
         g_assert(!finished || ret == (int32_t)le32_to_cpu(op->status));
     } else {
-        finished = xen_pviommu_op_execute(&b->core, op);
+        finished = xen_pviommu_op_execute(&f->core, op);
     }
-    work = xen_pviommu_core_work(&b->core) - before;
-    b->most_work = MAX(b->most_work, work);
+    work = xen_pviommu_core_work(&f->core) - before;
+    f->most_work = MAX(f->most_work, work);
     g_assert_cmpuint(work, <=, XEN_PVIOMMU_OP_WORK);
-    b->parts += !finished || (frees && (int32_t)le32_to_cpu(op->status) ==
+    f->parts += !finished || (frees && (int32_t)le32_to_cpu(op->status) ==
                                        -XEN_IOMMU_EAGAIN);
     return finished;
 }
@@ -192,7 +193,7 @@ static bool execute_once(Bench *b, bool queue, uint16_t id,
  * @op was unfinished, and is as it was but for an unmap that came some way:
  * that is an unmap by itself.
  */
-static void check_part(Bench *b, const struct xen_iommu_op *before,
+static void check_part(Fixture *f, const struct xen_iommu_op *before,
                        const struct xen_iommu_op *op)
 {
     struct xen_iommu_op part = *before, rest = *before;
@@ -211,34 +212,34 @@ static void check_part(Bench *b, const struct xen_iommu_op *before,
     rest.u.unmap.bfn = cpu_to_le64(bfn + nr - left);
     rest.u.unmap.nr_frames = op->u.unmap.nr_frames;
     g_assert_cmpmem(op, sizeof(*op), &rest, sizeof(rest));
-    if (b->modelled) {
+    if (f->modelled) {
         part.u.unmap.nr_frames = cpu_to_le32(nr - left);
-        b->any_room = true;
-        g_assert_cmpint(model_run(b, &part, NULL), ==, 0);
-        b->any_room = false;
+        f->any_room = true;
+        g_assert_cmpint(model_run(f, &part, NULL), ==, 0);
+        f->any_room = false;
         /* It counts when it is finished. */
-        b->model.counter[XEN_PVIOMMU_COUNTER_UNMAPS]--;
-        check_books(b);
+        f->model.counter[XEN_PVIOMMU_COUNTER_UNMAPS]--;
+        check_books(f);
     }
 }
 
 /* Until it is finished. @in: what was executed then */
-static void execute(Bench *b, bool queue, uint16_t id, struct xen_iommu_op *op,
-                    struct xen_iommu_op *in)
+static void execute(Fixture *f, bool queue, uint16_t id,
+                    struct xen_iommu_op *op, struct xen_iommu_op *in)
 {
     unsigned tries = 0;
 
-    for (*in = *op; !execute_once(b, queue, id, op); *in = *op) {
-        check_part(b, in, op);
+    for (*in = *op; !execute_once(f, queue, id, op); *in = *op) {
+        check_part(f, in, op);
         g_assert_cmpuint(++tries, <, 1000000);
     }
 }
 
-/* An unmap in @b may notify listeners, as they were not of so much. */
-static bool much_unnotified(const Bench *b)
+/* An unmap in @f may notify listeners, as they were not of so much. */
+static bool much_unnotified(const Fixture *f)
 {
-    for (unsigned id = 0; id < b->core.limits.max_contexts; id++) {
-        const XenPVIOMMUContext *ctx = b->core.contexts[id];
+    for (unsigned id = 0; id < f->core.limits.max_contexts; id++) {
+        const XenPVIOMMUContext *ctx = f->core.contexts[id];
 
         if (ctx && ctx->pending.nr_tail + XEN_IOMMU_UNMAP_RUNS >
                    XEN_PVIOMMU_UNNOTIFIED_MAX) {
@@ -248,63 +249,63 @@ static bool much_unnotified(const Bench *b)
     return false;
 }
 
-static int run(Bench *b, bool queue, uint16_t id, struct xen_iommu_op *op)
+static int run(Fixture *f, bool queue, uint16_t id, struct xen_iommu_op *op)
 {
     struct xen_iommu_reserved_range ranges[STORE_SIZE / 16];
     struct xen_iommu_op expected, in = *op;
     uint16_t code = le16_to_cpu(op->op);
-    uint64_t map_calls = b->map_calls, unmap_calls = b->unmap_calls;
+    uint64_t map_calls = f->map_calls, unmap_calls = f->unmap_calls;
     bool pressed, first, notifies;
-    unsigned parts = b->parts;
+    unsigned parts = f->parts;
     int ret;
 
-    if (!b->modelled) {
-        execute(b, queue, id, op, &in);
+    if (!f->modelled) {
+        execute(f, queue, id, op, &in);
         return (int32_t)le32_to_cpu(op->status);
     }
-    memset(b->stored, 0xa5, sizeof(b->stored));
-    notifies = much_unnotified(b);
-    note_before(b);
+    memset(f->stored, 0xa5, sizeof(f->stored));
+    notifies = much_unnotified(f);
+    note_before(f);
     /*
      * When memory runs short is not a matter of the specification: where it
      * may, the core is asked first, and is right if it does. So it is with the
      * parts of an unmap.
      */
-    pressed = b->pressed && (code == XEN_IOMMUOP_map ||
+    pressed = f->pressed && (code == XEN_IOMMUOP_map ||
                              code == XEN_IOMMUOP_unmap ||
                              code == XEN_IOMMUOP_alloc_context);
     first = pressed || code == XEN_IOMMUOP_unmap;
     if (first) {
-        execute(b, queue, id, op, &in);
-        b->status = (int32_t)le32_to_cpu(op->status);
-        b->out_of_memory = pressed && b->status == -XEN_IOMMU_ENOMEM;
+        execute(f, queue, id, op, &in);
+        f->status = (int32_t)le32_to_cpu(op->status);
+        f->out_of_memory = pressed && f->status == -XEN_IOMMU_ENOMEM;
     }
     expected = in;
-    if (pressed && b->status == -XEN_IOMMU_EAGAIN) {
+    if (pressed && f->status == -XEN_IOMMU_EAGAIN) {
         /* The page is on its way now, and would not give that answer again. */
         ret = -XEN_IOMMU_EAGAIN;
-        b->model.enabled += b->model.identity;
-        b->model.identity = false;
+        f->model.enabled += f->model.identity;
+        f->model.identity = false;
     } else if (queue && !model_queues(id, &in)) {
         ret = -XEN_IOMMU_EINVAL;
     } else {
-        ret = model_run(b, &expected, ranges);
+        ret = model_run(f, &expected, ranges);
     }
-    b->out_of_memory = false;
+    f->out_of_memory = false;
     expected.status = cpu_to_le32(ret);
-    b->model.counter[XEN_PVIOMMU_COUNTER_OPS]++;
-    b->model.counter[XEN_PVIOMMU_COUNTER_ERRORS] += !!ret;
+    f->model.counter[XEN_PVIOMMU_COUNTER_OPS]++;
+    f->model.counter[XEN_PVIOMMU_COUNTER_ERRORS] += !!ret;
 
     if (!first) {
-        execute(b, queue, id, op, &in);
+        execute(f, queue, id, op, &in);
     }
     if (!ret && !op->status && code == XEN_IOMMUOP_alloc_context) {
         uint16_t new_id = le16_to_cpu(op->u.context.ctx);
 
         g_assert_cmpuint(new_id, >, 0);
-        g_assert_cmpuint(new_id, <, b->core.limits.max_contexts);
-        model_context_new(b, new_id);
-        b->model.ctx[new_id].identity = le16_to_cpu(in.flags) & 1;
+        g_assert_cmpuint(new_id, <, f->core.limits.max_contexts);
+        model_context_new(f, new_id);
+        f->model.ctx[new_id].identity = le16_to_cpu(in.flags) & 1;
         expected.u.context.ctx = op->u.context.ctx;
     }
     if (memcmp(op, &expected, sizeof(*op))) {
@@ -313,7 +314,7 @@ static int run(Bench *b, bool queue, uint16_t id, struct xen_iommu_op *op)
                        (int32_t)le32_to_cpu(op->status), ret);
     }
     g_assert_cmpmem(op, sizeof(*op), &expected, sizeof(expected));
-    check_books(b);
+    check_books(f);
 
     if (code == XEN_IOMMUOP_query_reserved && !ret) {
         uint32_t nr = le32_to_cpu(op->u.query_reserved.nr_entries);
@@ -321,40 +322,40 @@ static int run(Bench *b, bool queue, uint16_t id, struct xen_iommu_op *op)
         if (nr) {
             uint64_t addr = le64_to_cpu(op->u.query_reserved.ranges);
 
-            g_assert_cmpmem(b->stored + (addr - STORE_BASE),
+            g_assert_cmpmem(f->stored + (addr - STORE_BASE),
                             nr * sizeof(ranges[0]),
                             ranges, nr * sizeof(ranges[0]));
         }
     } else {
         for (unsigned i = 0; i < STORE_SIZE; i++) {
-            g_assert_cmphex(b->stored[i], ==, 0xa5);
+            g_assert_cmphex(f->stored[i], ==, 0xa5);
         }
     }
     if (code == XEN_IOMMUOP_flush && !ret) {
         bool all = le64_to_cpu(op->u.flush.bfn) == UINT64_MAX;
         uint32_t nr = le32_to_cpu(op->u.flush.nr_frames);
 
-        check_flushed(b, le16_to_cpu(op->u.flush.ctx),
+        check_flushed(f, le16_to_cpu(op->u.flush.ctx),
                       all ? 0 : le64_to_cpu(op->u.flush.bfn),
-                      all ? bench_bfn_limit(b) : nr ? nr : 1);
+                      all ? fixture_bfn_limit(f) : nr ? nr : 1);
     }
     /* flush is the only one that flushes. */
-    if (code == XEN_IOMMUOP_unmap && !notifies && b->parts == parts) {
-        g_assert_cmpuint(b->unmap_calls, ==, unmap_calls);
+    if (code == XEN_IOMMUOP_unmap && !notifies && f->parts == parts) {
+        g_assert_cmpuint(f->unmap_calls, ==, unmap_calls);
     }
-    g_assert_cmpuint(b->map_calls, ==,
+    g_assert_cmpuint(f->map_calls, ==,
                      map_calls + (code == XEN_IOMMUOP_map && !ret));
     return ret;
 }
 
-int bench_op(Bench *b, struct xen_iommu_op *op)
+int fixture_op(Fixture *f, struct xen_iommu_op *op)
 {
-    return run(b, false, 0, op);
+    return run(f, false, 0, op);
 }
 
-int bench_queued_op(Bench *b, uint16_t id, struct xen_iommu_op *op)
+int fixture_queued_op(Fixture *f, uint16_t id, struct xen_iommu_op *op)
 {
-    return run(b, true, id, op);
+    return run(f, true, id, op);
 }
 
 /* How often @frame is pending at @bfn */
@@ -383,17 +384,17 @@ static unsigned model_pending(const ModelContext *c, const Pending *p)
     return n;
 }
 
-static void model_lose_pending(Bench *b, unsigned id)
+static void model_lose_pending(Fixture *f, unsigned id)
 {
-    ModelContext *c = &b->model.ctx[id];
+    ModelContext *c = &f->model.ctx[id];
 
     for (guint i = 0; i < c->pending->len; ) {
         const Pending *p = &g_array_index(c->pending, Pending, i);
 
-        if (model_pending(c, p) > core_pending(b->core.contexts[id], p->bfn,
+        if (model_pending(c, p) > core_pending(f->core.contexts[id], p->bfn,
                                                p->frame)) {
             g_array_remove_index_fast(c->pending, i);
-            b->model.pending--;
+            f->model.pending--;
         } else {
             i++;
         }
@@ -404,36 +405,36 @@ static void model_lose_pending(Bench *b, unsigned id)
  * What the core does not map any more, and does not hold, for want of memory to
  * split it
  */
-static void model_lose(Bench *b)
+static void model_lose(Fixture *f)
 {
-    Model *m = &b->model;
+    Model *m = &f->model;
 
     for (unsigned id = 0; id < MAX_CONTEXTS; id++) {
         ModelContext *c = &m->ctx[id];
 
-        for (uint64_t bfn = 0; c->live && bfn < bench_bfn_limit(b); bfn++) {
+        for (uint64_t bfn = 0; c->live && bfn < fixture_bfn_limit(f); bfn++) {
             if (c->map[bfn] &&
-                bfn_table_range_empty(b->core.contexts[id]->table, bfn, 1)) {
+                bfn_table_range_empty(f->core.contexts[id]->table, bfn, 1)) {
                 c->map[bfn] = 0;
                 m->mapped--;
                 m->counter[XEN_PVIOMMU_COUNTER_INVALIDATED]++;
             }
         }
-        if (c->live && m->pending != b->core.pending_frames) {
-            model_lose_pending(b, id);
+        if (c->live && m->pending != f->core.pending_frames) {
+            model_lose_pending(f, id);
         }
     }
 }
 
-void bench_invalidate(Bench *b, uint64_t gfn, uint64_t nr)
+void fixture_invalidate(Fixture *f, uint64_t gfn, uint64_t nr)
 {
-    bool all = b->core.pending.nr > XEN_PVIOMMU_PENDING_EXACT;
-    Model *m = &b->model;
+    bool all = f->core.pending.nr > XEN_PVIOMMU_PENDING_EXACT;
+    Model *m = &f->model;
 
-    for (unsigned id = 0; b->modelled && id < MAX_CONTEXTS; id++) {
+    for (unsigned id = 0; f->modelled && id < MAX_CONTEXTS; id++) {
         ModelContext *c = &m->ctx[id];
 
-        for (uint64_t bfn = 0; c->live && bfn < bench_bfn_limit(b); bfn++) {
+        for (uint64_t bfn = 0; c->live && bfn < fixture_bfn_limit(f); bfn++) {
             if (c->map[bfn] && frame_gfn(c->map[bfn]) >= gfn &&
                 frame_gfn(c->map[bfn]) < gfn + nr) {
                 c->map[bfn] = 0;
@@ -452,40 +453,40 @@ void bench_invalidate(Bench *b, uint64_t gfn, uint64_t nr)
             }
         }
     }
-    xen_pviommu_core_invalidate(&b->core, gfn, nr);
-    if (b->modelled && b->may_lose) {
-        model_lose(b);
+    xen_pviommu_core_invalidate(&f->core, gfn, nr);
+    if (f->modelled && f->may_lose) {
+        model_lose(f);
     }
-    if (b->modelled) {
-        check_books(b);
+    if (f->modelled) {
+        check_books(f);
     }
     for (uint64_t g = gfn; g < MIN(gfn + nr, NR_GFNS); g++) {
-        g_assert_cmpuint(b->backend.ro[g] + b->backend.rw[g], ==, 0);
+        g_assert_cmpuint(f->backend.ro[g] + f->backend.rw[g], ==, 0);
         for (unsigned i = 0; i < NR_DEVICES; i++) {
-            g_assert_cmpuint(b->dev[i].ro[g] + b->dev[i].rw[g], ==, 0);
+            g_assert_cmpuint(f->dev[i].ro[g] + f->dev[i].rw[g], ==, 0);
         }
     }
 }
 
-void bench_reset(Bench *b)
+void fixture_reset(Fixture *f)
 {
     for (unsigned i = 0; i < MAX_CONTEXTS; i++) {
-        if (b->model.ctx[i].live) {
-            model_context_free(b, i);
+        if (f->model.ctx[i].live) {
+            model_context_free(f, i);
         }
     }
-    memset(b->model.counter, 0, sizeof(b->model.counter));
-    memset(b->model.device_ctx, 0, sizeof(b->model.device_ctx));
-    b->model.identity = b->core.premap;
-    model_context_new(b, 0);
-    xen_pviommu_core_reset(&b->core);
-    g_assert_cmpuint(b->core.accepted, ==, 0);
-    check_books(b);
-    g_assert_cmpuint(b->backend.total, ==, 0);
+    memset(f->model.counter, 0, sizeof(f->model.counter));
+    memset(f->model.device_ctx, 0, sizeof(f->model.device_ctx));
+    f->model.identity = f->core.premap;
+    model_context_new(f, 0);
+    xen_pviommu_core_reset(&f->core);
+    g_assert_cmpuint(f->core.accepted, ==, 0);
+    check_books(f);
+    g_assert_cmpuint(f->backend.total, ==, 0);
 }
 
 typedef struct Seen {
-    Bench *b;
+    Fixture *f;
     uint64_t frames;
 } Seen;
 
@@ -493,7 +494,7 @@ static bool check_indexed(void *opaque, uint16_t ctx, uint64_t bfn,
                           uint64_t gfn, uint64_t nr)
 {
     Seen *seen = opaque;
-    const ModelContext *c = &seen->b->model.ctx[ctx];
+    const ModelContext *c = &seen->f->model.ctx[ctx];
 
     g_assert_true(c->live);
     for (uint64_t i = 0; i < nr; i++) {
@@ -504,21 +505,21 @@ static bool check_indexed(void *opaque, uint16_t ctx, uint64_t bfn,
     return true;
 }
 
-static void check_context(Bench *b, unsigned id, uint32_t *ro, uint32_t *rw)
+static void check_context(Fixture *f, unsigned id, uint32_t *ro, uint32_t *rw)
 {
-    const ModelContext *c = &b->model.ctx[id];
-    g_autofree bool *waits = g_new0(bool, bench_bfn_limit(b));
+    const ModelContext *c = &f->model.ctx[id];
+    g_autofree bool *waits = g_new0(bool, fixture_bfn_limit(f));
 
-    for (uint64_t bfn = 0; bfn < bench_bfn_limit(b); bfn++) {
-        Frame f = c->map[bfn];
+    for (uint64_t bfn = 0; bfn < fixture_bfn_limit(f); bfn++) {
+        Frame frame = c->map[bfn];
         BfnTranslation tr;
 
         RCU_READ_LOCK_GUARD();
-        g_assert(bfn_table_translate(b->core.contexts[id]->table, bfn, &tr) ==
-                 !!f);
-        if (f) {
-            g_assert_cmphex(tr.gfn, ==, frame_gfn(f));
-            g_assert(tr.readonly == frame_readonly(f));
+        g_assert(bfn_table_translate(f->core.contexts[id]->table, bfn, &tr) ==
+                 !!frame);
+        if (frame) {
+            g_assert_cmphex(tr.gfn, ==, frame_gfn(frame));
+            g_assert(tr.readonly == frame_readonly(frame));
             (tr.readonly ? ro : rw)[tr.gfn]++;
         }
     }
@@ -530,12 +531,12 @@ static void check_context(Bench *b, unsigned id, uint32_t *ro, uint32_t *rw)
     }
     /* A device has all that is mapped, and maybe what waits for a flush. */
     for (unsigned i = 0; i < NR_DEVICES; i++) {
-        const Device *d = &b->dev[i];
+        const Device *d = &f->dev[i];
 
-        if (b->model.device_ctx[i] != id) {
+        if (f->model.device_ctx[i] != id) {
             continue;
         }
-        for (uint64_t bfn = 0; bfn < bench_bfn_limit(b); bfn++) {
+        for (uint64_t bfn = 0; bfn < fixture_bfn_limit(f); bfn++) {
             if (c->map[bfn]) {
                 g_assert_cmphex(d->tlb[bfn], ==, c->map[bfn]);
             } else if (d->tlb[bfn]) {
@@ -545,33 +546,33 @@ static void check_context(Bench *b, unsigned id, uint32_t *ro, uint32_t *rw)
     }
 }
 
-void bench_check(Bench *b)
+void fixture_check(Fixture *f)
 {
     g_autofree uint32_t *ro = g_new0(uint32_t, NR_GFNS);
     g_autofree uint32_t *rw = g_new0(uint32_t, NR_GFNS);
-    Seen seen = { .b = b };
+    Seen seen = { .f = f };
 
-    xen_pviommu_core_check(&b->core);
-    if (!b->modelled) {
+    xen_pviommu_core_check(&f->core);
+    if (!f->modelled) {
         return;
     }
-    check_books(b);
-    for (unsigned id = 0; id < b->core.limits.max_contexts; id++) {
-        if (b->model.ctx[id].live) {
-            check_context(b, id, ro, rw);
+    check_books(f);
+    for (unsigned id = 0; id < f->core.limits.max_contexts; id++) {
+        if (f->model.ctx[id].live) {
+            check_context(f, id, ro, rw);
         }
     }
     for (unsigned gfn = 0; gfn < NR_GFNS; gfn++) {
-        g_assert_cmpuint(b->backend.ro[gfn], ==, ro[gfn]);
-        g_assert_cmpuint(b->backend.rw[gfn], ==, rw[gfn]);
-        machine_check_held(&b->backend, gfn);
+        g_assert_cmpuint(f->backend.ro[gfn], ==, ro[gfn]);
+        g_assert_cmpuint(f->backend.rw[gfn], ==, rw[gfn]);
+        machine_check_held(&f->backend, gfn);
     }
-    gfn_index_foreach(b->core.gfn_index, 0, 1ull << GFN_INDEX_BITS,
+    gfn_index_foreach(f->core.gfn_index, 0, 1ull << GFN_INDEX_BITS,
                       check_indexed, &seen);
-    g_assert_cmpuint(seen.frames, ==, b->model.mapped);
+    g_assert_cmpuint(seen.frames, ==, f->model.mapped);
 }
 
-uint64_t bench_page_refs(const Bench *b, uint64_t gfn)
+uint64_t fixture_page_refs(const Fixture *f, uint64_t gfn)
 {
-    return b->backend.ro[gfn] + b->backend.rw[gfn];
+    return f->backend.ro[gfn] + f->backend.rw[gfn];
 }
