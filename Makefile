@@ -66,11 +66,14 @@ xen-shell: dom0
 check: build/configured $(TESTED) dom0
 	@scripts/run-tests scripts unit qtest qemu functional xen
 
+# Some of them only: make check-qtest TEST='op/map*'
+ONE = $(if $(TEST),--test '$(TEST)')
+
 check-scripts check-unit check-qtest check-qemu: check-%: build/configured
-	@scripts/run-tests $*
+	@scripts/run-tests $(ONE) $*
 
 check-functional: build/configured $(TESTED)
-	@scripts/run-tests functional
+	@scripts/run-tests $(ONE) functional
 
 # A Debian on its own disk, with the driver's package in it.
 check-guest: build/configured deb-indep
@@ -168,6 +171,7 @@ help:
 	@echo "make check-scripts    what the scripts say when something is wrong; the documents' markup"
 	@echo "make check-unit       the parts without QEMU"
 	@echo "make check-qtest      the device, through its registers"
+	@echo "       TEST='op/map*'  of these only what fits; also of unit, qemu, functional and scripts"
 	@echo "make check-qemu       QEMU's own tests that the device could break"
 	@echo "make check-functional guests: the demo, a balloon, kexec, a late module, all PCI models, ..."
 	@echo "make check-guest      a Debian on its disk, by the manual's commands: all ways to boot, DPDK, kdump"
