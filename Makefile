@@ -99,7 +99,7 @@ check-asan: build/configured
 	@scripts/run-tests --out build/qemu/out-asan unit qtest
 
 # What has threads of its own. TSan takes ten times as long, and more memory.
-TSAN_QTESTS := iothread locking queue queue-calls queue-memory inflight random \
+TSAN_QTESTS := iothread locking queue queue-errors queue-calls queue-memory inflight random \
                notify fault virtio dma switch
 check-tsan: build/configured
 	@./configure $(filter-out --%able-tsan,$(shell cat build/configured)) \

@@ -1,0 +1,179 @@
+/*
+ * xen-pviommu under a simulated hypervisor: pages leave and come back while
+ * devices hold them, in any order
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "libqos/invalidate-fixture.h"
+
+#define RANDOM_PAGES    (2 * BUCKET + 40)
+#define RANDOM_STEPS    1500
+
+typedef struct Random {
+    Machine v;
+    /* A page's number, and the slots that had it when they began. */
+    uint32_t page[RANDOM_PAGES];
+    struct {
+        uint64_t nr;
+        uint32_t pages[8];
+    } held[PVIOMMU_MIRROR_NR_SLOTS];
+    GArray *gone;               /* of page numbers */
+    uint64_t entries;
+} Random;
+
+static bool is_held(Random *r, uint32_t page)
+{
+    for (int s = 0; s < PVIOMMU_MIRROR_NR_SLOTS; s++) {
+        for (uint64_t i = 0; i < r->held[s].nr; i++) {
+            if (r->held[s].pages[i] == page) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/* Pages that left are mapped if DMA has them, and only then. */
+static void check_gone(Random *r)
+{
+    for (guint i = 0; i < r->gone->len; i++) {
+        uint32_t page = g_array_index(r->gone, uint32_t, i);
+        uint64_t n = xensim_mapped(r->v.sim, page, 1);
+
+        if (is_held(r, page)) {
+            g_assert_cmpuint(n, >=, 1);
+        } else {
+            g_assert_cmpuint(n, ==, 0);
+            g_array_remove_index_fast(r->gone, i--);
+        }
+    }
+}
+
+static void random_remove(Random *r, uint64_t first, uint64_t nr, bool ring)
+{
+    Machine *v = &r->v;
+
+    for (uint64_t i = first; i < first + nr; i++) {
+        if (r->page[i] == XENSIM_NO_PAGE) {
+            continue;
+        }
+        xensim_remove(v->sim, GFN + i, 1);
+        g_array_append_val(r->gone, r->page[i]);
+        r->page[i] = XENSIM_NO_PAGE;
+        if (ring) {
+            g_assert_true(put_entry(v->sim, GFN + i, XEN_INVALIDATE_PAGE_4K));
+            r->entries++;
+        }
+    }
+    if (!ring) {
+        send_pages(v->sim, GFN + first, nr);
+    } else if (r->entries) {
+        send_barrier(v->sim, r->entries);
+    }
+}
+
+static void random_add(Random *r, uint64_t first, uint64_t nr)
+{
+    for (uint64_t i = first; i < first + nr; i++) {
+        if (r->page[i] == XENSIM_NO_PAGE) {
+            xensim_add(r->v.sim, GFN + i, 1);
+            r->page[i] = xensim_page(r->v.sim, GFN + i);
+        }
+    }
+}
+
+static void random_hold(Random *r, unsigned slot, uint64_t first, uint64_t nr)
+{
+    uint64_t len;
+
+    if (r->held[slot].nr) {
+        mirror_release(&r->v.m[0], slot, r->held[slot].nr * PAGE);
+        r->held[slot].nr = 0;
+        return;
+    }
+    nr = MIN(nr, ARRAY_SIZE(r->held[slot].pages));
+    for (uint64_t i = 0; i < nr; i++) {
+        if (r->page[first + i] == XENSIM_NO_PAGE) {
+            return;
+        }
+        r->held[slot].pages[i] = r->page[first + i];
+    }
+    len = hold(&r->v, slot, first, nr);
+    g_assert_cmpuint(len, ==, nr * PAGE);
+    r->held[slot].nr = nr;
+}
+
+/* Whoever holds a page reaches that one, whatever became of it. */
+static void random_touch(Random *r, unsigned slot, uint64_t value)
+{
+    for (uint64_t i = 0; i < r->held[slot].nr; i++) {
+        uint64_t data;
+
+        mirror_touch_write(&r->v.m[0], slot, i * PAGE + 24, value + i);
+        xensim_peek(r->v.sim, r->held[slot].pages[i], 24, &data, sizeof(data));
+        g_assert_cmphex(le64_to_cpu(data), ==, value + i);
+    }
+}
+
+static void test_random(void)
+{
+    Random r = { .gone = g_array_new(false, false, sizeof(uint32_t)) };
+
+    start_with(&r.v, NULL, false, 1);
+    for (int i = 0; i < RANDOM_PAGES; i++) {
+        r.page[i] = xensim_page(r.v.sim, GFN + i);
+    }
+    for (int step = 0; step < RANDOM_STEPS; step++) {
+        unsigned slot = g_test_rand_int_range(0, PVIOMMU_MIRROR_NR_SLOTS);
+        /* Often enough the same pages, and those where buckets meet. */
+        unsigned first = g_test_rand_int_range(0, 3) * BUCKET +
+                         g_test_rand_int_range(0, 24);
+        unsigned nr = g_test_rand_int_range(1, 9);
+
+        switch (g_test_rand_int_range(0, 12)) {
+        case 0 ... 2:
+            random_hold(&r, slot, first, nr);
+            break;
+        case 3 ... 4:
+            random_touch(&r, slot, 0x1000 * step);
+            break;
+        case 5 ... 6:
+            random_remove(&r, first, nr, step & 1);
+            break;
+        case 7 ... 9:
+            random_add(&r, first, nr);
+            break;
+        case 10:
+            if (r.page[first] != XENSIM_NO_PAGE) {
+                assert_works(&r.v, first);
+            }
+            break;
+        case 11:
+            if (step % 4 == 0) {
+                send_everything(r.v.sim);
+            }
+            break;
+        }
+        check_gone(&r);
+    }
+    for (unsigned s = 0; s < PVIOMMU_MIRROR_NR_SLOTS; s++) {
+        random_touch(&r, s, 0x77);
+        if (r.held[s].nr) {
+            random_hold(&r, s, 0, 1);
+        }
+    }
+    check_gone(&r);
+    g_assert_cmpuint(r.gone->len, ==, 0);
+    g_assert_cmpuint(counter(r.v.sim, "malformed"), ==, 0);
+    g_array_unref(r.gone);
+    quit(&r.v);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    qtest_add_func("/xen-pviommu/invalidate/random", test_random);
+    return g_test_run();
+}
