@@ -7,6 +7,7 @@
 #include "../../hw/xen/pviommu/core/bfn-table.h"
 #include "../../hw/xen/pviommu/core/gfn-index.h"
 #include "../../hw/xen/pviommu/core/node-pool.h"
+#include "test-random.h"
 
 #define GFN_LIMIT (1ull << GFN_INDEX_BITS)
 #define BFN_LIMIT (1ull << BFN_TABLE_MAX_BITS)
@@ -23,28 +24,6 @@ typedef struct Model {
     GfnIndex *index;
     GArray *places;             /* of Place */
 } Model;
-
-static uint64_t random_u64(void)
-{
-    return (uint64_t)g_random_int() << 32 | g_random_int();
-}
-
-static uint64_t random_below(uint64_t limit)
-{
-    return random_u64() % limit;
-}
-
-static bool chance(unsigned percent)
-{
-    return g_random_int_range(0, 100) < percent;
-}
-
-static unsigned scale(void)
-{
-    const char *s = g_getenv("XEN_PVIOMMU_TEST_SCALE");
-
-    return s ? MAX(atoi(s), 1) : 1;
-}
 
 static Place *place_at(const GArray *places, guint i)
 {
