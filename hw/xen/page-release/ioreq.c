@@ -52,9 +52,10 @@ static void handle_collected(void)
 }
 
 /*
- * Pages left, and which ones is not known: those that we map ourselves all go,
- * those that are held for devices are asked for. What was collected goes first:
- * kept for later, it would hit the pages that come there next.
+ * Pages left, and which ones is not known. The mapcache drops all it has; of
+ * pages that are held for devices, the hypervisor is asked whether they are
+ * there. What was collected is handled first: later, it would hit the pages
+ * that the guest has at these frames next.
  */
 static void forget_everything(void)
 {

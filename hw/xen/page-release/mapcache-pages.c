@@ -8,8 +8,8 @@
  * that the next access to the page maps it again.
  *
  * A page under a lock that covers it (DMA in flight) only loses its bit, and is
- * replaced when the last such lock goes. So a page without its bit is replaced,
- * was never there, or is covered by a lock.
+ * replaced when the last such lock is dropped. So a page without its bit is
+ * replaced, was never there, or is covered by a lock.
  *
  * Each punched range costs up to two mappings of the process, whose number is
  * limited. A bucket with many of them, or any bucket when there are many in
@@ -82,7 +82,7 @@ static hwaddr mapcache_entry_pages(const MapCacheEntry *entry)
     return entry->size >> XC_PAGE_SHIFT;
 }
 
-/* When the whole mapping goes, or is made anew. */
+/* The whole mapping is unmapped, or mapped anew. */
 void xen_mapcache_forget_punched(MapCache *mc, MapCacheEntry *entry)
 {
     mc->nr_punched -= entry->nr_punched;
@@ -93,7 +93,7 @@ void xen_mapcache_forget_punched(MapCache *mc, MapCacheEntry *entry)
 }
 
 /*
- * @entry is not found any more, so that it goes when the last lock does. Each
+ * @entry is not found any more, so that it is unmapped with its last lock. Each
  * may have a successor while it is there: a mapping more than planned.
  */
 static void mapcache_detach(MapCacheEntry *entry)
@@ -464,7 +464,7 @@ MapCacheRev *xen_mapcache_rev_find(MapCache *mc, const uint8_t *buffer,
     return found;
 }
 
-/* After @gone left the list of locks, and before its entry is let go. */
+/* After @gone left the list of locks, and before its entry is unlocked. */
 void xen_mapcache_rev_gone(MapCache *mc, const MapCacheRev *gone)
 {
     MapCacheEntry *entry = &mc->entry[gone->paddr_index % mc->nr_buckets];

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Pages that leave the guest: all that may hold them let go
+ * Pages that leave the guest: all that may hold them are notified
  *
  * What says that they leave (the hypervisor, in ioreq.c; a balloon), and what
  * holds them (devices, the mapcache), only know this file of each other.

@@ -3,7 +3,7 @@
  * The emulated backend: QEMU is the hypervisor, and RAM it owns is the page
  *
  * It keeps a copy of the machine's memory map, so that what is at a GFN is one
- * look-up under the device's lock, and reports RAM that goes away: its pages
+ * look-up under the device's lock, and reports RAM that is removed: its pages
  * are then unmapped everywhere, as if a guest had given them back.
  *
  * A transaction of the memory map takes no lock before commit(): other
@@ -405,7 +405,7 @@ XenPVIOMMUBackend *xen_pviommu_emulated_new(bool audit, QemuRecMutex *lock,
 
 void xen_pviommu_emulated_free(XenPVIOMMUBackend *b)
 {
-    /* All of the memory map goes from under us, but not from the guest. */
+    /* The listener sees all RAM removed now, and the guest keeps it. */
     b->removed = NULL;
     b->unplugged = NULL;
     memory_listener_unregister(&b->listener);

@@ -117,7 +117,7 @@ void xen_pviommu_function_update(XenPVIOMMUFunction *f)
 /*
  * The context of @f changed between an identity context and another. In-flight
  * DMA finds the one map or the other, and a translation in both. As the memory
- * map changes this lets go of the lock, which the caller holds once.
+ * map changes this releases the lock meanwhile, which the caller holds once.
  */
 static void function_change_view(XenPVIOMMUFunction *f)
 {
@@ -195,7 +195,7 @@ void xen_pviommu_function_update_reserved(XenPVIOMMUFunction *f)
     }
 }
 
-/* Nothing may be mapped where a device that comes in sees memory 1:1. */
+/* Nothing may be mapped where the new function sees memory 1:1. */
 static void function_evict(XenPVIOMMUFunction *f)
 {
     XenPVIOMMUCore *core = &f->s->core;
@@ -312,7 +312,7 @@ XenPVIOMMUFunction *xen_pviommu_function_new(XenPVIOMMUState *s, PCIBus *bus,
 
     QEMU_LOCK_GUARD(&s->lock);
 
-    /* Another one after a reset, if a listener has let go of the BQL. */
+    /* Another one after a reset, if a listener has released the BQL. */
     f->ctx = s->core.contexts[XEN_IOMMU_CTX_DEFAULT];
     f->ctx->nr_devices++;
     g_hash_table_add(s->functions, f);

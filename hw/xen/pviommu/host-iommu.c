@@ -35,7 +35,7 @@
 typedef enum HostRunState {
     RUN_MAPPED,                 /* or a part of it, if the hypervisor failed */
     RUN_UNFLUSHED,              /* not mapped, but the pages are still held */
-    RUN_GONE,                   /* the pages are let go */
+    RUN_GONE,                   /* the pages are not held any more */
 } HostRunState;
 
 /*

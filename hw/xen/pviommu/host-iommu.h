@@ -13,7 +13,7 @@
  */
 bool xen_pviommu_host_init(Error **errp);
 
-/** xen_pviommu_host_finalize: let go of all pages */
+/** xen_pviommu_host_finalize: unmap all pages */
 void xen_pviommu_host_finalize(void);
 
 #endif /* HW_XEN_PVIOMMU_HOST_IOMMU_H */

@@ -17,7 +17,7 @@
 /** xen_pviommu_monitor_device: the device; NULL, with @errp, without one */
 XenPVIOMMUState *xen_pviommu_monitor_device(Error **errp);
 
-/** xen_pviommu_monitor_max: the objects in a reply, as asked for or as ever */
+/** xen_pviommu_monitor_max: how many objects a reply has, at the most */
 bool xen_pviommu_monitor_max(bool has_max, uint32_t *max, Error **errp);
 
 #endif /* HW_XEN_PVIOMMU_MONITOR_H */

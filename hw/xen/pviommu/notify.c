@@ -288,7 +288,7 @@ static void notify_replay_one(IOMMUMemoryRegion *mr, IOMMUNotifier *n)
         /* It may be another one than was at the same address before. */
         notifier_unmap_all(f, n);
     }
-    /* What comes behind is notified as the replay of a move gets there. */
+    /* The rest is notified as the replay of a move gets there. */
     notifier_map_range(f, n, 0, MIN(f->replay_next,
                                     xen_pviommu_bfn_limit(&f->s->core)));
 }

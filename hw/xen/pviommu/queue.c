@@ -258,7 +258,7 @@ static void queues_tell_now(XenPVIOMMUState *s)
     queues_tell(s, queues_need_doorbell(s), queues_stopped(s));
 }
 
-/* The main loop goes on. */
+/* The main loop runs again. */
 static void queues_bh(void *opaque)
 {
     XenPVIOMMUState *s = opaque;

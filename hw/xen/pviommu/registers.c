@@ -74,7 +74,7 @@ static void ring_doorbell(XenPVIOMMUState *s, unsigned i, uint32_t count)
     }
     block->done = 0;
     block->result = xen_pviommu_may_dma(s) ? 0 : -XEN_IOMMU_EIO;
-    /* Not locked: an operation that changes the memory map lets go of it. */
+    /* Without the lock: some operations release it, for the memory map. */
     if (!xen_pviommu_queues_run(s, end)) {
         /* They are ahead of the array. */
         limit = 0;

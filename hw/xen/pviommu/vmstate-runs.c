@@ -2,8 +2,8 @@
 /*
  * Migration of mappings: contexts travel as runs
  *
- * What arrives goes through the same checks as what a guest maps; the
- * references are taken anew.
+ * What is loaded is checked as what a guest maps is; the references are taken
+ * anew.
  *
  * The IOMMU is loaded before other devices, so that the memory map is not what
  * it was yet: PCI BARs that are RAM are not there, and a host bridge shows ROM
@@ -109,7 +109,7 @@ static uint64_t get_varint(RunReader *r)
     return v;
 }
 
-/* The sign goes to bit 0, so that small distances are short either way. */
+/* The sign is in bit 0, so that small distances are short either way. */
 static unsigned put_distance(uint8_t *buf, uint64_t distance)
 {
     return put_varint(buf, distance << 1 ^ -(distance >> 63));
@@ -235,7 +235,7 @@ static int load_run(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
 
     /* What the source has must find room here, too. */
     xen_pviommu_core_load_begin(core);
-    /* A long run takes several goes, as it did the guest. */
+    /* A long run takes several calls, as it did the guest. */
     do {
         ret = pending
             ? xen_pviommu_context_load_pending(core, ctx, run)

@@ -3,8 +3,8 @@
  * Migration: contexts travel as runs, functions as their place in the machine
  *
  * Bus numbers are the guest's and come later in the stream, so a function is
- * named by the way to it. What arrives goes through the same checks as what
- * a guest maps; the references are taken anew.
+ * named by the way to it. What is loaded is checked as what a guest maps
+ * is; the references are taken anew.
  *
  * All of it is in the device's section: what is sent while the guest runs
  * (SaveVMHandlers) is not called for when Xen's toolstack saves a guest.
@@ -228,9 +228,9 @@ static const VMStateInfo vmstate_info_functions = {
 };
 
 /*
- * No load goes on. If one got to our section, and not to its end - or not to
- * the end of the stream, as @failed says - what it left is not to be used:
- * neither ours nor of the PCI function.
+ * No load is under way. If one got to our section, and not to its end - or not
+ * to the end of the stream, as @failed says - what it left must not be used,
+ * neither our state nor that of the PCI function.
  */
 static void load_ended(XenPVIOMMUState *s, bool failed)
 {

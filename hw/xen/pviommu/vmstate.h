@@ -14,7 +14,7 @@
 
 extern const VMStateDescription xen_pviommu_vmstate;
 
-/** xen_pviommu_vmstate_init: follow the machine as it stops and goes on */
+/** xen_pviommu_vmstate_init: act when the machine stops and continues */
 void xen_pviommu_vmstate_init(XenPVIOMMUState *s);
 void xen_pviommu_vmstate_finalize(XenPVIOMMUState *s);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Pages that leave the guest: all that hold them let go before they are freed
+ * Pages that leave the guest: what holds them drops them before they are freed
  *
  * Works with and without a xen-pviommu in the machine.
  *

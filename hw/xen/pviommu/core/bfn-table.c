@@ -7,7 +7,7 @@
 #include "qemu/atomic.h"
 #include "bfn-node.h"
 
-/* What a node costs that goes, of which RCU's thread does a part, in slots. */
+/* What it costs to free a node, in slots; RCU's thread does a part of it. */
 #define RETIRE_WORK     128
 
 /* A table keeps this many empty nodes, as the same BFNs come and go. */
@@ -472,8 +472,8 @@ void bfn_table_unmap(BfnTable *t, uint64_t bfn, uint64_t nr)
     table_reblock(t, block_start, bfn);
     table_reblock(t, end, block_end);
     /*
-     * Readers must see smaller blocks before a part of a block goes, or one
-     * of them could take a translation of the rest for one of that part.
+     * Readers must see smaller blocks before a part of a block is cleared:
+     * else a reader could take a translation of the rest for one of that part.
      */
     smp_wmb();
     node_clear(t, t->root, t->levels - 1, 0, bfn, end);

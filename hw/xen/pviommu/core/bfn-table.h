@@ -13,7 +13,7 @@
  * device that is the holder of XenPVIOMMUState.lock.
  *
  * Units: bfn, gfn and nr count frames. All ranges must lie within the table;
- * callers check what comes from a guest before.
+ * callers check what a guest gives before.
  */
 
 #ifndef HW_XEN_PVIOMMU_BFN_TABLE_H
@@ -110,7 +110,7 @@ bool bfn_table_next_run(const BfnTable *t, uint64_t bfn, uint64_t end,
 
 /**
  * bfn_table_next_part: the same, in bounded time
- * @max_slots: a run that has more is cut, and goes on behind what is returned
+ * @max_slots: a run that has more is cut; its rest is returned by the next call
  */
 bool bfn_table_next_part(const BfnTable *t, uint64_t bfn, uint64_t end,
                          uint64_t max_slots, BfnRun *run);

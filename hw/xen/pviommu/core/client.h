@@ -33,7 +33,7 @@ typedef struct XenPVIOMMUAttachmentOps {
      * 0, -XEN_IOMMU_ENODEV, -XEN_IOMMU_EADDRNOTAVAIL if @ctx maps what the
      * device reserves, or -XEN_IOMMU_EBUSY if @ctx is an identity context and
      * the device cannot be shown all memory at the moment. Where the memory map
-     * changes for it, the lock is let go of meanwhile: see enabled.
+     * changes for it, the lock is released meanwhile: see enabled.
      * XEN_PVIOMMU_UNFINISHED if it has been moved, but not yet been notified of
      * all that is mapped.
      */
@@ -43,8 +43,8 @@ typedef struct XenPVIOMMUAttachmentOps {
     /* Add to @list what a device reserves; 0 or -XEN_IOMMU_ENODEV. */
     int (*reserved)(void *opaque, uint32_t sbdf, GArray *list);
     /*
-     * Identity mode has ended. It changes the memory map, and so lets go of
-     * the lock meanwhile: the caller has the BQL, and holds the lock once.
+     * Identity mode has ended. It changes the memory map, and so releases the
+     * lock meanwhile: the caller has the BQL, and holds the lock once.
      */
     void (*enabled)(void *opaque);
 } XenPVIOMMUAttachmentOps;

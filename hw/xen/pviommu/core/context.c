@@ -417,7 +417,7 @@ bool xen_pviommu_context_flush_part(XenPVIOMMUCore *core,
         bfn = 0;
         nr = xen_pviommu_bfn_limit(core);
     }
-    /* No page goes before every device has forgotten it. */
+    /* No reference is dropped before no device has a translation. */
     if (!xen_pviommu_pending_notify(core, ctx, bfn, nr,
                                     XEN_PVIOMMU_NOTIFY_AT_ONCE)) {
         return false;

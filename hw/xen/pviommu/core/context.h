@@ -44,7 +44,7 @@ bool xen_pviommu_context_reserved(const XenPVIOMMUCore *core,
 
 /**
  * xen_pviommu_context_free: -EBUSY while it has devices, -EAGAIN when there
- * was too much in it to let go of at a time: a part of that is gone then
+ * was too much in it to unmap at a time: a part of that is unmapped then
  */
 int xen_pviommu_context_free(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx);
 

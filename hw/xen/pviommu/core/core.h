@@ -44,14 +44,14 @@ void xen_pviommu_core_load_end(XenPVIOMMUCore *core);
  */
 bool xen_pviommu_core_init(XenPVIOMMUCore *core);
 
-/** xen_pviommu_core_finalize: let go of all pages; no context has devices */
+/** xen_pviommu_core_finalize: drop all references; no context has devices */
 void xen_pviommu_core_finalize(XenPVIOMMUCore *core);
 
 /**
  * xen_pviommu_core_reset: back to the start
  *
  * Moves all devices to a new default context, removes the others, and drops
- * all references. The identity map comes back with premap. The memory of the
+ * all references. With premap it is in identity mode again. The memory of the
  * tables stays in the budget until xen_pviommu_core_reap() frees it. With a
  * backend that has put_frames, the time depends on the number of contexts and
  * devices, and not on what was mapped.
@@ -81,7 +81,7 @@ void xen_pviommu_core_check(XenPVIOMMUCore *core);
 /**
  * xen_pviommu_core_enable: end identity mode, if it has not ended
  *
- * It lets go of the lock meanwhile: see XenPVIOMMUAttachmentOps.enabled.
+ * It releases the lock meanwhile: see XenPVIOMMUAttachmentOps.enabled.
  */
 void xen_pviommu_core_enable(XenPVIOMMUCore *core);
 

@@ -2,7 +2,7 @@
 /*
  * GFN index: at which BFNs, in which contexts, a GFN is mapped
  *
- * The BFN tables backwards, for all contexts at once: a page that goes away
+ * The BFN tables backwards, for all contexts at once: a page that is removed
  * is found without a walk over what is mapped. A radix tree by GFN; a run
  * that covers a slot's whole span is noted there once, whatever its length.
  *

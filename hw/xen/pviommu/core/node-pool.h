@@ -5,12 +5,12 @@
  * The nodes of the BFN tables and of the GFN index come from chunks that the
  * host can back with huge pages: with many mappings a look-up waits for a slot,
  * and for the page tables of the process that lead to it. All else (contexts,
- * sets of places, pending records, queues) comes from the heap. Both are
+ * sets of places, pending records, queues) is from the heap. Both are
  * counted by what they really take, until they are really free.
  *
  * Nothing here ends QEMU when there is no memory.
  *
- * Locking: its own, as memory also comes back from RCU.
+ * Locking: its own, as RCU frees memory, too.
  */
 
 #ifndef HW_XEN_PVIOMMU_NODE_POOL_H
@@ -52,7 +52,7 @@ NodePool *node_pool_new(void);
 /**
  * node_pool_release: no more is allocated from @pool
  *
- * It goes when all that was allocated has come back.
+ * It is freed when all that was allocated is.
  */
 void node_pool_release(NodePool *pool);
 

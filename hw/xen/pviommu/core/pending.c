@@ -18,7 +18,7 @@
 /* And that are sorted */
 #define SORT_PER_WORK 4
 
-/* A notification goes through listeners, some to a kernel. */
+/* A notification calls listeners, some of which call a kernel. */
 #define NOTIFY_WORK 32
 
 /* A run that was unmapped: its pages are held until a flush. */
