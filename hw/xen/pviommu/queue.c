@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Queues: operations of a context that run without a call
+ * Queues: running them, and telling the guest what runs them
  */
 
 #include "qemu/osdep.h"
@@ -20,10 +20,9 @@
 #include "trace.h"
 
 /*
- * See xen_pviommu_core_work(): some milliseconds, and more than what a driver
- * queues takes. What has to run before something else can go on - a
- * translation, the beginning of a notification - may not be more. Under Xen
- * each map may ask the hypervisor.
+ * The work budget of what waits for a queue - a translation, the beginning of a
+ * notification - as xen_pviommu_core_work() counts: some milliseconds, and more
+ * than what a driver queues takes. Under Xen each map may ask the hypervisor.
  */
 static uint64_t run_work_max(void)
 {
@@ -46,7 +45,7 @@ static uint64_t run_work_max(void)
 /* A doorbell looks at all of them. */
 #define QUEUES_MAX 256
 
-/* Memory is looked up, and given back after a grace period. */
+/* Its memory is looked up, and freed after a grace period. */
 #define SET_WORK 32
 
 /*
@@ -87,8 +86,8 @@ static void queue_kill(XenPVIOMMUQueue *q)
 }
 
 /*
- * There is room for what all queues can hold: nothing that is queued fails for
- * want of it. What only waits for a flush makes way.
+ * There is room for what all queues can hold: no queued map fails for want of
+ * it. Pending runs do not count, as a flush makes room.
  */
 static bool queues_have_room(const XenPVIOMMUState *s)
 {
@@ -124,7 +123,7 @@ static void queues_set_flags(XenPVIOMMUState *s, bool doorbell)
     }
 }
 
-/* False if the operation is unfinished, and still that to run next. */
+/* False if the operation is unfinished: run it again next. */
 static bool queue_run_op(XenPVIOMMUQueue *q, unsigned slot)
 {
     XenPVIOMMUCore *core = &q->s->core;
@@ -158,8 +157,8 @@ static bool queue_run_op(XenPVIOMMUQueue *q, unsigned slot)
 
 /*
  * Run @q until it is empty, or the work done gets to @end: then false. Call
- * queues_tell() afterwards. In an RCU critical section: what an operation
- * causes may take the queue away.
+ * queues_tell() afterwards. In an RCU critical section, as what an operation
+ * causes may remove the queue.
  */
 static bool queue_run(XenPVIOMMUQueue *q, uint64_t end)
 {
@@ -190,7 +189,7 @@ static bool queue_run(XenPVIOMMUQueue *q, uint64_t end)
         return true;
     }
     if (!q->s->queues.doorbell && queues_need_doorbell(q->s)) {
-        /* Before it sees slots to use, for which there may be no room. */
+        /* Before the guest sees free slots, for which there may be no room. */
         queues_set_flags(q->s, true);
     }
     trace_xen_pviommu_queue_run(q->ctx->id, head - q->head, tail - head);
@@ -203,8 +202,8 @@ static bool queue_run(XenPVIOMMUQueue *q, uint64_t end)
 }
 
 /*
- * Run what is queued. A queue that makes it more than @work is not waited for,
- * but each has some.
+ * Run what is queued. A queue that needs more than what is left of @work is
+ * disabled; each has a part of it.
  */
 static void queues_finish(XenPVIOMMUState *s, uint64_t work)
 {
@@ -224,8 +223,8 @@ static void queues_finish(XenPVIOMMUState *s, uint64_t work)
 
 /*
  * Set the flags, and with @stop keep DMA from running queues. What was queued
- * before the guest could know needs no call: that has run when this returns, or
- * DMA runs it.
+ * before the guest could know needs no doorbell: it has run when this returns,
+ * or DMA runs it.
  */
 static void queues_tell(XenPVIOMMUState *s, bool doorbell, bool stop)
 {
@@ -242,7 +241,7 @@ static void queues_tell(XenPVIOMMUState *s, bool doorbell, bool stop)
     if (doorbell != s->queues.doorbell) {
         queues_set_flags(s, doorbell);
     }
-    /* Before they run: what runs may bring us here again. */
+    /* Before they run, as what runs may call this again. */
     s->queues.stopped = stop;
     if (stop && !stopped) {
         /* Pairs with the guest's, between its tail and its look at flags. */
@@ -269,8 +268,8 @@ static void queues_bh(void *opaque)
 }
 
 /*
- * DMA in the context of @q, which may be no more, caused so much @work. The
- * main loop may have other reasons not to go on, while I/O threads go on.
+ * DMA in the context of @q, which may be removed by now, caused so much @work.
+ * The main loop can be held up by something else, while I/O threads run.
  */
 static void queue_account(XenPVIOMMUQueue *q, uint64_t work)
 {
@@ -324,7 +323,7 @@ static void queue_run_locked(XenPVIOMMUQueue *q)
 
     QEMU_LOCK_GUARD(&s->lock);
 
-    /* Where an operation causes DMA, that is ahead of those that follow. */
+    /* DMA that an operation causes runs before the operations behind it. */
     if (q->ctx->queue != q || s->queues.stopped || queues_stopped(s) ||
         q->running || !xen_pviommu_may_dma(s)) {
         return;
@@ -345,7 +344,7 @@ static void queue_run_locked(XenPVIOMMUQueue *q)
 void xen_pviommu_queue_run_slow(XenPVIOMMUQueue *q)
 {
     XenPVIOMMUState *s = q->s;
-    /* The BQL's holder cannot be waited for by another one. */
+    /* Not with the BQL, which the thread that waits for them holds itself. */
     unsigned count = !bql_locked();
 
     if (queues_quiet(s)) {
