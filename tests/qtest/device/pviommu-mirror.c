@@ -11,490 +11,14 @@
 
 #include "qemu/osdep.h"
 #include "qemu/host-utils.h"
-#include "qemu/interval-tree.h"
 #include "qemu/module.h"
 #include "qemu/main-loop.h"
 #include "qapi/error.h"
-#include "hw/pci/pci_device.h"
-#include "system/host_iommu_device.h"
-#include "system/iothread.h"
-#include "../../../hw/xen/compat.h"
-#include "pviommu-mirror.h"
-
-#define TYPE_PVIOMMU_MIRROR "pviommu-mirror"
-OBJECT_DECLARE_SIMPLE_TYPE(PVIOMMUMirror, PVIOMMU_MIRROR)
-
-/* What VFIO would know of the host's IOMMU: what iova-ranges says. */
-#define TYPE_PVIOMMU_MIRROR_HOST "pviommu-mirror-host"
-
-#define PAGE_BITS       12
-#define PAGE_SIZE_BYTES (1ull << PAGE_BITS)
-
-/* How long it waits for its I/O thread before a test has failed. */
-#define WAIT_MS         (100 * 1000)
-
-/* What one MAP, one translation, or one section of RAM brought. */
-typedef struct MirrorEntry {
-    IntervalTreeNode node;      /* bus addresses, in bytes */
-    uint64_t gpa;
-    IOMMUAccessFlags perm;
-    bool ram;
-} MirrorEntry;
-
-/* A section of the address space that is translated. */
-typedef struct MirrorSection {
-    IOMMUNotifier n;
-    IOMMUMemoryRegion *mr;
-    PVIOMMUMirror *m;
-    uint64_t offset;            /* in the address space, of offset 0 in mr */
-    QLIST_ENTRY(MirrorSection) next;
-} MirrorSection;
-
-typedef struct HeldDMA {
-    void *host;
-    dma_addr_t len;
-    DMADirection dir;
-} HeldDMA;
-
-struct PVIOMMUMirror {
-    PCIDevice parent_obj;
-
-    MemoryRegion bar;
-    MemoryRegion alias_bar;
-    AddressSpace *as;
-    MemoryListener listener;
-    MemoryListener waiter;      /* of the machine's memory, and waits */
-    QemuSemaphore waited;
-    IOMMUNotifierFlag flags;
-    IntervalTreeRoot entries;
-    QLIST_HEAD(, MirrorSection) sections;
-    HeldDMA held[PVIOMMU_MIRROR_NR_SLOTS];
-
-    uint64_t counter[PVIOMMU_MIRROR_NR_COUNTERS];
-    uint64_t result;
-    uint64_t iova;
-    uint64_t len;
-    uint64_t gpa;
-    uint64_t data;
-    uint64_t write;
-    uint64_t perm;
-    uint64_t mask;
-    uint64_t slot;
-    uint64_t poke;
-    uint64_t poked;
-    uint64_t watch;
-    uint64_t seen;
-    uint64_t wait;
-    uint64_t ring;
-    bool forbids;               /* that RAM is discarded */
-    HostIOMMUDevice *host;
-
-    /* properties */
-    char *notifier;
-    bool pins;
-    uint64_t *iova_ranges;      /* first and last byte of each */
-    uint32_t nr_iova_ranges;    /* twice as many as there are */
-    uint64_t alias;
-    IOThread *iothread;
-    bool late;
-    IOMMUNotifier other;        /* of SYNC and LISTEN */
-    bool listens;
-};
-
-/* As VFIO: a mirror. Else as vhost: a cache. */
-static bool is_mirror(const PVIOMMUMirror *m)
-{
-    return m->flags & IOMMU_NOTIFIER_MAP;
-}
-
-static MirrorEntry *entry_first(PVIOMMUMirror *m, uint64_t start, uint64_t last)
-{
-    IntervalTreeNode *node = interval_tree_iter_first(&m->entries, start, last);
-
-    return node ? container_of(node, MirrorEntry, node) : NULL;
-}
-
-static uint64_t entry_pages(const MirrorEntry *e)
-{
-    return (e->node.last - e->node.start + 1) >> PAGE_BITS;
-}
-
-static void entry_add(PVIOMMUMirror *m, uint64_t start, uint64_t last,
-                      uint64_t gpa, IOMMUAccessFlags perm, bool ram)
-{
-    MirrorEntry *e = g_new0(MirrorEntry, 1);
-
-    e->node.start = start;
-    e->node.last = last;
-    e->gpa = gpa;
-    e->perm = perm;
-    e->ram = ram;
-    interval_tree_insert(&e->node, &m->entries);
-    m->counter[PVIOMMU_MIRROR_ENTRIES]++;
-    m->counter[PVIOMMU_MIRROR_PAGES] += ram ? 0 : entry_pages(e);
-}
-
-static void entry_remove(PVIOMMUMirror *m, MirrorEntry *e)
-{
-    interval_tree_remove(&e->node, &m->entries);
-    m->counter[PVIOMMU_MIRROR_ENTRIES]--;
-    m->counter[PVIOMMU_MIRROR_PAGES] -= e->ram ? 0 : entry_pages(e);
-    g_free(e);
-}
-
-/* Returns: whether there was something. */
-static bool remove_range(PVIOMMUMirror *m, uint64_t start, uint64_t last)
-{
-    bool found = false;
-    MirrorEntry *e;
-
-    while ((e = entry_first(m, start, last))) {
-        MirrorEntry old = *e;
-
-        entry_remove(m, e);
-        found = true;
-        if (!is_mirror(m)) {
-            /* A cache forgets more than it has to. */
-            continue;
-        }
-        if (old.ram) {
-            m->counter[PVIOMMU_MIRROR_VIOLATIONS]++;
-        }
-        if (old.node.start < start || old.node.last > last) {
-            m->counter[PVIOMMU_MIRROR_BISECTED]++;
-        }
-        if (old.node.start < start) {
-            entry_add(m, old.node.start, start - 1, old.gpa, old.perm, old.ram);
-        }
-        if (old.node.last > last) {
-            entry_add(m, last + 1, old.node.last,
-                      old.gpa + (last + 1 - old.node.start), old.perm, old.ram);
-        }
-    }
-    return found;
-}
-
-/* What VFIO maps: all of it must be RAM. */
-static bool is_guest_ram(uint64_t gpa, uint64_t len)
-{
-    MemoryRegionSection section = memory_region_find(get_system_memory(), gpa,
-                                                     len);
-    bool ram = section.mr && memory_region_is_ram(section.mr) &&
-               section.offset_within_address_space == gpa &&
-               int128_eq(section.size, int128_make64(len));
-
-    memory_region_unref(section.mr);
-    return ram;
-}
-
-static void count_size(PVIOMMUMirror *m, unsigned n, uint64_t mask)
-{
-    m->counter[n] = MAX(m->counter[n], mask + 1);
-}
-
-static void notified_map(PVIOMMUMirror *m, uint64_t iova,
-                         const IOMMUTLBEntry *entry)
-{
-    uint64_t last = iova + entry->addr_mask;
-    uint64_t gpa = entry->translated_addr;
-
-    m->counter[PVIOMMU_MIRROR_MAPS]++;
-    count_size(m, PVIOMMU_MIRROR_LARGEST_MAP, entry->addr_mask);
-    if (!is_mirror(m) || (gpa & entry->addr_mask) ||
-        entry->target_as != &address_space_memory ||
-        !is_guest_ram(gpa, entry->addr_mask + 1) ||
-        entry_first(m, iova, last)) {
-        m->counter[PVIOMMU_MIRROR_VIOLATIONS]++;
-        return;
-    }
-    entry_add(m, iova, last, gpa, entry->perm, false);
-}
-
-static void notified_unmap(PVIOMMUMirror *m, uint64_t iova,
-                           const IOMMUTLBEntry *entry)
-{
-    bool deviotlb = m->flags & IOMMU_NOTIFIER_DEVIOTLB_UNMAP;
-
-    m->counter[deviotlb ? PVIOMMU_MIRROR_DEVIOTLB_UNMAPS
-                        : PVIOMMU_MIRROR_UNMAPS]++;
-    count_size(m, PVIOMMU_MIRROR_LARGEST_UNMAP, entry->addr_mask);
-    if (remove_range(m, iova, iova + entry->addr_mask)) {
-        m->counter[PVIOMMU_MIRROR_USEFUL_UNMAPS]++;
-        if (m->watch && !m->seen) {
-            m->seen = address_space_ldq_le(&address_space_memory, m->watch,
-                                           MEMTXATTRS_UNSPECIFIED, NULL);
-        }
-    }
-}
-
-/*
- * In the I/O thread, while the main loop waits for it. All that DMA is but the
- * access: one that has no translation would wait for the BQL.
- */
-static void waited_for(void *opaque)
-{
-    PVIOMMUMirror *m = opaque;
-
-    if (m->ring) {
-        address_space_stl_le(&address_space_memory, m->ring, m->data,
-                             MEMTXATTRS_UNSPECIFIED, NULL);
-    }
-    WITH_RCU_READ_LOCK_GUARD() {
-        address_space_get_iotlb_entry(m->as, m->iova, false,
-                                      MEMTXATTRS_UNSPECIFIED);
-    }
-    qemu_sem_post(&m->waited);
-}
-
-static void wait_if(PVIOMMUMirror *m, uint64_t when)
-{
-    bool unlocked = m->wait & PVIOMMU_MIRROR_WAIT_UNLOCKED;
-    int ret;
-
-    if (!(m->wait & when)) {
-        return;
-    }
-    aio_bh_schedule_oneshot(iothread_get_aio_context(m->iothread), waited_for,
-                            m);
-    if (unlocked) {
-        bql_unlock();
-    }
-    ret = qemu_sem_timedwait(&m->waited, WAIT_MS);
-    if (unlocked) {
-        bql_lock();
-    }
-    if (ret) {
-        m->counter[PVIOMMU_MIRROR_STUCK]++;
-        m->wait = 0;
-    } else {
-        m->counter[PVIOMMU_MIRROR_WAITS]++;
-    }
-}
-
-static void waiter_begin_or_commit(MemoryListener *listener)
-{
-    wait_if(container_of(listener, PVIOMMUMirror, waiter),
-            PVIOMMU_MIRROR_WAIT_TRANSACTION);
-}
-
-static void waiter_region(MemoryListener *listener,
-                          MemoryRegionSection *section)
-{
-    waiter_begin_or_commit(listener);
-}
-
-static void waiter_register(PVIOMMUMirror *m)
-{
-    qemu_sem_init(&m->waited, 0);
-    m->waiter = (MemoryListener) {
-        .name = "pviommu-mirror-waiter",
-        .begin = waiter_begin_or_commit,
-        .region_add = waiter_region,
-        .region_del = waiter_region,
-        .commit = waiter_begin_or_commit,
-    };
-    memory_listener_register(&m->waiter, &address_space_memory);
-}
-
-static void notified(IOMMUNotifier *n, IOMMUTLBEntry *entry)
-{
-    MirrorSection *s = container_of(n, MirrorSection, n);
-    PVIOMMUMirror *m = s->m;
-    uint64_t iova = entry->iova + s->offset;
-
-    if (!is_power_of_2(entry->addr_mask + 1) || (iova & entry->addr_mask) ||
-        entry->addr_mask < PAGE_SIZE_BYTES - 1) {
-        m->counter[PVIOMMU_MIRROR_VIOLATIONS]++;
-    }
-    if (entry->perm & IOMMU_RW) {
-        notified_map(m, iova, entry);
-    } else {
-        notified_unmap(m, iova, entry);
-    }
-    if (m->poke) {
-        MemTxResult result = MEMTX_OK;
-
-        address_space_stl_le(&address_space_memory, m->poke, m->data,
-                             MEMTXATTRS_UNSPECIFIED, &result);
-        m->poked += result == MEMTX_OK;
-    }
-    wait_if(m, PVIOMMU_MIRROR_WAIT_NOTIFIED);
-}
-
-/* VFIO's reasons to leave a section out. */
-static bool section_skipped(const MemoryRegionSection *section)
-{
-    return (!memory_region_is_ram(section->mr) &&
-            !memory_region_is_iommu(section->mr)) ||
-           section->offset_within_address_space >> 63;
-}
-
-/* The whole pages of a section; false if there are none. */
-static bool section_pages(const MemoryRegionSection *section, uint64_t *start,
-                          uint64_t *last)
-{
-    Int128 end = int128_add(int128_make64(section->offset_within_address_space),
-                            section->size);
-
-    end = int128_and(end, int128_exts64(-PAGE_SIZE_BYTES));
-    *start = QEMU_ALIGN_UP(section->offset_within_address_space,
-                           PAGE_SIZE_BYTES);
-    if (int128_ge(int128_make64(*start), end)) {
-        return false;
-    }
-    *last = int128_get64(int128_sub(end, int128_one()));
-    return true;
-}
-
-/* RAM that a device sees as it is must be where the machine has it. */
-static bool section_is_identity(const MemoryRegionSection *section,
-                                uint64_t iova)
-{
-    MemoryRegionSection system = memory_region_find(get_system_memory(), iova,
-                                                    1);
-    bool same = system.mr == section->mr &&
-                system.offset_within_region - section->offset_within_region ==
-                iova - section->offset_within_address_space;
-
-    memory_region_unref(system.mr);
-    return same;
-}
-
-static void add_ram(PVIOMMUMirror *m, const MemoryRegionSection *section)
-{
-    uint64_t start, last;
-
-    m->counter[PVIOMMU_MIRROR_RAM_SECTIONS]++;
-    if (!is_mirror(m) || !section_pages(section, &start, &last)) {
-        return;
-    }
-    if (entry_first(m, start, last) || !section_is_identity(section, start)) {
-        m->counter[PVIOMMU_MIRROR_VIOLATIONS]++;
-        return;
-    }
-    entry_add(m, start, last, start, section->readonly ? IOMMU_RO : IOMMU_RW,
-              true);
-}
-
-static void add_translated(PVIOMMUMirror *m, const MemoryRegionSection *section)
-{
-    IOMMUMemoryRegion *mr = IOMMU_MEMORY_REGION(section->mr);
-    MirrorSection *s = g_new0(MirrorSection, 1);
-    Int128 end = int128_add(int128_make64(section->offset_within_region),
-                            section->size);
-
-    s->m = m;
-    s->mr = mr;
-    s->offset = section->offset_within_address_space -
-                section->offset_within_region;
-    iommu_notifier_init(&s->n, notified, m->flags,
-                        section->offset_within_region,
-                        int128_get64(int128_sub(end, int128_one())),
-                        memory_region_iommu_attrs_to_index(
-                            mr, MEMTXATTRS_UNSPECIFIED));
-    memory_region_ref(section->mr);
-    memory_region_register_iommu_notifier(section->mr, &s->n, &error_abort);
-    QLIST_INSERT_HEAD(&m->sections, s, next);
-    m->counter[PVIOMMU_MIRROR_IOMMU_SECTIONS]++;
-    if (is_mirror(m)) {
-        memory_region_iommu_replay(mr, &s->n);
-    }
-}
-
-static void region_add(MemoryListener *listener, MemoryRegionSection *section)
-{
-    PVIOMMUMirror *m = container_of(listener, PVIOMMUMirror, listener);
-
-    if (section_skipped(section)) {
-        return;
-    }
-    if (memory_region_is_iommu(section->mr)) {
-        add_translated(m, section);
-    } else {
-        add_ram(m, section);
-    }
-}
-
-static void del_ram(PVIOMMUMirror *m, const MemoryRegionSection *section)
-{
-    uint64_t start, last;
-    MirrorEntry *e;
-
-    m->counter[PVIOMMU_MIRROR_RAM_SECTIONS]--;
-    if (!is_mirror(m) || !section_pages(section, &start, &last)) {
-        return;
-    }
-    e = entry_first(m, start, last);
-    if (e && e->ram && e->node.start == start && e->node.last == last) {
-        entry_remove(m, e);
-    } else {
-        m->counter[PVIOMMU_MIRROR_VIOLATIONS]++;
-    }
-}
-
-static void section_free(MirrorSection *s)
-{
-    memory_region_unregister_iommu_notifier(MEMORY_REGION(s->mr), &s->n);
-    QLIST_REMOVE(s, next);
-    memory_region_unref(MEMORY_REGION(s->mr));
-    g_free(s);
-}
-
-/* The first section that is translated, or NULL. */
-static MirrorSection *any_section(PVIOMMUMirror *m)
-{
-    return QLIST_FIRST(&m->sections);
-}
-
-static void unlisten(PVIOMMUMirror *m)
-{
-    if (m->listens) {
-        memory_region_unregister_iommu_notifier(
-            MEMORY_REGION(any_section(m)->mr), &m->other);
-        m->listens = false;
-    }
-}
-
-static void del_translated(PVIOMMUMirror *m, const MemoryRegionSection *section)
-{
-    uint64_t start, last;
-    MirrorSection *s;
-
-    QLIST_FOREACH(s, &m->sections, next) {
-        if (MEMORY_REGION(s->mr) == section->mr &&
-            s->n.start == section->offset_within_region) {
-            break;
-        }
-    }
-    assert(s);
-    if (s == any_section(m)) {
-        unlisten(m);
-    }
-    section_free(s);
-    m->counter[PVIOMMU_MIRROR_IOMMU_SECTIONS]--;
-    /* One big unmap, as VFIO; vhost does not do that. */
-    if (is_mirror(m) && section_pages(section, &start, &last)) {
-        remove_range(m, start, last);
-    }
-}
-
-static void region_del(MemoryListener *listener, MemoryRegionSection *section)
-{
-    PVIOMMUMirror *m = container_of(listener, PVIOMMUMirror, listener);
-
-    if (section_skipped(section)) {
-        return;
-    }
-    if (memory_region_is_iommu(section->mr)) {
-        del_translated(m, section);
-    } else {
-        del_ram(m, section);
-    }
-}
+#include "pviommu-mirror-internal.h"
 
 static void cmd_lookup(PVIOMMUMirror *m)
 {
-    MirrorEntry *e = entry_first(m, m->iova, m->iova);
+    MirrorEntry *e = mirror_entry_first(m, m->iova, m->iova);
 
     m->result = !!e;
     m->gpa = e ? e->gpa + (m->iova - e->node.start) : 0;
@@ -575,10 +99,10 @@ static void cmd_translate(PVIOMMUMirror *m, bool keep)
     m->gpa = entry.translated_addr | (m->iova & entry.addr_mask);
     m->perm = entry.perm;
     m->mask = entry.addr_mask;
-    if (keep && m->result && !is_mirror(m)) {
-        remove_range(m, entry.iova, entry.iova + entry.addr_mask);
-        entry_add(m, entry.iova, entry.iova + entry.addr_mask,
-                  entry.translated_addr, entry.perm, false);
+    if (keep && m->result && !mirror_keeps_maps(m)) {
+        mirror_remove_range(m, entry.iova, entry.iova + entry.addr_mask);
+        mirror_entry_add(m, entry.iova, entry.iova + entry.addr_mask,
+                         entry.translated_addr, entry.perm, false);
     }
 }
 
@@ -672,13 +196,13 @@ static void counted(IOMMUNotifier *n, IOMMUTLBEntry *entry)
         m->counter[PVIOMMU_MIRROR_OTHER_MAPS]++;
     } else {
         m->counter[PVIOMMU_MIRROR_OTHER_UNMAPS]++;
-        count_size(m, PVIOMMU_MIRROR_OTHER_LARGEST, entry->addr_mask);
+        mirror_count_size(m, PVIOMMU_MIRROR_OTHER_LARGEST, entry->addr_mask);
     }
 }
 
 static void other_init(PVIOMMUMirror *m)
 {
-    const MirrorSection *s = any_section(m);
+    const MirrorSection *s = mirror_any_section(m);
 
     iommu_notifier_init(&m->other, counted, IOMMU_NOTIFIER_IOTLB_EVENTS,
                         s->n.start, s->n.end, s->n.iommu_idx);
@@ -687,20 +211,20 @@ static void other_init(PVIOMMUMirror *m)
 /* VFIO's sync of its dirty log: the notifier is not registered. */
 static void cmd_sync(PVIOMMUMirror *m)
 {
-    m->result = any_section(m) && !m->listens;
+    m->result = mirror_any_section(m) && !m->listens;
     if (m->result) {
         other_init(m);
-        memory_region_iommu_replay(any_section(m)->mr, &m->other);
+        memory_region_iommu_replay(mirror_any_section(m)->mr, &m->other);
     }
 }
 
 static void cmd_listen(PVIOMMUMirror *m)
 {
-    m->result = any_section(m) && !m->listens;
+    m->result = mirror_any_section(m) && !m->listens;
     if (m->result) {
         other_init(m);
         memory_region_register_iommu_notifier(
-            MEMORY_REGION(any_section(m)->mr), &m->other, &error_abort);
+            MEMORY_REGION(mirror_any_section(m)->mr), &m->other, &error_abort);
         m->listens = true;
     }
 }
@@ -745,7 +269,7 @@ static void run_command(PVIOMMUMirror *m, uint64_t cmd)
         cmd_listen(m);
         break;
     case PVIOMMU_MIRROR_CMD_UNLISTEN:
-        unlisten(m);
+        mirror_unlisten(m);
         break;
     }
 }
@@ -912,12 +436,12 @@ static void pviommu_mirror_realize(PCIDevice *dev, Error **errp)
     QLIST_INIT(&m->sections);
     m->as = pci_device_iommu_address_space(dev);
     if (m->iothread) {
-        waiter_register(m);
+        mirror_wait_for_iothread(m);
     }
     m->listener = (MemoryListener) {
         .name = "pviommu-mirror",
-        .region_add = region_add,
-        .region_del = region_del,
+        .region_add = mirror_region_add,
+        .region_del = mirror_region_del,
     };
     if (m->pins) {
         pin(m, errp);
@@ -932,8 +456,8 @@ static void stop_mirroring(PVIOMMUMirror *m)
     MirrorEntry *e;
 
     memory_listener_unregister(&m->listener);
-    while ((e = entry_first(m, 0, UINT64_MAX))) {
-        entry_remove(m, e);
+    while ((e = mirror_entry_first(m, 0, UINT64_MAX))) {
+        mirror_entry_remove(m, e);
     }
 }
 
