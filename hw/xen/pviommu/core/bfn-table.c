@@ -39,7 +39,7 @@ static void slot_publish(uint64_t *slot, uint64_t value)
 #if HOST_LONG_BITS == 64
     qatomic_rcu_set(slot, value);
 #else
-    smp_wmb();
+    smp_wmb(); /* pairs with the dependency of what a reader loads by it */
     qatomic_set_u64(slot, value);
 #endif
 }

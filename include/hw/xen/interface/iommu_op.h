@@ -71,7 +71,7 @@
  * 2018, pads that must be zero, and the operations return -EINVAL.
  */
 #define XEN_IOMMU_FEATURE_RANGES        (1ULL << 0) /* nr_frames */
-#define XEN_IOMMU_FEATURE_CONTEXTS      (1ULL << 1) /* ctx, and its operations */
+#define XEN_IOMMU_FEATURE_CONTEXTS      (1ULL << 1) /* ctx and its operations */
 #define XEN_IOMMU_FEATURE_LOOKUP        (1ULL << 2) /* lookup_bfn, _gfn */
 #define XEN_IOMMU_FEATURE_QUEUE         (1ULL << 3) /* set_queue, unmap_holes */
 #define XEN_IOMMU_FEATURE_IDENTITY      (1ULL << 4) /* alloc_context_identity */
@@ -231,7 +231,7 @@ struct xen_iommu_op_set_queue {
 struct xen_iommu_op {
     uint16_t op;                /* IN: XEN_IOMMUOP_* */
     uint16_t flags;             /* IN: XEN_IOMMUOP_<op>_*; lookup: OUT */
-    int32_t status;             /* OUT: 0 or a negated XEN_IOMMU_E*; IN: ignored */
+    int32_t status;             /* OUT: 0 or -XEN_IOMMU_E*; IN: ignored */
     union {
         struct xen_iommu_op_query_reserved query_reserved;
         struct xen_iommu_op_map map;
@@ -285,8 +285,8 @@ DEFINE_XEN_GUEST_HANDLE(xen_iommu_reserved_range_t);
  * status. An address in "ranges" is one of the caller's address space.
  *
  * Others have used its number for interfaces of their own. Two calls tell: with
- * all arguments 0 it does nothing and returns 0; with 1 as the third argument, as
- * above 0 operations, it does nothing and returns -XEN_IOMMU_EINVAL.
+ * all arguments 0 it does nothing and returns 0; with 1 as the third argument,
+ * as above 0 operations, it does nothing and returns -XEN_IOMMU_EINVAL.
  */
 
 /*
@@ -304,11 +304,11 @@ DEFINE_XEN_GUEST_HANDLE(xen_iommu_reserved_range_t);
 #define XEN_PVIOMMU_REG_NR_BLOCKS       0x04 /* RO 32: register blocks */
 #define XEN_PVIOMMU_REG_FEATURES        0x08 /* RO 64: offered */
 #define XEN_PVIOMMU_REG_ACCEPTED        0x10 /* RW 64: of those */
-#define XEN_PVIOMMU_REG_MAX_OPS         0x18 /* RO 32: most that a doorbell runs */
+#define XEN_PVIOMMU_REG_MAX_OPS         0x18 /* RO 32: most a doorbell runs */
 #define XEN_PVIOMMU_REG_BFN_BITS        0x1c /* RO 32 */
 #define XEN_PVIOMMU_REG_STATE           0x20 /* RO 32: XEN_IOMMU_STATE_* */
 #define XEN_PVIOMMU_REG_FAULT_CTRL      0x24 /* RW 32: _FAULT_CTRL_* */
-#define XEN_PVIOMMU_REG_FAULT_RING      0x28 /* RW 64: address, 32-byte aligned */
+#define XEN_PVIOMMU_REG_FAULT_RING      0x28 /* RW 64: address, aligned to 32 */
 #define XEN_PVIOMMU_REG_FAULT_SIZE      0x30 /* RW 32: a power of two */
 #define XEN_PVIOMMU_REG_FAULT_HEAD      0x34 /* RW 32: read so far */
 #define XEN_PVIOMMU_REG_FAULT_TAIL      0x38 /* RO 32: written so far */
