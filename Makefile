@@ -17,7 +17,7 @@ PREFIX ?= /usr/local
 
 .PHONY: all qemu demo shell check check-scripts check-unit check-qtest check-qemu \
         check-functional check-guest check-kernels check-long check-xen check-asan check-tsan \
-        check-hooks check-style check-deb bench guest-tested-newest dom0 xen-shell install uninstall docs deb deb-indep clean \
+        check-hooks check-style check-deb bench guest-tested-newest dom0 xen-shell install uninstall docs deb deb-indep series clean \
         distclean help
 .DEFAULT_GOAL := all
 # The targets run one after the other; each uses all processors by itself.
@@ -151,6 +151,10 @@ deb:
 deb-indep:
 	@scripts/build-deb --indep
 
+# SIGNOFF='NAME <ADDRESS>': the sender's.
+series: build/configured
+	@scripts/make-series $(if $(SIGNOFF),--signoff '$(SIGNOFF)')
+
 bench: build/configured deb-indep
 	@tests/bench/run
 
@@ -183,6 +187,7 @@ help:
 	@echo "make check-tsan       what has threads, in a build with the thread sanitizer"
 	@echo "make check-style      the style of every file: checkpatch, linters, spelling"
 	@echo "make check-hooks      the hooks against a newer QEMU"
+	@echo "make series           the project as patches to mail, in build/series"
 	@echo "make bench            what it costs beside QEMU's other IOMMUs, in build/bench"
 	@echo "make check-deb        the packages, in Debians made for it; part of check-long"
 	@echo "make install          QEMU, for PREFIX=/usr/local; uninstall: out of there again"
