@@ -61,6 +61,7 @@ class Svg:
         self.out = [
             f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" '
             f'height="{height}" viewBox="0 0 {width} {height}">',
+            '<!-- SPDX-License-Identifier: GPL-2.0-or-later\n-->',
             f'<title>{escape(title)}</title>',
             f'<rect width="{width}" height="{height}" fill="#ffffff"/>']
         self.text(16, 26, title, size=16, bold=True)

@@ -17,8 +17,7 @@
 #include "qemu/bswap.h"
 #include "../unit/pviommu-fixture.h"
 #include "../unit/test-rcu-barrier.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "fuzz.h"
 
 /* Done, and refused */
 static uint64_t nr_ops[2];
