@@ -412,21 +412,21 @@ void *xencall_alloc_buffer(xencall_handle *xcall, size_t size)
         return NULL;
     }
     buffer = g_malloc(size);
-    g_mutex_lock(&sim_lock);
+    pthread_mutex_lock(&sim_lock);
     g_hash_table_insert(buffers, buffer, (void *)size);
-    g_mutex_unlock(&sim_lock);
+    pthread_mutex_unlock(&sim_lock);
     return buffer;
 }
 
 void xencall_free_buffer(xencall_handle *xcall, void *p)
 {
-    g_autoptr(GMutexLocker) locker = NULL;
+    g_autoptr(SimLocker) locker = NULL;
 
     if (!sim_call(__func__, "%p", p) ||
         !sim_handle(__func__, xcall, SIM_XENCALL)) {
         return;
     }
-    locker = g_mutex_locker_new(&sim_lock);
+    locker = sim_locker_new(&sim_lock);
     if (!g_hash_table_remove(buffers, p)) {
         sim_complain("%s: %p is none", __func__, p);
         return;
@@ -463,7 +463,7 @@ static int other_iommu_op(uint32_t subop, void *arg)
 
 static int iommu_op(struct xen_iommu_op *ops, uint64_t nr, uint64_t first)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&sim_lock);
+    g_autoptr(SimLocker) locker = sim_locker_new(&sim_lock);
 
     if (sim_feature("other-iommu-op")) {
         return other_iommu_op((uintptr_t)ops, (void *)(uintptr_t)nr);
@@ -541,7 +541,7 @@ void sim_iommu_at_exit(void)
 /* references PAGE: of the host's IOMMU to it */
 static bool cmd_references(char **words, const uint64_t *args, GString *reply)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&sim_lock);
+    g_autoptr(SimLocker) locker = sim_locker_new(&sim_lock);
     unsigned nr = 0;
     GHashTableIter iter;
     gpointer value;
@@ -559,7 +559,7 @@ static bool cmd_references(char **words, const uint64_t *args, GString *reply)
 /* occupy BFN NR: another emulator here maps something there */
 static bool cmd_occupy(char **words, const uint64_t *args, GString *reply)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&sim_lock);
+    g_autoptr(SimLocker) locker = sim_locker_new(&sim_lock);
 
     for (uint64_t i = 0; i < args[1]; i++) {
         if (!mappings || is_mapped(find(args[0] + i))) {
@@ -574,7 +574,7 @@ static bool cmd_occupy(char **words, const uint64_t *args, GString *reply)
 /* lose BFN NR: what is mapped there goes, as with a domain that dies */
 static bool cmd_lose(char **words, const uint64_t *args, GString *reply)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&sim_lock);
+    g_autoptr(SimLocker) locker = sim_locker_new(&sim_lock);
 
     for (uint64_t i = 0; i < args[1]; i++) {
         if (!mappings || !is_mapped(find(args[0] + i))) {
@@ -589,7 +589,7 @@ static bool cmd_lose(char **words, const uint64_t *args, GString *reply)
 /* reserve BFN NR: a device came that needs them */
 static bool cmd_reserve(char **words, const uint64_t *args, GString *reply)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&sim_lock);
+    g_autoptr(SimLocker) locker = sim_locker_new(&sim_lock);
 
     if (!reserved) {
         g_string_append(reply, "nobody asked yet");

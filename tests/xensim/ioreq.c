@@ -111,12 +111,12 @@ static bool event_handle(const char *fn, xenevtchn_handle *h)
 
 int xenevtchn_close(xenevtchn_handle *h)
 {
-    g_autoptr(GMutexLocker) locker = NULL;
+    g_autoptr(SimLocker) locker = NULL;
 
     if (!sim_call(__func__, "-") || !event_handle(__func__, h)) {
         return -1;
     }
-    locker = g_mutex_locker_new(&sim_lock);
+    locker = sim_locker_new(&sim_lock);
     for (int i = 0; i < NR_LOCAL; i++) {
         if (ports[i].owner == h) {
             ports[i].owner = NULL;
@@ -159,14 +159,14 @@ xenevtchn_port_or_error_t xenevtchn_bind_interdomain(xenevtchn_handle *h,
                                                      uint32_t dom,
                                                      evtchn_port_t remote)
 {
-    g_autoptr(GMutexLocker) locker = NULL;
+    g_autoptr(SimLocker) locker = NULL;
     int unused = -1;
 
     if (!sim_call(__func__, "remote port %u", remote) ||
         !event_handle(__func__, h) || !sim_domid(__func__, dom)) {
         return -1;
     }
-    locker = g_mutex_locker_new(&sim_lock);
+    locker = sim_locker_new(&sim_lock);
     for (int i = NR_LOCAL - 1; i >= 0; i--) {
         if (!ports[i].owner) {
             unused = i;
@@ -183,13 +183,13 @@ xenevtchn_port_or_error_t xenevtchn_bind_interdomain(xenevtchn_handle *h,
 
 int xenevtchn_unbind(xenevtchn_handle *h, evtchn_port_t local)
 {
-    g_autoptr(GMutexLocker) locker = NULL;
+    g_autoptr(SimLocker) locker = NULL;
     Port *p;
 
     if (!sim_call(__func__, "port %u", local) || !event_handle(__func__, h)) {
         return -1;
     }
-    locker = g_mutex_locker_new(&sim_lock);
+    locker = sim_locker_new(&sim_lock);
     p = find_port(__func__, h, local);
     if (!p) {
         return -1;
@@ -223,14 +223,14 @@ static bool send_event(unsigned remote)
 
 xenevtchn_port_or_error_t xenevtchn_pending(xenevtchn_handle *h)
 {
-    g_autoptr(GMutexLocker) locker = NULL;
+    g_autoptr(SimLocker) locker = NULL;
     uint64_t events;
     unsigned local;
 
     if (!sim_call(__func__, "-") || !event_handle(__func__, h)) {
         return -1;
     }
-    locker = g_mutex_locker_new(&sim_lock);
+    locker = sim_locker_new(&sim_lock);
     local = GPOINTER_TO_UINT(g_queue_pop_head(&h->queue));
     if (!local) {
         return sim_refuse(EAGAIN, "%s: no port is", __func__);
@@ -244,13 +244,13 @@ xenevtchn_port_or_error_t xenevtchn_pending(xenevtchn_handle *h)
 
 int xenevtchn_unmask(xenevtchn_handle *h, evtchn_port_t local)
 {
-    g_autoptr(GMutexLocker) locker = NULL;
+    g_autoptr(SimLocker) locker = NULL;
     Port *p;
 
     if (!sim_call(__func__, "port %u", local) || !event_handle(__func__, h)) {
         return -1;
     }
-    locker = g_mutex_locker_new(&sim_lock);
+    locker = sim_locker_new(&sim_lock);
     p = find_port(__func__, h, local);
     if (!p) {
         return -1;
@@ -265,14 +265,14 @@ int xenevtchn_unmask(xenevtchn_handle *h, evtchn_port_t local)
 
 int xenevtchn_notify(xenevtchn_handle *h, evtchn_port_t local)
 {
-    g_autoptr(GMutexLocker) locker = NULL;
+    g_autoptr(SimLocker) locker = NULL;
     unsigned vcpu;
     Port *p;
 
     if (!sim_call(__func__, "port %u", local) || !event_handle(__func__, h)) {
         return -1;
     }
-    locker = g_mutex_locker_new(&sim_lock);
+    locker = sim_locker_new(&sim_lock);
     p = find_port(__func__, h, local);
     if (!p) {
         return -1;
@@ -285,7 +285,7 @@ int xenevtchn_notify(xenevtchn_handle *h, evtchn_port_t local)
     }
     server.answered[vcpu] = true;
     server.took[vcpu] = now_ns() - server.sent[vcpu];
-    g_cond_broadcast(&sim_notified);
+    pthread_cond_broadcast(&sim_notified);
     return 0;
 }
 
@@ -322,7 +322,7 @@ int xendevicemodel_create_ioreq_server(xendevicemodel_handle *dmod,
                                        domid_t dom, int bufioreq,
                                        ioservid_t *id)
 {
-    g_autoptr(GMutexLocker) locker = NULL;
+    g_autoptr(SimLocker) locker = NULL;
     int known = HVM_IOREQSRV_BUFIOREQ_LEGACY | HVM_IOREQSRV_BUFIOREQ_ATOMIC;
 
     if (!sim_call(__func__, "bufioreq 0x%x", bufioreq) ||
@@ -340,7 +340,7 @@ int xendevicemodel_create_ioreq_server(xendevicemodel_handle *dmod,
         return sim_refuse(EINVAL, "%s: bufioreq 0x%x%s", __func__, bufioreq,
                           server.exists ? ", there is one" : "");
     }
-    locker = g_mutex_locker_new(&sim_lock);
+    locker = sim_locker_new(&sim_lock);
     server.page = sim_page_new();
     sim_page_new();
     server.ring = sim_page_host(server.page, 2);
@@ -358,7 +358,7 @@ int xendevicemodel_create_ioreq_server(xendevicemodel_handle *dmod,
 
 uint32_t sim_ioreq_frames(unsigned id, unsigned long frame, unsigned long nr)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&sim_lock);
+    g_autoptr(SimLocker) locker = sim_locker_new(&sim_lock);
 
     if (!server.exists || id != SERVER_ID || frame > 1 || !nr ||
         nr > 2 - frame || (!frame && !(server.bufioreq & 3))) {
@@ -373,14 +373,14 @@ int xendevicemodel_get_ioreq_server_info(xendevicemodel_handle *dmod,
                                          xen_pfn_t *bufioreq_gfn,
                                          evtchn_port_t *port)
 {
-    g_autoptr(GMutexLocker) locker = NULL;
+    g_autoptr(SimLocker) locker = NULL;
 
     if (!sim_call(__func__, "id %u%s%s", id, ioreq_gfn ? " ioreq" : "",
                   bufioreq_gfn ? " bufioreq" : "") ||
         !server_call(__func__, dmod, dom, id)) {
         return -1;
     }
-    locker = g_mutex_locker_new(&sim_lock);
+    locker = sim_locker_new(&sim_lock);
     if (ioreq_gfn || bufioreq_gfn) {
         sim_page_set(BUFIOREQ_GFN, server.page);
         sim_page_set(IOREQ_GFN, server.page + 1);
@@ -401,13 +401,13 @@ int xendevicemodel_set_ioreq_server_state(xendevicemodel_handle *dmod,
                                           domid_t dom, ioservid_t id,
                                           int enabled)
 {
-    g_autoptr(GMutexLocker) locker = NULL;
+    g_autoptr(SimLocker) locker = NULL;
 
     if (!sim_call(__func__, "id %u enabled %d", id, enabled) ||
         !server_call(__func__, dmod, dom, id)) {
         return -1;
     }
-    locker = g_mutex_locker_new(&sim_lock);
+    locker = sim_locker_new(&sim_lock);
     server.enabled = enabled;
     return 0;
 }
@@ -415,13 +415,13 @@ int xendevicemodel_set_ioreq_server_state(xendevicemodel_handle *dmod,
 int xendevicemodel_destroy_ioreq_server(xendevicemodel_handle *dmod,
                                         domid_t dom, ioservid_t id)
 {
-    g_autoptr(GMutexLocker) locker = NULL;
+    g_autoptr(SimLocker) locker = NULL;
 
     if (!sim_call(__func__, "id %u", id) ||
         !server_call(__func__, dmod, dom, id)) {
         return -1;
     }
-    locker = g_mutex_locker_new(&sim_lock);
+    locker = sim_locker_new(&sim_lock);
     server.exists = server.enabled = false;
     g_array_unref(server.ranges);
     g_array_unref(server.devices);
@@ -440,7 +440,7 @@ int xendevicemodel_map_io_range_to_ioreq_server(xendevicemodel_handle *dmod,
                                                 int is_mmio, uint64_t start,
                                                 uint64_t end)
 {
-    g_autoptr(GMutexLocker) locker = NULL;
+    g_autoptr(SimLocker) locker = NULL;
     Range r = { is_mmio, start, end };
 
     if (!sim_call(__func__, "%s 0x%" PRIx64 "-0x%" PRIx64,
@@ -452,7 +452,7 @@ int xendevicemodel_map_io_range_to_ioreq_server(xendevicemodel_handle *dmod,
         return sim_refuse(EINVAL, "%s: 0x%" PRIx64 "-0x%" PRIx64, __func__,
                           start, end);
     }
-    locker = g_mutex_locker_new(&sim_lock);
+    locker = sim_locker_new(&sim_lock);
     for (guint i = 0; i < server.ranges->len; i++) {
         const Range *o = &g_array_index(server.ranges, Range, i);
 
@@ -470,14 +470,14 @@ int xendevicemodel_unmap_io_range_from_ioreq_server(xendevicemodel_handle *dmod,
                                                     int is_mmio, uint64_t start,
                                                     uint64_t end)
 {
-    g_autoptr(GMutexLocker) locker = NULL;
+    g_autoptr(SimLocker) locker = NULL;
 
     if (!sim_call(__func__, "%s 0x%" PRIx64 "-0x%" PRIx64,
                   is_mmio ? "mmio" : "pio", start, end) ||
         !server_call(__func__, dmod, dom, id)) {
         return -1;
     }
-    locker = g_mutex_locker_new(&sim_lock);
+    locker = sim_locker_new(&sim_lock);
     for (guint i = 0; i < server.ranges->len; i++) {
         const Range *o = &g_array_index(server.ranges, Range, i);
 
@@ -492,7 +492,7 @@ int xendevicemodel_unmap_io_range_from_ioreq_server(xendevicemodel_handle *dmod,
 
 static int map_device(const char *fn, uint32_t sbdf, bool map)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&sim_lock);
+    g_autoptr(SimLocker) locker = sim_locker_new(&sim_lock);
 
     for (guint i = 0; i < server.devices->len; i++) {
         if (g_array_index(server.devices, uint32_t, i) != sbdf) {
@@ -612,13 +612,13 @@ int xendevicemodel_set_mem_type(xendevicemodel_handle *dmod, domid_t dom,
 int xendevicemodel_relocate_memory(xendevicemodel_handle *dmod, domid_t dom,
                                    uint32_t nr, uint64_t src, uint64_t dst)
 {
-    g_autoptr(GMutexLocker) locker = NULL;
+    g_autoptr(SimLocker) locker = NULL;
 
     if (!sim_call(__func__, "%u from 0x%" PRIx64 " to 0x%" PRIx64, nr, src,
                   dst) || !dm_call(__func__, dmod, dom)) {
         return -1;
     }
-    locker = g_mutex_locker_new(&sim_lock);
+    locker = sim_locker_new(&sim_lock);
     for (uint32_t i = 0; i < nr; i++) {
         if (sim_page_at(src + i) == SIM_NO_PAGE) {
             return sim_refuse(EINVAL, "%s: no page at 0x%" PRIx64, __func__,
@@ -686,7 +686,7 @@ static bool server_ready(uint64_t vcpu, GString *reply)
 /* ioreq VCPU TYPE DIR ADDR SIZE COUNT DATA DATA_IS_PTR DF */
 static bool cmd_ioreq(char **words, const uint64_t *args, GString *reply)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&sim_lock);
+    g_autoptr(SimLocker) locker = sim_locker_new(&sim_lock);
     ioreq_t *slot = &server.slots[args[0]];
 
     if (!server_ready(args[0], reply)) {
@@ -718,14 +718,17 @@ static bool cmd_ioreq(char **words, const uint64_t *args, GString *reply)
 /* answer VCPU: wait for it; the data */
 static bool cmd_answer(char **words, const uint64_t *args, GString *reply)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&sim_lock);
-    gint64 end = g_get_monotonic_time() + ANSWER_S * G_TIME_SPAN_SECOND;
+    g_autoptr(SimLocker) locker = sim_locker_new(&sim_lock);
+    struct timespec end;
 
     if (!server_ready(args[0], reply)) {
         return false;
     }
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    end.tv_sec += ANSWER_S;
     while (!server.answered[args[0]]) {
-        if (!g_cond_wait_until(&sim_notified, &sim_lock, end)) {
+        if (pthread_cond_clockwait(&sim_notified, &sim_lock, CLOCK_MONOTONIC,
+                                   &end)) {
             g_string_append(reply, "no answer");
             return false;
         }
@@ -739,7 +742,7 @@ static bool cmd_answer(char **words, const uint64_t *args, GString *reply)
 /* answered VCPU: 1 if answer would not wait */
 static bool cmd_answered(char **words, const uint64_t *args, GString *reply)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&sim_lock);
+    g_autoptr(SimLocker) locker = sim_locker_new(&sim_lock);
 
     if (!server_ready(args[0], reply)) {
         return false;
@@ -751,7 +754,7 @@ static bool cmd_answered(char **words, const uint64_t *args, GString *reply)
 /* took VCPU: from the last ioreq to its answer */
 static bool cmd_took(char **words, const uint64_t *args, GString *reply)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&sim_lock);
+    g_autoptr(SimLocker) locker = sim_locker_new(&sim_lock);
 
     if (!server_ready(args[0], reply)) {
         return false;
@@ -779,7 +782,7 @@ static void rewind_pointers(void)
 /* buffer TYPE DIR SIZE ADDR DATA: one entry, whatever it means */
 static bool cmd_buffer(char **words, const uint64_t *args, GString *reply)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&sim_lock);
+    g_autoptr(SimLocker) locker = sim_locker_new(&sim_lock);
     buf_ioreq_t entry = {
         .type = args[0], .dir = args[1], .size = args[2], .addr = args[3],
         .data = args[4],
@@ -804,7 +807,7 @@ static bool cmd_buffer(char **words, const uint64_t *args, GString *reply)
 /* kick: the event of the buffered ring */
 static bool cmd_kick(char **words, const uint64_t *args, GString *reply)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&sim_lock);
+    g_autoptr(SimLocker) locker = sim_locker_new(&sim_lock);
 
     return server_ready(0, reply) && send_event(BUFFERED_PORT);
 }
@@ -812,7 +815,7 @@ static bool cmd_kick(char **words, const uint64_t *args, GString *reply)
 /* buffered: entries that were not read */
 static bool cmd_buffered(char **words, const uint64_t *args, GString *reply)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&sim_lock);
+    g_autoptr(SimLocker) locker = sim_locker_new(&sim_lock);
 
     if (!server_ready(0, reply)) {
         return false;
@@ -827,7 +830,7 @@ static bool cmd_buffered(char **words, const uint64_t *args, GString *reply)
 /* claims pio|mmio|pci ADDR: 1 if the hypervisor would send it to QEMU */
 static bool cmd_claims(char **words, const uint64_t *args, GString *reply)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&sim_lock);
+    g_autoptr(SimLocker) locker = sim_locker_new(&sim_lock);
     bool pci = !strcmp(words[0], "pci"), mmio = !strcmp(words[0], "mmio");
     bool found = false;
 

@@ -202,14 +202,14 @@ int xenforeignmemory_close(xenforeignmemory_handle *fmem)
 static void *map_pages(void *addr, int prot, int flags, size_t nr,
                        const xen_pfn_t *gfns, int *err)
 {
-    GMutexLocker *locker;
+    SimLocker *locker;
     uint8_t *base = mmap(addr, nr << SIM_PAGE_SHIFT, prot, flags | MAP_SHARED,
                          hole_fd, 0);
 
     if (base == MAP_FAILED) {
         return NULL;
     }
-    locker = g_mutex_locker_new(&sim_lock);
+    locker = sim_locker_new(&sim_lock);
     for (size_t i = 0, n; i < nr; i += n) {
         uint32_t page = sim_page_at(gfns[i]);
 
@@ -227,7 +227,7 @@ static void *map_pages(void *addr, int prot, int flags, size_t nr,
             abort();
         }
     }
-    g_mutex_locker_free(locker);
+    sim_locker_free(locker);
     sim_mmap_whole(base, nr << SIM_PAGE_SHIFT);
     return base;
 }
@@ -346,13 +346,13 @@ int xc_domain_populate_physmap_exact(xc_interface *xch, uint32_t dom,
                                      unsigned long nr, unsigned order,
                                      unsigned flags, xen_pfn_t *gfns)
 {
-    g_autoptr(GMutexLocker) locker = NULL;
+    g_autoptr(SimLocker) locker = NULL;
 
     if (!sim_call(__func__, "%lu from GFN 0x%lx", nr, nr ? gfns[0] : 0) ||
         !sim_handle(__func__, xch, SIM_XENCTRL) || !sim_domid(__func__, dom)) {
         return -1;
     }
-    locker = g_mutex_locker_new(&sim_lock);
+    locker = sim_locker_new(&sim_lock);
     for (unsigned long i = 0; i < nr; i++) {
         if (order || flags || gfns[i] >= MAX_GFNS || p2m[gfns[i]]) {
             return sim_refuse(EINVAL, "%s: GFN 0x%lx order %u flags 0x%x",
@@ -388,14 +388,14 @@ static bool gfn_has_page(uint64_t gfn, GString *reply)
 
 static bool cmd_page(char **words, const uint64_t *args, GString *reply)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&sim_lock);
+    g_autoptr(SimLocker) locker = sim_locker_new(&sim_lock);
 
     return gfn_has_page(args[0], reply);
 }
 
 static bool cmd_remove(char **words, const uint64_t *args, GString *reply)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&sim_lock);
+    g_autoptr(SimLocker) locker = sim_locker_new(&sim_lock);
 
     for (uint64_t i = 0; i < args[1]; i++) {
         if (sim_page_at(args[0] + i) == SIM_NO_PAGE) {
@@ -409,7 +409,7 @@ static bool cmd_remove(char **words, const uint64_t *args, GString *reply)
 
 static bool cmd_add(char **words, const uint64_t *args, GString *reply)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&sim_lock);
+    g_autoptr(SimLocker) locker = sim_locker_new(&sim_lock);
 
     for (uint64_t i = 0; i < args[1]; i++) {
         if (args[0] + i >= MAX_GFNS ||

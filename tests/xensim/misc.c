@@ -113,7 +113,7 @@ static GHashTable *grant_maps;   /* address -> how many pages */
 void *xengnttab_map_domain_grant_refs(xengnttab_handle *xgt, uint32_t count,
                                       uint32_t dom, uint32_t *refs, int prot)
 {
-    g_autoptr(GMutexLocker) locker = NULL;
+    g_autoptr(SimLocker) locker = NULL;
     uint8_t *base;
 
     if (!sim_call(__func__, "%u from %u, prot %d", count, count ? refs[0] : 0,
@@ -121,7 +121,7 @@ void *xengnttab_map_domain_grant_refs(xengnttab_handle *xgt, uint32_t count,
         !sim_handle(__func__, xgt, SIM_GNTTAB) || !sim_domid(__func__, dom)) {
         return NULL;
     }
-    locker = g_mutex_locker_new(&sim_lock);
+    locker = sim_locker_new(&sim_lock);
     for (uint32_t i = 0; i < count; i++) {
         if (!grants || !g_hash_table_contains(grants,
                                               GUINT_TO_POINTER(refs[i]))) {
@@ -146,14 +146,14 @@ void *xengnttab_map_domain_grant_refs(xengnttab_handle *xgt, uint32_t count,
 
 int xengnttab_unmap(xengnttab_handle *xgt, void *addr, uint32_t count)
 {
-    g_autoptr(GMutexLocker) locker = NULL;
+    g_autoptr(SimLocker) locker = NULL;
     gpointer mapped;
 
     if (!sim_call(__func__, "%u at %p", count, addr) ||
         !sim_handle(__func__, xgt, SIM_GNTTAB)) {
         return -1;
     }
-    locker = g_mutex_locker_new(&sim_lock);
+    locker = sim_locker_new(&sim_lock);
     mapped = grant_maps ? g_hash_table_lookup(grant_maps, addr) : NULL;
     if (!mapped || GPOINTER_TO_UINT(mapped) != count) {
         return sim_refuse(EINVAL, "%s: no %u grants are mapped at %p", __func__,
@@ -166,7 +166,7 @@ int xengnttab_unmap(xengnttab_handle *xgt, void *addr, uint32_t count)
 /* grant REF GFN: the guest grants its page there */
 static bool cmd_grant(char **words, const uint64_t *args, GString *reply)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&sim_lock);
+    g_autoptr(SimLocker) locker = sim_locker_new(&sim_lock);
     uint32_t page = sim_page_at(args[1]);
 
     if (page == SIM_NO_PAGE) {

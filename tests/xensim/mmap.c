@@ -16,7 +16,7 @@ typedef struct Whole {
     size_t len;
 } Whole;
 
-static GMutex lock;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static GArray *wholes;          /* NULL: mappings can be split */
 
 void sim_mmap_init(void)
@@ -29,7 +29,7 @@ void sim_mmap_init(void)
 /* Returns: false if that would leave a part of one. Forgets those that go. */
 static bool replace(const uint8_t *addr, size_t len)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lock);
+    g_autoptr(SimLocker) locker = sim_locker_new(&lock);
 
     for (guint i = 0; i < wholes->len; i++) {
         const Whole *w = &g_array_index(wholes, Whole, i);
@@ -50,9 +50,9 @@ void sim_mmap_whole(void *base, size_t len)
     const Whole w = { .base = base, .len = len };
 
     if (wholes) {
-        g_mutex_lock(&lock);
+        pthread_mutex_lock(&lock);
         g_array_append_val(wholes, w);
-        g_mutex_unlock(&lock);
+        pthread_mutex_unlock(&lock);
     }
 }
 

@@ -14,8 +14,8 @@
 /* QEMU's exit status, when nobody came to hear a complaint. */
 #define EXIT_COMPLAINTS 70
 
-GMutex sim_lock;
-GCond sim_notified;
+pthread_mutex_t sim_lock = PTHREAD_MUTEX_INITIALIZER;
+pthread_cond_t sim_notified = PTHREAD_COND_INITIALIZER;
 
 typedef struct Calls {
     uint64_t count;
@@ -29,7 +29,7 @@ typedef struct Failure {
 } Failure;
 
 /* Of its own: complaints come with and without sim_lock. */
-static GMutex books_lock;
+static pthread_mutex_t books_lock = PTHREAD_MUTEX_INITIALIZER;
 static GHashTable *calls;       /* name -> Calls */
 static GList *failures;         /* of Failure */
 static GPtrArray *complaints;
@@ -73,9 +73,9 @@ static void G_GNUC_PRINTF(1, 0) add_complaint(const char *fmt, va_list ap)
     char *text = g_strdup_vprintf(fmt, ap);
 
     fprintf(stderr, "xensim: %s\n", text);
-    g_mutex_lock(&books_lock);
+    pthread_mutex_lock(&books_lock);
     g_ptr_array_add(complaints, text);
-    g_mutex_unlock(&books_lock);
+    pthread_mutex_unlock(&books_lock);
 }
 
 void sim_complain(const char *fmt, ...)
@@ -152,7 +152,7 @@ bool sim_call(const char *fn, const char *fmt, ...)
     Calls *c;
     va_list ap;
 
-    g_mutex_lock(&books_lock);
+    pthread_mutex_lock(&books_lock);
     c = get_calls(fn);
     c->count++;
     g_free(c->last);
@@ -164,7 +164,7 @@ bool sim_call(const char *fn, const char *fmt, ...)
         fprintf(call_log, "%s %s%s%s\n", fn, c->last, err ? " = " : "",
                 err ? strerror(err) : "");
     }
-    g_mutex_unlock(&books_lock);
+    pthread_mutex_unlock(&books_lock);
     errno = err;
     return !err;
 }
@@ -174,9 +174,9 @@ void *sim_handle_new(SimKind kind, size_t size)
     SimHandle *h = g_malloc0(size);
 
     h->kind = kind;
-    g_mutex_lock(&books_lock);
+    pthread_mutex_lock(&books_lock);
     g_hash_table_add(handles, h);
-    g_mutex_unlock(&books_lock);
+    pthread_mutex_unlock(&books_lock);
     return h;
 }
 
@@ -185,9 +185,9 @@ bool sim_handle(const char *fn, const void *handle, SimKind kind)
     const SimHandle *h = handle;
     bool good;
 
-    g_mutex_lock(&books_lock);
+    pthread_mutex_lock(&books_lock);
     good = g_hash_table_contains(handles, h) && h->kind == kind;
-    g_mutex_unlock(&books_lock);
+    pthread_mutex_unlock(&books_lock);
     if (!good) {
         sim_refuse(EBADF, "%s: no %s is open as %p", fn, kinds[kind].name, h);
     }
@@ -199,19 +199,19 @@ bool sim_handle_free(const char *fn, void *handle, SimKind kind)
     if (!sim_handle(fn, handle, kind)) {
         return false;
     }
-    g_mutex_lock(&books_lock);
+    pthread_mutex_lock(&books_lock);
     g_hash_table_remove(handles, handle);
-    g_mutex_unlock(&books_lock);
+    pthread_mutex_unlock(&books_lock);
     g_free(handle);
     return true;
 }
 
 static bool cmd_count(char **words, const uint64_t *args, GString *reply)
 {
-    g_mutex_lock(&books_lock);
+    pthread_mutex_lock(&books_lock);
     g_string_append_printf(reply, "%" G_GUINT64_FORMAT,
                            get_calls(words[0])->count);
-    g_mutex_unlock(&books_lock);
+    pthread_mutex_unlock(&books_lock);
     return true;
 }
 
@@ -219,10 +219,10 @@ static bool cmd_last(char **words, const uint64_t *args, GString *reply)
 {
     Calls *c;
 
-    g_mutex_lock(&books_lock);
+    pthread_mutex_lock(&books_lock);
     c = get_calls(words[0]);
     g_string_append(reply, c->last ?: "never");
-    g_mutex_unlock(&books_lock);
+    pthread_mutex_unlock(&books_lock);
     return c->last;
 }
 
@@ -232,9 +232,9 @@ static bool cmd_fail(char **words, const uint64_t *args, GString *reply)
         g_string_append(reply, "calls and errors count from 1");
         return false;
     }
-    g_mutex_lock(&books_lock);
+    pthread_mutex_lock(&books_lock);
     add_failure(words[0], args[1], args[2]);
-    g_mutex_unlock(&books_lock);
+    pthread_mutex_unlock(&books_lock);
     return true;
 }
 
@@ -242,14 +242,14 @@ static bool cmd_check(char **words, const uint64_t *args, GString *reply)
 {
     bool good;
 
-    g_mutex_lock(&books_lock);
+    pthread_mutex_lock(&books_lock);
     good = !complaints->len;
     for (guint i = 0; i < complaints->len; i++) {
         g_string_append_printf(reply, "%s%s", i ? "; " : "",
                                (char *)complaints->pdata[i]);
     }
     g_ptr_array_set_size(complaints, 0);
-    g_mutex_unlock(&books_lock);
+    pthread_mutex_unlock(&books_lock);
     return good;
 }
 

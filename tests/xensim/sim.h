@@ -11,6 +11,7 @@
 #define XENSIM_SIM_H
 
 #include <glib.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -19,9 +20,29 @@
 #define SIM_PAGE_SIZE   (1ul << SIM_PAGE_SHIFT)
 
 /* Held by whoever looks at the simulator's state, or changes it. */
-extern GMutex sim_lock;
+extern pthread_mutex_t sim_lock;
 /* QEMU notified an event channel. */
-extern GCond sim_notified;
+extern pthread_cond_t sim_notified;
+
+/*
+ * The locks are not GLib's: those are built on futexes, and to ThreadSanitizer
+ * what they protect looks like races. A SimLocker unlocks as it goes out of
+ * scope.
+ */
+typedef pthread_mutex_t SimLocker;
+
+static inline SimLocker *sim_locker_new(pthread_mutex_t *lock)
+{
+    pthread_mutex_lock(lock);
+    return lock;
+}
+
+static inline void sim_locker_free(SimLocker *locker)
+{
+    pthread_mutex_unlock(locker);
+}
+
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(SimLocker, sim_locker_free)
 
 /* --- sim.c: calls, handles, complaints ----------------------------------- */
 

@@ -95,7 +95,7 @@ static void watch_free(Watch *w)
 
 static void close_store(const char *fn, Store *h)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&sim_lock);
+    g_autoptr(SimLocker) locker = sim_locker_new(&sim_lock);
 
     for (GList *l = watches, *next; l; l = next) {
         Watch *w = l->data;
@@ -215,7 +215,7 @@ static GString *find_node(const char *full)
 void *xs_read(struct xs_handle *h, xs_transaction_t t, const char *path,
               unsigned int *len)
 {
-    g_autoptr(GMutexLocker) locker = NULL;
+    g_autoptr(SimLocker) locker = NULL;
     g_autofree char *full = full_path(path);
     GString *value;
     char *copy;
@@ -223,7 +223,7 @@ void *xs_read(struct xs_handle *h, xs_transaction_t t, const char *path,
     if (!sim_call(__func__, "%s", full) || !store(__func__, h)) {
         return NULL;
     }
-    locker = g_mutex_locker_new(&sim_lock);
+    locker = sim_locker_new(&sim_lock);
     value = find_node(full);
     if (!value) {
         return NULL;
@@ -247,27 +247,27 @@ static void write_node(const char *full, const void *data, unsigned len)
 bool xs_write(struct xs_handle *h, xs_transaction_t t, const char *path,
               const void *data, unsigned int len)
 {
-    g_autoptr(GMutexLocker) locker = NULL;
+    g_autoptr(SimLocker) locker = NULL;
     g_autofree char *full = full_path(path);
 
     if (!sim_call(__func__, "%s = %.*s", full, (int)len, (const char *)data) ||
         !store(__func__, h)) {
         return false;
     }
-    locker = g_mutex_locker_new(&sim_lock);
+    locker = sim_locker_new(&sim_lock);
     write_node(full, data, len);
     return true;
 }
 
 bool xs_mkdir(struct xs_handle *h, xs_transaction_t t, const char *path)
 {
-    g_autoptr(GMutexLocker) locker = NULL;
+    g_autoptr(SimLocker) locker = NULL;
     g_autofree char *full = full_path(path);
 
     if (!sim_call(__func__, "%s", full) || !store(__func__, h)) {
         return false;
     }
-    locker = g_mutex_locker_new(&sim_lock);
+    locker = sim_locker_new(&sim_lock);
     make_node(full);
     fire(full);
     return true;
@@ -282,13 +282,13 @@ static gboolean node_is_below(gpointer key, gpointer value, gpointer dir)
 
 bool xs_rm(struct xs_handle *h, xs_transaction_t t, const char *path)
 {
-    g_autoptr(GMutexLocker) locker = NULL;
+    g_autoptr(SimLocker) locker = NULL;
     g_autofree char *full = full_path(path);
 
     if (!sim_call(__func__, "%s", full) || !store(__func__, h)) {
         return false;
     }
-    locker = g_mutex_locker_new(&sim_lock);
+    locker = sim_locker_new(&sim_lock);
     if (!find_node(full)) {
         return false;
     }
@@ -301,20 +301,20 @@ bool xs_set_permissions(struct xs_handle *h, xs_transaction_t t,
                         const char *path, struct xs_permissions *perms,
                         unsigned int nr)
 {
-    g_autoptr(GMutexLocker) locker = NULL;
+    g_autoptr(SimLocker) locker = NULL;
     g_autofree char *full = full_path(path);
 
     if (!sim_call(__func__, "%s %u", full, nr) || !store(__func__, h)) {
         return false;
     }
-    locker = g_mutex_locker_new(&sim_lock);
+    locker = sim_locker_new(&sim_lock);
     return find_node(full);
 }
 
 char **xs_directory(struct xs_handle *h, xs_transaction_t t, const char *path,
                     unsigned int *nr)
 {
-    g_autoptr(GMutexLocker) locker = NULL;
+    g_autoptr(SimLocker) locker = NULL;
     g_autoptr(GString) names = g_string_new(NULL);
     g_autofree char *full = full_path(path);
     GHashTableIter iter;
@@ -324,7 +324,7 @@ char **xs_directory(struct xs_handle *h, xs_transaction_t t, const char *path,
     if (!sim_call(__func__, "%s", full) || !store(__func__, h)) {
         return NULL;
     }
-    locker = g_mutex_locker_new(&sim_lock);
+    locker = sim_locker_new(&sim_lock);
     if (!find_node(full)) {
         return NULL;
     }
@@ -352,13 +352,13 @@ char **xs_directory(struct xs_handle *h, xs_transaction_t t, const char *path,
 
 bool xs_watch(struct xs_handle *h, const char *path, const char *token)
 {
-    g_autoptr(GMutexLocker) locker = NULL;
+    g_autoptr(SimLocker) locker = NULL;
     Watch *w;
 
     if (!sim_call(__func__, "%s", path) || !store(__func__, h)) {
         return false;
     }
-    locker = g_mutex_locker_new(&sim_lock);
+    locker = sim_locker_new(&sim_lock);
     w = g_new(Watch, 1);
     *w = (Watch) {
         .owner = h,
@@ -374,12 +374,12 @@ bool xs_watch(struct xs_handle *h, const char *path, const char *token)
 
 bool xs_unwatch(struct xs_handle *h, const char *path, const char *token)
 {
-    g_autoptr(GMutexLocker) locker = NULL;
+    g_autoptr(SimLocker) locker = NULL;
 
     if (!sim_call(__func__, "%s", path) || !store(__func__, h)) {
         return false;
     }
-    locker = g_mutex_locker_new(&sim_lock);
+    locker = sim_locker_new(&sim_lock);
     for (GList *l = watches; l; l = l->next) {
         Watch *w = l->data;
 
@@ -396,14 +396,14 @@ bool xs_unwatch(struct xs_handle *h, const char *path, const char *token)
 
 char **xs_check_watch(struct xs_handle *h)
 {
-    g_autoptr(GMutexLocker) locker = NULL;
+    g_autoptr(SimLocker) locker = NULL;
     uint64_t events;
     char **event;
 
     if (!sim_call(__func__, "-") || !store(__func__, h)) {
         return NULL;
     }
-    locker = g_mutex_locker_new(&sim_lock);
+    locker = sim_locker_new(&sim_lock);
     event = g_queue_pop_head(&h->events);
     if (!event) {
         errno = EAGAIN;
@@ -428,7 +428,7 @@ bool xs_transaction_end(struct xs_handle *h, xs_transaction_t t, bool abandon)
 
 static bool cmd_xs_read(char **words, const uint64_t *args, GString *reply)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&sim_lock);
+    g_autoptr(SimLocker) locker = sim_locker_new(&sim_lock);
     g_autofree char *full = full_path(words[0]);
     GString *value = find_node(full);
 
@@ -438,7 +438,7 @@ static bool cmd_xs_read(char **words, const uint64_t *args, GString *reply)
 
 static bool cmd_xs_write(char **words, const uint64_t *args, GString *reply)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&sim_lock);
+    g_autoptr(SimLocker) locker = sim_locker_new(&sim_lock);
     g_autofree char *full = full_path(words[0]);
 
     write_node(full, words[1], strlen(words[1]));
