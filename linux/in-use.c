@@ -126,7 +126,7 @@ int pviommu_keep_in_use(struct pviommu *v)
  * @v: the IOMMU, which is not enabled
  *
  * Devices see all of memory anyhow: they stay where they are, as to move them
- * would pull the big switch.
+ * would enable translation.
  */
 void pviommu_forget_in_use(struct pviommu *v)
 {

@@ -189,7 +189,7 @@ static void test_nothing_given(const void *machine)
 {
     Fixture *f = fixture_new(machine, NULL, BALLOON, 3);
 
-    /* Given, but not mapped: neither now nor before the big switch. */
+    /* Given, but not mapped: neither now nor in identity mode. */
     salt(f, GFN, 64);
     balloon_give(&f->ram, BALLOON_INFLATE, GFN, 32);
     assert_salted(f, GFN, 32, false);
@@ -468,7 +468,7 @@ static void test_virtio_mem_slots(const void *machine)
 
 /*
  * What VFIO would decide about the machine of @props: whether RAM can be
- * discarded before the big switch, and after it; and if it can, that VFIO is
+ * discarded in identity mode, and after it; and if it can, that VFIO is
  * told before.
  */
 static void check_pins(const char *machine, const char *props, bool before,

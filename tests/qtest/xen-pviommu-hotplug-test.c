@@ -188,7 +188,7 @@ static void test_replaced_bridged(void)
     bridge_init(iommu->pci, BRIDGE_DEVFN(1, 0, 0), 1, 2, 2);
     pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
     pviommu_fault_ring(iommu, 16);
-    /* The big switch */
+    /* Translation is enabled */
     assert_status(pviommu_unmap(iommu, 0, BFN, 1), XEN_IOMMU_ENOENT);
     for (unsigned round = 0; round < 2; round++) {
         qtest_qmp_device_add(iommu->qts, "edu", "hot",

@@ -1,5 +1,5 @@
 /*
- * xen-pviommu: identity contexts, which show memory as before the big switch
+ * xen-pviommu: identity contexts, which show memory as in identity mode
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

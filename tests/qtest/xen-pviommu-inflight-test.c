@@ -175,7 +175,7 @@ static void test_reset(const void *machine)
     }
 }
 
-/* What began before the big switch ends behind it. */
+/* What began in identity mode ends after translation is enabled. */
 static void test_switch(const void *machine)
 {
     QMirror m;

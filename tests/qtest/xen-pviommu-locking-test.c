@@ -187,7 +187,7 @@ static void test_call(const void *machine)
     fixture_free(f);
 }
 
-/* The big switch is a transaction, which a call causes... */
+/* To enable translation is a transaction, which a call causes... */
 static void test_switch(const void *machine)
 {
     Fixture *f = fixture_new(machine, "premap=on", "none");

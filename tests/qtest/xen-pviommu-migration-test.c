@@ -546,9 +546,9 @@ static void test_queue_flags(const void *machine)
 }
 
 /*
- * The first operation is one that nobody saw on the source, and the big switch:
- * who listens from then on wants queues to stop, while this one runs. Each
- * operation runs once.
+ * The source did not run the first operation, which enables translation. From
+ * then on a listener wants queues to stop, while this one runs. Each operation
+ * runs once.
  */
 static void test_queue_switch(const void *machine)
 {

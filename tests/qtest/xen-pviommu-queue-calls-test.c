@@ -12,7 +12,7 @@
 #define EXTRA_SLOT      0x14
 
 /*
- * Before the big switch no device is translated, so that nothing but a call
+ * In identity mode no device is translated, so that nothing but a call
  * can run what pulls it; and the guest is told.
  */
 static void test_switch(const void *machine)
@@ -281,7 +281,7 @@ static void test_listener_unseen(void)
     fixture_free(f);
 }
 
-/* Listeners that the big switch brings: not one map is lost for them. */
+/* Listeners that come as translation is enabled: they miss no map. */
 static void test_listener_switch(const void *machine)
 {
     g_autofree char *extra = g_strdup_printf(MIRROR_DEVICE("map"), SLOT + 1);

@@ -1,5 +1,5 @@
 /*
- * xen-pviommu: the big switch, and reset
+ * xen-pviommu: how translation is enabled, and reset
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

@@ -135,7 +135,7 @@ static void test_snapshot(void)
     pviommu_quit(iommu);
 }
 
-/* Before the big switch: nothing but a context. And back, by loadvm. */
+/* In identity mode: nothing but a context. And back, by loadvm. */
 static void test_identity(void)
 {
     g_autofree char *image = stream_file("image");

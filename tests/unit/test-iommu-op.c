@@ -251,7 +251,7 @@ static void test_ranges(void)
     FAILS(EINVAL, do_lookup(f, XEN_IOMMUOP_lookup_bfn, 0, limit, 0, &op));
     FAILS(EINVAL, do_lookup(f, XEN_IOMMUOP_lookup_gfn, 0, limit, 0, &op));
     FAILS(EINVAL, do_lookup(f, XEN_IOMMUOP_lookup_gfn, 0, 0, 1ull << 40, &op));
-    /* None of them was good enough to pull the big switch. */
+    /* None of them was good enough to enable translation. */
     g_assert_true(f->core.identity);
 
     f->backend.huge = false;

@@ -297,7 +297,7 @@ static void test_device(void)
     done(flushed);
 }
 
-/* After the big switch, too. */
+/* After translation was enabled, too. */
 void test_reserved_stay(void)
 {
     const char *what = "enable: what devices reserve stays reserved";

@@ -164,7 +164,7 @@ struct xen_iommu_op_query_caps {
     uint8_t  state;             /* OUT: XEN_IOMMU_STATE_* */
     uint64_t max_mappings;      /* OUT: frames mapped or not yet flushed */
 };
-#define XEN_IOMMU_STATE_identity        (1U << 0) /* big switch not pulled */
+#define XEN_IOMMU_STATE_identity        (1U << 0) /* identity mode */
 #define XEN_IOMMU_STATE_control         (1U << 1) /* guest has control */
 
 /*
@@ -190,7 +190,7 @@ struct xen_iommu_op_lookup {
  * With the identity flag (feature IDENTITY) the context shows its devices the
  * machine's memory 1:1, as all devices see it after a reset: with MMIO, and
  * memory that is added later. It cannot be mapped into, looked up or queued
- * for (-EINVAL). To attach a device to it does not pull the big switch.
+ * for (-EINVAL). To attach a device to it does not enable translation.
  */
 #define XEN_IOMMUOP_alloc_context_identity (1U << 0)
 struct xen_iommu_op_context {
@@ -211,7 +211,7 @@ struct xen_iommu_op_attach_device {
     uint64_t pad1[2];
 };
 
-/* enable: pull the big switch, if no modifying operation did so already. */
+/* enable: enable translation, if no modifying operation did so already. */
 struct xen_iommu_op_enable {
     uint64_t pad[3];
 };
