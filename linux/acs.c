@@ -5,8 +5,8 @@
  * A device has a group of its own where its requests reach the IOMMU before
  * they can reach another device. Linux switches that on in root ports, in
  * switches and in multifunction devices as it finds them, but only for an IOMMU
- * that asked before; this one comes later. So it does the same, before the group
- * of a device is looked up.
+ * that asked before; this driver is loaded later. So it does the same, before
+ * the group of a device is looked up.
  */
 
 #include <linux/module.h>

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The batch of a domain: operations whose statuses somebody wants to know
+ * The batch of a domain: operations whose statuses the driver looks at
  *
- * They wait in an array and go out with one doorbell, when somebody needs them
- * done, or when the array is full. What failed for want of something that can
- * be had is mended then. A batch that does not end with a flush gets one if
- * much waits for it.
+ * They wait in an array, which one doorbell runs when a caller needs them done,
+ * or when the array is full. Operations that failed for lack of room are then
+ * repaired (repair.c). A batch that does not end with a flush gets one if many
+ * frames wait for it.
  *
  * The batch holds unmaps first and maps after them: an unmap never follows a
  * map in one batch. So a map that has to be tried again, after the batch,
@@ -52,14 +52,14 @@ static void failure_add(struct pviommu_domain *d, u64 bfn, u64 end, int error)
 {
 	struct pviommu_failure *f;
 
-	/* A scatterlist that fails, fails piece after piece. */
+	/* The pieces of a scatterlist fail one after the other. */
 	for (f = d->failures; f < d->failures + d->nr_failures; f++) {
 		if (f->end == bfn) {
 			f->end = end;
 			return;
 		}
 	}
-	/* Better to fail a map too many, among those on their way, than lose one. */
+	/* Report a failure for another map under way rather than lose one. */
 	if (d->nr_failures == NR_FAILURES) {
 		f--;
 		f->bfn = min(f->bfn, bfn);
@@ -76,8 +76,8 @@ static void failure_add(struct pviommu_domain *d, u64 bfn, u64 end, int error)
  * @bfn: where the range starts
  * @nr: its length, in frames
  *
- * Forgets what failed in the range. What failed beside it is somebody else's,
- * even where both went as one operation.
+ * Forgets the failures in the range. Failures beside it belong to other
+ * mappers, even where both maps were one operation.
  *
  * Returns: the error of a map there, or 0.
  */
@@ -96,7 +96,7 @@ int pviommu_failures_take(struct pviommu_domain *d, u64 bfn, u64 nr)
 		d->failures[i] = d->failures[--d->nr_failures];
 		before = f.bfn < bfn ? bfn - f.bfn : 0;
 		behind = f.end > bfn + nr ? f.end - (bfn + nr) : 0;
-		/* To merge them would bring back what lies between. */
+		/* One entry for both would cover the range between them again. */
 		if (before && behind && d->nr_failures + 2 > NR_FAILURES) {
 			if (before < behind)
 				before = 0;
@@ -139,14 +139,14 @@ static void batch_map_failed(struct pviommu_domain *d,
 }
 
 /**
- * pviommu_again_try() - try maps again whose pages were not here
+ * pviommu_again_try() - try maps again whose pages were missing
  * @d: the domain; its lock is held
  * @bfn: where the range of their mapper starts
  * @nr: its length, in frames
- * @last: those that are not there now have failed
+ * @last: a map whose page is still missing has failed
  *
- * One that is only in part in the range is another mapper's as well. Whoever
- * comes first tries it, and neither has to wait for the other.
+ * A map that is only in part in the range has another mapper as well. The first
+ * of the two to call tries it; neither waits for the other.
  *
  * Returns: whether there are maps in the range that are to be tried again.
  */
@@ -215,8 +215,8 @@ static void batch_store(struct pviommu_domain *d, const struct xen_iommu_op *op)
  * pviommu_batch_send() - run the batch
  * @d: the domain
  *
- * Afterwards every operation in it has run; what failed to map is what
- * pviommu_failures_take() tells.
+ * Afterwards every operation in it has run. pviommu_failures_take() returns
+ * which maps failed.
  */
 void pviommu_batch_send(struct pviommu_domain *d)
 {
@@ -232,8 +232,8 @@ void pviommu_batch_send(struct pviommu_domain *d)
 		return;
 	last = &d->ops[d->nr_batched - 1];
 	/*
-	 * The doorbell would run the queue first; but if it finds it dead
-	 * instead, it would be too late. A lookup alone can be repeated.
+	 * The doorbell would run the queue first. But if the queue is dead, its
+	 * operations would run after the batch. A lookup alone can be repeated.
 	 */
 	if (d->nr_batched > 1 || last->op != XEN_IOMMUOP_lookup_bfn)
 		pviommu_domain_queue_run(d);
@@ -361,7 +361,7 @@ static void batch_unmap_part(struct pviommu_domain *d, u64 bfn, u32 nr)
 			pviommu_batch_send(d);
 		batch_add(d, &op);
 	}
-	/* Not before: what is sent for want of room can end with a flush. */
+	/* After batch_add(), which may send the batch with a flush at its end. */
 	d->unflushed = true;
 	d->waiting += nr;
 }

@@ -13,7 +13,11 @@
  * @v: the device
  * @ctx: the context
  *
- * One with very much in it takes many turns: as many as get something done.
+ * The device frees a large context in parts: as long as each call removes some
+ * mappings, call again.
+ *
+ * Context: Process context.
+ * Returns: 0 or an error.
  */
 int pviommu_context_free(struct pviommu *v, u16 ctx)
 {
@@ -55,7 +59,7 @@ void pviommu_context_empty(struct pviommu *v, u16 ctx)
 	for (bfn = 0; bfn < 1ULL << v->bfn_bits; bfn += nr) {
 		op = op_lookup(ctx, bfn);
 		error = pviommu_call(v, &op);
-		/* Without the length of the hole this could take forever. */
+		/* Without the length of the gap, the loop might take forever. */
 		nr = op.u.lookup.nr_frames;
 		if ((error && error != -ENOENT) || !nr) {
 			failed = error ?: -EIO;

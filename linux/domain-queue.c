@@ -11,10 +11,9 @@
 #include "domain-queue.h"
 
 /*
- * Run what the device left in a dead queue, in the device's place: statuses,
- * errors and head are stored where it stores them. One by one, and in order:
- * what finds no room is mended before the next one runs, as the device would
- * have done, too.
+ * Run the operations that the device left in a dead queue: statuses, errors and
+ * head are stored as the device would store them. They run one by one and in
+ * order, and one that finds no room is repaired before the next one runs.
  */
 static void domain_queue_run_dead(struct pviommu_domain *d)
 {
@@ -23,7 +22,7 @@ static void domain_queue_run_dead(struct pviommu_domain *d)
 	struct pviommu_repair repair = {};
 	struct xen_iommu_op op, *slot;
 
-	/* Not to be trusted if it is beyond what there is. */
+	/* A head beyond the tail is wrong. */
 	if (head - q->seen > q->tail - q->seen)
 		return;
 
@@ -53,8 +52,8 @@ static void domain_queue_abandon(struct pviommu_domain *d)
  * pviommu_domain_queue_look() - see which of the operations that ran failed
  * @d: the domain; its lock is held
  *
- * A map that failed does so too late to repair it: its user may have done with
- * it. The domain is synchronous from then on.
+ * A map that failed is not repaired: its mapper may have unmapped it by now.
+ * The domain is synchronous from then on.
  */
 void pviommu_domain_queue_look(struct pviommu_domain *d)
 {
@@ -73,7 +72,8 @@ void pviommu_domain_queue_look(struct pviommu_domain *d)
  * pviommu_domain_queue_run() - run what is in the queue
  * @d: the domain; its lock is held
  *
- * The device runs it; or, if that has given the queue up, this function does.
+ * The device runs it; if the device has marked the queue as dead, this function
+ * does.
  */
 void pviommu_domain_queue_run(struct pviommu_domain *d)
 {

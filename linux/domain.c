@@ -10,29 +10,30 @@
  *                  a flush
  *     in lazy mode queues        flush_iotlb_all  queues a flush of the context
  *
- * Nobody waits for statuses. A map of the DMA API is of RAM that is there, and
- * the device says when there is little room. One that fails all the same is
- * found later, and then the domain takes the other ways from there on.
+ * The DMA API does not wait for statuses. It maps RAM that is present, and the
+ * device says when room is short. A map that fails all the same is found later;
+ * from then on the domain uses the other ways.
  *
- * Maps go to the batch (batch.c), an array which goes out with one doorbell when
- * somebody needs it done. It is for domains of others, who are told what failed;
- * for maps of what is not RAM; and for when the queue does not run by itself.
+ * Other maps go to the batch (batch.c), an array that one doorbell runs when a
+ * caller needs it done. It is for domains outside of the DMA API, whose callers
+ * are told which maps failed; for maps of what is not RAM; and for times when
+ * the queue needs doorbells.
  *
  *   map_pages      adds          iotlb_sync_map   sends
  *   unmap_pages
  *     in lazy mode adds          flush_iotlb_all  sends, with a flush of the
  *                                                 whole context at the end
  *
- * Other unmaps, and look-ups, are for callers who wait for what became of them
- * (repair.c). They need the lock for what is before them, and not for their own
+ * The callers of other unmaps, and of look-ups, wait for the result (repair.c).
+ * The lock is held to run the operations before them, and not during their own
  * doorbells.
  *
- * A doorbell runs the queue before the batch; and nothing is queued while
- * anything is in the batch. So all run in the order they came in.
+ * A doorbell runs the queue before the batch, and nothing is queued while the
+ * batch holds operations. So all run in the order of the calls.
  *
  * In lazy mode the core calls flush_iotlb_all() alone, after many unmaps, and
- * does not use an IOVA again before; so unmaps may wait, or run early with
- * somebody's map.
+ * does not use an IOVA again before. So unmaps may wait, or run early with a
+ * map.
  */
 
 #include <linux/delay.h>
@@ -41,14 +42,11 @@
 
 #include "domain-queue.h"
 
-/*
- * How often, and how long apart, its mapper tries a map again whose page is not
- * here.
- */
+/* How often, and how long apart, a map is tried again whose page is missing. */
 #define MAP_TRIES	100
 #define MAP_WAIT_US	20
 
-/* Have what is before it done, and use the queue again if that went well. */
+/* Run what is in queue and batch, and use the queue again if nothing failed. */
 static noinline bool domain_use_queue(struct pviommu_domain *d, u64 nr)
 {
 	struct pviommu_queue *q = &d->queue;
@@ -111,13 +109,14 @@ static noinline int domain_map(struct pviommu_domain *d, u64 bfn, u64 gfn,
 	pviommu_failures_take(d, bfn, nr);
 	pviommu_batch_map(d, bfn, gfn, nr, map_flags);
 	/*
-	 * Where the core does not ask for errors later, they have to come out
-	 * now, at the price of a doorbell for each piece of a scatterlist.
-	 * The DMA API pays it only where a map can be expected to fail: what
-	 * it maps else is RAM that is there, and there is room for it.
+	 * A core that does not ask for errors later has to get them now, which
+	 * takes a doorbell for each piece of a scatterlist. For the DMA API
+	 * this is done only where a map may fail: its other maps are of RAM
+	 * that is present, and there is room for them.
 	 */
 	if (PVIOMMU_SYNC_MAP_REPORTS ||
-	    (iommu_is_dma_domain(&d->domain) && d->way != PVIOMMU_WAY_SYNCHRONOUS && !at_once))
+	    (iommu_is_dma_domain(&d->domain) &&
+	     d->way != PVIOMMU_WAY_SYNCHRONOUS && !at_once))
 		return 0;
 	pviommu_batch_send(d);
 	return domain_map_error(d, bfn, nr, flags);
@@ -203,7 +202,7 @@ int pviommu_domain_sync_map(struct iommu_domain *domain, unsigned long iova,
 {
 	struct pviommu_domain *d = to_pviommu_domain(domain);
 
-	/* What was not queued was in a batch that is done. */
+	/* A map that was not queued was in a batch, which has run. */
 	if (likely(smp_load_acquire(&d->way) == PVIOMMU_WAY_QUEUE &&
 		   domain_queue_runs(d)))
 		return 0;
@@ -211,8 +210,9 @@ int pviommu_domain_sync_map(struct iommu_domain *domain, unsigned long iova,
 }
 
 /*
- * Unmap a range that is not queued, and flush it. The caller's IOVAs are nobody
- * else's, so this needs no lock; but what is cached meanwhile must not stay.
+ * Unmap a range without the queue, and flush it. No other caller uses these
+ * IOVAs, so this needs no lock; but a translation of them may be cached
+ * meanwhile, and is removed at the end.
  */
 static noinline u64 domain_unmap(struct pviommu_domain *d, u64 bfn, u64 nr)
 {
@@ -247,8 +247,8 @@ static noinline u64 domain_unmap(struct pviommu_domain *d, u64 bfn, u64 nr)
  * @gather: whether the flush is left to pviommu_domain_flush_iotlb_all()
  *
  * The unmap_pages() of paging domains. What the DMA API unmaps is what one of
- * its maps has mapped, and all of it is removed. Other callers are told how much
- * was mapped.
+ * its maps has mapped, and all of it is removed. Other callers are told how
+ * much was mapped.
  *
  * Returns: how many bytes.
  */
@@ -276,7 +276,7 @@ size_t pviommu_domain_unmap_pages(struct iommu_domain *domain,
 		if (!lazy) {
 			domain_queue_flush(d, n, bfn, nr);
 		} else {
-			/* When it runs does not matter, until the whole flush. */
+			/* It may run at any time before the flush of the context. */
 			d->unflushed = true;
 			d->waiting += nr;
 			if (unlikely(d->waiting >= FLUSH_ALONG))
@@ -318,7 +318,7 @@ void pviommu_domain_flush_iotlb_all(struct iommu_domain *domain)
 			d->unflushed = false;
 		}
 	}
-	/* Even if a flush went along with what was unmapped last. */
+	/* Also if an unmap has queued the flush already. */
 	pviommu_domain_queue_attend(d);
 	domain_unlock(d, flags);
 }
@@ -337,7 +337,7 @@ void pviommu_domain_iotlb_sync(struct iommu_domain *domain,
 
 	if (!q->shared || READ_ONCE(q->abandoned))
 		return;
-	/* A device has had its time to run things: see whether all went well. */
+	/* By now the device may have run the queue: look for failures. */
 	if (likely(domain_queue_runs(d) &&
 		   READ_ONCE(q->shared->errors) == READ_ONCE(q->errors)))
 		return;
@@ -347,8 +347,9 @@ void pviommu_domain_iotlb_sync(struct iommu_domain *domain,
 }
 
 /*
- * The answer is cached as far as it goes: the next to be asked for is the next.
- * The doorbell needs no lock; what was removed meanwhile must not be cached.
+ * All of the run that the device returns is cached, as lookups tend to go on
+ * with the next page. The doorbell needs no lock; if a translation was removed
+ * meanwhile, nothing is cached.
  */
 static noinline phys_addr_t domain_lookup(struct pviommu_domain *d,
 					  dma_addr_t iova)
@@ -371,7 +372,7 @@ static noinline phys_addr_t domain_lookup(struct pviommu_domain *d,
 		op = op_lookup(d->ctx, bfn);
 		pviommu_run_copy(d->v, &op, 1);
 
-		/* If the queue is dead, this is not what it would have led to. */
+		/* If the queue was dead, its operations had not run: ask again. */
 		flags = domain_lock(d);
 		pviommu_domain_queue_attend(d);
 	} while (unlikely(d->queue.abandoned != abandoned));

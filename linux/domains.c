@@ -76,14 +76,14 @@ void pviommu_domain_free(struct iommu_domain *domain)
 	list_del(&d->list);
 	mutex_unlock(&v->rids_lock);
 
-	/* Takes all mappings along, and with them what is queued. */
+	/* This removes all mappings, and what is queued. */
 	clear_bit(d->ctx, v->contexts);
 	frames_remove(d, d->frames);
 	error = pviommu_context_free(v, d->ctx);
 	if (error)
 		dev_err(&v->pdev->dev, "context %u cannot be freed: error %d\n",
 			d->ctx, error);
-	/* A dead queue the device has forgotten; no harm to say so again. */
+	/* If the device has forgotten the queue, to stop it does no harm. */
 	if (!error || (d->queue.shared && !pviommu_queue_stop(v, d->ctx)))
 		pviommu_queue_free(&d->queue);
 	domain_free(d);
@@ -93,8 +93,8 @@ void pviommu_domain_free(struct iommu_domain *domain)
  * pviommu_domain_start_queue() - give a domain a queue, if it should have one
  * @domain: a domain of this driver's, with a context
  *
- * When it is about to be used: not before does it have its type. Whether there
- * is a queue then is nobody's concern.
+ * When a device is attached, as the domain has no type before. Without a queue
+ * its operations go to the batch.
  *
  * Context: Process context; the device's rids_lock is held.
  */
@@ -120,7 +120,8 @@ void pviommu_domain_start_queue(struct iommu_domain *domain)
  * pviommu_domains_stop_queues() - have the device forget all queues
  * @v: the device
  *
- * What is queued runs before. Domains go on without, and new ones get none.
+ * The device runs what is queued before. Domains go on without a queue, and new
+ * domains get none.
  */
 void pviommu_domains_stop_queues(struct pviommu *v)
 {
@@ -138,7 +139,7 @@ void pviommu_domains_stop_queues(struct pviommu *v)
 		domain_unlock(d, flags);
 		error = pviommu_queue_stop(v, d->ctx);
 		flags = domain_lock(d);
-		/* What was in a dead one did not run. */
+		/* The operations in a dead queue did not run. */
 		pviommu_domain_queue_attend(d);
 		if (!error)
 			d->queue.abandoned = true;
@@ -206,8 +207,8 @@ struct iommu_domain *pviommu_domain_alloc(struct pviommu *v)
 	mutex_unlock(&v->rids_lock);
 
 	/*
-	 * A range of any length is one operation. Given all powers of two, the
-	 * core would ask for each part of one whose length is none.
+	 * A range of any length is one operation. With all powers of two here,
+	 * the core would split a range whose length is no power of two.
 	 */
 	d->domain.pgsize_bitmap = PVIOMMU_PAGE_SIZES;
 	d->domain.geometry.aperture_end =

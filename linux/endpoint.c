@@ -135,11 +135,11 @@ int pviommu_query_reserved(struct pviommu *v, u32 sbdf,
 }
 
 /*
- * Behind a bridge that speaks for them, all functions are one to the device,
- * and to attach one attaches all. So an entry that is for such a bridge, @via,
- * says where a function behind it is already: to attach that one would take
- * the others along. And what is in use must not be attached before it has a
- * context, @early. All there is to learn is whether the device knows it.
+ * The first user of a requester ID. Functions behind a bridge that replaces
+ * their requester IDs are one function to the device: to attach one attaches
+ * all. @via is the entry of such a bridge, if a function behind it is attached
+ * already. A function in use, @early, must not be attached before it has a
+ * context. In both cases this only checks that the device knows the ID.
  */
 static int rid_first_use(struct pviommu *v, u32 sbdf,
 			 const struct pviommu_rid *via, bool early)
@@ -157,7 +157,7 @@ static int rid_first_use(struct pviommu *v, u32 sbdf,
 	return 0;
 }
 
-/* Start to use a requester ID; -ENODEV if the device knows none such. */
+/* Start to use a requester ID; -ENODEV if the device does not know it. */
 static int rid_get(struct pviommu *v, u32 sbdf, const struct pviommu_rid *via,
 		   bool early)
 {
@@ -186,7 +186,7 @@ static int rid_get(struct pviommu *v, u32 sbdf, const struct pviommu_rid *via,
 	return error;
 }
 
-/* Stop to use a requester ID; @stay: others behind its bridge go on. */
+/* Stop to use a requester ID; @stay: other functions still use it. */
 static void rid_put(struct pviommu *v, u32 sbdf, bool stay)
 {
 	struct pviommu_rid *rid = xa_load(&v->rids, sbdf);
@@ -197,7 +197,7 @@ static void rid_put(struct pviommu *v, u32 sbdf, bool stay)
 	if (WARN_ON(!rid) || --rid->users)
 		return;
 
-	/* -ENODEV: it was unplugged, and is in no context any more. */
+	/* -ENODEV: the function was unplugged, and is in no context. */
 	if (!stay)
 		error = rid_attach(v, sbdf, XEN_IOMMU_CTX_DEFAULT);
 	if (error && error != -ENODEV)
@@ -207,7 +207,7 @@ static void rid_put(struct pviommu *v, u32 sbdf, bool stay)
 	kfree(rid);
 }
 
-/* @shared: others behind the same bridge are known to go on. */
+/* @shared: other functions behind the same bridge are in use. */
 static void endpoint_put_rids(struct pviommu_endpoint *ep, bool shared)
 {
 	struct pviommu *v = ep->v;
@@ -227,7 +227,7 @@ static void endpoint_put_rids(struct pviommu_endpoint *ep, bool shared)
 }
 
 /**
- * pviommu_endpoint_find() - the endpoint that a device is
+ * pviommu_endpoint_find() - the endpoint of a device
  * @v: the IOMMU
  * @dev: the device
  *
@@ -248,16 +248,16 @@ struct pviommu_endpoint *pviommu_endpoint_find(struct pviommu *v,
 }
 
 /**
- * pviommu_endpoint_new() - a device, with all requester IDs that are its
+ * pviommu_endpoint_new() - make the endpoint of a device
  * @v: the IOMMU
  * @pdev: the device
- * @early: leave it where it is
+ * @early: do not attach it
  *
- * Unless @early, it is in the default context, or where what is behind the same
- * bridge is.
+ * Unless @early, its requester IDs are attached to the default context, or to
+ * that of the functions behind the same bridge.
  *
  * Context: Process context; the device's rids_lock is held.
- * Returns: the endpoint, or an error: -ENODEV if the device knows none such.
+ * Returns: the endpoint, or an error: -ENODEV if the device does not know it.
  */
 struct pviommu_endpoint *pviommu_endpoint_new(struct pviommu *v,
 					      struct pci_dev *pdev, bool early)
@@ -280,7 +280,7 @@ struct pviommu_endpoint *pviommu_endpoint_new(struct pviommu *v,
 	for (i = nr_own; i < nr && !via; i++)
 		via = xa_load(&v->rids, ep->rids[i]);
 	for (i = 0; i < nr; i++) {
-		/* A bridge's alias may be nothing that the device has. */
+		/* A bridge's alias may be no function of the device. */
 		error = rid_get(v, ep->rids[i], via, early);
 		if (error == -ENODEV)
 			continue;
@@ -291,7 +291,7 @@ struct pviommu_endpoint *pviommu_endpoint_new(struct pviommu *v,
 		ep->rids[ep->nr_rids++] = ep->rids[i];
 	}
 	if (i < nr || !ep->nr_rids) {
-		/* What it did not get to is in use by others, if @via is. */
+		/* The bridge is in use by other functions, if there is @via. */
 		endpoint_put_rids(ep, via || early);
 		kfree(ep);
 		return ERR_PTR(error);
@@ -301,10 +301,10 @@ struct pviommu_endpoint *pviommu_endpoint_new(struct pviommu *v,
 }
 
 /**
- * pviommu_endpoint_free() - a device is gone, or nobody's
+ * pviommu_endpoint_free() - free the endpoint of a device
  * @ep: the endpoint
  *
- * Its DMA is blocked, but if it is in use: then it stays where it is.
+ * Its DMA is blocked, unless it is in use: then it stays in its context.
  *
  * Context: Process context; the device's rids_lock is held.
  */
@@ -316,7 +316,7 @@ void pviommu_endpoint_free(struct pviommu_endpoint *ep)
 }
 
 /**
- * pviommu_apart_begin() - an endpoint in use is not, or no more, the core's
+ * pviommu_apart_begin() - the core does not have an endpoint that is in use
  * @ep: the endpoint
  *
  * Context: Process context; the device's rids_lock is held.
@@ -331,7 +331,7 @@ void pviommu_apart_begin(struct pviommu_endpoint *ep)
 }
 
 /**
- * pviommu_apart_end() - the core takes it, or it is in use no more
+ * pviommu_apart_end() - the core has the endpoint, or it is no longer in use
  * @ep: the endpoint
  *
  * Context: Process context; the device's rids_lock is held.
@@ -349,10 +349,10 @@ void pviommu_apart_end(struct pviommu_endpoint *ep)
  * pviommu_detach_everything() - block the DMA of all devices
  * @v: the IOMMU
  *
- * For a device that an earlier kernel left with contexts of its own: they are
- * nobody's now. What is mapped in the default one goes first, as all devices
- * come there; but for those in use, which are known already. Nothing else uses
- * the device yet.
+ * An earlier kernel left the device with contexts, which are not used any more.
+ * The default context is emptied first, as all devices are attached to it then,
+ * except for those in use, which have endpoints. Nothing else uses the device
+ * yet.
  */
 void pviommu_detach_everything(struct pviommu *v)
 {
@@ -373,7 +373,7 @@ void pviommu_detach_everything(struct pviommu *v)
 		kfree(rids);
 	}
 
-	/* Which there are, nobody can tell: free them all. */
+	/* The device cannot list its contexts: try to free each. */
 	room = min_t(unsigned int, room, PAGE_SIZE / sizeof(*ops));
 	ops = kcalloc(room, sizeof(*ops), GFP_KERNEL);
 	if (!ops)
@@ -387,7 +387,7 @@ void pviommu_detach_everything(struct pviommu *v)
 				.u.context.ctx = ctx + i,
 			};
 		pviommu_run(v, NULL, ops, nr);
-		/* One that takes more than its turn; identity has devices. */
+		/* A large one needs more calls; an identity context has devices. */
 		for (i = 0; i < nr; i++)
 			if (ops[i].status == -EAGAIN)
 				pviommu_context_free(v, ctx + i);
@@ -399,7 +399,7 @@ void pviommu_detach_everything(struct pviommu *v)
  * pviommu_attach() - put a device into a domain's context
  * @domain: the domain
  * @dev: the device, an endpoint
- * @old: not used: its requester IDs know where they are
+ * @old: not used: each requester ID has its context
  *
  * The attach_dev() of all domains; attaching to the blocked one detaches.
  */
@@ -415,7 +415,7 @@ int pviommu_attach(struct iommu_domain *domain, struct device *dev,
 
 	pviommu_acs_enable_above(to_pci_dev(dev));
 	mutex_lock(&v->rids_lock);
-	/* It would be cut off: VFIO cannot have what is beside it either. */
+	/* It would lose its mappings. So VFIO cannot have its group either. */
 	if (ep->in_use && !identity) {
 		error = -EBUSY;
 		goto unlock;
@@ -431,7 +431,7 @@ int pviommu_attach(struct iommu_domain *domain, struct device *dev,
 		rid = xa_load(&v->rids, ep->rids[i]);
 		if (rid->ctx != ctx) {
 			error = rid_attach(v, ep->rids[i], ctx);
-			/* What is not there any more is blocked well enough. */
+			/* A function that was unplugged does no DMA. */
 			if (error == -ENODEV && ctx == XEN_IOMMU_CTX_DEFAULT)
 				error = 0;
 			if (error) {
@@ -446,7 +446,7 @@ int pviommu_attach(struct iommu_domain *domain, struct device *dev,
 		rid->domain = ctx == XEN_IOMMU_CTX_DEFAULT || identity ? NULL :
 			      domain;
 	}
-	/* Either domain may be freed now: no fault is to be reported to it. */
+	/* Both domains may be freed from now on: report no faults to them. */
 	for (i = 0; error && i < ep->nr_rids; i++) {
 		rid = xa_load(&v->rids, ep->rids[i]);
 		rid->domain = NULL;

@@ -3,8 +3,8 @@
  * Faults: DMA that a context has no mapping for
  *
  * The device writes faults to a ring in memory and raises an interrupt. They
- * go to the IOMMU core, and to the log at a bounded rate: a device that lost
- * its way faults as fast as it can.
+ * are reported to the IOMMU core, and logged at a bounded rate, as a broken
+ * device may fault without end.
  */
 
 #include <linux/gfp.h>
@@ -47,10 +47,10 @@ static void fault_report(struct pviommu *v, const struct xen_iommu_fault *f)
 	pdev = pci_get_domain_bus_and_slot(segment, PCI_BUS_NUM(bdf),
 					   bdf & 0xff);
 
-	/* A bridge's requester ID can be that of no device. */
+	/* A bridge's requester ID may belong to no device. */
 	dev = pdev ? &pdev->dev : &v->pdev->dev;
 
-	/* The lock keeps the domain alive: it has to detach the device first. */
+	/* A domain is not freed under this lock: its devices are detached first. */
 	mutex_lock(&v->rids_lock);
 	rid = xa_load(&v->rids, f->sbdf);
 	if (pdev && rid && rid->domain)
@@ -58,7 +58,7 @@ static void fault_report(struct pviommu *v, const struct xen_iommu_fault *f)
 				   write ? IOMMU_FAULT_WRITE : IOMMU_FAULT_READ);
 	mutex_unlock(&v->rids_lock);
 
-	/* Others search the log for this line. */
+	/* Users and tests search the log for this line. */
 	dev_err_ratelimited(dev, PVIOMMU_NAME ": fault: device %04x:%02x:%02x.%x context %u %s address %#llx %s\n",
 			    segment, PCI_BUS_NUM(bdf), PCI_SLOT(bdf),
 			    PCI_FUNC(bdf), f->ctx, write ? "write" : "read",
@@ -73,7 +73,7 @@ static void faults_report(struct pviommu *v)
 	struct pviommu_faults *faults = &v->faults;
 	u32 tail, lost;
 
-	/* What comes later than this raises an interrupt of its own. */
+	/* A fault after this raises another interrupt. */
 	tail = readl(v->regs + XEN_PVIOMMU_REG_FAULT_TAIL);
 	if (tail - faults->head > faults->size) {
 		dev_err_ratelimited(&v->pdev->dev, "the fault ring is broken: head %u tail %u\n",
@@ -136,13 +136,13 @@ static int faults_request_irq(struct pviommu *v)
  * pviommu_faults_start() - have faults reported
  * @v: the device
  *
- * By interrupt where there is one, else within a second or so.
+ * By an interrupt if there is one, otherwise by polling once a second.
  */
 int pviommu_faults_start(struct pviommu *v)
 {
 	struct pviommu_faults *faults = &v->faults;
 
-	/* The ring is the device's to write: plain pages, plain addresses. */
+	/* The device writes the ring at guest-physical addresses. */
 	faults->ring = (void *)__get_free_pages(GFP_KERNEL | __GFP_ZERO,
 						RING_ORDER);
 	if (!faults->ring)
@@ -150,13 +150,13 @@ int pviommu_faults_start(struct pviommu *v)
 	faults->size = RING_ENTRIES;
 	INIT_DELAYED_WORK(&faults->poll, faults_poll);
 
-	/* An earlier kernel's ring must be off while ours moves in. */
+	/* An earlier kernel's ring has to be off while the address changes. */
 	writel(0, v->regs + XEN_PVIOMMU_REG_FAULT_CTRL);
 	writeq(virt_to_phys(faults->ring), v->regs + XEN_PVIOMMU_REG_FAULT_RING);
 	writel(faults->size, v->regs + XEN_PVIOMMU_REG_FAULT_SIZE);
 	faults->lost = readl(v->regs + XEN_PVIOMMU_REG_FAULT_LOST);
 
-	/* Head and tail start where they start once it is on. */
+	/* To enable the ring sets head and tail. */
 	writel(XEN_PVIOMMU_FAULT_CTRL_ENABLE,
 	       v->regs + XEN_PVIOMMU_REG_FAULT_CTRL);
 	faults->head = readl(v->regs + XEN_PVIOMMU_REG_FAULT_HEAD);
@@ -175,7 +175,7 @@ void pviommu_faults_listen(struct pviommu *v)
 		dev_warn(&v->pdev->dev, "no MSI-X: looking for faults once a second\n");
 		schedule_delayed_work(&v->faults.poll, 0);
 	} else {
-		/* One that came before its vector was there raised nothing. */
+		/* A fault before the vector was set up raised no interrupt. */
 		irq_wake_thread(v->faults.irq, v);
 	}
 }
@@ -203,7 +203,7 @@ void pviommu_faults_ignore(struct pviommu *v)
  * pviommu_faults_stop() - have the device write no more faults to memory
  * @v: the device
  *
- * Also before memory changes hands, as at kexec.
+ * Also before the memory gets another owner, as at kexec.
  */
 void pviommu_faults_stop(struct pviommu *v)
 {
@@ -213,7 +213,7 @@ void pviommu_faults_stop(struct pviommu *v)
 		return;
 
 	writel(0, v->regs + XEN_PVIOMMU_REG_FAULT_CTRL);
-	/* Reading back waits until it took effect. */
+	/* The read waits until the write took effect. */
 	readl(v->regs + XEN_PVIOMMU_REG_FAULT_CTRL);
 	pviommu_faults_ignore(v);
 	free_pages((unsigned long)faults->ring, RING_ORDER);

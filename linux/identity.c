@@ -2,8 +2,8 @@
 /*
  * The identity context: its devices reach all of memory
  *
- * For passthrough, and for devices that are in use when the IOMMU comes (in-use.c).
- * It is one context, for as long as there is something in it.
+ * For passthrough, and for devices that are in use when this driver is loaded
+ * (in-use.c). There is one such context, which is freed with its last device.
  */
 
 #include <linux/errno.h>
@@ -65,7 +65,7 @@ static int ram_add(struct resource *res, void *data)
 	return 0;
 }
 
-/* What a device without identity contexts has to be told. */
+/* All RAM, which has to be mapped where there are no identity contexts. */
 static int ram_find(struct pviommu *v, struct pviommu_ram *ram)
 {
 	int error;
@@ -100,7 +100,7 @@ static int context_alloc(struct pviommu *v)
 	return error;
 }
 
-/* Run operations, some of which may need more than one go. */
+/* Run operations, some of which may need more than one call. */
 static int run_all(struct pviommu *v, struct xen_iommu_op *ops, unsigned int nr)
 {
 	unsigned int i, tries;
@@ -126,14 +126,14 @@ static int run_all(struct pviommu *v, struct xen_iommu_op *ops, unsigned int nr)
 /**
  * pviommu_identity_start() - make the identity context, if there is none
  * @v: the IOMMU
- * @attach_all: all requester IDs that are known come there as well
+ * @attach_all: attach all known requester IDs to it
  *
- * Where the device has no such contexts, one that maps all of memory stands in
- * for it; and all is one doorbell, as its first map takes the memory from all
- * devices, which emulated devices notice only if they do DMA in that very moment.
+ * A device without identity contexts gets a context that maps all of memory.
+ * Then one doorbell does everything: its first map enables translation, and
+ * until the attach that follows, DMA of the functions would fault.
  *
  * Context: Process context; the device's rids_lock is held.
- * Returns: 0 or an error; then it may be there all the same, if it maps memory.
+ * Returns: 0 or an error; the context may exist all the same, if it maps memory.
  */
 int pviommu_identity_start(struct pviommu *v, bool attach_all)
 {

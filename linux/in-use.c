@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Devices that are in use when the IOMMU comes
+ * Devices that are in use when this driver is loaded
  *
  * A driver that was bound before has mapped memory without an IOMMU. Its device
- * goes on to reach all of memory, in the identity context, until the driver is
- * unbound; then the core looks at the device anew, and gives it a domain like
- * any other's.
+ * stays in the identity context, and reaches all of memory, until the driver is
+ * unbound. Then the core probes the device again, and gives it a domain like
+ * any other device.
  *
- * The core never knew that such a driver uses the device's group, and would
- * complain when it stops to. So the device is taken from the core when its
- * driver is about to be unbound, and given back afterwards. In between, as
+ * The core did not count such a driver as a user of the device's group, and
+ * warns when the driver is unbound. So the device is removed from the core
+ * before its driver is unbound, and probed again afterwards. In between, as
  * before the registration, its endpoint is apart.
  */
 
@@ -22,13 +22,13 @@
 #include "endpoint.h"
 #include "compat.h"
 
-/* When the IOMMU comes */
+/* Before the registration */
 
 /*
- * Whether the driver of a device may have mapped memory for it. One that says
- * it manages DMA by itself does no DMA (ports), or does so in a domain of its
- * own (VFIO); but VFIO without an IOMMU has made up a group for it. One that is
- * bound or unbound right now counts: it may be in the midst of it.
+ * Whether the driver of a device may have mapped memory for it. A driver that
+ * manages DMA by itself does no DMA (ports), or attaches a domain of its own
+ * (VFIO); but VFIO without an IOMMU has made a group for the device. A device
+ * whose driver is being bound or unbound counts as in use.
  */
 static bool device_in_use(struct pci_dev *pdev)
 {
@@ -79,11 +79,11 @@ static void forget_devices(struct pviommu *v)
 }
 
 /**
- * pviommu_keep_in_use() - devices that are in use go on to reach all of memory
+ * pviommu_keep_in_use() - attach devices in use to the identity context
  * @v: the IOMMU, before it is enabled and registered
  *
- * Context: Process context; the device's bind_lock is held, and until the
- *	registration is done: no driver is to map anything in between.
+ * Context: Process context; the device's bind_lock is held from here until the
+ *	registration is done, so that no driver maps anything in between.
  * Returns: 0, or an error: it must not be enabled.
  */
 int pviommu_keep_in_use(struct pviommu *v)
@@ -96,7 +96,7 @@ int pviommu_keep_in_use(struct pviommu *v)
 
 	mutex_lock(&v->rids_lock);
 	for_each_pci_dev(pdev) {
-		/* The core gives the untrusted nothing but DMA domains. */
+		/* The core gives untrusted devices DMA domains only. */
 		if (pdev == v->pdev || pdev->untrusted || !device_in_use(pdev))
 			continue;
 		error = keep_device(v, pdev);
@@ -107,7 +107,7 @@ int pviommu_keep_in_use(struct pviommu *v)
 	}
 	if (!error && !list_empty(&v->endpoints)) {
 		error = pviommu_identity_start(v, true);
-		/* From its first map on, there is no way back. */
+		/* Its first map has enabled translation: go on. */
 		if (error && !(v->features & XEN_IOMMU_FEATURE_IDENTITY) &&
 		    v->identity_ctx)
 			error = 0;
@@ -125,8 +125,8 @@ int pviommu_keep_in_use(struct pviommu *v)
  * pviommu_forget_in_use() - undo pviommu_keep_in_use()
  * @v: the IOMMU, which is not enabled
  *
- * Devices see all of memory anyhow: they stay where they are, as to move them
- * would enable translation.
+ * Devices reach all of memory in identity mode. They stay in their contexts, as
+ * to attach them would enable translation.
  */
 void pviommu_forget_in_use(struct pviommu *v)
 {
@@ -135,11 +135,11 @@ void pviommu_forget_in_use(struct pviommu *v)
 	mutex_unlock(&v->rids_lock);
 }
 
-/* Drivers come and go */
+/* Drivers that are bound and unbound */
 
 /*
- * The core looks at all devices that it does not have when an IOMMU is
- * registered, and not else.
+ * A registration is the only way for a module to have the core probe devices
+ * that have no IOMMU.
  */
 static void probe_again(struct pviommu *v)
 {
@@ -176,7 +176,7 @@ static void driver_goes(struct pviommu *v, struct device *dev)
 
 /**
  * struct pviommu_mates - the devices of a group
- * @devs: they, with a reference each; locked, if that worked
+ * @devs: the devices, with a reference each; locked as far as mates_lock() says
  * @nr: how many
  * @room: how many @devs has room for
  */
@@ -205,8 +205,8 @@ static int mates_add(struct device *dev, void *data)
 }
 
 /*
- * Lock all but @dev, which is: the first @locked of them. True if nothing is in
- * use, and cannot be from now on.
+ * Lock the first @locked devices of the group; @dev is locked already. True if
+ * none is in use, and none can become so while they are locked.
  */
 static bool mates_lock(struct pviommu *v, struct pviommu_mates *mates,
 		       struct device *dev, unsigned int *locked)
@@ -227,7 +227,7 @@ static bool mates_lock(struct pviommu *v, struct pviommu_mates *mates,
 				continue;
 		}
 		idle = false;
-		/* When its driver goes it is tried again. */
+		/* Tried again when its driver is unbound. */
 		ep = pviommu_endpoint_find(v, mate);
 		if (ep)
 			ep->waits = true;
@@ -237,8 +237,8 @@ static bool mates_lock(struct pviommu *v, struct pviommu_mates *mates,
 }
 
 /*
- * Have the core make the group of @dev anew, if nothing in it is in use: its
- * default domain is what it was when the first device came.
+ * Have the core make the group of @dev again, if no device in it is in use: the
+ * default domain of a group is chosen with its first device.
  */
 static void regroup(struct pviommu *v, struct iommu_group *group,
 		    struct device *dev)
@@ -262,7 +262,7 @@ static void regroup(struct pviommu *v, struct iommu_group *group,
 	kfree(mates.devs);
 }
 
-/* Now it is unbound; @dev is locked. */
+/* The driver of @dev, which is locked, was unbound. */
 static void driver_gone(struct pviommu *v, struct device *dev)
 {
 	struct iommu_group *group = NULL;
@@ -285,7 +285,7 @@ static void driver_gone(struct pviommu *v, struct device *dev)
 
 	if (group)
 		regroup(v, group, dev);
-	/* Before a new one is made: it gets the same number. */
+	/* Before the new group is made, so that it gets the same number. */
 	iommu_group_put(group);
 	if (apart) {
 		mutex_lock(&v->rids_lock);
@@ -297,7 +297,7 @@ static void driver_gone(struct pviommu *v, struct device *dev)
 	probe_again(v);
 }
 
-/* A driver did not bind: the core had to be done with it first. */
+/* A device whose driver did not bind, after the core has finished with it. */
 static struct device *failed_device(struct pviommu *v)
 {
 	struct pviommu_endpoint *ep;
@@ -323,7 +323,7 @@ static void pviommu_failed_work(struct work_struct *work)
 	while ((dev = failed_device(v))) {
 		device_lock(dev);
 		mutex_lock(&v->bind_lock);
-		/* Another driver may have it by now: then it is in use as before. */
+		/* If another driver is bound by now, it is in use as before. */
 		if (!dev->driver)
 			driver_gone(v, dev);
 		mutex_unlock(&v->bind_lock);
@@ -357,7 +357,7 @@ static int pviommu_bus_notify(struct notifier_block *nb, unsigned long action,
 
 	switch (action) {
 	case BUS_NOTIFY_BIND_DRIVER:
-		/* Not while devices are registered: it would map too early. */
+		/* Wait for the registration: the driver would map too early. */
 		mutex_lock(&v->bind_lock);
 		mutex_unlock(&v->bind_lock);
 		break;
@@ -381,7 +381,7 @@ static int pviommu_bus_notify(struct notifier_block *nb, unsigned long action,
 }
 
 /**
- * pviommu_in_use_init() - begin to watch drivers come and go
+ * pviommu_in_use_init() - begin to watch how drivers are bound and unbound
  * @v: the IOMMU
  *
  * Returns: 0 or an error.
@@ -394,7 +394,7 @@ int pviommu_in_use_init(struct pviommu *v)
 }
 
 /**
- * pviommu_in_use_exit() - watch them no more
+ * pviommu_in_use_exit() - stop to watch drivers
  * @v: the IOMMU; its bind_lock is not held
  */
 void pviommu_in_use_exit(struct pviommu *v)

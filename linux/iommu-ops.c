@@ -11,7 +11,7 @@
 #include "endpoint.h"
 #include "compat.h"
 
-/* Where x86 devices write interrupts; what there is if the device has no list. */
+/* Where x86 devices write interrupts: assumed if the device returns no list. */
 #define MSI_WINDOW_START	0xfee00000UL
 #define MSI_WINDOW_SIZE		0x00100000UL
 
@@ -52,8 +52,8 @@ static void pviommu_get_resv_regions(struct device *dev,
 		kfree(ranges);
 	}
 	/*
-	 * iommu_dma_get_resv_regions() would add what firmware tables of
-	 * other architectures say; it is not for modules either.
+	 * iommu_dma_get_resv_regions() adds ranges of other architectures'
+	 * firmware tables only, and is not exported to modules.
 	 */
 }
 
@@ -65,7 +65,7 @@ static bool pviommu_capable(struct device *dev, enum iommu_cap cap)
 	       cap == IOMMU_CAP_DEFERRED_FLUSH;
 }
 
-/* What is in use stays what it is; else the core decides. */
+/* A device in use keeps the identity domain; for others the core decides. */
 static int pviommu_def_domain_type(struct device *dev)
 {
 	struct pviommu_endpoint *ep = dev_iommu_priv_get(dev);
@@ -83,11 +83,11 @@ static struct iommu_device *pviommu_probe_device(struct device *dev)
 		return ERR_PTR(-ENODEV);
 	pdev = to_pci_dev(dev);
 
-	/* What the IOMMU itself reads and writes is not translated. */
+	/* DMA of the IOMMU itself is not translated. */
 	if (pdev == v->pdev)
 		return ERR_PTR(-ENODEV);
 
-	/* The next that the core asks for is its group. */
+	/* Before the core asks for its group. */
 	pviommu_acs_enable(pdev);
 
 	mutex_lock(&v->rids_lock);
@@ -98,7 +98,7 @@ static struct iommu_device *pviommu_probe_device(struct device *dev)
 		ep = pviommu_endpoint_new(v, pdev, false);
 	mutex_unlock(&v->rids_lock);
 	if (IS_ERR(ep)) {
-		/* Any other error would undo the registration for all. */
+		/* Any other error would undo the whole registration. */
 		if (PTR_ERR(ep) != -ENODEV)
 			dev_err(dev, PVIOMMU_NAME ": left out: error %ld\n",
 				PTR_ERR(ep));
@@ -110,8 +110,8 @@ static struct iommu_device *pviommu_probe_device(struct device *dev)
 	if (!(v->features & XEN_IOMMU_FEATURE_QUEUE))
 		pviommu_flush_seldom_compat(dev);
 	/*
-	 * Only for the order in which they are suspended, resumed and shut down:
-	 * the IOMMU last, and first again. It is never taken away before them.
+	 * For the order of suspend, resume and shutdown: the IOMMU is suspended
+	 * after all devices, and resumed before them.
 	 */
 	device_link_add(dev, &v->pdev->dev, DL_FLAG_STATELESS);
 	return &v->iommu;
@@ -172,8 +172,8 @@ struct iommu_domain pviommu_blocked_domain = {
 };
 
 /*
- * Its ops are those of a static domain: the core knows it by its type. Whatever
- * it cannot do, like to map, nobody asks it for.
+ * The core knows this static domain by its type, and neither maps in it nor
+ * frees it.
  */
 struct iommu_domain pviommu_identity_domain = {
 	.type = IOMMU_DOMAIN_IDENTITY,
@@ -185,10 +185,10 @@ struct iommu_domain pviommu_identity_domain = {
 
 /*
  * The core takes a reference on @owner for each device, from probe_device()
- * to release_device(): the module cannot go while a device needs it.
+ * to release_device(): the module cannot be unloaded while a device needs it.
  *
- * There is no release_domain: only release_device() knows whether others behind
- * the same bridge go on, and whether the device is in use and has to, too.
+ * There is no release_domain: only release_device() knows whether other
+ * functions behind the same bridge, or the device itself, stay in use.
  */
 const struct iommu_ops pviommu_ops = {
 	.capable		= pviommu_capable,

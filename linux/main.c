@@ -36,7 +36,7 @@ MODULE_PARM_DESC(queue, "map and unmap without a call, where the device can (def
 
 #define BFN_BITS_MAX	(64 - XEN_IOMMU_PAGE_SHIFT)
 
-/* What this driver can talk to, as the registers tell. */
+/* Check version and features, by the registers, and accept features. */
 static int pviommu_negotiate(struct pviommu *v, bool *used_before)
 {
 	struct device *dev = &v->pdev->dev;
@@ -63,10 +63,10 @@ static int pviommu_negotiate(struct pviommu *v, bool *used_before)
 		return -ENODEV;
 	}
 
-	/* Who uses the interface of 2018 accepts nothing. */
+	/* A driver of the interface of 2018 accepts no feature. */
 	*used_before = readq(v->regs + XEN_PVIOMMU_REG_ACCEPTED) ||
 		       !(state & XEN_IOMMU_STATE_identity);
-	/* Without queues, too: an earlier kernel's have to be taken away. */
+	/* Also with queue=off: an earlier kernel's queues have to be removed. */
 	wanted = FEATURES_NEEDED | (features & (XEN_IOMMU_FEATURE_QUEUE |
 						XEN_IOMMU_FEATURE_IDENTITY));
 	writeq(wanted, v->regs + XEN_PVIOMMU_REG_ACCEPTED);
@@ -90,11 +90,11 @@ static unsigned int pviommu_count_functions(void)
 }
 
 /*
- * The rest, as the device tells by operation.
+ * Check operations and limits, by query_caps.
  *
- * Each group of devices needs a context. To run out of them once the devices
- * are cut off would leave some without DMA; now the machine can go on without
- * an IOMMU.
+ * Each group of devices needs a context. If there were too few after
+ * translation is enabled, some devices could do no DMA. Now the machine can go
+ * on without an IOMMU.
  */
 static int pviommu_query_caps(struct pviommu *v)
 {
@@ -130,7 +130,7 @@ static int pviommu_query_caps(struct pviommu *v)
 	return 0;
 }
 
-/* From here on, what no context maps, no device reaches. */
+/* Enable translation: devices reach only what their contexts map. */
 static int pviommu_enable(struct pviommu *v)
 {
 	struct xen_iommu_op op = { .op = XEN_IOMMUOP_enable };
@@ -144,10 +144,10 @@ static int pviommu_enable(struct pviommu *v)
 /*
  * Power
  *
- * Sleep states that reset the machine lose all mappings, and there is no copy
- * to restore them from. The guest of a Xen host that is saved or migrated
- * keeps them, its queues and its fault ring; but not what Linux has set up
- * with Xen to get an MSI, and only drivers can set it up again.
+ * A sleep state that resets the machine removes all mappings, and there is no
+ * copy to restore them from. When Xen saves or migrates a guest, mappings,
+ * queues and the fault ring stay. But the binding of an MSI to a Xen event is
+ * removed, and the driver has to request the interrupt again.
  */
 
 static int pviommu_pm_prepare(struct device *dev)
@@ -200,16 +200,16 @@ static void pviommu_unregister(struct pviommu *v)
 }
 
 /*
- * Where a firmware table says which IOMMU a device has (VIOT), the core looks for
- * one by its node, and has the device's driver wait until it is there. Where
- * none does, it looks for one that has no node. And what has a node need not be
- * in that table, as ACPI names slots and what is plugged there, too: so it is
- * registered both ways.
+ * If a firmware table (VIOT) names the IOMMU of a device, the core looks for an
+ * IOMMU with that firmware node, and defers the device's driver until there is
+ * one. Otherwise the core looks for an IOMMU without a node. A function with a
+ * node need not be named by a VIOT, as ACPI gives nodes to slots as well. So
+ * the IOMMU is registered both ways.
  *
  * The first registration has to find all devices, as the default domain of a
- * group is chosen once: it must be the identity domain if one of the group is in
- * use. Drivers that did not wait have left their devices without a node; and a
- * device whose driver waits is found without one as well.
+ * group is chosen once: it is the identity domain if a device of the group is
+ * in use. The one without a node finds devices whose driver did not wait, and
+ * those whose driver is deferred.
  */
 static int pviommu_register(struct pviommu *v)
 {
@@ -286,7 +286,7 @@ static int pviommu_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 		return -EBUSY;
 	}
 
-	/* Before anything is switched on that cannot be switched off. */
+	/* Before the first step that cannot be undone. */
 	if (pviommu_another_compat()) {
 		dev_err(dev, "another IOMMU is in use already\n");
 		return -EBUSY;
@@ -317,7 +317,7 @@ static int pviommu_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	error = pviommu_faults_start(v);
 	if (error)
 		goto err_transport;
-	/* What can fail comes first: from the next operation on there is no way back. */
+	/* The steps above can fail. The next operation cannot be undone. */
 	error = iommu_device_sysfs_add(&v->iommu, dev, NULL, PVIOMMU_NAME);
 	if (error)
 		goto err_faults;
@@ -386,9 +386,8 @@ err_free:
 }
 
 /*
- * The contexts stay, as devices may do DMA until the very end; but nothing may
- * write faults, or what became of an operation, into what is the next kernel's
- * memory.
+ * The contexts stay, as devices may do DMA until the end. But the device must
+ * not write faults or statuses to memory that the next kernel uses.
  */
 static void pviommu_leave_memory(struct pviommu *v)
 {
@@ -403,16 +402,16 @@ static void pviommu_remove(struct pci_dev *pdev)
 	debugfs_remove(v->debugfs);
 
 	/*
-	 * The module cannot be unloaded while it has devices, nor the driver
-	 * unbound. But a PCI device can be removed by sysfs, without asking.
-	 * In truth it is still there; and devices cannot do without.
+	 * The module cannot be unloaded, nor the driver unbound, while there
+	 * are devices. But sysfs can remove a PCI device at any time. The
+	 * function still works then, and the other devices need it.
 	 */
 	if (!xa_empty(&v->rids)) {
 		dev_err(&pdev->dev, "removed while devices need it: it stays in service, without fault reports, until a rescan moves it\n");
-		/* Of a shutdown it will not be told. */
+		/* There will be no shutdown callback. */
 		pviommu_leave_memory(v);
 		pci_dev_get(pdev);
-		/* Nothing would undo the registration any more. */
+		/* The registration stays for good. */
 		__module_get(THIS_MODULE);
 		return;
 	}

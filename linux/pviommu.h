@@ -54,16 +54,16 @@
 #define PVIOMMU_BFN(addr)	((u64)(addr) >> XEN_IOMMU_PAGE_SHIFT)
 #define PVIOMMU_ADDR(bfn)	((u64)(bfn) << XEN_IOMMU_PAGE_SHIFT)
 
-/* No status the device gives is positive: this one says it gave none. */
+/* A status before the operation ran; the device stores 0 or a negative errno. */
 #define PVIOMMU_NOT_RUN		1
 
-/* What the core shall break ranges down to. */
+/* Page sizes that the core splits ranges into. */
 #define PVIOMMU_PAGE_SIZES	(SZ_4K | SZ_2M | SZ_1G)
 
 /* Operations that a register block has memory for. */
 #define PVIOMMU_SCRATCH_OPS	2
 
-/* How long a queue may get nothing done, with one doorbell after the other. */
+/* How long a queue may make no progress, with one doorbell after the other. */
 #define PVIOMMU_IDLE_NS		(10 * NSEC_PER_SEC)
 
 /* Operations there is room for in a queue; a power of two. */

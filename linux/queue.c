@@ -142,7 +142,7 @@ bool pviommu_queue_failed(struct pviommu_queue *q, struct xen_iommu_op *op)
 	u32 head = virt_load_acquire(&q->shared->head);
 	const struct xen_iommu_op *slot;
 
-	/* Not to be trusted if it is beyond what there is. */
+	/* A head beyond the tail is wrong. */
 	if (head - q->seen > q->tail - q->seen)
 		return false;
 

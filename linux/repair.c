@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Repair: operations that failed for want of something that can be had
+ * Repair: operations that failed for lack of room, or of a page
  *
- * One at a time, with a doorbell for each. None of it needs the domain's lock,
- * but whoever holds it goes on to do so.
+ * They run one at a time, with a doorbell each. This needs no domain lock; a
+ * caller may hold it.
  */
 
 #include <linux/bitmap.h>
@@ -15,8 +15,8 @@
 #define TRIES_AT_ONCE	4
 
 /*
- * What waits for a flush, in whatever context, takes room. To flush what its
- * users have not asked for yet does no harm.
+ * Frames that wait for a flush, in any context, take room. An early flush does
+ * no harm.
  */
 static void repair_flush_everywhere(struct pviommu *v)
 {
@@ -35,10 +35,10 @@ static void repair_flush_everywhere(struct pviommu *v)
  * @op: the operation, with the status that it got; gets its last one
  * @repair: what the repair of the operations before it did
  *
- * Without more ado, as an operation before it may have been helped already;
- * then with more room in this context, then with more everywhere. What an
- * operation before it did in vain is not done again. A map may be left with
- * -EAGAIN: its page is not here.
+ * The first try changes nothing, as the repair of an earlier operation may have
+ * made room. Before the second one this context is flushed, before the third
+ * one all contexts; not if an earlier operation did so in vain. A map may be
+ * left with -EAGAIN: its page is missing.
  */
 void pviommu_repair_op(struct pviommu_domain *d, struct xen_iommu_op *op,
 		       struct pviommu_repair *repair)
@@ -93,13 +93,13 @@ static u64 repair_unmap_runs(struct pviommu_domain *d,
 	for (bfn = op->u.unmap.bfn; bfn < end; bfn += nr) {
 		lookup = op_lookup(d->ctx, bfn);
 		pviommu_run_copy(d->v, &lookup, 1);
-		/* Without the length of the hole this could take forever. */
+		/* Without the length of the gap, the loop might take forever. */
 		if (lookup.status &&
 		    (lookup.status != -ENOENT || !lookup.u.lookup.nr_frames)) {
 			*complaint = lookup;
 			break;
 		}
-		/* Where nothing is mapped, this can be the length of the hole. */
+		/* Where nothing is mapped, this can be the length of the gap. */
 		nr = clamp_t(u64, lookup.u.lookup.nr_frames, 1, end - bfn);
 		if (lookup.status)
 			continue;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Register blocks and doorbells: hands arrays of operations to the device
+ * Register blocks and doorbells, which pass arrays of operations to the device
  */
 
 #include <linux/delay.h>
@@ -23,15 +23,15 @@ static_assert(sizeof(struct xen_iommu_op) == 32);
 static_assert(sizeof(struct xen_iommu_fault) == 32);
 
 /*
- * How often, and how long apart, pviommu_call() tries again on -EAGAIN: a
- * context goes in slices, and can be large.
+ * How often, and how long apart, pviommu_call() tries again on -EAGAIN: a large
+ * context is freed in many parts.
  */
 #define CALL_TRIES		10000
 #define CALL_WAIT_US		20
 
 /**
  * struct pviommu_progress - of operations that take more than one doorbell
- * @since: when something was last seen to get done, in ns
+ * @since: when the last progress was seen, in ns
  * @op: the first that has not run, as it was then; it may have run in part
  */
 struct pviommu_progress {
@@ -47,8 +47,8 @@ static void progress_start(struct pviommu_progress *p,
 }
 
 /*
- * Whether to go on with @op, after @done operations before it. What the device
- * gets done of one by itself, and does not tell, has its time.
+ * Whether to go on with @op, after @done operations before it. An operation
+ * whose progress does not show may take PVIOMMU_IDLE_NS.
  */
 static bool progress_made(struct pviommu_progress *p, unsigned int done,
 			  const struct xen_iommu_op *op)
@@ -61,7 +61,7 @@ static bool progress_made(struct pviommu_progress *p, unsigned int done,
 
 /*
  * Ring once for @nr operations. Returns how many of them ran, or an error. It
- * can be none, or a part of one: the device does so much at a time.
+ * can be none, or a part of one, as the device bounds the work of a doorbell.
  */
 static int block_ring(struct pviommu_block *block, struct xen_iommu_op *ops,
 		      unsigned int nr)
@@ -147,7 +147,7 @@ void pviommu_block_disown(struct pviommu *v, struct pviommu_block *own)
 		clear_bit(own - v->blocks, v->blocks_owned);
 }
 
-/* Any will do; this CPU's is the one nobody else waits for. */
+/* Any block works. Other CPUs do not wait for this one's. */
 static struct pviommu_block *block_shared(struct pviommu *v)
 {
 	return &v->blocks[raw_smp_processor_id() % nr_shared(v)];
@@ -317,7 +317,7 @@ int pviommu_transport_init(struct pviommu *v)
 		block->regs = v->regs + XEN_PVIOMMU_BLOCKS +
 			      i * XEN_PVIOMMU_BLOCK_STRIDE;
 		block->scratch = &v->scratch[i * PVIOMMU_SCRATCH_OPS];
-		/* Whatever an earlier kernel left there, it is not this. */
+		/* Not the address of an array, so that the first call writes it. */
 		block->array = ~0ULL;
 	}
 	return 0;
@@ -325,7 +325,7 @@ int pviommu_transport_init(struct pviommu *v)
 
 /**
  * pviommu_transport_free() - forget the register blocks
- * @v: the device; nobody makes a call any more
+ * @v: the device; there are no more calls
  */
 void pviommu_transport_free(struct pviommu *v)
 {

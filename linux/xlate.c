@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Cached translations: what is not done for each map and unmap
+ * Cached translations: all but the inline part of each map and unmap
  */
 
 #include <linux/minmax.h>
 
 #include "xlate.h"
 
-/* Frames of a run that are cached one by one as well: the next to be asked for. */
+/* Frames of a run that are cached one by one as well, for the next lookups. */
 #define XLATE_AHEAD	64
 
 /* Sets [@set, @end): forget what is in [@bfn, @bfn + @nr). */
@@ -29,7 +29,7 @@ static void xlate_clear(struct pviommu_xlate *x, unsigned int set,
 	}
 }
 
-/* What is left of the run behind the range, or else before it. */
+/* Keep the part of the run behind the range, or the part before it. */
 static void xlate_cut_run(struct pviommu_xlate *x, u64 bfn, u64 nr)
 {
 	u64 end = x->bfn + x->nr;

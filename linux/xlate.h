@@ -2,15 +2,15 @@
 /*
  * xen-pviommu: cached translations
  *
- * Where BFNs led when they were last mapped or looked up. dma_unmap_page() asks
- * for the physical address each time, and VFIO for that of each page, and either
- * would cost a doorbell. This is a cache of constant size, not a copy of what is
- * mapped: what is not in it is looked up.
+ * dma_unmap_page() asks for the physical address each time, and VFIO for that
+ * of each page, and a lookup costs a doorbell. This caches the translations
+ * that were last mapped or looked up. Its size is constant: others are looked
+ * up.
  *
  * Single frames are found by the low bits of their BFN, their set. An entry is
  * the other bits, and the GFN: one word, so that it can be read without a lock.
- * GFN 0 is never cached. Besides, there is the run that was looked up last, of
- * whatever length.
+ * GFN 0 is never cached. The run that was looked up last is cached as well, of
+ * any length.
  */
 
 #ifndef XEN_PVIOMMU_XLATE_H
@@ -33,8 +33,7 @@
  * @bfn: where the run begins
  * @gfn: where it leads
  * @nr: its length, in frames; 0: there is none
- * @removals: counts up when something is removed: what was looked up before may
- *	not be so any more
+ * @removals: counts removals: a lookup that began before one may be stale
  * @used: sets that may have something
  * @frames: single frames; read without the lock, too
  */
@@ -65,7 +64,7 @@ static inline void xlate_add(struct pviommu_xlate *x, u64 bfn, u64 gfn)
 	/* The youngest is the first. */
 	if (unlikely(way[0] && !xlate_is(way[0], bfn)))
 		WRITE_ONCE(way[1], way[0]);
-	/* What moved is in both places for a while, and never in none. */
+	/* An entry that moves is in both ways for a moment, never in none. */
 	smp_store_release(&way[0], bfn / XLATE_SETS << XLATE_GFN_BITS | gfn);
 	__set_bit(bfn % XLATE_SETS, x->used);
 }
