@@ -117,9 +117,28 @@ void *sim_page_host(uint32_t page, unsigned nr);
 /** sim_page_map: at @addr, in place of what is there */
 void sim_page_map(void *addr, uint32_t page, int prot);
 
-/* --- ioreq.c: the ioreq server and event channels ------------------------- */
+/* --- evtchn.c: event channels --------------------------------------------- */
+
+/**
+ * sim_event_send: the guest notifies its port @remote
+ *
+ * sim_lock held. Returns: false if the port is not bound.
+ */
+bool sim_event_send(unsigned remote);
+
+/* --- ioreq.c: the ioreq server -------------------------------------------- */
+
+#define SIM_MAX_VCPUS   128
 
 void sim_ioreq_init(void);
+/** sim_ioreq_has_port: the guest has the port @remote. sim_lock held. */
+bool sim_ioreq_has_port(unsigned remote);
+/**
+ * sim_ioreq_answered: QEMU notified the port @remote of an answer
+ *
+ * sim_lock held. Returns: false if no request waits for one.
+ */
+bool sim_ioreq_answered(unsigned remote);
 /** sim_ioreq_frames: the first page of a resource, or SIM_NO_PAGE */
 uint32_t sim_ioreq_frames(unsigned id, unsigned long frame, unsigned long nr);
 /** sim_ioreq_at_exit, sim_iommu_at_exit: complain of what is left */
