@@ -142,7 +142,7 @@ void *xen_page_map_long_lived(struct MemoryRegion *mr, uint64_t offset,
 void xen_page_unmap_long_lived(struct MemoryRegion *mr, void *p);
 
 /**
- * xen_page_cache_long_lived: @cache is going to be held for long
+ * xen_page_cache_long_lived: address_space_cache_set_long_lived() of @cache
  *
  * As xen_page_map_long_lived(), for a cache that was initialized just now and
  * is not in use yet. Nothing else changes for its owner, which destroys it as
