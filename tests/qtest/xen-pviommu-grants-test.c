@@ -25,17 +25,6 @@
 /* As a GFN, it is a page, too. */
 #define REF             8
 
-static void invalidate(XenSim *sim, uint64_t gfn, uint32_t nr)
-{
-    const XenSimIoreq req = {
-        .type = XENSIM_INVALIDATE_PAGE, .addr = gfn * PAGE, .size = 8,
-        .count = nr,
-    };
-
-    xensim_remove(sim, gfn, nr);
-    xensim_ioreq(sim, 0, &req);
-}
-
 static void assert_reaches(XenSim *sim, QMirror *m, uint32_t page,
                            uint64_t value)
 {
@@ -49,9 +38,6 @@ static void assert_reaches(XenSim *sim, QMirror *m, uint32_t page,
 static void test_grants(void)
 {
     const XenSimOptions options = { .machine = MACHINE };
-    const XenSimIoreq everything = {
-        .type = XENSIM_INVALIDATE, .size = 4, .count = 1, .data = ~0ull,
-    };
     g_autofree char *args = g_strdup_printf(MIRROR_DEVICE("map"), SLOT);
     XenSim *sim = xensim_start(&options, args);
     QXenPVIOMMU bus = { .qts = sim->qts };
@@ -77,7 +63,7 @@ static void test_grants(void)
     /* The page whose GFN is the grant's number goes, and the grant stays. */
     qtest_writeq(sim->qts, REF * PAGE, 1);
     g_assert_cmpuint(xensim_mapped(sim, same, 1), ==, 1);
-    invalidate(sim, 0, 0xa0);
+    xensim_release(sim, 0, 0xa0);
     g_assert_cmpuint(xensim_mapped(sim, same, 1), ==, 0);
     g_assert_cmpuint(xensim_mapped(sim, page, 1), ==, 1);
     assert_reaches(sim, &m, page, 0x2222);
@@ -85,12 +71,12 @@ static void test_grants(void)
     /* So it does when its own page leaves the guest's memory map. */
     qtest_writeq(sim->qts, GFN * PAGE, 1);
     g_assert_cmpuint(xensim_mapped(sim, page, 1), ==, 2);
-    invalidate(sim, GFN, 1);
+    xensim_release(sim, GFN, 1);
     g_assert_cmpuint(xensim_mapped(sim, page, 1), ==, 1);
     assert_reaches(sim, &m, page, 0x3333);
 
     qtest_writeq(sim->qts, (GFN + 1) * PAGE, 1);
-    xensim_ioreq(sim, 0, &everything);
+    xensim_invalidate_all(sim);
     g_assert_cmpuint(xensim_mapped(sim, page + 1, 1), ==, 0);
     g_assert_cmpuint(xensim_mapped(sim, page, 1), ==, 1);
     assert_reaches(sim, &m, page, 0x4444);
@@ -103,7 +89,7 @@ static void test_grants(void)
     g_assert_cmpuint(mirror_hold(&m, 0, GRANT(REF), 2 * PAGE, false), ==,
                      2 * PAGE);
     g_assert_cmpuint(xensim_mapped(sim, page, 2), ==, 2);
-    invalidate(sim, GFN + 1, 1);
+    xensim_release(sim, GFN + 1, 1);
     g_assert_cmpuint(xensim_mapped(sim, page, 2), ==, 2);
     g_assert_cmphex(mirror_touch_read(&m, 0, 8), ==, 0x4444);
     mirror_release(&m, 0, 0);

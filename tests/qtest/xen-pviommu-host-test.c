@@ -61,17 +61,6 @@ static void command(XenSim *sim, const char *what, uint64_t bfn, uint64_t nr)
                                  bfn, nr));
 }
 
-static void invalidate(XenSim *sim, uint64_t gfn, uint32_t nr)
-{
-    const XenSimIoreq req = {
-        .type = XENSIM_INVALIDATE_PAGE, .addr = gfn * PVIOMMU_PAGE, .size = 8,
-        .count = nr,
-    };
-
-    xensim_remove(sim, gfn, nr);
-    xensim_ioreq(sim, 0, &req);
-}
-
 /* @rsp is let go. Returns: what went wrong, or NULL. */
 static char *failure(QDict *rsp)
 {
@@ -362,7 +351,7 @@ static void test_invalidate(void)
     uint64_t a = map(sim, GFN, 8), b = map(sim, GFN + 2, 3);
 
     qtest_writeq(sim->qts, (GFN + 3) * PVIOMMU_PAGE, 1);
-    invalidate(sim, GFN + 3, 1);
+    xensim_release(sim, GFN + 3, 1);
     /* In the simulator, too, the page could be freed now. */
     assert_refs(sim, page + 3, 1, 0);
     g_assert_cmpuint(xensim_mapped(sim, page + 3, 1), ==, 0);
@@ -379,9 +368,9 @@ static void test_invalidate(void)
     assert_refs(sim, page, 8, 0);
     /* A range that is larger than what is mapped, and one beside it. */
     a = map(sim, GFN, 4);
-    invalidate(sim, GFN + 4, 10);
+    xensim_release(sim, GFN + 4, 10);
     assert_refs(sim, page, 3, 1);
-    invalidate(sim, GFN - 10, 14);
+    xensim_release(sim, GFN - 10, 14);
     assert_refs(sim, page, 4, 0);
     assert_reach(sim, "%s", "");
     xensim_quit(sim);
@@ -398,7 +387,7 @@ static void test_invalidated_bfns(void)
     start = map(sim, GFN, rest);
     map(sim, GFN, SMALL_FREE - rest);
     map_fails(sim, GFN, 1, strerror(ENOSPC));
-    invalidate(sim, GFN + 100, 3);
+    xensim_release(sim, GFN + 100, 3);
     map_fails(sim, GFN, 1, strerror(ENOSPC));
     unmap(sim, start + 101, 1);
     map_fails(sim, GFN, 2, strerror(ENOSPC));
@@ -437,7 +426,7 @@ static void test_unmap_fails(void)
         unmap(sim, bfn, 2);
         assert_refs(sim, page, 2, 0);
         assert_refs(sim, page + 2, 2, 1);
-        invalidate(sim, GFN, 4);
+        xensim_release(sim, GFN, 4);
         assert_refs(sim, page, 4, 0);
         assert_reach(sim, "%s", "");
         xensim_add(sim, GFN, 4);
@@ -462,7 +451,7 @@ static void test_flush_fails(void)
     unmap(sim, bfn, 1);
     assert_refs(sim, page, 1, 0);
     assert_refs(sim, page + 1, 3, 1);
-    invalidate(sim, GFN + 1, 3);
+    xensim_release(sim, GFN + 1, 3);
     assert_refs(sim, page, 4, 0);
     assert_reach(sim, "%s", "");
     g_assert_cmpuint(xensim_count(sim, "iommu_op_unmap"), ==, unmaps);
@@ -477,7 +466,7 @@ static void test_invalidate_fails(void)
     uint64_t bfn = map(sim, GFN, 4);
 
     xensim_fail(sim, "iommu_op_unmap", 1, EIO);
-    invalidate(sim, GFN + 1, 1);
+    xensim_release(sim, GFN + 1, 1);
     /* The hypervisor does not free it, as it holds it. */
     assert_refs(sim, page + 1, 1, 1);
     assert_reach(sim, "%" PRIx64 ":%llx:1 %" PRIx64 ":%llx:1 %" PRIx64
@@ -525,7 +514,7 @@ static void test_half_mapped(void)
     map_fails(sim, GFN, 8, strerror(EIO));
     assert_refs(sim, page, 4, 1);
     g_assert_cmpuint(xensim_references(sim, page + 4), ==, 0);
-    invalidate(sim, GFN, 2);
+    xensim_release(sim, GFN, 2);
     assert_refs(sim, page, 2, 0);
     assert_refs(sim, page + 2, 2, 1);
     map(sim, GFN + 4, 4);

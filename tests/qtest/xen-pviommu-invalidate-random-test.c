@@ -63,14 +63,15 @@ static void random_remove(Random *r, uint64_t first, uint64_t nr, bool ring)
         g_array_append_val(r->gone, r->page[i]);
         r->page[i] = XENSIM_NO_PAGE;
         if (ring) {
-            g_assert_true(put_entry(v->sim, GFN + i, XEN_INVALIDATE_PAGE_4K));
+            g_assert_true(xensim_buffer_invalidate(v->sim, GFN + i,
+                                                   XEN_INVALIDATE_PAGE_4K));
             r->entries++;
         }
     }
     if (!ring) {
-        send_pages(v->sim, GFN + first, nr);
+        xensim_invalidate(v->sim, GFN + first, nr);
     } else if (r->entries) {
-        send_barrier(v->sim, r->entries);
+        xensim_barrier(v->sim, r->entries);
     }
 }
 
@@ -152,7 +153,7 @@ static void test_random(void)
             break;
         case 11:
             if (step % 4 == 0) {
-                send_everything(r.v.sim);
+                xensim_invalidate_all(r.v.sim);
             }
             break;
         }
@@ -166,7 +167,7 @@ static void test_random(void)
     }
     check_gone(&r);
     g_assert_cmpuint(r.gone->len, ==, 0);
-    g_assert_cmpuint(counter(r.v.sim, "malformed"), ==, 0);
+    g_assert_cmpuint(xensim_counter(r.v.sim, "malformed"), ==, 0);
     g_array_unref(r.gone);
     quit(&r.v);
 }

@@ -42,13 +42,14 @@ static void check_gib(bool iommu, bool ring)
     assert_works(&v, first + GIB_PAGES);
     if (ring) {
         xensim_remove(v.sim, GIB_PAGES, GIB_PAGES);
-        g_assert_true(put_entry(v.sim, GIB_PAGES, XEN_INVALIDATE_PAGE_1G));
-        send_barrier(v.sim, 1);
+        g_assert_true(xensim_buffer_invalidate(v.sim, GIB_PAGES,
+                                               XEN_INVALIDATE_PAGE_1G));
+        xensim_barrier(v.sim, 1);
         assert_counts(v.sim, (Counts) {
             .entries = 1, .barriers = 1, .pages = GIB_PAGES,
         });
     } else {
-        take_away(&v, GIB_PAGES, GIB_PAGES);
+        xensim_release(v.sim, GIB_PAGES, GIB_PAGES);
         assert_counts(v.sim, (Counts) { .requests = 1, .pages = GIB_PAGES });
     }
     g_assert_cmpuint(xensim_mapped(v.sim, page, GIB_PAGES), ==, 0);
@@ -71,13 +72,6 @@ static void test_gib(void)
     check_gib(true, true);
 }
 
-static void wait_until_read(XenSim *sim)
-{
-    while (xensim_buffered(sim)) {
-        g_usleep(1000);
-    }
-}
-
 /* 512 of 1024 pages, in an order that makes no sense. */
 static void check_scattered(bool iommu)
 {
@@ -98,15 +92,16 @@ static void check_scattered(bool iommu)
         unsigned which = i * 37 % nr * 2 + 1;
 
         xensim_remove(v.sim, GFN + which, 1);
-        if (!put_entry(v.sim, GFN + which, XEN_INVALIDATE_PAGE_4K)) {
+        if (!xensim_buffer_invalidate(v.sim, GFN + which,
+                                      XEN_INVALIDATE_PAGE_4K)) {
             g_assert_cmpuint(i, ==, RING_SLOTS);
             xensim_kick(v.sim);
-            wait_until_read(v.sim);
-            g_assert_true(put_entry(v.sim, GFN + which,
-                                    XEN_INVALIDATE_PAGE_4K));
+            xensim_wait_read(v.sim);
+            g_assert_true(xensim_buffer_invalidate(v.sim, GFN + which,
+                                                   XEN_INVALIDATE_PAGE_4K));
         }
     }
-    send_barrier(v.sim, nr);
+    xensim_barrier(v.sim, nr);
     for (unsigned i = 0; i < nr; i++) {
         g_assert_cmpuint(mapped(&v, page + 2 * i + 1), ==, 0);
     }
@@ -151,17 +146,19 @@ static void test_ring(void)
     xensim_remove(v.sim, GFN, 512);
     xensim_remove(v.sim, GFN + 700, 1);
     g_assert_true(xensim_buffer(v.sim, XENSIM_PIO, false, 0, 0x70, 0x41));
-    g_assert_true(put_entry(v.sim, GFN, XEN_INVALIDATE_PAGE_2M));
+    g_assert_true(xensim_buffer_invalidate(v.sim, GFN, XEN_INVALIDATE_PAGE_2M));
     g_assert_true(xensim_buffer(v.sim, XENSIM_PIO, false, 0, 0x71, 0x99));
-    g_assert_true(put_entry(v.sim, GFN + 700, XEN_INVALIDATE_PAGE_4K));
+    g_assert_true(xensim_buffer_invalidate(v.sim, GFN + 700,
+                                           XEN_INVALIDATE_PAGE_4K));
     /* Overlaps what is there already. */
-    g_assert_true(put_entry(v.sim, GFN + 2, XEN_INVALIDATE_PAGE_4K));
+    g_assert_true(xensim_buffer_invalidate(v.sim, GFN + 2,
+                                           XEN_INVALIDATE_PAGE_4K));
     /* One of them knows of one entry only, but then all of them are read. */
     xensim_ioreq(v.sim, 1, &barrier);
     g_assert_cmpuint(xensim_buffered(v.sim), ==, 0);
     g_assert_cmpuint(xensim_mapped(v.sim, page, 512), ==, 0);
     g_assert_cmpuint(mapped(&v, page + 700), ==, 0);
-    send_barrier(v.sim, 3);
+    xensim_barrier(v.sim, 3);
     assert_counts(v.sim, (Counts) {
         .entries = 3, .barriers = 2, .pages = 514,
     });
@@ -185,11 +182,11 @@ static void test_ring_comes_back(void)
     assert_works(&v, 0);
     old = xensim_page(v.sim, GFN);
     xensim_remove(v.sim, GFN, 1);
-    g_assert_true(put_entry(v.sim, GFN, XEN_INVALIDATE_PAGE_4K));
+    g_assert_true(xensim_buffer_invalidate(v.sim, GFN, XEN_INVALIDATE_PAGE_4K));
     xensim_kick(v.sim);
-    wait_until_read(v.sim);
+    xensim_wait_read(v.sim);
     xensim_add(v.sim, GFN, 1);
-    send_barrier(v.sim, 1);
+    xensim_barrier(v.sim, 1);
     g_assert_cmpuint(mapped(&v, old), ==, 0);
     assert_faults(&v, 0);
     assert_status(pviommu_map(v.iommu, 0, BFN, GFN, 1, 0), 0);
@@ -204,10 +201,10 @@ static void assert_malformed(Machine *v, uint64_t nr)
 {
     uint32_t page = xensim_page(v->sim, GFN);
 
-    g_assert_cmpuint(counter(v->sim, "malformed"), ==, nr);
-    g_assert_cmpuint(counter(v->sim, "everything"), ==, nr);
-    g_assert_cmpuint(counter(v->sim, "requests"), ==, 0);
-    g_assert_cmpuint(counter(v->sim, "pages"), ==, 0);
+    g_assert_cmpuint(xensim_counter(v->sim, "malformed"), ==, nr);
+    g_assert_cmpuint(xensim_counter(v->sim, "everything"), ==, nr);
+    g_assert_cmpuint(xensim_counter(v->sim, "requests"), ==, 0);
+    g_assert_cmpuint(xensim_counter(v->sim, "pages"), ==, 0);
     g_assert_cmpuint(mapped(v, page), ==, 0);
     pviommu_assert_frames(v->iommu, 4, 0);
     assert_works(v, 0);
@@ -271,17 +268,18 @@ static void test_malformed(void)
                                     entries[i].read, entries[i].class,
                                     entries[i].gfn >> 32, entries[i].gfn));
         /* It counts as an entry all the same: this barrier is a good one. */
-        send_barrier(v.sim, i + 1);
+        xensim_barrier(v.sim, i + 1);
         assert_malformed(&v, ++nr);
-        g_assert_cmpuint(counter(v.sim, "barriers"), ==, i + 1);
+        g_assert_cmpuint(xensim_counter(v.sim, "barriers"), ==, i + 1);
     }
     /* One too many; and one for which the pages are there, at least. */
-    send_barrier(v.sim, ARRAY_SIZE(entries) + 1);
+    xensim_barrier(v.sim, ARRAY_SIZE(entries) + 1);
     assert_malformed(&v, ++nr);
     xensim_remove(v.sim, GFN + 1, 1);
-    g_assert_true(put_entry(v.sim, GFN + 1, XEN_INVALIDATE_PAGE_4K));
-    send_barrier(v.sim, ARRAY_SIZE(entries) + 7);
-    g_assert_cmpuint(counter(v.sim, "malformed"), ==, nr + 1);
+    g_assert_true(xensim_buffer_invalidate(v.sim, GFN + 1,
+                                           XEN_INVALIDATE_PAGE_4K));
+    xensim_barrier(v.sim, ARRAY_SIZE(entries) + 7);
+    g_assert_cmpuint(xensim_counter(v.sim, "malformed"), ==, nr + 1);
     assert_faults(&v, 1);
     assert_works(&v, 0);
     quit(&v);

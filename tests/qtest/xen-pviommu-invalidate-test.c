@@ -6,6 +6,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "qobject/qdict.h"
 #include "libqos/invalidate-fixture.h"
 
 /* --- one page, and many --------------------------------------------------- */
@@ -24,7 +25,7 @@ static void test_page(void)
     other = xensim_page(v.sim, GFN + 2);
     g_assert_cmpuint(mapped(&v, page), ==, 1);
     mirror_clear(&v.m[0]);
-    take_away(&v, GFN + 1, 1);
+    xensim_release(v.sim, GFN + 1, 1);
     g_assert_cmpuint(mapped(&v, page), ==, 0);
     assert_faults(&v, 1);
     assert_counts(v.sim, (Counts) { .requests = 1, .pages = 1 });
@@ -36,8 +37,8 @@ static void test_page(void)
     mirror_assert_sane(&v.m[0]);
 
     /* Its neighbours did not even go for a moment. */
-    g_assert_cmpuint(counter(v.sim, "mapcache-pages"), ==, 1);
-    g_assert_cmpuint(counter(v.sim, "mapcache-buckets"), ==, 0);
+    g_assert_cmpuint(xensim_counter(v.sim, "mapcache-pages"), ==, 1);
+    g_assert_cmpuint(xensim_counter(v.sim, "mapcache-buckets"), ==, 0);
     g_assert_cmpuint(mapped(&v, other), ==, 1);
     assert_works(&v, 0);
     assert_works(&v, 2);
@@ -58,11 +59,11 @@ static void test_many(void)
         assert_works(&v, i);
     }
     g_assert_cmpuint(xensim_mapped(v.sim, page, nr), ==, nr);
-    take_away(&v, GFN + from, gone);
+    xensim_release(v.sim, GFN + from, gone);
     g_assert_cmpuint(xensim_mapped(v.sim, page + from, gone), ==, 0);
     /* What was left of two buckets stayed; the one between them went. */
     g_assert_cmpuint(xensim_mapped(v.sim, page, nr), ==, nr - gone);
-    g_assert_cmpuint(counter(v.sim, "mapcache-buckets"), ==, 1);
+    g_assert_cmpuint(xensim_counter(v.sim, "mapcache-buckets"), ==, 1);
     assert_counts(v.sim, (Counts) { .requests = 1, .pages = gone });
     pviommu_assert_frames(v.iommu, nr - gone, 0);
     mirror_assert_equal(&v.m[0], 0, nr - gone);
@@ -104,7 +105,7 @@ static void test_places(void)
     }
     pviommu_assert_frames(v.iommu, 3 * 4, 3);
     g_assert_cmpuint(mapped(&v, page), ==, 1);
-    take_away(&v, GFN + 1, 1);
+    xensim_release(v.sim, GFN + 1, 1);
     g_assert_cmpuint(mapped(&v, page), ==, 0);
     /* The neighbour's, and nothing that still waits for a flush. */
     pviommu_assert_frames(v.iommu, 3, 0);
@@ -137,15 +138,15 @@ static void test_never_seen(void)
     page = xensim_page(v.sim, GFN);
     other = xensim_page(v.sim, GFN + 16 * BUCKET);
     g_assert_cmpuint(mapped(&v, other), ==, 0);
-    take_away(&v, GFN + 16 * BUCKET, 1);
+    xensim_release(v.sim, GFN + 16 * BUCKET, 1);
     /* Beyond the guest's memory: it may have been something else of Xen's. */
-    send_pages(v.sim, PVIOMMU_RAM_GFNS + 5, 7);
-    send_pages(v.sim, (1ull << 40) - 2, 2);
+    xensim_invalidate(v.sim, PVIOMMU_RAM_GFNS + 5, 7);
+    xensim_invalidate(v.sim, (1ull << 40) - 2, 2);
     g_assert_cmpuint(mapped(&v, other), ==, 0);
     g_assert_cmpuint(mapped(&v, page), ==, 1);
     assert_works(&v, 0);
     assert_counts(v.sim, (Counts) { .requests = 3, .pages = 10 });
-    g_assert_cmpuint(counter(v.sim, "mapcache-pages"), ==, 0);
+    g_assert_cmpuint(xensim_counter(v.sim, "mapcache-pages"), ==, 0);
     g_assert_cmpuint(pviommu_counter(v.iommu, XEN_PVIOMMU_COUNTER_INVALIDATED),
                      ==, 0);
     quit(&v);
@@ -169,9 +170,9 @@ static void check_held(bool iommu)
     g_assert_cmpuint(mapped(&v, page), ==, 1);
 
     /* It was under way before: it ends where it began, and then all is gone. */
-    take_away(&v, GFN + 3, 1);
+    xensim_release(v.sim, GFN + 3, 1);
     g_assert_cmpuint(mapped(&v, page), ==, 1);
-    g_assert_cmpuint(counter(v.sim, "mapcache-deferred"), ==, 1);
+    g_assert_cmpuint(xensim_counter(v.sim, "mapcache-deferred"), ==, 1);
     mirror_touch_write(&v.m[0], 0, 16, 0x5544332211);
     xensim_peek(v.sim, page, 16, &data, sizeof(data));
     g_assert_cmphex(le64_to_cpu(data), ==, 0x5544332211);
@@ -180,11 +181,11 @@ static void check_held(bool iommu)
     }
     /* Another page of that bucket has no such excuse. */
     g_assert_cmpuint(mapped(&v, other), ==, 1);
-    take_away(&v, GFN + 5, 1);
+    xensim_release(v.sim, GFN + 5, 1);
     g_assert_cmpuint(mapped(&v, other), ==, 0);
     g_assert_cmpuint(mapped(&v, page), ==, 1);
     /* Nor does forgetting everything take it away. */
-    send_everything(v.sim);
+    xensim_invalidate_all(v.sim);
     g_assert_cmpuint(mapped(&v, page), ==, 1);
     mirror_touch_write(&v.m[0], 0, 16, 0x66);
 
@@ -218,7 +219,7 @@ static void check_two_locks(bool iommu, bool same_start)
     page = xensim_page(v.sim, GFN);
     g_assert_cmpuint(hold(&v, 0, 0, 2), ==, 2 * PAGE);
     g_assert_cmpuint(hold(&v, 1, second, 2), ==, 2 * PAGE);
-    take_away(&v, GFN, 4);
+    xensim_release(v.sim, GFN, 4);
     g_assert_cmpuint(xensim_mapped(v.sim, page, 4), ==, 2 + second);
     g_assert_cmpuint(mapped(&v, page + 3), ==, 0);
     mirror_touch_write(&v.m[0], 0, 8, 1);
@@ -227,7 +228,7 @@ static void check_two_locks(bool iommu, bool same_start)
     mirror_release(&v.m[0], 0, PAGE);
     g_assert_cmpuint(mapped(&v, page), ==, same_start);
     g_assert_cmpuint(mapped(&v, page + 1), ==, 1);
-    g_assert_cmpuint(counter(v.sim, "mapcache-released"), ==, second);
+    g_assert_cmpuint(xensim_counter(v.sim, "mapcache-released"), ==, second);
     mirror_touch_write(&v.m[0], 1, PAGE, 2);
 
     mirror_release(&v.m[0], 1, PAGE);
@@ -255,9 +256,9 @@ static void test_long_dma(void)
     g_assert_cmpuint(hold(&v, 0, from, nr), ==, nr * PAGE);
     /* In the locked one, and in a bucket of its own. */
     g_assert_cmpuint(mapped(&v, page + BUCKET), ==, 2);
-    take_away(&v, GFN + BUCKET, BUCKET);
+    xensim_release(v.sim, GFN + BUCKET, BUCKET);
     g_assert_cmpuint(xensim_mapped(v.sim, page + BUCKET, BUCKET), ==, BUCKET);
-    take_away(&v, GFN + 2 * BUCKET, BUCKET);
+    xensim_release(v.sim, GFN + 2 * BUCKET, BUCKET);
     g_assert_cmpuint(xensim_mapped(v.sim, page + 2 * BUCKET, BUCKET), ==,
                      BUCKET - 3);
     mirror_release(&v.m[0], 0, nr * PAGE);
@@ -278,7 +279,7 @@ static void test_comes_back(void)
     assert_status(pviommu_map(v.iommu, 0, BFN, GFN, 3, 0), 0);
     assert_works(&v, 1);
     old = xensim_page(v.sim, GFN + 1);
-    take_away(&v, GFN + 1, 1);
+    xensim_release(v.sim, GFN + 1, 1);
     xensim_add(v.sim, GFN + 1, 1);
     new = xensim_page(v.sim, GFN + 1);
     g_assert_cmpuint(new, !=, old);
@@ -306,7 +307,7 @@ static void test_comes_back_early(void)
     assert_status(pviommu_map(v.iommu, 0, BFN, GFN, 3, 0), 0);
     old = xensim_page(v.sim, GFN + 1);
     g_assert_cmpuint(hold(&v, 0, 1, 1), ==, PAGE);
-    take_away(&v, GFN + 1, 1);
+    xensim_release(v.sim, GFN + 1, 1);
     xensim_add(v.sim, GFN + 1, 1);
     new = xensim_page(v.sim, GFN + 1);
     assert_status(pviommu_map(v.iommu, 0, BFN + 1, GFN + 1, 1, 0), 0);
@@ -323,7 +324,7 @@ static void test_comes_back_early(void)
     mirror_touch_write(&v.m[0], 1, 0, 0x3333);
     g_assert_cmphex(xensim_readq(v.sim, (GFN + 1) * PAGE), ==, 0x3333);
     /* And again, with the new one. */
-    take_away(&v, GFN + 1, 1);
+    xensim_release(v.sim, GFN + 1, 1);
     g_assert_cmpuint(mapped(&v, new), >=, 1);
     mirror_release(&v.m[0], 1, PAGE);
     g_assert_cmpuint(mapped(&v, new), ==, 0);
@@ -348,13 +349,13 @@ static void test_everything(void)
     }
     /* Two entries for one bucket: one that is locked has a page missing. */
     g_assert_cmpuint(hold(&v, 0, 1, 1), ==, PAGE);
-    take_away(&v, GFN, 1);
+    xensim_release(v.sim, GFN, 1);
     xensim_add(v.sim, GFN, 1);
     assert_status(pviommu_map(v.iommu, 0, BFN, GFN, 1, 0), 0);
     assert_works(&v, 0);
     g_assert_cmpuint(xensim_mapped(v.sim, page, nr), >, nr);
 
-    send_everything(v.sim);
+    xensim_invalidate_all(v.sim);
     g_assert_cmpuint(mapped(&v, xensim_page(v.sim, GFN)), ==, 0);
     g_assert_cmpuint(mapped(&v, page + 1), ==, 1);
     g_assert_cmpuint(xensim_mapped(v.sim, page + BUCKET, 2 * BUCKET), ==, 0);
@@ -384,11 +385,11 @@ static void test_mapcache_page(void)
         assert_works(&v, i);
     }
     g_assert_cmpuint(mapped(&v, page), ==, 1);
-    take_away(&v, GFN + 1, 1);
+    xensim_release(v.sim, GFN + 1, 1);
     g_assert_cmpuint(mapped(&v, page), ==, 0);
     g_assert_cmpuint(mapped(&v, other), ==, 1);
     assert_counts(v.sim, (Counts) { .requests = 1, .pages = 1 });
-    g_assert_cmpuint(counter(v.sim, "mapcache-pages"), ==, 1);
+    g_assert_cmpuint(xensim_counter(v.sim, "mapcache-pages"), ==, 1);
     /* Memory that is not there is held like none: in a bounce buffer. */
     g_assert_cmpuint(hold(&v, 0, 1, 1), ==, PAGE);
     mirror_touch_write(&v.m[0], 0, 0, 1);
@@ -427,7 +428,7 @@ static void test_old_hypervisor(void)
     assert_status(pviommu_map(v.iommu, 0, BFN, GFN, 1, 0), 0);
     assert_works(&v, 0);
     xensim_remove(v.sim, GFN, 1);
-    send_everything(v.sim);
+    xensim_invalidate_all(v.sim);
     g_assert_cmpuint(mapped(&v, page), ==, 0);
     assert_counts(v.sim, (Counts) { .everything = 1 });
     quit(&v);

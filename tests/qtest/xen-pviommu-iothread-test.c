@@ -457,20 +457,6 @@ static void test_memory_map_races(const void *machine)
     finish(f);
 }
 
-/* Returns: the page that was there. */
-static uint32_t take_away(Fixture *f, uint64_t gfn)
-{
-    const XenSimIoreq req = {
-        .type = XENSIM_INVALIDATE_PAGE, .addr = ADDR(gfn), .size = 8,
-        .count = 1,
-    };
-    uint32_t page = xensim_page(f->sim, gfn);
-
-    xensim_remove(f->sim, gfn, 1);
-    xensim_ioreq(f->sim, 0, &req);
-    return page;
-}
-
 /*
  * Pages leave the guest, from just beside those that the thread maps and reads
  * into, and then those; and come back.
@@ -492,7 +478,7 @@ static void test_pages_leave(const void *features)
             /* One of the pool that is not mapped */
             gfn = GFN + i * POOL +
                   (f->gfn[i] - GFN - i * POOL + 1 + below(f, POOL - 1)) % POOL;
-            pages[i] = take_away(f, gfn);
+            pages[i] = xensim_release(f->sim, gfn, 1);
             xensim_add(f->sim, gfn, 1);
             qtest_memset(f->iommu->qts, ADDR(gfn), UNTOUCHED, ADDR(1));
         }
@@ -504,7 +490,7 @@ static void test_pages_leave(const void *features)
         }
         if (!below(f, 4)) {
             unsigned i = below(f, nr);
-            uint32_t page = take_away(f, f->gfn[i]);
+            uint32_t page = xensim_release(f->sim, f->gfn[i], 1);
 
             g_assert_cmpuint(xensim_mapped(f->sim, page, 1), ==, 0);
             xensim_add(f->sim, f->gfn[i], 1);
@@ -537,7 +523,7 @@ static void test_page_races(const void *features)
         push(f, pviommu_op_map(0, bfn, gfn, 0, 0));
         remap(f, 0);
         submit(f, 0);
-        take_away(f, gfn);
+        xensim_release(f->sim, gfn, 1);
         wait_used(f);
         check_request(f, 0);
         pviommu_queue_kick(&f->q);

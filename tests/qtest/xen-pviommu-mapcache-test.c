@@ -7,11 +7,9 @@
  */
 
 #include "qemu/osdep.h"
-#include "qobject/qdict.h"
 #include "libqos/pviommu-mirror.h"
 #include "libqos/virtio-ram.h"
 #include "libqos/xensim.h"
-#include "hw/xen/interface/invalidate_page.h"
 
 #define MIRROR_SLOT     0x11
 #define RNG_SLOT        0x12
@@ -53,30 +51,6 @@ static void quit(Machine *v)
     xensim_quit(v->sim);
 }
 
-static uint64_t counter(Machine *v, const char *name)
-{
-    QDict *rsp = qtest_qmp(v->sim->qts,
-                           "{ 'execute': 'x-query-xen-invalidate' }");
-    uint64_t n = qdict_get_int(qdict_get_qdict(rsp, "return"), name);
-
-    qobject_unref(rsp);
-    return n;
-}
-
-/* Returns: the page that was there. */
-static uint32_t take_away(Machine *v, uint64_t gfn)
-{
-    const XenSimIoreq req = {
-        .type = XENSIM_INVALIDATE_PAGE, .addr = gfn * PAGE, .size = 8,
-        .count = 1,
-    };
-    uint32_t page = xensim_page(v->sim, gfn);
-
-    xensim_remove(v->sim, gfn, 1);
-    xensim_ioreq(v->sim, 0, &req);
-    return page;
-}
-
 static uint64_t mapped(Machine *v, uint32_t page)
 {
     return xensim_mapped(v->sim, page, 1);
@@ -116,7 +90,7 @@ static void test_kept(const void *options)
         mirror_release(&v.m, 0, PAGE);
     }
     g_assert_cmpuint(xensim_count(v.sim, "xenforeignmemory_map2"), ==, calls);
-    page = take_away(&v, GFN + 7);
+    page = xensim_release(v.sim, GFN + 7, 1);
     g_assert_cmpuint(mapped(&v, page), ==, 0);
     quit(&v);
 }
@@ -136,10 +110,11 @@ static void test_busy(const void *options)
     assert_status(pviommu_map(v.iommu, 0, BFN, GFN, 64, 0), 0);
     hold(&v, 0, 0);
     hold(&v, 1, 1);
-    page = take_away(&v, GFN + 32);
+    page = xensim_release(v.sim, GFN + 32, 1);
     g_assert_cmpuint(mapped(&v, page), ==, splitting ? 0 : 1);
-    g_assert_cmpuint(counter(&v, "mapcache-pages"), ==, splitting);
-    g_assert_cmpuint(counter(&v, "mapcache-deferred"), ==, !splitting);
+    g_assert_cmpuint(xensim_counter(v.sim, "mapcache-pages"), ==, splitting);
+    g_assert_cmpuint(xensim_counter(v.sim, "mapcache-deferred"), ==,
+                     !splitting);
     mirror_release(&v.m, 0, PAGE);
     hold(&v, 0, 2);
     g_assert_cmpuint(mapped(&v, page), ==, splitting ? 0 : 1);
@@ -150,7 +125,7 @@ static void test_busy(const void *options)
     mirror_touch_write(&v.m, 0, 8, 0x1234);
     g_assert_cmphex(xensim_readq(v.sim, (GFN + 2) * PAGE + 8), ==, 0x1234);
     hold(&v, 1, 3);
-    held = take_away(&v, GFN + 2);
+    held = xensim_release(v.sim, GFN + 2, 1);
     hold(&v, 2, 4);
     g_assert_cmpuint(mapped(&v, held), ==, 1);
     mirror_touch_write(&v.m, 0, 8, 0x5678);
@@ -187,14 +162,16 @@ static void test_idle(const void *options)
     for (unsigned i = 0; i < ARRAY_SIZE(pages); i++) {
         uint64_t data;
 
-        pages[i] = take_away(&v, GFN + 2 * i);
+        pages[i] = xensim_release(v.sim, GFN + 2 * i, 1);
         g_assert_cmpuint(mapped(&v, pages[i]), ==, 0);
         /* The bucket is mapped again. */
         g_assert_true(mirror_dma_read(&v.m, (BFN + 1) * PAGE, &data));
     }
-    g_assert_cmpuint(counter(&v, "mapcache-pages"), ==, splitting ? 8 : 0);
-    g_assert_cmpuint(counter(&v, "mapcache-buckets"), ==, splitting ? 0 : 8);
-    g_assert_cmpuint(counter(&v, "mapcache-deferred"), ==, 0);
+    g_assert_cmpuint(xensim_counter(v.sim, "mapcache-pages"), ==,
+                     splitting ? 8 : 0);
+    g_assert_cmpuint(xensim_counter(v.sim, "mapcache-buckets"), ==,
+                     splitting ? 0 : 8);
+    g_assert_cmpuint(xensim_counter(v.sim, "mapcache-deferred"), ==, 0);
     quit(&v);
 }
 
@@ -206,9 +183,6 @@ static void test_cold(const void *options)
 {
     bool splitting = options == &splits;
     const uint64_t gfns[] = { GFN + 10, GFN + 2, GFN + 6 };
-    XenSimIoreq barrier = {
-        .type = XENSIM_INVALIDATE_PAGE, .size = 8, .data = ARRAY_SIZE(gfns),
-    };
     uint32_t page, left[ARRAY_SIZE(gfns)];
     Machine v;
 
@@ -220,22 +194,24 @@ static void test_cold(const void *options)
     for (unsigned i = 0; i < ARRAY_SIZE(gfns); i++) {
         left[i] = xensim_page(v.sim, gfns[i]);
         xensim_remove(v.sim, gfns[i], 1);
-        g_assert_true(xensim_buffer(v.sim, XENSIM_INVALIDATE_PAGE, false, 0,
-                                    gfns[i] >> 32, gfns[i]));
+        g_assert_true(xensim_buffer_invalidate(v.sim, gfns[i],
+                                               XEN_INVALIDATE_PAGE_4K));
     }
-    xensim_ioreq(v.sim, 0, &barrier);
+    xensim_barrier(v.sim, ARRAY_SIZE(gfns));
     for (unsigned i = 0; i < ARRAY_SIZE(gfns); i++) {
         g_assert_cmpuint(mapped(&v, left[i]), ==, 0);
     }
     page = xensim_page(v.sim, GFN);
     g_assert_cmpuint(mapped(&v, page), ==, splitting);
-    g_assert_cmpuint(counter(&v, "mapcache-pages"), ==, splitting ? 3 : 0);
-    g_assert_cmpuint(counter(&v, "mapcache-buckets"), ==, !splitting);
+    g_assert_cmpuint(xensim_counter(v.sim, "mapcache-pages"), ==,
+                     splitting ? 3 : 0);
+    g_assert_cmpuint(xensim_counter(v.sim, "mapcache-buckets"), ==, !splitting);
 
-    take_away(&v, GFN + 20);
+    xensim_release(v.sim, GFN + 20, 1);
     g_assert_cmpuint(mapped(&v, page), ==, 0);
-    g_assert_cmpuint(counter(&v, "mapcache-pages"), ==, splitting ? 3 : 0);
-    g_assert_cmpuint(counter(&v, "mapcache-buckets"), ==, 1);
+    g_assert_cmpuint(xensim_counter(v.sim, "mapcache-pages"), ==,
+                     splitting ? 3 : 0);
+    g_assert_cmpuint(xensim_counter(v.sim, "mapcache-buckets"), ==, 1);
     quit(&v);
 }
 
@@ -275,12 +251,12 @@ static void test_queue(const void *options)
         pviommu_queue_push(&q, pviommu_op_map(0, BFN + i, gfn, 0, 0));
         assert_works(&v, BFN + i, gfn);
         g_assert_cmpuint(pviommu_queue_head(&q), ==, q.tail);
-        page = take_away(&v, gfn);
+        page = xensim_release(v.sim, gfn, 1);
         g_assert_cmpuint(mapped(&v, page), ==, 0);
         g_assert_false(mirror_dma_write(&v.m, (BFN + i) * PAGE, 1, 8));
     }
     g_assert_cmpuint(pviommu_queue_errors(&q), ==, 1);
-    g_assert_cmpuint(counter(&v, "mapcache-deferred"), ==, 0);
+    g_assert_cmpuint(xensim_counter(v.sim, "mapcache-deferred"), ==, 0);
 
     /* There is no page to map. */
     push_map(&q, BFN, GFN + 100);
@@ -289,10 +265,10 @@ static void test_queue(const void *options)
 
     /* Any page of its own takes it along; then nobody has them. */
     pages[1] = xensim_page(v.sim, QUEUE_GFN + 1);
-    pages[0] = take_away(&v, QUEUE_GFN);
+    pages[0] = xensim_release(v.sim, QUEUE_GFN, 1);
     wait_unmapped(&v, pages[0]);
-    g_assert_cmpuint(counter(&v, "mapcache-deferred"), ==, 1);
-    g_assert_cmpuint(counter(&v, "mapcache-released"), ==, 1);
+    g_assert_cmpuint(xensim_counter(v.sim, "mapcache-deferred"), ==, 1);
+    g_assert_cmpuint(xensim_counter(v.sim, "mapcache-released"), ==, 1);
     assert_status(pviommu_set_queue(v.iommu, 0, QUEUE_GFN * PAGE, NR_OPS),
                   XEN_IOMMU_EFAULT);
     assert_status(pviommu_set_queue(v.iommu, 0, (QUEUE_GFN - 1) * PAGE,
@@ -303,7 +279,7 @@ static void test_queue(const void *options)
 
     /* Whose it is no more may leave without a word. */
     assert_status(pviommu_set_queue(v.iommu, 0, 0, 0), 0);
-    g_assert_cmpuint(take_away(&v, QUEUE_GFN + 1), ==, pages[1]);
+    g_assert_cmpuint(xensim_release(v.sim, QUEUE_GFN + 1, 1), ==, pages[1]);
     wait_unmapped(&v, pages[1]);
     quit(&v);
 }
@@ -311,9 +287,6 @@ static void test_queue(const void *options)
 /* A hypervisor that does not say which: the queue notices that it is gone. */
 static void test_queue_unnamed(const void *options)
 {
-    const XenSimIoreq everything = {
-        .type = XENSIM_INVALIDATE, .size = 4, .count = 1, .data = ~0ull,
-    };
     QPVIOMMUQueue q;
     uint32_t page;
     Machine v;
@@ -322,12 +295,12 @@ static void test_queue_unnamed(const void *options)
     pviommu_queue_init(&q, v.iommu, 0, QUEUE_GFN * PAGE, NR_OPS);
     push_map(&q, BFN, GFN);
     assert_works(&v, BFN, GFN);
-    xensim_ioreq(v.sim, 0, &everything);
+    xensim_invalidate_all(v.sim);
     push_map(&q, BFN + 1, GFN + 1);
     assert_works(&v, BFN + 1, GFN + 1);
     page = xensim_page(v.sim, QUEUE_GFN + 1);
     xensim_remove(v.sim, QUEUE_GFN + 1, 1);
-    xensim_ioreq(v.sim, 0, &everything);
+    xensim_invalidate_all(v.sim);
     wait_unmapped(&v, page);
     assert_works(&v, BFN + 1, GFN + 1);
     quit(&v);
@@ -348,25 +321,25 @@ static void test_virtqueue(const void *options)
         uint64_t gfn = (vq->desc / PAGE | (BUCKET - 1)) - i;
         uint32_t head;
 
-        page = take_away(&v, gfn);
+        page = xensim_release(v.sim, gfn, 1);
         g_assert_cmpuint(mapped(&v, page), ==, 0);
         head = qvirtqueue_add(v.sim->qts, vq, rng.buffer, 8, true, false);
         qvirtqueue_kick(v.sim->qts, &rng.dev->vdev, vq, head);
         qvirtio_wait_used_elem(v.sim->qts, &rng.dev->vdev, vq, head, NULL,
                                60 * G_USEC_PER_SEC);
     }
-    g_assert_cmpuint(counter(&v, "mapcache-deferred"), ==, 0);
+    g_assert_cmpuint(xensim_counter(v.sim, "mapcache-deferred"), ==, 0);
 
     /* Its own page stays until its driver lets go; then nobody has it. */
     for (unsigned i = 0; i < 2; i++) {
-        page = take_away(&v, vq->desc / PAGE);
+        page = xensim_release(v.sim, vq->desc / PAGE, 1);
         g_assert_cmpuint(mapped(&v, page), ==, !i);
-        g_assert_cmpuint(counter(&v, "mapcache-deferred"), ==, 1);
+        g_assert_cmpuint(xensim_counter(v.sim, "mapcache-deferred"), ==, 1);
         xensim_add(v.sim, vq->desc / PAGE, 1);
         if (!i) {
             qvirtio_start_device(&rng.dev->vdev);
             wait_unmapped(&v, page);
-            g_assert_cmpuint(counter(&v, "mapcache-released"), ==, 1);
+            g_assert_cmpuint(xensim_counter(v.sim, "mapcache-released"), ==, 1);
         }
     }
     virtio_ram_finalize(&rng);

@@ -8,8 +8,6 @@
 #include "qemu/osdep.h"
 #include "qemu/bswap.h"
 #include "hw/pci/pci_regs.h"
-#include "hw/xen/interface/invalidate_page.h"
-#include "qobject/qdict.h"
 #include "libqos/pviommu-mirror.h"
 #include "libqos/xensim.h"
 
@@ -26,10 +24,6 @@
 #define PCI_INDEX       0xcf8
 #define PCI_DATA        0xcfc
 
-static const XenSimIoreq invalidate_all = {
-    .type = XENSIM_INVALIDATE, .size = 4, .count = 1, .data = ~0ull,
-};
-
 /* In synchronous requests: @count pages from @gfn on; of 0, the barrier. */
 static XenSimIoreq invalidate(uint64_t gfn, uint32_t count, uint64_t data)
 {
@@ -37,16 +31,6 @@ static XenSimIoreq invalidate(uint64_t gfn, uint32_t count, uint64_t data)
         .type = XENSIM_INVALIDATE_PAGE, .addr = gfn * PVIOMMU_PAGE,
         .size = 8, .count = count, .data = data,
     };
-}
-
-static uint64_t statistic(XenSim *sim, const char *name)
-{
-    QDict *rsp = qtest_qmp_assert_success_ref(sim->qts,
-        "{'execute': 'x-query-xen-invalidate'}");
-    uint64_t value = qdict_get_int(rsp, name);
-
-    qobject_unref(rsp);
-    return value;
 }
 
 static char *device_args(void)
@@ -194,13 +178,6 @@ static void test_mmio(void)
     xensim_quit(sim);
 }
 
-static void wait_until_read(XenSim *sim)
-{
-    while (xensim_buffered(sim)) {
-        g_usleep(1000);
-    }
-}
-
 static void test_buffered(void)
 {
     XenSim *sim = start(NULL);
@@ -226,7 +203,7 @@ static void test_buffered(void)
         g_assert_true(xensim_buffer(sim, XENSIM_PIO, false, 0, CMOS_DATA,
                                     0x30 + i));
         xensim_kick(sim);
-        wait_until_read(sim);
+        xensim_wait_read(sim);
         g_assert_cmphex(xensim_in(sim, 0, CMOS_DATA, 1), ==, 0x30 + i);
     }
     xensim_quit(sim);
@@ -239,7 +216,7 @@ static void test_global_invalidation(void)
 
     qtest_writeq(sim->qts, GFN * PVIOMMU_PAGE, 1);
     g_assert_cmpuint(xensim_mapped(sim, page, 1), ==, 1);
-    xensim_ioreq(sim, 0, &invalidate_all);
+    xensim_invalidate_all(sim);
     g_assert_cmpuint(xensim_mapped(sim, page, 1), ==, 0);
     qtest_writeq(sim->qts, GFN * PVIOMMU_PAGE, 2);
     g_assert_cmpuint(xensim_mapped(sim, page, 1), ==, 1);
@@ -294,7 +271,7 @@ static void test_held_dma(void)
     mirror_init(&m, iommu, QPCI_DEVFN(MIRROR_SLOT, 0));
     pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
     assert_status(pviommu_map(iommu, 0, BFN, GFN, 1, 0), 0);
-    xensim_ioreq(sim, 0, &invalidate_all);
+    xensim_invalidate_all(sim);
     g_assert_cmpuint(xensim_mapped(sim, page, 1), ==, 0);
     g_assert_cmpuint(mirror_hold(&m, 0, BFN * PVIOMMU_PAGE, PVIOMMU_PAGE, true),
                      ==, PVIOMMU_PAGE);
@@ -302,14 +279,14 @@ static void test_held_dma(void)
     g_assert_cmpuint(xensim_mapped(sim, page, 1), ==, 1);
     xensim_add(sim, GFN, 1);
     g_assert_cmpuint(xensim_page(sim, GFN), !=, page);
-    xensim_ioreq(sim, 0, &invalidate_all);
+    xensim_invalidate_all(sim);
     g_assert_cmpuint(xensim_mapped(sim, page, 1), ==, 1);
     mirror_touch_write(&m, 0, 8, 0x1234567);
     xensim_peek(sim, page, 8, &data, sizeof(data));
     g_assert_cmphex(le64_to_cpu(data), ==, 0x1234567);
     g_assert_cmphex(xensim_readq(sim, GFN * PVIOMMU_PAGE + 8), ==, 0);
     mirror_release(&m, 0, PVIOMMU_PAGE);
-    xensim_ioreq(sim, 0, &invalidate_all);
+    xensim_invalidate_all(sim);
     g_assert_cmpuint(xensim_mapped(sim, page, 1), ==, 0);
     pviommu_free(iommu);
     xensim_quit(sim);
@@ -328,7 +305,7 @@ static void test_missing_page(void)
     mirror_init(&m, iommu, QPCI_DEVFN(MIRROR_SLOT, 0));
     pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
     assert_status(pviommu_map(iommu, 0, BFN, GFN, 3, 0), 0);
-    xensim_ioreq(sim, 0, &invalidate_all);
+    xensim_invalidate_all(sim);
     xensim_remove(sim, GFN + 1, 1);
     g_assert_true(mirror_dma_write(&m, iova, 1, 8));
     g_assert_true(mirror_dma_write(&m, iova + 2 * PVIOMMU_PAGE, 1, 8));
@@ -373,7 +350,7 @@ static void test_missing_identity(void)
     g_assert_true(pviommu_identity(iommu));
     g_assert_true(mirror_dma_write(&m, addr, 1, 8));
     xensim_remove(sim, GFN, 1);
-    xensim_ioreq(sim, 0, &invalidate_all);
+    xensim_invalidate_all(sim);
     g_assert_false(mirror_dma_write(&m, addr, 2, 8));
     g_assert_false(mirror_dma_write(&m, addr + 3, 2, 1));
     g_assert_false(mirror_dma_read(&m, addr, &data));
@@ -399,7 +376,7 @@ static void test_missing_array(void)
     }
     pviommu_store_ops(iommu, across, ops, ARRAY_SIZE(ops));
     xensim_remove(sim, GFN + 1, 1);
-    xensim_ioreq(sim, 0, &invalidate_all);
+    xensim_invalidate_all(sim);
     assert_status(pviommu_ring(iommu, 0, at, 2, &done), XEN_IOMMU_EFAULT);
     g_assert_cmpuint(done, ==, 0);
     pviommu_assert_frames(iommu, 0, 0);
@@ -450,12 +427,12 @@ static void test_missing_ring(void)
     }
 
     /* No page for the interrupt; then none for the record. */
-    xensim_ioreq(sim, 0, &invalidate_all);
+    xensim_invalidate_all(sim);
     xensim_remove(sim, GFN, 1);
     g_assert_false(mirror_dma_write(&m, PVIOMMU_PAGE, 1, 8));
     pviommu_wait_faults(iommu, 2);
     xensim_remove(sim, ring, 1);
-    xensim_ioreq(sim, 0, &invalidate_all);
+    xensim_invalidate_all(sim);
     g_assert_false(mirror_dma_write(&m, 2 * PVIOMMU_PAGE, 1, 8));
     while (!pviommu_readl(iommu, XEN_PVIOMMU_REG_FAULT_LOST)) {
         g_usleep(1000);
@@ -487,11 +464,11 @@ static void test_unnamed(void)
         " 'arguments': {'gfn': %u, 'frames': 8}}", GFN));
     g_assert_cmpuint(xensim_references(sim, page + 5), ==, 1);
 
-    xensim_ioreq(sim, 0, &invalidate_all);
+    xensim_invalidate_all(sim);
     pviommu_assert_frames(iommu, 10, 2);
     xensim_remove(sim, GFN + 2, 1);
     xensim_remove(sim, GFN + 5, 2);
-    xensim_ioreq(sim, 0, &invalidate_all);
+    xensim_invalidate_all(sim);
     pviommu_assert_unmapped(iommu, 0, BFN + 2);
     pviommu_assert_unmapped(iommu, 0, BFN + 5);
     pviommu_assert_mapped(iommu, 0, BFN, GFN, 2, 0);
@@ -510,7 +487,7 @@ static void test_unnamed(void)
 
     /* Others are there now: not by what was mapped. */
     xensim_add(sim, GFN + 2, 1);
-    xensim_ioreq(sim, 0, &invalidate_all);
+    xensim_invalidate_all(sim);
     pviommu_assert_unmapped(iommu, 0, BFN + 2);
     assert_status(pviommu_map(iommu, 0, BFN + 2, GFN + 2, 1, 0), 0);
     g_assert_true(mirror_dma_write(&m, (BFN + 2) * PVIOMMU_PAGE, 0x99, 8));
@@ -524,20 +501,18 @@ static void test_stale_entries(void)
 {
     XenSim *sim = start(NULL);
     QXenPVIOMMU *iommu = xensim_pviommu(sim);
-    XenSimIoreq barrier = invalidate(0, 0, 1);
 
     pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
     assert_status(pviommu_map(iommu, 0, BFN, GFN, 1, 0), 0);
     xensim_remove(sim, GFN, 1);
-    g_assert_true(xensim_buffer(sim, XENSIM_INVALIDATE_PAGE, false,
-                                XEN_INVALIDATE_PAGE_4K, 0, GFN));
-    xensim_ioreq(sim, 0, &invalidate_all);
+    g_assert_true(xensim_buffer_invalidate(sim, GFN, XEN_INVALIDATE_PAGE_4K));
+    xensim_invalidate_all(sim);
     pviommu_assert_unmapped(iommu, 0, BFN);
     xensim_add(sim, GFN, 1);
     assert_status(pviommu_map(iommu, 0, BFN, GFN, 1, 0), 0);
-    xensim_ioreq(sim, 0, &barrier);
+    xensim_barrier(sim, 1);
     pviommu_assert_mapped(iommu, 0, BFN, GFN, 1, 0);
-    g_assert_cmpuint(statistic(sim, "malformed"), ==, 0);
+    g_assert_cmpuint(xensim_counter(sim, "malformed"), ==, 0);
     pviommu_free(iommu);
     xensim_quit(sim);
 }
@@ -557,7 +532,7 @@ static void test_malformed_forgets(void)
     pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
     for (unsigned i = 0; i < ARRAY_SIZE(requests); i++) {
         uint32_t page = xensim_page(sim, GFN);
-        uint64_t malformed = statistic(sim, "malformed");
+        uint64_t malformed = xensim_counter(sim, "malformed");
 
         assert_status(pviommu_map(iommu, 0, BFN, GFN, 2, 0), 0);
         qtest_writeq(sim->qts, GFN * PVIOMMU_PAGE, 1);
@@ -565,15 +540,14 @@ static void test_malformed_forgets(void)
         xensim_remove(sim, GFN, 1);
         if (i == ARRAY_SIZE(requests) - 1) {
             /* No such class, and a block that is not aligned. */
-            g_assert_true(xensim_buffer(sim, XENSIM_INVALIDATE_PAGE, false, 3,
-                                        0, GFN));
-            g_assert_true(xensim_buffer(sim, XENSIM_INVALIDATE_PAGE, false,
-                                        XEN_INVALIDATE_PAGE_2M, 0, 1));
+            g_assert_true(xensim_buffer_invalidate(sim, GFN, 3));
+            g_assert_true(xensim_buffer_invalidate(sim, 1,
+                                                   XEN_INVALIDATE_PAGE_2M));
             malformed++;
         }
         xensim_ioreq(sim, 0, &requests[i]);
-        g_assert_cmpuint(statistic(sim, "malformed"), ==, malformed + 1);
-        g_assert_cmpuint(statistic(sim, "everything"), ==, i + 1);
+        g_assert_cmpuint(xensim_counter(sim, "malformed"), ==, malformed + 1);
+        g_assert_cmpuint(xensim_counter(sim, "everything"), ==, i + 1);
         g_assert_cmpuint(xensim_mapped(sim, page, 1), ==, 0);
         pviommu_assert_unmapped(iommu, 0, BFN);
         pviommu_assert_mapped(iommu, 0, BFN + 1, GFN + 1, 1, 0);
@@ -584,7 +558,8 @@ static void test_malformed_forgets(void)
     /* The next one is as ever: it forgets what it names. */
     requests[0].data = 0;
     xensim_ioreq(sim, 0, &requests[0]);
-    g_assert_cmpuint(statistic(sim, "everything"), ==, ARRAY_SIZE(requests));
+    g_assert_cmpuint(xensim_counter(sim, "everything"), ==,
+                     ARRAY_SIZE(requests));
     pviommu_free(iommu);
     xensim_quit(sim);
 }
@@ -605,7 +580,7 @@ static void test_locked_bucket(void)
     g_assert_cmpuint(xensim_mapped(sim, page, 2), ==, 2);
     xensim_remove(sim, GFN + 1, 1);
     xensim_add(sim, GFN + 1, 1);
-    xensim_ioreq(sim, 0, &invalidate_all);
+    xensim_invalidate_all(sim);
     g_assert_cmpuint(xensim_mapped(sim, page, 1), ==, 1);
     g_assert_cmpuint(xensim_mapped(sim, page + 1, 1), ==, 0);
     qtest_writeq(sim->qts, addr, 2);
@@ -622,7 +597,6 @@ static void test_locked_bucket(void)
 static void test_lock_lengths(void)
 {
     const uint64_t addr = GFN * PVIOMMU_PAGE;
-    XenSimIoreq second = invalidate(GFN + 1, 1, 0);
     XenSim *sim = start(NULL);
     QXenPVIOMMU *iommu = xensim_pviommu(sim);
     QMirror m;
@@ -641,15 +615,14 @@ static void test_lock_lengths(void)
                                  len);
             }
             mirror_release(&m, ends, PVIOMMU_PAGE);
-            xensim_remove(sim, GFN + 1, 1);
-            xensim_ioreq(sim, 0, &second);
+            xensim_release(sim, GFN + 1, 1);
             g_assert_cmpuint(xensim_mapped(sim, page, 1), ==, !ends);
             mirror_release(&m, !ends, PVIOMMU_PAGE);
             g_assert_cmpuint(xensim_mapped(sim, page, 1), ==, 0);
             xensim_add(sim, GFN + 1, 1);
         }
     }
-    xensim_ioreq(sim, 0, &invalidate_all);
+    xensim_invalidate_all(sim);
     g_assert_cmpuint(xensim_mapped(sim, xensim_page(sim, GFN), 1), ==, 0);
     pviommu_free(iommu);
     xensim_quit(sim);
@@ -660,7 +633,6 @@ static void test_long_map(void)
 {
     const XenSimOptions options = { .ram_mb = 3072 };
     const uint64_t first = 0x1000, nr = 0xa4000, go = 0x8000;
-    XenSimIoreq leaves = invalidate(first + 5, 1, 0);
     XenSim *sim = start(&options);
     QXenPVIOMMU *iommu = xensim_pviommu(sim);
     uint32_t page = xensim_page(sim, first);
@@ -684,10 +656,9 @@ static void test_long_map(void)
     /* What was found is forgotten when pages leave. */
     assert_status(pviommu_unmap(iommu, 0, BFN, nr), 0);
     assert_status(pviommu_flush_all(iommu, 0), 0);
-    xensim_ioreq(sim, 0, &invalidate_all);
+    xensim_invalidate_all(sim);
     assert_status(pviommu_map(iommu, 0, BFN, first, nr, 0), XEN_IOMMU_EAGAIN);
-    xensim_remove(sim, first + 5, 1);
-    xensim_ioreq(sim, 0, &leaves);
+    xensim_release(sim, first + 5, 1);
     assert_status(pviommu_map(iommu, 0, BFN, first, nr, 0), XEN_IOMMU_ENOENT);
     pviommu_assert_frames(iommu, 0, 0);
     pviommu_free(iommu);
@@ -717,9 +688,7 @@ static void test_holes(void)
     g_autofree char *max_text = NULL;
     XenSim *sim = start(&options);
     QXenPVIOMMU *iommu = xensim_pviommu(sim);
-    XenSimIoreq all = invalidate(first, 200 * bucket, 0);
     unsigned max = 65530, holes, before;
-    XenSimIoreq barrier;
     uint64_t entries = 0;
     QMirror m;
 
@@ -734,14 +703,14 @@ static void test_holes(void)
     mirror_hold(&m, 0, (uint64_t)first * PVIOMMU_PAGE, 8, true);
     mirror_hold(&m, 1, (uint64_t)(first + 255) * PVIOMMU_PAGE, 8, true);
     before = guest_mappings(sim);
-    xensim_ioreq(sim, 0, &all);
-    g_assert_cmpuint(statistic(sim, "mapcache-pages"), ==, 254);
-    g_assert_cmpuint(statistic(sim, "mapcache-deferred"), ==, 2);
+    xensim_invalidate(sim, first, 200 * bucket);
+    g_assert_cmpuint(xensim_counter(sim, "mapcache-pages"), ==, 254);
+    g_assert_cmpuint(xensim_counter(sim, "mapcache-deferred"), ==, 2);
     g_assert_cmpuint(guest_mappings(sim), ==, before + 1);
     mirror_release(&m, 0, 8);
-    g_assert_cmpuint(statistic(sim, "mapcache-released"), ==, 1);
+    g_assert_cmpuint(xensim_counter(sim, "mapcache-released"), ==, 1);
     mirror_release(&m, 1, 8);
-    g_assert_cmpuint(statistic(sim, "mapcache-released"), ==, 1);
+    g_assert_cmpuint(xensim_counter(sim, "mapcache-released"), ==, 1);
 
     /* Every second page of many buckets. */
     for (unsigned i = 0; i < 200; i++) {
@@ -749,22 +718,20 @@ static void test_holes(void)
 
         qtest_writeb(sim->qts, (uint64_t)gfn * PVIOMMU_PAGE, 1);
         for (unsigned j = 0; j < per_bucket; j++) {
-            while (!xensim_buffer(sim, XENSIM_INVALIDATE_PAGE, false,
-                                  XEN_INVALIDATE_PAGE_4K, 0, gfn + 2 * j)) {
-                barrier = invalidate(0, 0, entries);
-                xensim_ioreq(sim, 0, &barrier);
+            while (!xensim_buffer_invalidate(sim, gfn + 2 * j,
+                                             XEN_INVALIDATE_PAGE_4K)) {
+                xensim_barrier(sim, entries);
             }
             entries++;
         }
     }
-    barrier = invalidate(0, 0, entries);
-    xensim_ioreq(sim, 0, &barrier);
-    g_assert_cmpuint(statistic(sim, "malformed"), ==, 0);
-    g_assert_cmpuint(statistic(sim, "entries"), ==, 200 * per_bucket);
+    xensim_barrier(sim, entries);
+    g_assert_cmpuint(xensim_counter(sim, "malformed"), ==, 0);
+    g_assert_cmpuint(xensim_counter(sim, "entries"), ==, 200 * per_bucket);
     /* One for a bucket, and one more for a hole. */
     g_assert_cmpuint(guest_mappings(sim), <=,
                      before + MIN(holes, 200 * per_bucket) + 200);
-    g_assert_cmpint(statistic(sim, "mapcache-buckets") > 0, ==,
+    g_assert_cmpint(xensim_counter(sim, "mapcache-buckets") > 0, ==,
                     holes < 200 * per_bucket);
     for (unsigned i = 0; i < 200; i += 13) {
         uint32_t page = xensim_page(sim, first + i * bucket);

@@ -64,34 +64,22 @@ static int64_t use(Subject *s, unsigned first_mib, unsigned nr)
     return get_clock() - start;
 }
 
-static uint64_t ioreq(Subject *s, const XenSimIoreq *req)
-{
-    xensim_ioreq(s->sim, 0, req);
-    return xensim_took(s->sim, 0);
-}
-
 /* Pages have left: QEMU is told. Returns: how long the guest waits. */
 static uint64_t announce(Subject *s, const uint64_t *gfns, unsigned nr)
 {
     if (!s->is_told) {
-        return ioreq(s, &(XenSimIoreq) {
-            .type = XENSIM_INVALIDATE, .size = 4, .count = 1, .data = ~0ull,
-        });
+        xensim_invalidate_all(s->sim);
+    } else if (nr == 1) {
+        xensim_invalidate(s->sim, gfns[0], 1);
+    } else {
+        for (unsigned i = 0; i < nr; i++) {
+            g_assert_true(xensim_buffer_invalidate(s->sim, gfns[i],
+                                                   XEN_INVALIDATE_PAGE_4K));
+        }
+        s->entries += nr;
+        xensim_barrier(s->sim, s->entries);
     }
-    if (nr == 1) {
-        return ioreq(s, &(XenSimIoreq) {
-            .type = XENSIM_INVALIDATE_PAGE, .size = 8, .count = 1,
-            .addr = gfns[0] * PVIOMMU_PAGE,
-        });
-    }
-    for (unsigned i = 0; i < nr; i++) {
-        g_assert_true(xensim_buffer(s->sim, XENSIM_INVALIDATE_PAGE, false, 0,
-                                    gfns[i] >> 32, gfns[i]));
-    }
-    s->entries += nr;
-    return ioreq(s, &(XenSimIoreq) {
-        .type = XENSIM_INVALIDATE_PAGE, .size = 8, .data = s->entries,
-    });
+    return xensim_took(s->sim, 0);
 }
 
 /* With @mib of the guest in the mapcache, @nr pages of it leave. */
@@ -99,12 +87,9 @@ static void stall(Subject *s, const char *op, unsigned mib, unsigned nr)
 {
     g_autofree char *params = g_strdup_printf("\"mapped_mib\": %u, ", mib);
     g_autofree uint64_t *gfns = g_new(uint64_t, nr);
-    XenSimIoreq all = {
-        .type = XENSIM_INVALIDATE, .size = 4, .count = 1, .data = ~0ull,
-    };
 
     /* Nothing but that. */
-    xensim_ioreq(s->sim, 0, &all);
+    xensim_invalidate_all(s->sim);
     use(s, FIRST_MIB, mib);
     for (unsigned i = 0; i < nr; i++) {
         gfns[i] = (FIRST_MIB + i % STALL_MIB) * PAGES_A_MIB + 1 + i / STALL_MIB;

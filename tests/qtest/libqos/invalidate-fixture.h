@@ -9,10 +9,8 @@
 #define TESTS_LIBQOS_INVALIDATE_FIXTURE_H
 
 #include "qemu/bswap.h"
-#include "qobject/qdict.h"
 #include "libqos/pviommu-mirror.h"
 #include "libqos/xensim.h"
-#include "hw/xen/interface/invalidate_page.h"
 
 #define MIRROR_SLOT     0x11
 #define BFN             0x123450ull
@@ -68,59 +66,7 @@ static inline void quit(Machine *v)
     xensim_quit(v->sim);
 }
 
-/* --- what the hypervisor sends -------------------------------------------- */
-
-static inline void send_pages(XenSim *sim, uint64_t gfn, uint32_t nr)
-{
-    const XenSimIoreq req = {
-        .type = XENSIM_INVALIDATE_PAGE, .addr = gfn * PAGE, .size = 8,
-        .count = nr,
-    };
-
-    xensim_ioreq(sim, 0, &req);
-}
-
-static inline void send_barrier(XenSim *sim, uint64_t entries)
-{
-    const XenSimIoreq req = {
-        .type = XENSIM_INVALIDATE_PAGE, .size = 8, .data = entries,
-    };
-
-    xensim_ioreq(sim, 0, &req);
-}
-
-static inline void send_everything(XenSim *sim)
-{
-    const XenSimIoreq req = {
-        .type = XENSIM_INVALIDATE, .size = 4, .count = 1, .data = ~0ull,
-    };
-
-    xensim_ioreq(sim, 0, &req);
-}
-
-static inline bool put_entry(XenSim *sim, uint64_t gfn, unsigned class)
-{
-    return xensim_buffer(sim, XENSIM_INVALIDATE_PAGE, false, class,
-                         gfn >> 32, gfn);
-}
-
-/* Pages leave the p2m, and the emulator is told. */
-static inline void take_away(Machine *v, uint64_t gfn, uint32_t nr)
-{
-    xensim_remove(v->sim, gfn, nr);
-    send_pages(v->sim, gfn, nr);
-}
-
 /* --- what QEMU says of it ------------------------------------------------- */
-
-static inline uint64_t counter(XenSim *sim, const char *name)
-{
-    QDict *rsp = qtest_qmp(sim->qts, "{ 'execute': 'x-query-xen-invalidate' }");
-    uint64_t n = qdict_get_int(qdict_get_qdict(rsp, "return"), name);
-
-    qobject_unref(rsp);
-    return n;
-}
 
 typedef struct Counts {
     uint64_t requests, entries, barriers, pages, malformed, everything;
@@ -128,12 +74,12 @@ typedef struct Counts {
 
 static inline void assert_counts(XenSim *sim, Counts c)
 {
-    g_assert_cmpuint(counter(sim, "requests"), ==, c.requests);
-    g_assert_cmpuint(counter(sim, "entries"), ==, c.entries);
-    g_assert_cmpuint(counter(sim, "barriers"), ==, c.barriers);
-    g_assert_cmpuint(counter(sim, "pages"), ==, c.pages);
-    g_assert_cmpuint(counter(sim, "malformed"), ==, c.malformed);
-    g_assert_cmpuint(counter(sim, "everything"), ==, c.everything);
+    g_assert_cmpuint(xensim_counter(sim, "requests"), ==, c.requests);
+    g_assert_cmpuint(xensim_counter(sim, "entries"), ==, c.entries);
+    g_assert_cmpuint(xensim_counter(sim, "barriers"), ==, c.barriers);
+    g_assert_cmpuint(xensim_counter(sim, "pages"), ==, c.pages);
+    g_assert_cmpuint(xensim_counter(sim, "malformed"), ==, c.malformed);
+    g_assert_cmpuint(xensim_counter(sim, "everything"), ==, c.everything);
 }
 
 /* --- what devices do with page @i of those at @base ----------------------- */

@@ -7,6 +7,7 @@
 #include "qemu/osdep.h"
 #include "qemu/bswap.h"
 #include "qemu/sockets.h"
+#include "qobject/qdict.h"
 #include "libqos/xensim.h"
 
 #define FEATURES        "invalidate-page,iommu-op"
@@ -311,6 +312,57 @@ unsigned xensim_buffered(XenSim *sim)
     return number(command(sim, "buffered"));
 }
 
+void xensim_wait_read(XenSim *sim)
+{
+    while (xensim_buffered(sim)) {
+        g_usleep(1000);
+    }
+}
+
+void xensim_invalidate(XenSim *sim, uint64_t gfn, uint32_t nr)
+{
+    const XenSimIoreq req = {
+        .type = XENSIM_INVALIDATE_PAGE, .addr = gfn * PVIOMMU_PAGE, .size = 8,
+        .count = nr,
+    };
+
+    xensim_ioreq(sim, 0, &req);
+}
+
+void xensim_invalidate_all(XenSim *sim)
+{
+    const XenSimIoreq req = {
+        .type = XENSIM_INVALIDATE, .size = 4, .count = 1, .data = ~0ull,
+    };
+
+    xensim_ioreq(sim, 0, &req);
+}
+
+bool xensim_buffer_invalidate(XenSim *sim, uint64_t gfn, unsigned class)
+{
+    return xensim_buffer(sim, XENSIM_INVALIDATE_PAGE, false, class, gfn >> 32,
+                         gfn);
+}
+
+void xensim_barrier(XenSim *sim, uint64_t entries)
+{
+    const XenSimIoreq req = {
+        .type = XENSIM_INVALIDATE_PAGE, .size = 8, .data = entries,
+    };
+
+    xensim_ioreq(sim, 0, &req);
+}
+
+uint64_t xensim_counter(XenSim *sim, const char *name)
+{
+    QDict *rsp = qtest_qmp_assert_success_ref(sim->qts,
+        "{'execute': 'x-query-xen-invalidate'}");
+    uint64_t n = qdict_get_int(rsp, name);
+
+    qobject_unref(rsp);
+    return n;
+}
+
 uint32_t xensim_page(XenSim *sim, uint64_t gfn)
 {
     const char *answer;
@@ -322,6 +374,15 @@ uint32_t xensim_page(XenSim *sim, uint64_t gfn)
 void xensim_remove(XenSim *sim, uint64_t gfn, uint64_t nr)
 {
     command(sim, "remove 0x%" PRIx64 " %" PRIu64, gfn, nr);
+}
+
+uint32_t xensim_release(XenSim *sim, uint64_t gfn, uint32_t nr)
+{
+    uint32_t page = xensim_page(sim, gfn);
+
+    xensim_remove(sim, gfn, nr);
+    xensim_invalidate(sim, gfn, nr);
+    return page;
 }
 
 void xensim_add(XenSim *sim, uint64_t gfn, uint64_t nr)

@@ -12,6 +12,7 @@
 
 #include "libqtest.h"
 #include "libqos/xen-pviommu.h"
+#include "hw/xen/interface/invalidate_page.h"
 
 /* What an ioreq is about: those of Xen's public/hvm/ioreq.h. */
 #define XENSIM_PIO              0
@@ -133,6 +134,26 @@ bool xensim_buffer(XenSim *sim, uint8_t type, bool read, unsigned size,
 void xensim_kick(XenSim *sim);
 /** xensim_buffered: entries that QEMU has not read yet */
 unsigned xensim_buffered(XenSim *sim);
+/** xensim_wait_read: until QEMU has read all entries */
+void xensim_wait_read(XenSim *sim);
+
+/* Pages that left the guest, as QEMU is notified of them, by vCPU 0. */
+/** xensim_invalidate: @nr pages from @gfn on left */
+void xensim_invalidate(XenSim *sim, uint64_t gfn, uint32_t nr);
+/** xensim_invalidate_all: some page left, whichever */
+void xensim_invalidate_all(XenSim *sim);
+/**
+ * xensim_buffer_invalidate: an entry of the buffered ring, about a block of
+ * pages; QEMU must act on it at the next barrier
+ * @class: XEN_INVALIDATE_PAGE_*, the block's size
+ *
+ * Returns: false if the ring is full.
+ */
+bool xensim_buffer_invalidate(XenSim *sim, uint64_t gfn, unsigned class);
+/** xensim_barrier: for all entries; @entries: how many there were, ever */
+void xensim_barrier(XenSim *sim, uint64_t entries);
+/** xensim_counter: what x-query-xen-invalidate counts as @name */
+uint64_t xensim_counter(XenSim *sim, const char *name);
 
 /* --- the guest's memory --- */
 
@@ -144,8 +165,14 @@ unsigned xensim_buffered(XenSim *sim);
  * A page is itself for ever, wherever it is in the guest, or nowhere.
  */
 uint32_t xensim_page(XenSim *sim, uint64_t gfn);
-/** xensim_remove: pages leave the guest; nobody is told. */
+/** xensim_remove: pages leave the guest; QEMU is not notified. */
 void xensim_remove(XenSim *sim, uint64_t gfn, uint64_t nr);
+/**
+ * xensim_release: pages leave the guest, and QEMU is notified
+ *
+ * Returns: the page that was at @gfn.
+ */
+uint32_t xensim_release(XenSim *sim, uint64_t gfn, uint32_t nr);
 /** xensim_add: new pages of zeroes, where there are none */
 void xensim_add(XenSim *sim, uint64_t gfn, uint64_t nr);
 
