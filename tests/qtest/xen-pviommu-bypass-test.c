@@ -5,9 +5,8 @@
  */
 
 #include "qemu/osdep.h"
-#include "qobject/qdict.h"
 #include "qobject/qlist.h"
-#include "libqos/xen-pviommu.h"
+#include "libqos/xen-pviommu-qmp.h"
 
 #define PAST        "uses guest-physical addresses"
 #define HINT        "Give it iommu_platform=on"
@@ -16,9 +15,8 @@
 /* What the monitor says of device @id, which there is; NULL if nothing */
 static char *query_bypass(QXenPVIOMMU *iommu, const char *id)
 {
-    QDict *rsp = qtest_qmp(iommu->qts, "{'execute':'x-query-xen-pviommu'}");
-    QList *contexts = qdict_get_qlist(qdict_get_qdict(rsp, "return"),
-                                      "contexts");
+    QDict *state = pviommu_query(iommu);
+    QList *contexts = qdict_get_qlist(state, "contexts");
     QDict *ctx = qobject_to(QDict, qlist_peek(contexts));
     QListEntry *entry;
     bool found = false;
@@ -33,7 +31,7 @@ static char *query_bypass(QXenPVIOMMU *iommu, const char *id)
         }
     }
     g_assert_true(found);
-    qobject_unref(rsp);
+    qobject_unref(state);
     return bypass;
 }
 

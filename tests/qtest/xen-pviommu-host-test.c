@@ -6,8 +6,8 @@
  */
 
 #include "qemu/osdep.h"
-#include "qobject/qdict.h"
 #include "qobject/qlist.h"
+#include "libqos/xen-pviommu-qmp.h"
 #include "libqos/xensim.h"
 
 #define GFN             (PVIOMMU_FREE_GFN + 0x1000ull)
@@ -61,16 +61,6 @@ static void command(XenSim *sim, const char *what, uint64_t bfn, uint64_t nr)
                                  bfn, nr));
 }
 
-/* @rsp is let go. Returns: what went wrong, or NULL. */
-static char *failure(QDict *rsp)
-{
-    QDict *error = qdict_get_qdict(rsp, "error");
-    char *desc = error ? g_strdup(qdict_get_str(error, "desc")) : NULL;
-
-    qobject_unref(rsp);
-    return desc;
-}
-
 static QDict *qmp_map(XenSim *sim, uint64_t gfn, uint32_t nr, bool readonly)
 {
     return qtest_qmp(sim->qts, "{ 'execute': 'x-xen-pviommu-host-map',"
@@ -95,7 +85,7 @@ static uint64_t map(XenSim *sim, uint64_t gfn, uint32_t nr)
 
 static void map_fails(XenSim *sim, uint64_t gfn, uint32_t nr, const char *why)
 {
-    g_autofree char *desc = failure(qmp_map(sim, gfn, nr, false));
+    g_autofree char *desc = qmp_error_text(qmp_map(sim, gfn, nr, false));
 
     g_assert_nonnull(desc);
     if (!strstr(desc, why)) {
@@ -105,10 +95,10 @@ static void map_fails(XenSim *sim, uint64_t gfn, uint32_t nr, const char *why)
 
 static char *try_unmap(XenSim *sim, uint64_t bfn, uint32_t nr)
 {
-    return failure(qtest_qmp(sim->qts,
-                             "{ 'execute': 'x-xen-pviommu-host-unmap',"
-                             " 'arguments': { 'bfn': %" PRIu64 ","
-                             " 'frames': %u } }", bfn, nr));
+    return qmp_error_text(qtest_qmp(sim->qts,
+                                    "{ 'execute': 'x-xen-pviommu-host-unmap',"
+                                    " 'arguments': { 'bfn': %" PRIu64 ","
+                                    " 'frames': %u } }", bfn, nr));
 }
 
 static void unmap(XenSim *sim, uint64_t bfn, uint32_t nr)

@@ -6,10 +6,10 @@
 
 #include "qemu/osdep.h"
 #include "qemu/bswap.h"
-#include "qobject/qdict.h"
 #include "libqos/bridge.h"
 #include "libqos/edu.h"
 #include "libqos/pviommu-mirror.h"
+#include "libqos/xen-pviommu-qmp.h"
 
 #define GFN             PVIOMMU_FREE_GFN
 #define BFN             0x4000000
@@ -247,17 +247,12 @@ static void test_reserved(void)
 static char *plug_assigned(QXenPVIOMMU *iommu, const char *id, const char *bus,
                            const char *slot, const uint64_t ranges[4])
 {
-    QDict *rsp = qtest_qmp(iommu->qts,
+    return qmp_error_text(qtest_qmp(iommu->qts,
         "{'execute': 'device_add', 'arguments': {"
         " 'driver': 'pviommu-mirror', 'id': %s, 'bus': %s, 'addr': %s,"
         " 'pins': true, 'iova-ranges': [%" PRIu64 ", %" PRIu64 ", %" PRIu64
         ", %" PRIu64 "]}}", id, bus, slot, ranges[0], ranges[1], ranges[2],
-        ranges[3]);
-    QDict *error = qdict_get_qdict(rsp, "error");
-    char *text = error ? g_strdup(qdict_get_str(error, "desc")) : NULL;
-
-    qobject_unref(rsp);
-    return text;
+        ranges[3]));
 }
 
 static void assert_plugged(QXenPVIOMMU *iommu, const char *id, const char *bus,
@@ -573,12 +568,12 @@ static void test_failed_plug(void)
     unsigned spaces = address_spaces(iommu);
 
     for (unsigned round = 0; round < 3; round++) {
-        QDict *rsp = qtest_qmp(iommu->qts, "{'execute': 'device_add',"
-                               " 'arguments': {'driver': 'pviommu-mirror',"
-                               " 'bus': 'rp0', 'notifier': 'nonsense'}}");
+        g_autofree char *error = qmp_error_text(qtest_qmp(iommu->qts,
+            "{'execute': 'device_add', 'arguments': {"
+            " 'driver': 'pviommu-mirror', 'bus': 'rp0',"
+            " 'notifier': 'nonsense'}}"));
 
-        g_assert_true(qdict_haskey(rsp, "error"));
-        qobject_unref(rsp);
+        g_assert_nonnull(error);
         wait_address_spaces(iommu, spaces);
         assert_free(iommu, GFN);
         if (round == 1) {
@@ -704,16 +699,14 @@ static void test_itself(const void *machine)
 {
     g_autofree char *args = pviommu_args(machine, "id=iommu", NULL);
     QTestState *qts = qtest_init(args);
-    QDict *rsp;
+    g_autofree char *unplug_error = NULL, *plug_error = NULL;
 
-    rsp = qtest_qmp(qts, "{'execute': 'device_del', "
-                    "'arguments': {'id': 'iommu'}}");
-    g_assert_true(qdict_haskey(rsp, "error"));
-    qobject_unref(rsp);
-    rsp = qtest_qmp(qts, "{'execute': 'device_add', "
-                    "'arguments': {'driver': 'xen-pviommu'}}");
-    g_assert_true(qdict_haskey(rsp, "error"));
-    qobject_unref(rsp);
+    unplug_error = qmp_error_text(qtest_qmp(qts,
+        "{'execute': 'device_del', 'arguments': {'id': 'iommu'}}"));
+    g_assert_nonnull(unplug_error);
+    plug_error = qmp_error_text(qtest_qmp(qts,
+        "{'execute': 'device_add', 'arguments': {'driver': 'xen-pviommu'}}"));
+    g_assert_nonnull(plug_error);
     qtest_quit(qts);
 }
 

@@ -10,7 +10,7 @@
 #include "libqos/pviommu-mirror.h"
 #include "libqos/snapshot.h"
 #include "libqos/virtio-ram.h"
-#include "qobject/qdict.h"
+#include "libqos/xen-pviommu-qmp.h"
 #include "qobject/qlist.h"
 
 #define GFN             PVIOMMU_FREE_GFN
@@ -284,17 +284,15 @@ static void test_snapshot(void)
 
 static void query_identity(QXenPVIOMMU *iommu, uint16_t ctx, bool expected)
 {
-    QDict *response = qtest_qmp(iommu->qts,
-                                "{'execute': 'x-query-xen-pviommu'}");
+    QDict *state = pviommu_query(iommu);
     QListEntry *e;
 
-    QLIST_FOREACH_ENTRY(qdict_get_qlist(qdict_get_qdict(response, "return"),
-                                        "contexts"), e) {
+    QLIST_FOREACH_ENTRY(qdict_get_qlist(state, "contexts"), e) {
         QDict *c = qobject_to(QDict, qlist_entry_obj(e));
 
         if (qdict_get_int(c, "context") == ctx) {
             g_assert_true(qdict_haskey(c, "identity") == expected);
-            qobject_unref(response);
+            qobject_unref(state);
             return;
         }
     }

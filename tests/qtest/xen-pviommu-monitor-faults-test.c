@@ -5,11 +5,9 @@
  */
 
 #include "qemu/osdep.h"
-#include "qapi/error.h"
-#include "qobject/qdict.h"
-#include "qobject/qjson.h"
 #include "qobject/qlist.h"
 #include "libqos/edu.h"
+#include "libqos/xen-pviommu-qmp.h"
 
 #define GFN             PVIOMMU_FREE_GFN
 #define BFN             0x4000000
@@ -24,25 +22,6 @@ static QXenPVIOMMU *start(const char *machine)
 
     pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
     return iommu;
-}
-
-static QDict *query_state(QXenPVIOMMU *iommu)
-{
-    return qtest_qmp_assert_success_ref(iommu->qts,
-        "{'execute': 'x-query-xen-pviommu'}");
-}
-
-static void assert_json(QObject *obj, const char *expected)
-{
-    QObject *want = qobject_from_json(expected, &error_abort);
-
-    if (!qobject_is_equal(obj, want)) {
-        g_autoptr(GString) got = qobject_to_json(obj);
-
-        g_test_message("got %s, expected %s", got->str, expected);
-        g_test_fail();
-    }
-    qobject_unref(want);
 }
 
 /*
@@ -128,11 +107,11 @@ static void test_faults(const void *machine)
                   "0:4000000010w readonly delivered, "
                   "0:4000000008w unmapped ring-off");
     {
-        QDict *state = query_state(iommu);
+        QDict *state = pviommu_query(iommu);
 
-        assert_json(qdict_get(state, "fault-ring"),
-                    "{'enabled': true, 'address': 25165824, 'size': 2,"
-                    " 'head': 0, 'tail': 2, 'waiting': 1}");
+        qmp_assert_json(qdict_get(state, "fault-ring"),
+                        "{'enabled': true, 'address': 25165824, 'size': 2,"
+                        " 'head': 0, 'tail': 2, 'waiting': 1}");
         g_assert_cmpint(qdict_get_int(qdict_get_qdict(state, "counters"),
                                       "faults"), ==, 4);
         qobject_unref(state);

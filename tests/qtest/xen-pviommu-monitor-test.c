@@ -12,6 +12,7 @@
 #include "qobject/qlist.h"
 #include "libqos/bridge.h"
 #include "libqos/edu.h"
+#include "libqos/xen-pviommu-qmp.h"
 
 #define GFN             PVIOMMU_FREE_GFN
 #define BFN             0x4000000
@@ -33,12 +34,6 @@ static QXenPVIOMMU *start(const char *machine)
 
     pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
     return iommu;
-}
-
-static QDict *query_state(QXenPVIOMMU *iommu)
-{
-    return qtest_qmp_assert_success_ref(iommu->qts,
-        "{'execute': 'x-query-xen-pviommu'}");
 }
 
 static QDict *query_mappings(QXenPVIOMMU *iommu, uint16_t ctx, uint64_t start,
@@ -146,19 +141,6 @@ static void assert_places(QXenPVIOMMU *iommu, uint64_t gfn, unsigned max,
     g_assert_cmpstr(text->str, ==, places);
 }
 
-static void assert_json(QObject *obj, const char *expected)
-{
-    QObject *want = qobject_from_json(expected, &error_abort);
-
-    if (!qobject_is_equal(obj, want)) {
-        g_autoptr(GString) got = qobject_to_json(obj);
-
-        g_test_message("got %s, expected %s", got->str, expected);
-        g_test_fail();
-    }
-    qobject_unref(want);
-}
-
 /* Context @n of those there are. */
 static QDict *nth_context(QDict *state, unsigned n)
 {
@@ -260,7 +242,7 @@ static void test_state(const void *machine)
                                        "\"max-contexts\":9,\"max-ops\":77,"
                                        "\"reserved-regions\":"
                                        "[\"0x100000:0x1fffff:0\"]", EDU);
-    QDict *state = query_state(iommu);
+    QDict *state = pviommu_query(iommu);
     QDict *ctx, *dev;
     uint16_t id;
 
@@ -280,22 +262,22 @@ static void test_state(const void *machine)
                     64 * 5000 + (35 << 20));
     g_assert_cmpint(qdict_get_int(state, "memory"), >, 0);
     g_assert_cmpint(qdict_get_int(state, "memory"), <, 4 << 20);
-    assert_json(qdict_get(state, "accepted"), "[]");
-    assert_json(qdict_get(state, "reserved"),
-                "[{'bfn': 256, 'frames': 256, 'interrupts': false},"
-                " {'bfn': 1043968, 'frames': 256, 'interrupts': true}]");
-    assert_json(qdict_get(state, "fault-ring"),
-                "{'enabled': false, 'address': 0, 'size': 0, 'head': 0,"
-                " 'tail': 0, 'waiting': 0}");
-    assert_json(qdict_get(state, "counters"),
-                "{'doorbells': 0, 'operations': 0, 'errors': 0, 'maps': 0,"
-                " 'unmaps': 0, 'flushes': 0, 'faults': 0, 'faults-lost': 0,"
-                " 'invalidated-frames': 0}");
+    qmp_assert_json(qdict_get(state, "accepted"), "[]");
+    qmp_assert_json(qdict_get(state, "reserved"),
+                    "[{'bfn': 256, 'frames': 256, 'interrupts': false},"
+                    " {'bfn': 1043968, 'frames': 256, 'interrupts': true}]");
+    qmp_assert_json(qdict_get(state, "fault-ring"),
+                    "{'enabled': false, 'address': 0, 'size': 0, 'head': 0,"
+                    " 'tail': 0, 'waiting': 0}");
+    qmp_assert_json(qdict_get(state, "counters"),
+                    "{'doorbells': 0, 'operations': 0, 'errors': 0, 'maps': 0,"
+                    " 'unmaps': 0, 'flushes': 0, 'faults': 0, 'faults-lost': 0,"
+                    " 'invalidated-frames': 0}");
     g_assert_cmpint(qlist_size(qdict_get_qlist(state, "contexts")), ==, 1);
     ctx = nth_context(state, 0);
-    assert_json(QOBJECT(find_device(ctx, "0000:00:11.0")),
-                "{'sbdf': '0000:00:11.0', 'type': 'edu', 'id': 'edu0',"
-                " 'qom-path': '/machine/peripheral/edu0'}");
+    qmp_assert_json(QOBJECT(find_device(ctx, "0000:00:11.0")),
+                    "{'sbdf': '0000:00:11.0', 'type': 'edu', 'id': 'edu0',"
+                    " 'qom-path': '/machine/peripheral/edu0'}");
     dev = find_device(ctx, "0000:00:10.0");
     g_assert_cmpstr(qdict_get_str(dev, "type"), ==, "xen-pviommu");
     g_assert_false(qdict_haskey(dev, "id"));
@@ -310,27 +292,27 @@ static void test_state(const void *machine)
     assert_status(pviommu_unmap(iommu, id, BFN + 10, 20), 0);
     assert_status(pviommu_flush(iommu, id, BFN + 10, 5), 0);
 
-    state = query_state(iommu);
+    state = pviommu_query(iommu);
     g_assert_false(qdict_get_bool(state, "identity"));
-    assert_json(qdict_get(state, "accepted"),
-                "['ranges', 'contexts', 'queue', 'identity']");
+    qmp_assert_json(qdict_get(state, "accepted"),
+                    "['ranges', 'contexts', 'queue', 'identity']");
     g_assert_cmpint(qdict_get_int(state, "mapped-frames"), ==, 83);
     g_assert_cmpint(qdict_get_int(state, "pending-frames"), ==, 15);
-    assert_json(qdict_get(state, "counters"),
-                "{'doorbells': 7, 'operations': 7, 'errors': 1, 'maps': 2,"
-                " 'unmaps': 1, 'flushes': 1, 'faults': 0, 'faults-lost': 0,"
-                " 'invalidated-frames': 0}");
+    qmp_assert_json(qdict_get(state, "counters"),
+                    "{'doorbells': 7, 'operations': 7, 'errors': 1, 'maps': 2,"
+                    " 'unmaps': 1, 'flushes': 1, 'faults': 0, 'faults-lost': 0,"
+                    " 'invalidated-frames': 0}");
     g_assert_cmpint(qlist_size(qdict_get_qlist(state, "contexts")), ==, 2);
     ctx = nth_context(state, 0);
     g_assert_cmpint(qdict_get_int(ctx, "mapped-frames"), ==, 3);
     g_assert_cmpint(qdict_get_int(ctx, "pending-frames"), ==, 0);
     g_assert_null(find_device(ctx, "0000:00:11.0"));
     g_assert_nonnull(find_device(ctx, "0000:00:10.0"));
-    assert_json(QOBJECT(nth_context(state, 1)),
-                "{'context': 1, 'mapped-frames': 80, 'pending-frames': 15,"
-                " 'reserved': [], 'devices': ["
-                "{'sbdf': '0000:00:11.0', 'type': 'edu', 'id': 'edu0',"
-                " 'qom-path': '/machine/peripheral/edu0'}]}");
+    qmp_assert_json(QOBJECT(nth_context(state, 1)),
+                    "{'context': 1, 'mapped-frames': 80, 'pending-frames': 15,"
+                    " 'reserved': [], 'devices': ["
+                    "{'sbdf': '0000:00:11.0', 'type': 'edu', 'id': 'edu0',"
+                    " 'qom-path': '/machine/peripheral/edu0'}]}");
     qobject_unref(state);
     pviommu_quit(iommu);
 }
@@ -352,16 +334,17 @@ static void test_bridged(void)
     ctx = pviommu_alloc_context(iommu);
     assert_status(pviommu_attach(iommu, 0x100 | 3 << 3, ctx), 0);
     assert_status(pviommu_attach(iommu, 0x12 << 3, ctx), 0);
-    state = query_state(iommu);
-    assert_json(QOBJECT(nth_context(state, 1)),
-                "{'context': 1, 'mapped-frames': 0, 'pending-frames': 0,"
-                " 'reserved': [{'bfn': 512, 'frames': 1, 'interrupts': true}],"
-                " 'devices': ["
-                "{'sbdf': '0000:00:12.0', 'type': 'edu',"
-                " 'qom-path': '/machine/peripheral-anon/device[0]'},"
-                "{'sbdf': '0000:01:03.0', 'requester': '0000:01:00.0',"
-                " 'type': 'edu', 'id': 'edu1',"
-                " 'qom-path': '/machine/peripheral/edu1'}]}");
+    state = pviommu_query(iommu);
+    qmp_assert_json(QOBJECT(nth_context(state, 1)),
+                    "{'context': 1, 'mapped-frames': 0, 'pending-frames': 0,"
+                    " 'reserved': ["
+                    "{'bfn': 512, 'frames': 1, 'interrupts': true}],"
+                    " 'devices': ["
+                    "{'sbdf': '0000:00:12.0', 'type': 'edu',"
+                    " 'qom-path': '/machine/peripheral-anon/device[0]'},"
+                    "{'sbdf': '0000:01:03.0', 'requester': '0000:01:00.0',"
+                    " 'type': 'edu', 'id': 'edu1',"
+                    " 'qom-path': '/machine/peripheral/edu1'}]}");
     qobject_unref(state);
     pviommu_quit(iommu);
 }
@@ -385,8 +368,8 @@ static void test_unplugged(void)
     g_assert_cmpuint(pviommu_alloc_context(iommu), ==, 1);
     qtest_qmp_device_add(iommu->qts, "edu", "hot", "{'bus': 'rp0'}");
     assert_status(pviommu_attach(iommu, 0x100, 1), 0);
-    state = query_state(iommu);
-    assert_json(QOBJECT(nth_context(state, 1)), before);
+    state = pviommu_query(iommu);
+    qmp_assert_json(QOBJECT(nth_context(state, 1)), before);
     qobject_unref(state);
 
     /* Eject it by way of the machine's ACPI hot-plug controller. */
@@ -394,8 +377,8 @@ static void test_unplugged(void)
     qtest_outl(iommu->qts, 0xcc0 + 0x10, 0);
     qtest_outl(iommu->qts, 0xcc0 + 0x08, 1);
     qtest_qmp_eventwait(iommu->qts, "DEVICE_DELETED");
-    state = query_state(iommu);
-    assert_json(QOBJECT(nth_context(state, 1)), after);
+    state = pviommu_query(iommu);
+    qmp_assert_json(QOBJECT(nth_context(state, 1)), after);
     qobject_unref(state);
     pviommu_quit(iommu);
 }
@@ -459,7 +442,7 @@ static void test_bypass(void)
 
         bridge_set_buses(iommu->pci, BRIDGE_DEVFN(128, 0, 0), 128, 129, 129);
         pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
-        state = query_state(iommu);
+        state = pviommu_query(iommu);
         dev = find_bypassing(state, "0000:00:11.0");
         g_assert_cmpint(!!dev, ==, root);
         if (dev) {
@@ -689,7 +672,7 @@ static void test_hmp(const void *machine)
     uint16_t ctx = pviommu_alloc_context(iommu);
     static struct xen_iommu_op ops[70];
     g_autofree char *limit = NULL;
-    QDict *state = query_state(iommu);
+    QDict *state = pviommu_query(iommu);
     QEdu edu;
 
     /* What nodes take depends on how QEMU is built. */

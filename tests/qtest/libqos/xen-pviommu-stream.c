@@ -7,9 +7,9 @@
 
 #include "qemu/osdep.h"
 #include "qemu/bswap.h"
-#include "qobject/qdict.h"
 #include "qobject/qlist.h"
 #include "hw/pci/pci_regs.h"
+#include "libqos/xen-pviommu-qmp.h"
 #include "libqos/xen-pviommu-stream.h"
 
 #define V1_STREAM       "data/xen-pviommu-v1.stream"
@@ -523,8 +523,7 @@ void stream_assert_reset(QXenPVIOMMU *iommu)
                     (PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER), ==, 0);
     g_assert_cmphex(qpci_config_readl(dev, PCI_BASE_ADDRESS_0), ==, 0);
 
-    state = qtest_qmp_assert_success_ref(iommu->qts,
-                                         "{'execute': 'x-query-xen-pviommu'}");
+    state = pviommu_query(iommu);
     g_assert_true(qdict_get_bool(state, "identity"));
     g_assert_cmpuint(qlist_size(qdict_get_qlist(state, "contexts")), ==, 1);
     g_assert_true(qlist_empty(qdict_get_qlist(state, "accepted")));
