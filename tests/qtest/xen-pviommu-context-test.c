@@ -11,24 +11,6 @@
 #define GFN             PVIOMMU_FREE_GFN
 #define BFN             0x4000000
 #define ADDR(frame)     ((uint64_t)(frame) * PVIOMMU_PAGE)
-#define SBDF_A          (0x11 << 3)
-#define SBDF_B          (0x12 << 3)
-#define TWO_EDUS        EDU_DEVICE ",addr=11 " EDU_DEVICE ",addr=12"
-
-typedef struct Fixture {
-    QXenPVIOMMU *iommu;
-    QEdu a, b;
-} Fixture;
-
-static Fixture start(const char *machine, const char *props)
-{
-    Fixture f = { .iommu = pviommu_start(machine, props, TWO_EDUS) };
-
-    edu_init(&f.a, f.iommu, QPCI_DEVFN(0x11, 0));
-    edu_init(&f.b, f.iommu, QPCI_DEVFN(0x12, 0));
-    pviommu_accept(f.iommu, XEN_IOMMU_FEATURES_ALL);
-    return f;
-}
 
 static void test_alloc_free(void)
 {
@@ -67,7 +49,7 @@ static void test_alloc_free(void)
 
 static void test_unknown(void)
 {
-    Fixture f = start("q35", NULL);
+    QEduPair f = edu_start_pair("q35", NULL);
     static const uint16_t unknown[] = { 1, 1023, 1024, 0xffff };
 
     for (unsigned i = 0; i < ARRAY_SIZE(unknown); i++) {
@@ -79,7 +61,7 @@ static void test_unknown(void)
                       XEN_IOMMU_ENOENT);
         assert_status(pviommu_flush_all(f.iommu, unknown[i]),
                       XEN_IOMMU_ENOENT);
-        assert_status(pviommu_attach(f.iommu, SBDF_A, unknown[i]),
+        assert_status(pviommu_attach(f.iommu, EDU_SBDF_A, unknown[i]),
                       XEN_IOMMU_ENOENT);
     }
     pviommu_assert_frames(f.iommu, 0, 0);
@@ -89,7 +71,7 @@ static void test_unknown(void)
 /* What is in one is not in another, and goes with it. */
 static void test_apart(void)
 {
-    Fixture f = start("q35", NULL);
+    QEduPair f = edu_start_pair("q35", NULL);
     uint16_t one = pviommu_alloc_context(f.iommu);
     uint16_t two = pviommu_alloc_context(f.iommu);
 
@@ -126,7 +108,7 @@ static void test_apart(void)
 
 static void test_attach(const void *machine)
 {
-    Fixture f = start(machine, NULL);
+    QEduPair f = edu_start_pair(machine, NULL);
     uint16_t ctx = pviommu_alloc_context(f.iommu);
     const uint64_t at = ADDR(BFN), zero = ADDR(GFN), own = ADDR(GFN + 1);
 
@@ -137,14 +119,14 @@ static void test_attach(const void *machine)
     edu_assert_access(&f.a, at, zero, 64);
     edu_assert_access(&f.b, at, zero, 64);
 
-    assert_status(pviommu_attach(f.iommu, SBDF_A, ctx), 0);
+    assert_status(pviommu_attach(f.iommu, EDU_SBDF_A, ctx), 0);
     edu_map_window(&f.a, f.iommu, ctx, 0);
     edu_assert_access(&f.a, at, own, 64);
     edu_assert_no_access(&f.a, at, zero, 64);
     edu_assert_access(&f.b, at, zero, 64);
 
     /* Again is fine; the context is in use. */
-    assert_status(pviommu_attach(f.iommu, SBDF_A, ctx), 0);
+    assert_status(pviommu_attach(f.iommu, EDU_SBDF_A, ctx), 0);
     edu_assert_access(&f.a, at, own, 64);
     assert_status(pviommu_free_context(f.iommu, ctx), XEN_IOMMU_EBUSY);
     edu_assert_access(&f.a, at, own, 64);
@@ -155,11 +137,11 @@ static void test_attach(const void *machine)
     edu_assert_no_access(&f.b, ADDR(BFN + 9), ADDR(GFN + 9), 64);
 
     /* A failed one moves nothing. */
-    assert_status(pviommu_attach(f.iommu, SBDF_A, 77), XEN_IOMMU_ENOENT);
+    assert_status(pviommu_attach(f.iommu, EDU_SBDF_A, 77), XEN_IOMMU_ENOENT);
     edu_assert_access(&f.a, at, own, 64);
 
     /* Detached: the default one again. */
-    assert_status(pviommu_attach(f.iommu, SBDF_A, 0), 0);
+    assert_status(pviommu_attach(f.iommu, EDU_SBDF_A, 0), 0);
     edu_map_window(&f.a, f.iommu, 0, 2);
     edu_assert_access(&f.a, at, zero, 64);
     assert_status(pviommu_free_context(f.iommu, ctx), 0);
@@ -170,22 +152,22 @@ static void test_attach(const void *machine)
 /* Two devices in one context: busy until the last one left. */
 static void test_shared(void)
 {
-    Fixture f = start("q35", NULL);
+    QEduPair f = edu_start_pair("q35", NULL);
     uint16_t one = pviommu_alloc_context(f.iommu);
     uint16_t two = pviommu_alloc_context(f.iommu);
 
-    assert_status(pviommu_attach(f.iommu, SBDF_A, one), 0);
-    assert_status(pviommu_attach(f.iommu, SBDF_B, one), 0);
+    assert_status(pviommu_attach(f.iommu, EDU_SBDF_A, one), 0);
+    assert_status(pviommu_attach(f.iommu, EDU_SBDF_B, one), 0);
     edu_map_window(&f.a, f.iommu, one, 0);
     edu_map_window(&f.b, f.iommu, one, 1);
     assert_status(pviommu_map(f.iommu, one, BFN, GFN, 0, 0), 0);
     edu_assert_access(&f.a, ADDR(BFN), ADDR(GFN), 64);
     edu_assert_access(&f.b, ADDR(BFN), ADDR(GFN), 64);
 
-    assert_status(pviommu_attach(f.iommu, SBDF_A, two), 0);
+    assert_status(pviommu_attach(f.iommu, EDU_SBDF_A, two), 0);
     assert_status(pviommu_free_context(f.iommu, one), XEN_IOMMU_EBUSY);
     edu_assert_access(&f.b, ADDR(BFN), ADDR(GFN), 64);
-    assert_status(pviommu_attach(f.iommu, SBDF_B, 0), 0);
+    assert_status(pviommu_attach(f.iommu, EDU_SBDF_B, 0), 0);
     assert_status(pviommu_free_context(f.iommu, one), 0);
     assert_status(pviommu_free_context(f.iommu, two), XEN_IOMMU_EBUSY);
     pviommu_quit(f.iommu);
@@ -194,25 +176,25 @@ static void test_shared(void)
 /* Attaching flushes what the device saw before. */
 static void test_attach_flushes(void)
 {
-    Fixture f = start("q35", NULL);
+    QEduPair f = edu_start_pair("q35", NULL);
     uint16_t ctx = pviommu_alloc_context(f.iommu);
 
-    assert_status(pviommu_attach(f.iommu, SBDF_A, ctx), 0);
+    assert_status(pviommu_attach(f.iommu, EDU_SBDF_A, ctx), 0);
     assert_status(pviommu_map(f.iommu, ctx, BFN, GFN, 8, 0), 0);
     assert_status(pviommu_unmap(f.iommu, ctx, BFN, 3), 0);
     pviommu_assert_frames(f.iommu, 5, 3);
-    assert_status(pviommu_attach(f.iommu, SBDF_A, 0), 0);
+    assert_status(pviommu_attach(f.iommu, EDU_SBDF_A, 0), 0);
     pviommu_assert_frames(f.iommu, 5, 0);
     pviommu_quit(f.iommu);
 }
 
 static void test_attach_nobody(const void *machine)
 {
-    Fixture f = start(machine, NULL);
+    QEduPair f = edu_start_pair(machine, NULL);
     uint16_t ctx = pviommu_alloc_context(f.iommu);
     static const uint32_t nobody[] = {
-        0x13 << 3, (0x11 << 3) | 1, 0x100, 0xff00 | SBDF_A,
-        0x10000 | SBDF_A, 0xffff0000 | SBDF_A, 0xffffffff,
+        0x13 << 3, (0x11 << 3) | 1, 0x100, 0xff00 | EDU_SBDF_A,
+        0x10000 | EDU_SBDF_A, 0xffff0000 | EDU_SBDF_A, 0xffffffff,
     };
 
     for (unsigned i = 0; i < ARRAY_SIZE(nobody); i++) {
@@ -232,7 +214,7 @@ static void test_device_reserved(const void *machine)
     g_autofree char *props = g_strdup_printf(
         "\"device-reserved-regions\":[\"%s/11.0=0x%x000:0x%xfff:0\"]",
         q35 ? "pcie.0" : "pci.0", GFN, GFN + 1);
-    Fixture f = start(machine, props);
+    QEduPair f = edu_start_pair(machine, props);
     uint16_t ctx = pviommu_alloc_context(f.iommu);
     const uint64_t at = ADDR(GFN);
     struct xen_iommu_op op;
@@ -251,24 +233,24 @@ static void test_device_reserved(const void *machine)
 
     op = pviommu_op_query_reserved(0, 0, 0);
     op.flags = cpu_to_le16(XEN_IOMMUOP_query_reserved_device);
-    op.u.query_reserved.sbdf = cpu_to_le32(SBDF_A);
+    op.u.query_reserved.sbdf = cpu_to_le32(EDU_SBDF_A);
     assert_status(pviommu_op(f.iommu, &op), XEN_IOMMU_ENOBUFS);
     g_assert_cmpuint(le32_to_cpu(op.u.query_reserved.nr_entries), ==, 2);
     op.u.query_reserved.nr_entries = 0;
-    op.u.query_reserved.sbdf = cpu_to_le32(SBDF_B);
+    op.u.query_reserved.sbdf = cpu_to_le32(EDU_SBDF_B);
     assert_status(pviommu_op(f.iommu, &op), XEN_IOMMU_ENOBUFS);
     g_assert_cmpuint(le32_to_cpu(op.u.query_reserved.nr_entries), ==, 1);
 
     /* Not where that BFN is mapped; the device stays where it was. */
-    assert_status(pviommu_attach(f.iommu, SBDF_A, ctx),
+    assert_status(pviommu_attach(f.iommu, EDU_SBDF_A, ctx),
                   XEN_IOMMU_EADDRNOTAVAIL);
     edu_assert_access(&f.a, at, at, 64);
-    assert_status(pviommu_attach(f.iommu, SBDF_B, ctx), 0);
+    assert_status(pviommu_attach(f.iommu, EDU_SBDF_B, ctx), 0);
     edu_map_window(&f.b, f.iommu, ctx, 1);
     edu_assert_access(&f.b, at, ADDR(GFN + 16), 64);
 
     assert_status(pviommu_unmap(f.iommu, ctx, GFN, 1), 0);
-    assert_status(pviommu_attach(f.iommu, SBDF_A, ctx), 0);
+    assert_status(pviommu_attach(f.iommu, EDU_SBDF_A, ctx), 0);
     assert_status(pviommu_map(f.iommu, ctx, GFN, GFN + 16, 1, 0),
                   XEN_IOMMU_EADDRNOTAVAIL);
     assert_status(pviommu_map(f.iommu, 0, GFN, GFN + 16, 1, 0), 0);

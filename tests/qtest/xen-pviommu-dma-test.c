@@ -11,18 +11,7 @@
 #define GFN             PVIOMMU_FREE_GFN
 #define BFN             0x4000000
 #define ADDR(frame)     ((uint64_t)(frame) * PVIOMMU_PAGE)
-#define SBDF            (0x11 << 3)
 #define RO              XEN_IOMMUOP_map_readonly
-
-static QXenPVIOMMU *start(const char *machine, const char *props, QEdu *edu)
-{
-    QXenPVIOMMU *iommu = pviommu_start(machine, props, EDU_DEVICE ",addr=11");
-
-    edu_init(edu, iommu, QPCI_DEVFN(0x11, 0));
-    pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
-    edu_map_window(edu, iommu, 0, 0);
-    return iommu;
-}
 
 static uint64_t faults(QXenPVIOMMU *iommu)
 {
@@ -32,7 +21,7 @@ static uint64_t faults(QXenPVIOMMU *iommu)
 static void test_mapped(const void *machine)
 {
     QEdu edu;
-    QXenPVIOMMU *iommu = start(machine, NULL, &edu);
+    QXenPVIOMMU *iommu = edu_start(machine, NULL, &edu);
     const uint64_t high = (1ull << 36) - 1;
 
     assert_status(pviommu_map(iommu, 0, BFN, GFN, 0, 0), 0);
@@ -52,7 +41,7 @@ static void test_mapped(const void *machine)
 static void test_readonly(const void *machine)
 {
     QEdu edu;
-    QXenPVIOMMU *iommu = start(machine, NULL, &edu);
+    QXenPVIOMMU *iommu = edu_start(machine, NULL, &edu);
     uint8_t got[256];
 
     assert_status(pviommu_map(iommu, 0, BFN, GFN, 4, RO), 0);
@@ -72,7 +61,7 @@ static void test_readonly(const void *machine)
 static void test_unmapped(const void *machine)
 {
     QEdu edu;
-    QXenPVIOMMU *iommu = start(machine, NULL, &edu);
+    QXenPVIOMMU *iommu = edu_start(machine, NULL, &edu);
 
     /* Neither what is nowhere nor the page that has this number. */
     edu_assert_no_access(&edu, ADDR(BFN), ADDR(GFN), 64);
@@ -106,14 +95,14 @@ static void test_reserved(const void *machine)
         g_strdup_printf("\"reserved-regions\":[\"0x%x000:0x%xfff:0\"]",
                         GFN, GFN + 1);
     QEdu edu;
-    QXenPVIOMMU *iommu = start(machine, props, &edu);
+    QXenPVIOMMU *iommu = edu_start(machine, props, &edu);
     uint16_t ctx = pviommu_alloc_context(iommu);
 
     edu_assert_access(&edu, ADDR(GFN), ADDR(GFN), 64);
     edu_assert_access(&edu, ADDR(GFN + 1), ADDR(GFN + 1), PVIOMMU_PAGE);
     edu_assert_no_access(&edu, ADDR(GFN + 2), ADDR(GFN + 2), 64);
     edu_assert_no_access(&edu, ADDR(GFN) - 64, ADDR(GFN) - 64, 64);
-    assert_status(pviommu_attach(iommu, SBDF, ctx), 0);
+    assert_status(pviommu_attach(iommu, EDU_SBDF_A, ctx), 0);
     edu_map_window(&edu, iommu, ctx, 0);
     edu_assert_access(&edu, ADDR(GFN), ADDR(GFN), 64);
 
@@ -130,7 +119,7 @@ static void test_crossing(const void *machine)
     const unsigned half = EDU_BUF_SIZE / 2;
     uint8_t data[EDU_BUF_SIZE], got[EDU_BUF_SIZE];
     QEdu edu;
-    QXenPVIOMMU *iommu = start(machine, NULL, &edu);
+    QXenPVIOMMU *iommu = edu_start(machine, NULL, &edu);
 
     for (unsigned i = 0; i < sizeof(data); i++) {
         data[i] = i * 3 + i / 256;
@@ -176,7 +165,7 @@ static void test_large(void)
         { BFN + 0x80200, 0x2001, 0x4000 },
     };
     QEdu edu;
-    QXenPVIOMMU *iommu = start("q35", NULL, &edu);
+    QXenPVIOMMU *iommu = edu_start("q35", NULL, &edu);
 
     for (unsigned i = 0; i < ARRAY_SIZE(ranges); i++) {
         uint64_t bfn = ranges[i].bfn, gfn = ranges[i].gfn;
@@ -212,7 +201,7 @@ static void test_large(void)
 static void test_page_goes(const void *machine)
 {
     QEdu edu;
-    QXenPVIOMMU *iommu = start(machine, NULL, &edu);
+    QXenPVIOMMU *iommu = edu_start(machine, NULL, &edu);
     QPCIDevice *host = qpci_device_find(iommu->pci, QPCI_DEVFN(0, 0));
     uint8_t pam0 = !strcmp(machine, "q35") ? 0x90 : 0x59;
     uint64_t before;

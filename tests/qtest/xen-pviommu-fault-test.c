@@ -12,7 +12,6 @@
 #define GFN             PVIOMMU_FREE_GFN
 #define BFN             0x4000000
 #define ADDR(frame)     ((uint64_t)(frame) * PVIOMMU_PAGE)
-#define SBDF            (0x11 << 3)
 #define SBDF_IOMMU      (PVIOMMU_SLOT << 3)
 
 #define UNMAPPED        XEN_IOMMU_FAULT_REASON_unmapped
@@ -23,16 +22,6 @@
 #define MSI_BFN         0x123
 #define MSI_GFN         (GFN + 0x800)
 #define MSI_DATA        0x5aa51234
-
-static QXenPVIOMMU *start(const char *machine, QEdu *edu)
-{
-    QXenPVIOMMU *iommu = pviommu_start(machine, NULL, EDU_DEVICE ",addr=11");
-
-    edu_init(edu, iommu, QPCI_DEVFN(0x11, 0));
-    pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
-    edu_map_window(edu, iommu, 0, 0);
-    return iommu;
-}
 
 static uint64_t count(QXenPVIOMMU *iommu)
 {
@@ -57,38 +46,42 @@ static void set_head(QXenPVIOMMU *iommu, uint32_t head)
 static void test_records(const void *machine)
 {
     QEdu edu;
-    QXenPVIOMMU *iommu = start(machine, &edu);
+    QXenPVIOMMU *iommu = edu_start(machine, NULL, &edu);
     uint16_t ctx = pviommu_alloc_context(iommu);
 
     pviommu_fault_ring(iommu, 16);
     g_assert_cmpuint(tail(iommu), ==, 0);
     edu_dma(&edu, false, ADDR(BFN), 8);
     pviommu_wait_faults(iommu, 1);
-    pviommu_assert_fault(iommu, 0, SBDF, 0, ADDR(BFN), false, UNMAPPED);
+    pviommu_assert_fault(iommu, 0, EDU_SBDF_A, 0, ADDR(BFN), false, UNMAPPED);
 
     edu_dma(&edu, true, ADDR(BFN) + 0x238, 8);
     pviommu_wait_faults(iommu, 2);
-    pviommu_assert_fault(iommu, 1, SBDF, 0, ADDR(BFN) + 0x238, true, UNMAPPED);
+    pviommu_assert_fault(iommu, 1, EDU_SBDF_A, 0, ADDR(BFN) + 0x238, true,
+                         UNMAPPED);
 
     assert_status(pviommu_map(iommu, 0, BFN, GFN, 0,
                               XEN_IOMMUOP_map_readonly), 0);
     edu_dma(&edu, false, ADDR(BFN) + 0x40, 8);
     edu_dma(&edu, true, ADDR(BFN) + 0x40, 8);
     pviommu_wait_faults(iommu, 3);
-    pviommu_assert_fault(iommu, 2, SBDF, 0, ADDR(BFN) + 0x40, true, READONLY);
+    pviommu_assert_fault(iommu, 2, EDU_SBDF_A, 0, ADDR(BFN) + 0x40, true,
+                         READONLY);
 
     edu_dma(&edu, true, ADDR(1ull << 36), 8);
     pviommu_wait_faults(iommu, 4);
-    pviommu_assert_fault(iommu, 3, SBDF, 0, ADDR(1ull << 36), true, RANGE);
+    pviommu_assert_fault(iommu, 3, EDU_SBDF_A, 0, ADDR(1ull << 36), true,
+                         RANGE);
     edu_dma(&edu, false, 0xfffffffffffff000, 8);
     pviommu_wait_faults(iommu, 5);
-    pviommu_assert_fault(iommu, 4, SBDF, 0, 0xfffffffffffff000, false, RANGE);
+    pviommu_assert_fault(iommu, 4, EDU_SBDF_A, 0, 0xfffffffffffff000, false,
+                         RANGE);
 
     /* In a context of its own; what the default one maps is not there. */
-    assert_status(pviommu_attach(iommu, SBDF, ctx), 0);
+    assert_status(pviommu_attach(iommu, EDU_SBDF_A, ctx), 0);
     edu_dma(&edu, false, ADDR(BFN) + 0x40, 8);
     pviommu_wait_faults(iommu, 6);
-    pviommu_assert_fault(iommu, 5, SBDF, ctx, ADDR(BFN) + 0x40, false,
+    pviommu_assert_fault(iommu, 5, EDU_SBDF_A, ctx, ADDR(BFN) + 0x40, false,
                          UNMAPPED);
     g_assert_cmpuint(count(iommu), ==, 6);
     g_assert_cmpuint(lost(iommu), ==, 0);
@@ -99,25 +92,27 @@ static void test_records(const void *machine)
 static void test_collapse(void)
 {
     QEdu edu;
-    QXenPVIOMMU *iommu = start("q35", &edu);
+    QXenPVIOMMU *iommu = edu_start("q35", NULL, &edu);
 
     pviommu_fault_ring(iommu, 16);
     edu_dma(&edu, true, ADDR(BFN), PVIOMMU_PAGE);
     pviommu_wait_faults(iommu, 1);
     g_assert_cmpuint(count(iommu), ==, 1);
-    pviommu_assert_fault(iommu, 0, SBDF, 0, ADDR(BFN), true, UNMAPPED);
+    pviommu_assert_fault(iommu, 0, EDU_SBDF_A, 0, ADDR(BFN), true, UNMAPPED);
 
     edu_dma(&edu, false, ADDR(BFN) + 0x800, PVIOMMU_PAGE);
     pviommu_wait_faults(iommu, 3);
     g_assert_cmpuint(count(iommu), ==, 3);
-    pviommu_assert_fault(iommu, 1, SBDF, 0, ADDR(BFN) + 0x800, false,
+    pviommu_assert_fault(iommu, 1, EDU_SBDF_A, 0, ADDR(BFN) + 0x800, false,
                          UNMAPPED);
-    pviommu_assert_fault(iommu, 2, SBDF, 0, ADDR(BFN + 1), false, UNMAPPED);
+    pviommu_assert_fault(iommu, 2, EDU_SBDF_A, 0, ADDR(BFN + 1), false,
+                         UNMAPPED);
 
     /* Once it was told, it is told again. */
     edu_dma(&edu, false, ADDR(BFN + 1), 8);
     pviommu_wait_faults(iommu, 4);
-    pviommu_assert_fault(iommu, 3, SBDF, 0, ADDR(BFN + 1), false, UNMAPPED);
+    pviommu_assert_fault(iommu, 3, EDU_SBDF_A, 0, ADDR(BFN + 1), false,
+                         UNMAPPED);
     pviommu_quit(iommu);
 }
 
@@ -125,7 +120,7 @@ static void test_collapse(void)
 static void test_full(const void *machine)
 {
     QEdu edu;
-    QXenPVIOMMU *iommu = start(machine, &edu);
+    QXenPVIOMMU *iommu = edu_start(machine, NULL, &edu);
 
     pviommu_fault_ring(iommu, 4);
     for (unsigned i = 0; i < 10; i++) {
@@ -135,18 +130,22 @@ static void test_full(const void *machine)
     g_assert_cmpuint(count(iommu), ==, 10);
     g_assert_cmpuint(tail(iommu), ==, 4);
     for (unsigned i = 0; i < 4; i++) {
-        pviommu_assert_fault(iommu, i, SBDF, 0, ADDR(BFN + i), true, UNMAPPED);
+        pviommu_assert_fault(iommu, i, EDU_SBDF_A, 0, ADDR(BFN + i), true,
+                             UNMAPPED);
     }
 
     set_head(iommu, 1);
     pviommu_wait_faults(iommu, 5);
-    pviommu_assert_fault(iommu, 4, SBDF, 0, ADDR(BFN + 4), true, UNMAPPED);
-    pviommu_assert_fault(iommu, 1, SBDF, 0, ADDR(BFN + 1), true, UNMAPPED);
+    pviommu_assert_fault(iommu, 4, EDU_SBDF_A, 0, ADDR(BFN + 4), true,
+                         UNMAPPED);
+    pviommu_assert_fault(iommu, 1, EDU_SBDF_A, 0, ADDR(BFN + 1), true,
+                         UNMAPPED);
     set_head(iommu, 5);
     pviommu_wait_faults(iommu, 9);
     set_head(iommu, 9);
     pviommu_wait_faults(iommu, 10);
-    pviommu_assert_fault(iommu, 9, SBDF, 0, ADDR(BFN + 9), true, UNMAPPED);
+    pviommu_assert_fault(iommu, 9, EDU_SBDF_A, 0, ADDR(BFN + 9), true,
+                         UNMAPPED);
     g_assert_cmpuint(lost(iommu), ==, 0);
 
     /* A head ahead of the tail makes no room, and breaks nothing. */
@@ -164,7 +163,7 @@ static void test_lost(void)
 {
     const unsigned nr = 400;
     QEdu edu;
-    QXenPVIOMMU *iommu = start("q35", &edu);
+    QXenPVIOMMU *iommu = edu_start("q35", NULL, &edu);
     uint32_t last, gone;
 
     pviommu_fault_ring(iommu, 1);
@@ -180,13 +179,14 @@ static void test_lost(void)
     g_assert_cmpuint(last, <, nr);
     for (uint32_t i = 0; i < last; i++) {
         pviommu_wait_faults(iommu, i + 1);
-        pviommu_assert_fault(iommu, i, SBDF, 0, ADDR(BFN + i), false,
+        pviommu_assert_fault(iommu, i, EDU_SBDF_A, 0, ADDR(BFN + i), false,
                              UNMAPPED);
         set_head(iommu, i + 1);
     }
     edu_dma(&edu, true, ADDR(BFN) + 8, 8);
     pviommu_wait_faults(iommu, last + 1);
-    pviommu_assert_fault(iommu, last, SBDF, 0, ADDR(BFN) + 8, true, UNMAPPED);
+    pviommu_assert_fault(iommu, last, EDU_SBDF_A, 0, ADDR(BFN) + 8, true,
+                         UNMAPPED);
     g_assert_cmpuint(lost(iommu), ==, gone);
     pviommu_quit(iommu);
 }
@@ -209,7 +209,7 @@ static void test_bad_ring(const void *machine)
         { PVIOMMU_RING_ADDR, 16, 0xffffffff },
     };
     QEdu edu;
-    QXenPVIOMMU *iommu = start(machine, &edu);
+    QXenPVIOMMU *iommu = edu_start(machine, NULL, &edu);
 
     for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
         pviommu_writeq(iommu, XEN_PVIOMMU_REG_FAULT_RING, bad[i].ring);
@@ -231,7 +231,7 @@ static void test_bad_ring(const void *machine)
                     XEN_PVIOMMU_FAULT_CTRL_ENABLE);
     edu_dma(&edu, false, ADDR(BFN), 8);
     pviommu_wait_faults(iommu, 1);
-    pviommu_assert_fault(iommu, 0, SBDF, 0, ADDR(BFN), false, UNMAPPED);
+    pviommu_assert_fault(iommu, 0, EDU_SBDF_A, 0, ADDR(BFN), false, UNMAPPED);
 
     /* Set up anew, it begins anew; the largest one is fine. */
     pviommu_writel(iommu, XEN_PVIOMMU_REG_FAULT_CTRL, 0);
@@ -250,7 +250,7 @@ static void test_bad_ring(const void *machine)
 static void test_ring_not_ram(void)
 {
     QEdu edu;
-    QXenPVIOMMU *iommu = start("q35", &edu);
+    QXenPVIOMMU *iommu = edu_start("q35", NULL, &edu);
     const uint64_t rings[] = {
         iommu->bar.addr, iommu->bar.addr + XEN_PVIOMMU_BLOCKS,
         PVIOMMU_BIOS_ADDR, PVIOMMU_RAM, edu.bar.addr, 0x8000000000000000,
@@ -275,7 +275,7 @@ static void test_ring_not_ram(void)
 static void test_bus_master(void)
 {
     QEdu edu;
-    QXenPVIOMMU *iommu = start("pc", &edu);
+    QXenPVIOMMU *iommu = edu_start("pc", NULL, &edu);
 
     pviommu_fault_ring(iommu, 16);
     pviommu_set_bus_master(iommu, false);
@@ -285,7 +285,7 @@ static void test_bus_master(void)
     pviommu_set_bus_master(iommu, true);
     set_head(iommu, 0);
     pviommu_wait_faults(iommu, 1);
-    pviommu_assert_fault(iommu, 0, SBDF, 0, ADDR(BFN), true, UNMAPPED);
+    pviommu_assert_fault(iommu, 0, EDU_SBDF_A, 0, ADDR(BFN), true, UNMAPPED);
     pviommu_quit(iommu);
 }
 
@@ -328,7 +328,7 @@ static void wait_msi(QXenPVIOMMU *iommu)
 static void test_msix(const void *machine)
 {
     QEdu edu;
-    QXenPVIOMMU *iommu = start(machine, &edu);
+    QXenPVIOMMU *iommu = edu_start(machine, NULL, &edu);
 
     /* The function's own DMA goes through its own address space. */
     assert_status(pviommu_map(iommu, 0, MSI_BFN, MSI_GFN, 0, 0), 0);
@@ -365,7 +365,7 @@ static void test_msix(const void *machine)
 static void test_msix_masked(const void *machine)
 {
     QEdu edu;
-    QXenPVIOMMU *iommu = start(machine, &edu);
+    QXenPVIOMMU *iommu = edu_start(machine, NULL, &edu);
 
     assert_status(pviommu_map(iommu, 0, MSI_BFN, MSI_GFN, 0, 0), 0);
     qtest_writel(iommu->qts, ADDR(MSI_GFN), 0);
@@ -401,21 +401,22 @@ static void test_msix_masked(const void *machine)
 static void test_msix_unmapped(void)
 {
     QEdu edu;
-    QXenPVIOMMU *iommu = start("q35", &edu);
+    QXenPVIOMMU *iommu = edu_start("q35", NULL, &edu);
 
     pviommu_fault_ring(iommu, 8);
     set_vector(iommu, ADDR(MSI_BFN), false);
     set_msix(iommu, PCI_MSIX_FLAGS_ENABLE);
     edu_dma(&edu, true, ADDR(BFN), 8);
     pviommu_wait_faults(iommu, 2);
-    pviommu_assert_fault(iommu, 0, SBDF, 0, ADDR(BFN), true, UNMAPPED);
+    pviommu_assert_fault(iommu, 0, EDU_SBDF_A, 0, ADDR(BFN), true, UNMAPPED);
     pviommu_assert_fault(iommu, 1, SBDF_IOMMU, 0, ADDR(MSI_BFN), true,
                          UNMAPPED);
 
     /* The interrupt's own fault raised none: those are all. */
     edu_dma(&edu, true, ADDR(BFN + 1), 8);
     pviommu_wait_faults(iommu, 4);
-    pviommu_assert_fault(iommu, 2, SBDF, 0, ADDR(BFN + 1), true, UNMAPPED);
+    pviommu_assert_fault(iommu, 2, EDU_SBDF_A, 0, ADDR(BFN + 1), true,
+                         UNMAPPED);
     pviommu_assert_fault(iommu, 3, SBDF_IOMMU, 0, ADDR(MSI_BFN), true,
                          UNMAPPED);
     g_assert_cmpuint(tail(iommu), ==, 4);
@@ -431,7 +432,7 @@ static void test_msix_unmapped(void)
 static void test_off(void)
 {
     QEdu edu;
-    QXenPVIOMMU *iommu = start("q35", &edu);
+    QXenPVIOMMU *iommu = edu_start("q35", NULL, &edu);
 
     for (unsigned i = 0; i < 300; i++) {
         edu_dma(&edu, true, ADDR(BFN + i), 8);

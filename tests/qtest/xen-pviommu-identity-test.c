@@ -16,33 +16,10 @@
 #define GFN             PVIOMMU_FREE_GFN
 #define BFN             0x4000000
 #define ADDR(frame)     ((uint64_t)(frame) * PVIOMMU_PAGE)
-#define SBDF_A          (0x11 << 3)
-#define SBDF_B          (0x12 << 3)
-#define TWO_EDUS        EDU_DEVICE ",addr=11 " EDU_DEVICE ",addr=12"
 #define QUEUE           PVIOMMU_QUEUE_ADDR
 #define BALLOON         "-device virtio-balloon-pci,addr=14 "
 #define PINS            "-device '{\"driver\":\"pviommu-mirror\"," \
                         "\"addr\":\"11\",\"pins\":true}' "
-
-typedef struct Fixture {
-    QXenPVIOMMU *iommu;
-    QEdu a, b;
-} Fixture;
-
-static void init_edus(Fixture *f)
-{
-    edu_init(&f->a, f->iommu, QPCI_DEVFN(0x11, 0));
-    edu_init(&f->b, f->iommu, QPCI_DEVFN(0x12, 0));
-    pviommu_accept(f->iommu, XEN_IOMMU_FEATURES_ALL);
-}
-
-static Fixture start(const char *machine, const char *props)
-{
-    Fixture f = { .iommu = pviommu_start(machine, props, TWO_EDUS) };
-
-    init_edus(&f);
-    return f;
-}
 
 static struct xen_iommu_op op_alloc_identity(void)
 {
@@ -75,7 +52,7 @@ static void assert_sees_all(QEdu *edu)
     }
 }
 
-static uint64_t faults(const Fixture *f)
+static uint64_t faults(const QEduPair *f)
 {
     return pviommu_counter(f->iommu, XEN_PVIOMMU_COUNTER_FAULTS);
 }
@@ -83,10 +60,10 @@ static uint64_t faults(const Fixture *f)
 /* One device is put there before the switch, and does not notice that. */
 static void test_kept(const void *machine)
 {
-    Fixture f = start(machine, NULL);
+    QEduPair f = edu_start_pair(machine, NULL);
     uint16_t id = alloc_identity(f.iommu), ctx;
 
-    assert_status(pviommu_attach(f.iommu, SBDF_A, id), 0);
+    assert_status(pviommu_attach(f.iommu, EDU_SBDF_A, id), 0);
     g_assert_true(pviommu_identity(f.iommu));
     assert_sees_all(&f.a);
     assert_sees_all(&f.b);
@@ -102,21 +79,22 @@ static void test_kept(const void *machine)
     /* It leaves: it sees what is mapped, and nothing else. */
     ctx = pviommu_alloc_context(f.iommu);
     assert_status(pviommu_map(f.iommu, ctx, BFN, GFN + 1, 1, 0), 0);
-    assert_status(pviommu_attach(f.iommu, SBDF_A, ctx), 0);
+    assert_status(pviommu_attach(f.iommu, EDU_SBDF_A, ctx), 0);
     edu_map_window(&f.a, f.iommu, ctx, 1);
     edu_assert_access(&f.a, ADDR(BFN), ADDR(GFN + 1), 64);
     edu_assert_no_access(&f.a, ADDR(GFN), ADDR(GFN), 64);
     edu_assert_no_access(&f.a, PVIOMMU_RAM - 64, PVIOMMU_RAM - 64, 64);
 
     /* And comes back; from one identity context to another, too. */
-    assert_status(pviommu_attach(f.iommu, SBDF_A, id), 0);
+    assert_status(pviommu_attach(f.iommu, EDU_SBDF_A, id), 0);
     assert_sees_all(&f.a);
     edu_map_window(&f.b, f.iommu, 0, 2);
     edu_assert_no_access(&f.b, ADDR(GFN), ADDR(GFN), 64);
-    assert_status(pviommu_attach(f.iommu, SBDF_A, alloc_identity(f.iommu)), 0);
+    assert_status(pviommu_attach(f.iommu, EDU_SBDF_A, alloc_identity(f.iommu)),
+                  0);
     assert_sees_all(&f.a);
     assert_status(pviommu_free_context(f.iommu, id), 0);
-    assert_status(pviommu_attach(f.iommu, SBDF_A, 0), 0);
+    assert_status(pviommu_attach(f.iommu, EDU_SBDF_A, 0), 0);
     edu_map_window(&f.a, f.iommu, 0, 3);
     edu_assert_no_access(&f.a, ADDR(GFN), ADDR(GFN), 64);
     pviommu_quit(f.iommu);
@@ -125,12 +103,12 @@ static void test_kept(const void *machine)
 /* A context that is not one, and one that is, in the same batch. */
 static void test_switch_in_batch(void)
 {
-    Fixture f = start("q35", NULL);
+    QEduPair f = edu_start_pair("q35", NULL);
     uint16_t id = alloc_identity(f.iommu);
     struct xen_iommu_op ops[] = {
-        pviommu_op_attach(SBDF_A, id),
-        pviommu_op_attach(SBDF_B, 0),
-        pviommu_op_attach(SBDF_B, id),
+        pviommu_op_attach(EDU_SBDF_A, id),
+        pviommu_op_attach(EDU_SBDF_B, 0),
+        pviommu_op_attach(EDU_SBDF_B, id),
     };
 
     for (unsigned i = 0; i < ARRAY_SIZE(ops); i++) {
@@ -146,7 +124,7 @@ static void test_switch_in_batch(void)
 /* What needs a table is refused, and pulls no switch. */
 static void test_refused(const void *machine)
 {
-    Fixture f = start(machine, NULL);
+    QEduPair f = edu_start_pair(machine, NULL);
     uint16_t id = alloc_identity(f.iommu);
     struct xen_iommu_op ops[] = {
         pviommu_op_map(id, BFN, GFN, 1, 0),
@@ -157,7 +135,7 @@ static void test_refused(const void *machine)
         pviommu_op_set_queue(id, 0, 0),
     };
 
-    assert_status(pviommu_attach(f.iommu, SBDF_A, id), 0);
+    assert_status(pviommu_attach(f.iommu, EDU_SBDF_A, id), 0);
     for (unsigned i = 0; i < ARRAY_SIZE(ops); i++) {
         assert_status(pviommu_op(f.iommu, &ops[i]), XEN_IOMMU_EINVAL);
         g_assert_true(pviommu_identity(f.iommu));
@@ -175,7 +153,7 @@ static void test_refused(const void *machine)
 /* A guest that did not accept it, and a machine that does not offer it. */
 static void test_feature(void)
 {
-    Fixture f = start("q35", NULL);
+    QEduPair f = edu_start_pair("q35", NULL);
     struct xen_iommu_op op = op_alloc_identity();
 
     pviommu_accept(f.iommu,
@@ -185,14 +163,14 @@ static void test_feature(void)
     alloc_identity(f.iommu);
     pviommu_quit(f.iommu);
 
-    f.iommu = pviommu_start("q35", "identity-contexts=off", TWO_EDUS);
+    f.iommu = pviommu_start("q35", "identity-contexts=off", EDU_PAIR);
     pviommu_accept(f.iommu,
                    XEN_IOMMU_FEATURES_ALL & ~XEN_IOMMU_FEATURE_IDENTITY);
     g_assert_cmphex(pviommu_readq(f.iommu, XEN_PVIOMMU_REG_FEATURES), ==,
                     XEN_IOMMU_FEATURES_ALL & ~XEN_IOMMU_FEATURE_IDENTITY);
     op = op_alloc_identity();
     assert_status(pviommu_op(f.iommu, &op), XEN_IOMMU_EINVAL);
-    assert_status(pviommu_attach(f.iommu, SBDF_A,
+    assert_status(pviommu_attach(f.iommu, EDU_SBDF_A,
                                  pviommu_alloc_context(f.iommu)), 0);
     pviommu_quit(f.iommu);
 }
@@ -203,10 +181,10 @@ static void test_reserved(void)
     g_autofree char *props = g_strdup_printf(
         "\"device-reserved-regions\":[\"pcie.0/11.0=0x%x000:0x%xfff:0\"]",
         GFN, GFN + 1);
-    Fixture f = start("q35", props);
+    QEduPair f = edu_start_pair("q35", props);
     uint16_t id = alloc_identity(f.iommu);
 
-    assert_status(pviommu_attach(f.iommu, SBDF_A, id), 0);
+    assert_status(pviommu_attach(f.iommu, EDU_SBDF_A, id), 0);
     assert_status(pviommu_enable(f.iommu), 0);
     assert_sees_all(&f.a);
     pviommu_quit(f.iommu);
@@ -214,18 +192,18 @@ static void test_reserved(void)
 
 static void test_reset(const void *machine)
 {
-    Fixture f = start(machine, NULL);
+    QEduPair f = edu_start_pair(machine, NULL);
 
     for (unsigned i = 0; i < 4; i++) {
         uint16_t id = alloc_identity(f.iommu);
 
-        assert_status(pviommu_attach(f.iommu, SBDF_A, id), 0);
+        assert_status(pviommu_attach(f.iommu, EDU_SBDF_A, id), 0);
         if (i & 1) {
             assert_status(pviommu_enable(f.iommu), 0);
         }
         assert_sees_all(&f.a);
         pviommu_reset(f.iommu);
-        init_edus(&f);
+        edu_init_pair(&f);
         g_assert_true(pviommu_identity(f.iommu));
         assert_sees_all(&f.a);
         assert_sees_all(&f.b);
@@ -241,25 +219,25 @@ static void check_snapshot(bool enabled)
 {
     g_autofree char *path = g_strdup_printf("%s/xen-pviommu-identity-%d.qcow2",
                                             g_get_tmp_dir(), getpid());
-    Fixture f = start("q35", NULL);
+    QEduPair f = edu_start_pair("q35", NULL);
     uint16_t id = alloc_identity(f.iommu);
 
     snapshot_image(f.iommu->qts, path);
-    assert_status(pviommu_attach(f.iommu, SBDF_A, id), 0);
+    assert_status(pviommu_attach(f.iommu, EDU_SBDF_A, id), 0);
     if (enabled) {
         assert_status(pviommu_enable(f.iommu), 0);
     }
     snapshot_save(f.iommu->qts);
 
-    assert_status(pviommu_attach(f.iommu, SBDF_A, 0), 0);
+    assert_status(pviommu_attach(f.iommu, EDU_SBDF_A, 0), 0);
     assert_status(pviommu_free_context(f.iommu, id), 0);
-    assert_status(pviommu_attach(f.iommu, SBDF_B,
+    assert_status(pviommu_attach(f.iommu, EDU_SBDF_B,
                                  pviommu_alloc_context(f.iommu)), 0);
     snapshot_load(f.iommu->qts);
 
     g_assert_true(pviommu_identity(f.iommu) == !enabled);
-    edu_init(&f.a, f.iommu, QPCI_DEVFN(0x11, 0));
-    edu_init(&f.b, f.iommu, QPCI_DEVFN(0x12, 0));
+    edu_init(&f.a, f.iommu, EDU_SBDF_A);
+    edu_init(&f.b, f.iommu, EDU_SBDF_B);
     assert_sees_all(&f.a);
     if (enabled) {
         edu_map_window(&f.b, f.iommu, 0, 0);
@@ -268,7 +246,7 @@ static void check_snapshot(bool enabled)
         assert_sees_all(&f.b);
     }
     assert_status(pviommu_map(f.iommu, id, BFN, GFN, 1, 0), XEN_IOMMU_EINVAL);
-    assert_status(pviommu_attach(f.iommu, SBDF_A, 0), 0);
+    assert_status(pviommu_attach(f.iommu, EDU_SBDF_A, 0), 0);
     assert_status(pviommu_free_context(f.iommu, id), 0);
     edu_map_window(&f.a, f.iommu, 0, 1);
     edu_assert_no_access(&f.a, ADDR(GFN), ADDR(GFN), 64);
@@ -301,7 +279,7 @@ static void query_identity(QXenPVIOMMU *iommu, uint16_t ctx, bool expected)
 
 static void test_monitor(void)
 {
-    Fixture f = start("q35", NULL);
+    QEduPair f = edu_start_pair("q35", NULL);
     uint16_t id = alloc_identity(f.iommu);
     uint16_t ctx = pviommu_alloc_context(f.iommu);
     g_autofree char *text = NULL, *want = NULL;
@@ -322,7 +300,7 @@ static void test_monitor(void)
 static void test_pins(void)
 {
     g_autofree char *args = pviommu_args("q35", NULL, BALLOON PINS);
-    Fixture f = { .iommu = pviommu_new(qtest_init(args)) };
+    QEduPair f = { .iommu = pviommu_new(qtest_init(args)) };
     const uint32_t salt = 0x5a5a5a5a;
     QVirtioRam ram;
     QMirror mirror;
@@ -335,12 +313,12 @@ static void test_pins(void)
     ids[0] = alloc_identity(f.iommu);
     ids[1] = pviommu_alloc_context(f.iommu);
     ids[2] = alloc_identity(f.iommu);
-    assert_status(pviommu_attach(f.iommu, SBDF_A, ids[0]), 0);
+    assert_status(pviommu_attach(f.iommu, EDU_SBDF_A, ids[0]), 0);
     assert_status(pviommu_enable(f.iommu), 0);
     for (unsigned i = 0; i < ARRAY_SIZE(ids); i++) {
         uint64_t gfn = GFN + i;
 
-        assert_status(pviommu_attach(f.iommu, SBDF_A, ids[i]), 0);
+        assert_status(pviommu_attach(f.iommu, EDU_SBDF_A, ids[i]), 0);
         qtest_writel(f.iommu->qts, ADDR(gfn), salt);
         balloon_give(&ram, BALLOON_INFLATE, gfn, 1);
         g_assert_cmphex(qtest_readl(f.iommu->qts, ADDR(gfn)), ==,

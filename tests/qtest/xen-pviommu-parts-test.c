@@ -76,8 +76,8 @@ static void assert_usable(QXenPVIOMMU *iommu, QEdu *edu, uint16_t ctx)
 static void test_unmap(const void *machine)
 {
     const unsigned nr = 60000;
-    QXenPVIOMMU *iommu = pviommu_start(machine, "x-check=off", EDU_DEVICE
-                                       ",addr=11");
+    QEdu edu;
+    QXenPVIOMMU *iommu = edu_start(machine, "x-check=off", &edu);
     struct xen_iommu_op ops[] = {
         pviommu_op_map(0, BFN - 2, GFN, 0, 0),
         pviommu_op_unmap(0, BFN, nr),
@@ -86,11 +86,7 @@ static void test_unmap(const void *machine)
     uint64_t at = PVIOMMU_OPS_ADDR + OP_SIZE;
     unsigned unfinished = 0;
     uint32_t done;
-    QEdu edu;
 
-    pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
-    edu_init(&edu, iommu, QPCI_DEVFN(SLOT, 0));
-    edu_map_window(&edu, iommu, 0, 0);
     map_scattered(iommu, 0, BFN, nr);
     pviommu_store_ops(iommu, PVIOMMU_OPS_ADDR, ops, ARRAY_SIZE(ops));
     assert_status(pviommu_ring(iommu, 0, PVIOMMU_OPS_ADDR, ARRAY_SIZE(ops),
@@ -138,15 +134,11 @@ static void test_unmap(const void *machine)
 static void test_unmap_fails(void)
 {
     const unsigned nr = 30000, hole = 29000;
-    QXenPVIOMMU *iommu = pviommu_start("q35", "x-check=off", EDU_DEVICE
-                                       ",addr=11");
+    QEdu edu;
+    QXenPVIOMMU *iommu = edu_start("q35", "x-check=off", &edu);
     struct xen_iommu_op op = pviommu_op_unmap(0, BFN, nr);
     uint64_t bfn;
-    QEdu edu;
 
-    pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
-    edu_init(&edu, iommu, QPCI_DEVFN(SLOT, 0));
-    edu_map_window(&edu, iommu, 0, 0);
     map_scattered(iommu, 0, BFN, nr);
     assert_status(pviommu_unmap(iommu, 0, BFN + hole, 0), 0);
     assert_status(pviommu_op(iommu, &op), XEN_IOMMU_ENOENT);
@@ -250,13 +242,10 @@ static void test_reset(const void *machine)
 /* What waits for a flush goes with the first page that leaves. */
 static void test_books(void)
 {
-    QXenPVIOMMU *iommu = pviommu_start("pc", NULL, EDU_DEVICE ",addr=11");
     QEdu edu;
+    QXenPVIOMMU *iommu = edu_start("pc", NULL, &edu);
 
     /* The device itself checks its books here, after each doorbell. */
-    pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
-    edu_init(&edu, iommu, QPCI_DEVFN(SLOT, 0));
-    edu_map_window(&edu, iommu, 0, 0);
     map_scattered(iommu, 0, BFN, 3000);
     assert_status(pviommu_unmap(iommu, 0, BFN, 3000), 0);
     map_scattered(iommu, 0, BFN + 0x1000, 1000);

@@ -45,6 +45,31 @@ void edu_map_window(QEdu *edu, QXenPVIOMMU *iommu, uint16_t ctx, unsigned nr)
     edu->window_ram = gfn * PVIOMMU_PAGE;
 }
 
+QXenPVIOMMU *edu_start(const char *machine, const char *props, QEdu *edu)
+{
+    QXenPVIOMMU *iommu = pviommu_start(machine, props, EDU_DEVICE ",addr=11");
+
+    edu_init(edu, iommu, EDU_SBDF_A);
+    pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
+    edu_map_window(edu, iommu, 0, 0);
+    return iommu;
+}
+
+void edu_init_pair(QEduPair *pair)
+{
+    edu_init(&pair->a, pair->iommu, EDU_SBDF_A);
+    edu_init(&pair->b, pair->iommu, EDU_SBDF_B);
+    pviommu_accept(pair->iommu, XEN_IOMMU_FEATURES_ALL);
+}
+
+QEduPair edu_start_pair(const char *machine, const char *props)
+{
+    QEduPair pair = { .iommu = pviommu_start(machine, props, EDU_PAIR) };
+
+    edu_init_pair(&pair);
+    return pair;
+}
+
 void edu_dma(QEdu *edu, bool to_memory, uint64_t addr, unsigned len)
 {
     QTestState *qts = edu->dev.bus->qts;

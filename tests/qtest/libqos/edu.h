@@ -13,6 +13,10 @@
 
 /* On a command line: an edu that takes bus addresses as they are. */
 #define EDU_DEVICE      "-device edu,dma_mask=0xffffffffffffffff"
+/* Two of them on the root bus. */
+#define EDU_PAIR        EDU_DEVICE ",addr=11 " EDU_DEVICE ",addr=12 "
+#define EDU_SBDF_A      (0x11 << 3)
+#define EDU_SBDF_B      (0x12 << 3)
 
 typedef struct QEdu {
     QPCIDevice dev;
@@ -30,6 +34,26 @@ typedef struct QEdu {
  * @devfn: as QPCI_DEVFN((bus << 5) | slot, function)
  */
 void edu_init(QEdu *edu, QXenPVIOMMU *iommu, int devfn);
+
+/**
+ * edu_start: a machine with a xen-pviommu and an edu, which is EDU_SBDF_A
+ *
+ * All features are accepted, and the edu's window is mapped in context 0.
+ *
+ * @props: as for pviommu_args()
+ */
+QXenPVIOMMU *edu_start(const char *machine, const char *props, QEdu *edu);
+
+typedef struct QEduPair {
+    QXenPVIOMMU *iommu;
+    QEdu a, b;
+} QEduPair;
+
+/** edu_start_pair: with EDU_PAIR; all features are accepted */
+QEduPair edu_start_pair(const char *machine, const char *props);
+
+/** edu_init_pair: the same after a reset */
+void edu_init_pair(QEduPair *pair);
 
 /**
  * edu_map_window: map its window, for as long as it is in @ctx
