@@ -168,12 +168,12 @@ static void test_alloc(void)
 {
     const unsigned contexts = 4096, nr = 2000;
     g_autofree struct xen_iommu_op *ops = g_new(struct xen_iommu_op, contexts);
-    QXenPVIOMMU *iommu = pviommu_start("q35", "x-check=off,max-ops=65536,"
-                                       "max-contexts=4096", NULL);
+    QXenPVIOMMU *iommu = pviommu_start_accepted("q35", "x-check=off,"
+                                                "max-ops=65536,"
+                                                "max-contexts=4096", NULL);
     unsigned rings = 0;
     uint32_t done;
 
-    pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
     for (unsigned i = 0; i < contexts; i++) {
         ops[i] = pviommu_op_alloc();
     }

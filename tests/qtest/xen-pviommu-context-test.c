@@ -14,11 +14,10 @@
 
 static void test_alloc_free(void)
 {
-    QXenPVIOMMU *iommu = pviommu_start("q35", "max-contexts=4", NULL);
+    QXenPVIOMMU *iommu = pviommu_start_accepted("q35", "max-contexts=4", NULL);
     struct xen_iommu_op op = pviommu_op_alloc();
     uint16_t ctx[3];
 
-    pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
     for (unsigned i = 0; i < 3; i++) {
         ctx[i] = pviommu_alloc_context(iommu);
         for (unsigned j = 0; j < i; j++) {

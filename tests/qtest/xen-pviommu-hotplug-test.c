@@ -326,10 +326,9 @@ static void test_host_ranges(void)
         { 0, 3, 0 }, { 0x9ff, 0x101, 0 }, msi,
     };
     const uint32_t sbdf = 0x11 << 3;
-    QXenPVIOMMU *iommu = pviommu_start("pc", "premap=off", NULL);
+    QXenPVIOMMU *iommu = pviommu_start_accepted("pc", "premap=off", NULL);
     g_autofree char *error = NULL;
 
-    pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
     for (unsigned round = 0; round < 2; round++) {
         assert_plugged(iommu, "m0", "pci.0", "11", ranges);
         assert_reserved(iommu, sbdf, expected, ARRAY_SIZE(expected));
@@ -589,10 +588,9 @@ static void test_failed_plug(void)
 /* All functions of a slot go at once, each with its address space. */
 static void test_multifunction(void)
 {
-    QXenPVIOMMU *iommu = pviommu_start("pc", "premap=off", NULL);
+    QXenPVIOMMU *iommu = pviommu_start_accepted("pc", "premap=off", NULL);
     unsigned spaces = address_spaces(iommu);
 
-    pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
     for (unsigned round = 0; round < 3; round++) {
         uint16_t ctx = pviommu_alloc_context(iommu);
 
@@ -676,10 +674,9 @@ static void test_late_listener(void)
 /* On the root bus of pc as well. */
 static void test_plug_pc(void)
 {
-    QXenPVIOMMU *iommu = pviommu_start("pc", NULL, NULL);
+    QXenPVIOMMU *iommu = pviommu_start_accepted("pc", NULL, NULL);
     QEdu edu;
 
-    pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
     pviommu_fault_ring(iommu, 16);
     for (unsigned round = 0; round < 2; round++) {
         plug(iommu, "pci.0", "11");

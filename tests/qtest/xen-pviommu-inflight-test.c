@@ -196,10 +196,9 @@ static void test_switch(const void *machine)
 /* The device goes, and with it what it held. */
 static void test_unplug(void)
 {
-    QXenPVIOMMU *iommu = pviommu_start("pc", "premap=off", NULL);
+    QXenPVIOMMU *iommu = pviommu_start_accepted("pc", "premap=off", NULL);
     QMirror m;
 
-    pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
     qtest_qmp_device_add(iommu->qts, "pviommu-mirror", "m0", "{'addr':'0x11'}");
     mirror_init(&m, iommu, QPCI_DEVFN(SLOT, 0));
     hold(&m, 0);

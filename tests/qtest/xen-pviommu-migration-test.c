@@ -427,12 +427,11 @@ static void assert_reaches(QXenPVIOMMU *iommu, unsigned slot, uint64_t bfn,
  */
 static void test_queue(const void *machine)
 {
-    QXenPVIOMMU *iommu = pviommu_start(machine, "premap=off", QUIET);
+    QXenPVIOMMU *iommu = pviommu_start_accepted(machine, "premap=off", QUIET);
     QPVIOMMUQueue q[3];
     uint16_t ctx, dead;
     bool loaded;
 
-    pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
     ctx = pviommu_alloc_context(iommu);
     dead = pviommu_alloc_context(iommu);
     assert_status(pviommu_attach(iommu, 0x12 << 3, ctx), 0);

@@ -16,14 +16,6 @@
 #define EDU             EDU_DEVICE ",id=edu0,addr=11"
 #define SBDF            (0x11 << 3)
 
-static QXenPVIOMMU *start(const char *machine)
-{
-    QXenPVIOMMU *iommu = pviommu_start(machine, NULL, EDU);
-
-    pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
-    return iommu;
-}
-
 /*
  * The faults as CONTEXT:ADDRESS in hex, w or r, the reason and the fate; as
  * many as are told of, and no more than @nr of them.
@@ -85,7 +77,7 @@ static int nr_faults(QXenPVIOMMU *iommu)
 
 static void test_faults(const void *machine)
 {
-    QXenPVIOMMU *iommu = start(machine);
+    QXenPVIOMMU *iommu = pviommu_start_accepted(machine, NULL, EDU);
     uint16_t ctx = pviommu_alloc_context(iommu);
     QEdu edu;
 
@@ -144,7 +136,7 @@ static void test_faults(const void *machine)
 /* A ring that is not in RAM: they are lost. */
 static void test_faults_lost(void)
 {
-    QXenPVIOMMU *iommu = start("q35");
+    QXenPVIOMMU *iommu = pviommu_start_accepted("q35", NULL, EDU);
     QEdu edu;
 
     edu_init(&edu, iommu, QPCI_DEVFN(0x11, 0));

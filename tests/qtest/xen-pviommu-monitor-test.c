@@ -28,14 +28,6 @@ static const char * const commands[] = {
     "{'execute': 'x-query-xen-pviommu-faults'}",
 };
 
-static QXenPVIOMMU *start(const char *machine)
-{
-    QXenPVIOMMU *iommu = pviommu_start(machine, NULL, EDU);
-
-    pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
-    return iommu;
-}
-
 static QDict *query_mappings(QXenPVIOMMU *iommu, uint16_t ctx, uint64_t start,
                              unsigned max)
 {
@@ -204,7 +196,7 @@ static void test_no_device(void)
 
 static void test_errors(void)
 {
-    QXenPVIOMMU *iommu = start("q35");
+    QXenPVIOMMU *iommu = pviommu_start_accepted("q35", NULL, EDU);
 
     assert_error(iommu->qts, "{'execute': 'x-query-xen-pviommu-mappings', "
                  "'arguments': {'context': 7}}",
@@ -476,7 +468,7 @@ static void test_bypass(void)
 /* Pages that were mapped one by one are one run, where they follow. */
 static void test_runs(const void *machine)
 {
-    QXenPVIOMMU *iommu = start(machine);
+    QXenPVIOMMU *iommu = pviommu_start_accepted(machine, NULL, EDU);
     uint16_t ctx = pviommu_alloc_context(iommu);
 
     assert_part(iommu, 0, 0, 64, "", 0, 0);
@@ -526,7 +518,7 @@ static void test_runs(const void *machine)
 /* Any number of pages can be pending at one BFN. */
 static void test_one_bfn(void)
 {
-    QXenPVIOMMU *iommu = start("q35");
+    QXenPVIOMMU *iommu = pviommu_start_accepted("q35", NULL, EDU);
 
     for (unsigned i = 0; i < 5; i++) {
         assert_status(pviommu_map(iommu, 0, BFN, GFN + 0x10 * i, 2, 0), 0);
@@ -552,7 +544,7 @@ static void test_one_bfn(void)
 /* All parts together are the table. */
 static void test_parts(void)
 {
-    QXenPVIOMMU *iommu = start("q35");
+    QXenPVIOMMU *iommu = pviommu_start_accepted("q35", NULL, EDU);
     static struct xen_iommu_op ops[200];
     uint64_t next = 0;
     unsigned seen = 0;
@@ -585,7 +577,7 @@ static void test_parts(void)
 
 static void test_gfn(const void *machine)
 {
-    QXenPVIOMMU *iommu = start(machine);
+    QXenPVIOMMU *iommu = pviommu_start_accepted(machine, NULL, EDU);
     uint16_t ctx = pviommu_alloc_context(iommu);
 
     assert_places(iommu, GFN, 64, "");
@@ -668,7 +660,7 @@ static void test_many(void)
 
 static void test_hmp(const void *machine)
 {
-    QXenPVIOMMU *iommu = start(machine);
+    QXenPVIOMMU *iommu = pviommu_start_accepted(machine, NULL, EDU);
     uint16_t ctx = pviommu_alloc_context(iommu);
     static struct xen_iommu_op ops[70];
     g_autofree char *limit = NULL;

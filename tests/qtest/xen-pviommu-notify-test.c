@@ -581,10 +581,9 @@ static void test_reentry(const void *machine)
 /* A device that is plugged later, and unplugged with all that it was told */
 static void test_hotplug(void)
 {
-    QXenPVIOMMU *iommu = pviommu_start("pc", "premap=off", NULL);
+    QXenPVIOMMU *iommu = pviommu_start_accepted("pc", "premap=off", NULL);
     QMirror m;
 
-    pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
     assert_status(pviommu_map(iommu, 0, BFN, GFN, 1000, 0), 0);
     for (unsigned round = 0; round < 3; round++) {
         qtest_qmp_device_add(iommu->qts, "pviommu-mirror", "m0",

@@ -13,19 +13,6 @@
 #define MSI_FRAMES      0x100
 #define RANGES_ADDR     (PVIOMMU_OPS_ADDR + 0x10000)
 
-static int32_t run(QXenPVIOMMU *iommu, struct xen_iommu_op op)
-{
-    return pviommu_op(iommu, &op);
-}
-
-static QXenPVIOMMU *start(const char *props)
-{
-    QXenPVIOMMU *iommu = pviommu_start("q35", props, NULL);
-
-    pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
-    return iommu;
-}
-
 static void assert_range(QXenPVIOMMU *iommu, unsigned i, uint64_t bfn,
                          uint32_t nr, uint32_t flags)
 {
@@ -125,11 +112,11 @@ static void test_query_reserved_errors(void)
     op.flags = cpu_to_le16(2);
     assert_status(pviommu_op(iommu, &op), XEN_IOMMU_EINVAL);
     /* ctx without the feature, and a context that is not there with it. */
-    assert_status(run(iommu, pviommu_op_query_reserved(5, 1, RANGES_ADDR)),
-                  XEN_IOMMU_EINVAL);
+    assert_status(pviommu_run_one(iommu, pviommu_op_query_reserved(
+                                  5, 1, RANGES_ADDR)), XEN_IOMMU_EINVAL);
     pviommu_accept(iommu, XEN_IOMMU_FEATURE_CONTEXTS);
-    assert_status(run(iommu, pviommu_op_query_reserved(5, 1, RANGES_ADDR)),
-                  XEN_IOMMU_ENOENT);
+    assert_status(pviommu_run_one(iommu, pviommu_op_query_reserved(
+                                  5, 1, RANGES_ADDR)), XEN_IOMMU_ENOENT);
     /* A device is in a context already. */
     op = pviommu_op_query_reserved(5, 1, RANGES_ADDR);
     op.flags = cpu_to_le16(XEN_IOMMUOP_query_reserved_device);
@@ -140,10 +127,11 @@ static void test_query_reserved_errors(void)
 /* Ranges of a property: in order, apart, and not to be mapped. */
 static void test_reserved_regions(void)
 {
-    QXenPVIOMMU *iommu = start("\"reserved-regions\":["
+    QXenPVIOMMU *iommu =
+        pviommu_start_accepted("q35", "\"reserved-regions\":["
                                "\"0x200000000:0x200000fff:0\","
                                "\"0xfed00000:0xfef00fff:1\","
-                               "\"0x10000000:0x10001fff:0\"]");
+                               "\"0x10000000:0x10001fff:0\"]", NULL);
     struct xen_iommu_op op = pviommu_op_query_reserved(0, 8, RANGES_ADDR);
     uint32_t nr;
 
@@ -192,7 +180,7 @@ static void test_many_reserved_regions(void)
                                0x10000 + 2 * i, 0x10000 + 2 * i);
     }
     g_string_append(props, "]");
-    iommu = start(props->str);
+    iommu = pviommu_start_accepted("q35", props->str, NULL);
     clear_ranges(iommu);
     op = pviommu_op_query_reserved(0, nr + 1, RANGES_ADDR);
     assert_status(pviommu_op(iommu, &op), 0);
@@ -207,9 +195,8 @@ static void test_many_reserved_regions(void)
 
 static void test_msi_window(const void *machine)
 {
-    QXenPVIOMMU *iommu = pviommu_start(machine, NULL, NULL);
+    QXenPVIOMMU *iommu = pviommu_start_accepted(machine, NULL, NULL);
 
-    pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
     assert_status(pviommu_map(iommu, 0, MSI_BFN, GFN, 0, 0),
                   XEN_IOMMU_EADDRNOTAVAIL);
     assert_status(pviommu_map(iommu, 0, MSI_BFN + MSI_FRAMES - 1, GFN, 0, 0),

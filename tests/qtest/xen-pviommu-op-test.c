@@ -18,26 +18,12 @@
 
 #define RO              XEN_IOMMUOP_map_readonly
 
-static int32_t run(QXenPVIOMMU *iommu, struct xen_iommu_op op)
-{
-    return pviommu_op(iommu, &op);
-}
-
-static QXenPVIOMMU *start(const char *props)
-{
-    QXenPVIOMMU *iommu = pviommu_start("q35", props, NULL);
-
-    pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
-    return iommu;
-}
-
 static void test_map(const void *machine)
 {
-    QXenPVIOMMU *iommu = pviommu_start(machine, NULL, NULL);
+    QXenPVIOMMU *iommu = pviommu_start_accepted(machine, NULL, NULL);
     struct xen_iommu_op op = pviommu_op_map(0, BFN, GFN, 0, 0);
     struct xen_iommu_op old = op;
 
-    pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
     assert_status(pviommu_op(iommu, &op), 0);
     /* Nothing but the status is stored. */
     old.status = 0;
@@ -59,7 +45,7 @@ static void test_map(const void *machine)
 
 static void test_unmap_flush(void)
 {
-    QXenPVIOMMU *iommu = start(NULL);
+    QXenPVIOMMU *iommu = pviommu_start_accepted("q35", NULL, NULL);
 
     assert_status(pviommu_map(iommu, 0, BFN, GFN, 16, 0), 0);
     assert_status(pviommu_unmap(iommu, 0, BFN + 4, 0), 0);
@@ -108,7 +94,7 @@ static void test_unmap_flush(void)
 /* An unmap takes what any number of maps brought, or nothing. */
 static void test_unmap_across_maps(void)
 {
-    QXenPVIOMMU *iommu = start(NULL);
+    QXenPVIOMMU *iommu = pviommu_start_accepted("q35", NULL, NULL);
 
     assert_status(pviommu_map(iommu, 0, BFN, GFN, 3, 0), 0);
     assert_status(pviommu_map(iommu, 0, BFN + 3, GFN + 50, 2, RO), 0);
@@ -199,7 +185,7 @@ static void test_query_caps(const void *machine)
 
 static void test_lookup(void)
 {
-    QXenPVIOMMU *iommu = start(NULL);
+    QXenPVIOMMU *iommu = pviommu_start_accepted("q35", NULL, NULL);
     uint16_t ctx = pviommu_alloc_context(iommu);
     struct xen_iommu_op op;
 
@@ -211,9 +197,9 @@ static void test_lookup(void)
     assert_status(pviommu_op(iommu, &op), 0);
     g_assert_cmphex(le64_to_cpu(op.u.lookup.gfn), ==, GFN + 3);
     g_assert_cmphex(le32_to_cpu(op.u.lookup.nr_frames), ==, 7);
-    assert_status(run(iommu, pviommu_op_lookup_bfn(0, BFN + 10)),
+    assert_status(pviommu_run_one(iommu, pviommu_op_lookup_bfn(0, BFN + 10)),
                   XEN_IOMMU_ENOENT);
-    assert_status(run(iommu, pviommu_op_lookup_bfn(ctx, BFN)),
+    assert_status(pviommu_run_one(iommu, pviommu_op_lookup_bfn(ctx, BFN)),
                   XEN_IOMMU_ENOENT);
 
     /* The lowest BFN first, then the next one. */
@@ -228,15 +214,16 @@ static void test_lookup(void)
     g_assert_cmphex(le64_to_cpu(op.u.lookup.bfn), ==, BFN + 102);
     g_assert_cmphex(le32_to_cpu(op.u.lookup.nr_frames), ==, 8);
     g_assert_cmphex(le16_to_cpu(op.flags), ==, RO);
-    assert_status(run(iommu, pviommu_op_lookup_gfn(0, GFN + 7, BFN + 103)),
+    assert_status(pviommu_run_one(iommu, pviommu_op_lookup_gfn(0, GFN + 7,
+                                                               BFN + 103)),
                   XEN_IOMMU_ENOENT);
-    assert_status(run(iommu, pviommu_op_lookup_gfn(0, GFN + 15, 0)),
+    assert_status(pviommu_run_one(iommu, pviommu_op_lookup_gfn(0, GFN + 15, 0)),
                   XEN_IOMMU_ENOENT);
 
     op = pviommu_op_lookup_gfn(ctx, GFN + 7, 0);
     assert_status(pviommu_op(iommu, &op), 0);
     g_assert_cmphex(le64_to_cpu(op.u.lookup.bfn), ==, BFN - 98);
-    assert_status(run(iommu, pviommu_op_lookup_gfn(ctx, GFN, 0)),
+    assert_status(pviommu_run_one(iommu, pviommu_op_lookup_gfn(ctx, GFN, 0)),
                   XEN_IOMMU_ENOENT);
 
     /* What is unmapped is not found, flushed or not. */
@@ -246,9 +233,9 @@ static void test_lookup(void)
     g_assert_cmphex(le64_to_cpu(op.u.lookup.bfn), ==, BFN + 102);
     pviommu_assert_unmapped(iommu, 0, BFN + 7);
 
-    assert_status(run(iommu, pviommu_op_lookup_bfn(77, BFN)),
+    assert_status(pviommu_run_one(iommu, pviommu_op_lookup_bfn(77, BFN)),
                   XEN_IOMMU_ENOENT);
-    assert_status(run(iommu, pviommu_op_lookup_gfn(77, GFN, 0)),
+    assert_status(pviommu_run_one(iommu, pviommu_op_lookup_gfn(77, GFN, 0)),
                   XEN_IOMMU_ENOENT);
     pviommu_quit(iommu);
 }
@@ -256,7 +243,7 @@ static void test_lookup(void)
 static void test_unknown_op(void)
 {
     static const uint16_t codes[] = { 0, 13, 31, 32, 33, 0x102, 0xffff };
-    QXenPVIOMMU *iommu = start(NULL);
+    QXenPVIOMMU *iommu = pviommu_start_accepted("q35", NULL, NULL);
 
     for (unsigned i = 0; i < ARRAY_SIZE(codes); i++) {
         struct xen_iommu_op op = pviommu_op_query_caps();
@@ -270,7 +257,7 @@ static void test_unknown_op(void)
 /* Bits that must be zero: all of them, in all operations. */
 static void test_pads(void)
 {
-    QXenPVIOMMU *iommu = start(NULL);
+    QXenPVIOMMU *iommu = pviommu_start_accepted("q35", NULL, NULL);
     const uint16_t ctx = pviommu_alloc_context(iommu);
     const struct {
         struct xen_iommu_op op;
@@ -310,7 +297,7 @@ static void test_pads(void)
 
 static void test_flags(void)
 {
-    QXenPVIOMMU *iommu = start(NULL);
+    QXenPVIOMMU *iommu = pviommu_start_accepted("q35", NULL, NULL);
     const struct {
         struct xen_iommu_op op;
         uint16_t valid;
@@ -402,7 +389,7 @@ static void test_features(void)
 
 static void test_out_of_range(void)
 {
-    QXenPVIOMMU *iommu = start("bfn-bits=30");
+    QXenPVIOMMU *iommu = pviommu_start_accepted("q35", "bfn-bits=30", NULL);
     const uint64_t end = 1ull << 30;
     const struct {
         uint64_t start;
@@ -428,10 +415,11 @@ static void test_out_of_range(void)
                           XEN_IOMMU_EINVAL);
         }
         if (bfns[i].start >= end) {
-            assert_status(run(iommu, pviommu_op_lookup_bfn(0, bfns[i].start)),
+            assert_status(pviommu_run_one(iommu, pviommu_op_lookup_bfn(
+                                          0, bfns[i].start)),
                           XEN_IOMMU_EINVAL);
-            assert_status(run(iommu, pviommu_op_lookup_gfn(0, GFN,
-                                                           bfns[i].start)),
+            assert_status(pviommu_run_one(iommu, pviommu_op_lookup_gfn(
+                                          0, GFN, bfns[i].start)),
                           XEN_IOMMU_EINVAL);
         }
     }
@@ -439,7 +427,8 @@ static void test_out_of_range(void)
         assert_status(pviommu_map(iommu, 0, BFN, gfns[i].start, gfns[i].nr, 0),
                       XEN_IOMMU_EINVAL);
     }
-    assert_status(run(iommu, pviommu_op_lookup_gfn(0, UINT64_MAX, 0)),
+    assert_status(pviommu_run_one(iommu, pviommu_op_lookup_gfn(0, UINT64_MAX,
+                                                               0)),
                   XEN_IOMMU_EINVAL);
     g_assert_true(pviommu_identity(iommu));
     pviommu_assert_frames(iommu, 0, 0);
@@ -482,7 +471,7 @@ static void test_no_control(const void *machine)
 static void test_domid(void)
 {
     static const uint16_t domids[] = { 0, 1, 0x7fef, 0x7ff1, 0x7ff4, 0xffff };
-    QXenPVIOMMU *iommu = start(NULL);
+    QXenPVIOMMU *iommu = pviommu_start_accepted("q35", NULL, NULL);
 
     for (unsigned i = 0; i < ARRAY_SIZE(domids); i++) {
         struct xen_iommu_op op = pviommu_op_map(0, BFN, GFN, 1, 0);
@@ -497,10 +486,9 @@ static void test_domid(void)
 /* What is at a GFN: nothing, registers, ROM, RAM. */
 static void test_gfn_kinds(const void *machine)
 {
-    QXenPVIOMMU *iommu = pviommu_start(machine, NULL, NULL);
+    QXenPVIOMMU *iommu = pviommu_start_accepted(machine, NULL, NULL);
     uint64_t bar_gfn = iommu->bar.addr / PVIOMMU_PAGE;
 
-    pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
     assert_status(pviommu_map(iommu, 0, BFN, PVIOMMU_RAM_GFNS, 1, 0),
                   XEN_IOMMU_ENOENT);
     assert_status(pviommu_map(iommu, 0, BFN, PVIOMMU_RAM_GFNS, 1, RO),
@@ -535,7 +523,7 @@ static void test_gfn_kinds(const void *machine)
 
 static void test_exist(void)
 {
-    QXenPVIOMMU *iommu = start(NULL);
+    QXenPVIOMMU *iommu = pviommu_start_accepted("q35", NULL, NULL);
 
     assert_status(pviommu_map(iommu, 0, BFN, GFN, 4, 0), 0);
     assert_status(pviommu_map(iommu, 0, BFN, GFN, 1, 0), XEN_IOMMU_EEXIST);
@@ -557,7 +545,8 @@ static void test_exist(void)
 /* All of a range, or nothing of it: whatever is in the way, and where. */
 static void test_range_undone(void)
 {
-    QXenPVIOMMU *iommu = start("max-mappings=4096");
+    QXenPVIOMMU *iommu = pviommu_start_accepted("q35", "max-mappings=4096",
+                                                NULL);
     const struct {
         uint64_t bfn, gfn;
         uint32_t nr;
@@ -576,8 +565,8 @@ static void test_range_undone(void)
                                   cases[i].nr, 0), cases[i].error);
         pviommu_assert_frames(iommu, 0, 0);
         pviommu_assert_unmapped(iommu, 0, cases[i].bfn);
-        assert_status(run(iommu, pviommu_op_lookup_gfn(0, cases[i].gfn, 0)),
-                      XEN_IOMMU_ENOENT);
+        assert_status(pviommu_run_one(iommu, pviommu_op_lookup_gfn(
+                                      0, cases[i].gfn, 0)), XEN_IOMMU_ENOENT);
     }
     /* Nothing of it is in the way of what can be done. */
     assert_status(pviommu_map(iommu, 0, BFN, GFN, 4096, 0), 0);
@@ -586,7 +575,7 @@ static void test_range_undone(void)
 
 static void test_max_mappings(void)
 {
-    QXenPVIOMMU *iommu = start("max-mappings=4");
+    QXenPVIOMMU *iommu = pviommu_start_accepted("q35", "max-mappings=4", NULL);
     uint16_t ctx = pviommu_alloc_context(iommu);
 
     assert_status(pviommu_map(iommu, 0, BFN, GFN, 5, 0), XEN_IOMMU_ENOSPC);
@@ -615,7 +604,7 @@ static void test_max_mappings(void)
 /* Many maps and unmaps of one page: its references do not underflow. */
 static void test_references(void)
 {
-    QXenPVIOMMU *iommu = start(NULL);
+    QXenPVIOMMU *iommu = pviommu_start_accepted("q35", NULL, NULL);
     struct xen_iommu_op ops[60];
 
     for (unsigned i = 0; i < 20; i++) {

@@ -81,6 +81,15 @@ QXenPVIOMMU *pviommu_start(const char *machine, const char *props,
     return iommu;
 }
 
+QXenPVIOMMU *pviommu_start_accepted(const char *machine, const char *props,
+                                    const char *extra)
+{
+    QXenPVIOMMU *iommu = pviommu_start(machine, props, extra);
+
+    pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
+    return iommu;
+}
+
 void pviommu_free(QXenPVIOMMU *iommu)
 {
     qpci_free_pc(iommu->pci);
@@ -220,6 +229,11 @@ int32_t pviommu_op(QXenPVIOMMU *iommu, struct xen_iommu_op *op)
     return pviommu_status(op);
 }
 
+int32_t pviommu_run_one(QXenPVIOMMU *iommu, struct xen_iommu_op op)
+{
+    return pviommu_op(iommu, &op);
+}
+
 static struct xen_iommu_op new_op(uint16_t code)
 {
     return (struct xen_iommu_op) {
@@ -348,25 +362,19 @@ struct xen_iommu_op pviommu_op_set_queue(uint16_t ctx, uint64_t addr,
 int32_t pviommu_map(QXenPVIOMMU *iommu, uint16_t ctx, uint64_t bfn,
                     uint64_t gfn, uint32_t nr, uint16_t flags)
 {
-    struct xen_iommu_op op = pviommu_op_map(ctx, bfn, gfn, nr, flags);
-
-    return pviommu_op(iommu, &op);
+    return pviommu_run_one(iommu, pviommu_op_map(ctx, bfn, gfn, nr, flags));
 }
 
 int32_t pviommu_unmap(QXenPVIOMMU *iommu, uint16_t ctx, uint64_t bfn,
                       uint32_t nr)
 {
-    struct xen_iommu_op op = pviommu_op_unmap(ctx, bfn, nr);
-
-    return pviommu_op(iommu, &op);
+    return pviommu_run_one(iommu, pviommu_op_unmap(ctx, bfn, nr));
 }
 
 int32_t pviommu_flush(QXenPVIOMMU *iommu, uint16_t ctx, uint64_t bfn,
                       uint32_t nr)
 {
-    struct xen_iommu_op op = pviommu_op_flush(ctx, bfn, nr);
-
-    return pviommu_op(iommu, &op);
+    return pviommu_run_one(iommu, pviommu_op_flush(ctx, bfn, nr));
 }
 
 int32_t pviommu_flush_all(QXenPVIOMMU *iommu, uint16_t ctx)
@@ -376,39 +384,29 @@ int32_t pviommu_flush_all(QXenPVIOMMU *iommu, uint16_t ctx)
 
 int32_t pviommu_free_context(QXenPVIOMMU *iommu, uint16_t ctx)
 {
-    struct xen_iommu_op op = pviommu_op_free(ctx);
-
-    return pviommu_op(iommu, &op);
+    return pviommu_run_one(iommu, pviommu_op_free(ctx));
 }
 
 int32_t pviommu_attach(QXenPVIOMMU *iommu, uint32_t sbdf, uint16_t ctx)
 {
-    struct xen_iommu_op op = pviommu_op_attach(sbdf, ctx);
-
-    return pviommu_op(iommu, &op);
+    return pviommu_run_one(iommu, pviommu_op_attach(sbdf, ctx));
 }
 
 int32_t pviommu_enable(QXenPVIOMMU *iommu)
 {
-    struct xen_iommu_op op = pviommu_op_enable();
-
-    return pviommu_op(iommu, &op);
+    return pviommu_run_one(iommu, pviommu_op_enable());
 }
 
 int32_t pviommu_unmap_holes(QXenPVIOMMU *iommu, uint16_t ctx, uint64_t bfn,
                             uint32_t nr)
 {
-    struct xen_iommu_op op = pviommu_op_unmap_holes(ctx, bfn, nr);
-
-    return pviommu_op(iommu, &op);
+    return pviommu_run_one(iommu, pviommu_op_unmap_holes(ctx, bfn, nr));
 }
 
 int32_t pviommu_set_queue(QXenPVIOMMU *iommu, uint16_t ctx, uint64_t addr,
                           uint32_t nr_ops)
 {
-    struct xen_iommu_op op = pviommu_op_set_queue(ctx, addr, nr_ops);
-
-    return pviommu_op(iommu, &op);
+    return pviommu_run_one(iommu, pviommu_op_set_queue(ctx, addr, nr_ops));
 }
 
 uint16_t pviommu_alloc_context(QXenPVIOMMU *iommu)

@@ -69,6 +69,10 @@ QXenPVIOMMU *pviommu_new(QTestState *qts);
 QXenPVIOMMU *pviommu_start(const char *machine, const char *props,
                            const char *extra);
 
+/** pviommu_start_accepted: the same, with all features accepted */
+QXenPVIOMMU *pviommu_start_accepted(const char *machine, const char *props,
+                                    const char *extra);
+
 /** pviommu_free: the driver without its machine */
 void pviommu_free(QXenPVIOMMU *iommu);
 
@@ -116,6 +120,9 @@ void pviommu_run(QXenPVIOMMU *iommu, struct xen_iommu_op *ops, unsigned nr);
 
 /** pviommu_op: run one; returns its status */
 int32_t pviommu_op(QXenPVIOMMU *iommu, struct xen_iommu_op *op);
+
+/** pviommu_run_one: the same, of which nothing else is wanted */
+int32_t pviommu_run_one(QXenPVIOMMU *iommu, struct xen_iommu_op op);
 
 /* What status says; a status the device has not written fails the test. */
 #define PVIOMMU_STATUS_NONE     0x5a5a5a5a
