@@ -99,11 +99,11 @@ static void test_snapshot(void)
     QXenPVIOMMU *iommu = stream_start(NULL, "");
     uint64_t tail;
 
-    stream_add_image(iommu->qts, image);
+    snapshot_image(iommu->qts, image);
     stream_fill(iommu);
     stream_stop(iommu);
     stream_save(iommu, first);
-    g_assert_cmpstr(stream_snapshot(iommu->qts, "snapshot-save"), ==, NULL);
+    g_assert_cmpstr(snapshot_run(iommu->qts, "snapshot-save"), ==, NULL);
     stream_cont(iommu);
 
     tail = pviommu_readl(iommu, XEN_PVIOMMU_REG_FAULT_TAIL);
@@ -115,7 +115,7 @@ static void test_snapshot(void)
     pviommu_writel(iommu, XEN_PVIOMMU_REG_FAULT_CTRL, 0);
 
     stream_stop(iommu);
-    g_assert_cmpstr(stream_snapshot(iommu->qts, "snapshot-load"), ==, NULL);
+    g_assert_cmpstr(snapshot_run(iommu->qts, "snapshot-load"), ==, NULL);
     /* Nothing is delivered while it stands still. */
     g_assert_cmpuint(pviommu_readl(iommu, XEN_PVIOMMU_REG_FAULT_TAIL), ==,
                      tail);
@@ -143,19 +143,19 @@ static void test_identity(void)
     QXenPVIOMMU *iommu = stream_start(NULL, "");
     QEdu edu;
 
-    stream_add_image(iommu->qts, image);
+    snapshot_image(iommu->qts, image);
     pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
     g_assert_cmpuint(pviommu_alloc_context(iommu), ==, 1);
     stream_stop(iommu);
     stream_save(iommu, path);
-    g_assert_cmpstr(stream_snapshot(iommu->qts, "snapshot-save"), ==, NULL);
+    g_assert_cmpstr(snapshot_run(iommu->qts, "snapshot-save"), ==, NULL);
     stream_cont(iommu);
     assert_status(pviommu_map(iommu, 1, 1, GFN(0), 1, 0), 0);
     assert_status(pviommu_attach(iommu, EDU_SBDF, 1), 0);
     g_assert_false(pviommu_identity(iommu));
 
     stream_stop(iommu);
-    g_assert_cmpstr(stream_snapshot(iommu->qts, "snapshot-load"), ==, NULL);
+    g_assert_cmpstr(snapshot_run(iommu->qts, "snapshot-load"), ==, NULL);
     stream_cont(iommu);
     for (unsigned i = 0; i < 2; i++) {
         g_assert_true(pviommu_identity(iommu));
@@ -345,17 +345,17 @@ static void test_queue_snapshot(void)
     QXenPVIOMMU *iommu = stream_start(NULL, "");
     QPVIOMMUQueue q[2], other;
 
-    stream_add_image(iommu->qts, image);
+    snapshot_image(iommu->qts, image);
     stream_fill_queues(iommu, q);
     stream_stop(iommu);
-    g_assert_cmpstr(stream_snapshot(iommu->qts, "snapshot-save"), ==, NULL);
+    g_assert_cmpstr(snapshot_run(iommu->qts, "snapshot-save"), ==, NULL);
     stream_cont(iommu);
     pviommu_queue_init(&other, iommu, 0, QUEUE(2), 16);
     stream_push_map(&other, 3, GFN(3));
     assert_status(pviommu_free_context(iommu, 1), 0);
 
     stream_stop(iommu);
-    g_assert_cmpstr(stream_snapshot(iommu->qts, "snapshot-load"), ==, NULL);
+    g_assert_cmpstr(snapshot_run(iommu->qts, "snapshot-load"), ==, NULL);
     stream_cont(iommu);
     for (unsigned i = 0; i < 2; i++) {
         g_assert_cmpuint(pviommu_queue_head(&q[i]), ==, q[i].tail);

@@ -12,6 +12,16 @@
 /** snapshot_image: give the machine an image that holds snapshots, at @path */
 void snapshot_image(QTestState *qts, const char *path);
 
+/** snapshot_open: one that another machine got by snapshot_image() */
+void snapshot_open(QTestState *qts, const char *path);
+
+/**
+ * snapshot_run: run the job snapshot-save or snapshot-load
+ *
+ * Returns: an error's text, or NULL; g_free()
+ */
+char *snapshot_run(QTestState *qts, const char *command);
+
 /**
  * snapshot_save, snapshot_load: the one snapshot there is
  *

@@ -238,67 +238,6 @@ void stream_check_dma(QXenPVIOMMU *iommu)
                         (uint64_t)GFN(5) * PVIOMMU_PAGE, 64);
 }
 
-static char *wait_job(QTestState *qts, const char *id)
-{
-    gint64 end = g_get_monotonic_time() + PVIOMMU_WAIT_US;
-    char *error = NULL;
-    bool done = false;
-
-    while (!done && g_get_monotonic_time() < end) {
-        QDict *rsp = qtest_qmp(qts, "{'execute': 'query-jobs'}");
-        QListEntry *e;
-
-        QLIST_FOREACH_ENTRY(qdict_get_qlist(rsp, "return"), e) {
-            QDict *job = qobject_to(QDict, qlist_entry_obj(e));
-
-            if (g_str_equal(qdict_get_str(job, "id"), id) &&
-                g_str_equal(qdict_get_str(job, "status"), "concluded")) {
-                error = g_strdup(qdict_get_try_str(job, "error"));
-                done = true;
-            }
-        }
-        qobject_unref(rsp);
-        g_usleep(500);
-    }
-    g_assert_true(done);
-    qtest_qmp_assert_success(qts, "{'execute': 'job-dismiss',"
-                             " 'arguments': {'id': %s}}", id);
-    return error;
-}
-
-char *stream_snapshot(QTestState *qts, const char *command)
-{
-    qtest_qmp_assert_success(qts, "{'execute': %s, 'arguments': {"
-                             " 'job-id': 'snapshot', 'tag': 'one',"
-                             " 'vmstate': 'disk', 'devices': ['disk']}}",
-                             command);
-    return wait_job(qts, "snapshot");
-}
-
-static void open_image(QTestState *qts, const char *path)
-{
-    qtest_qmp_assert_success(qts, "{'execute': 'blockdev-add', 'arguments': {"
-                             " 'driver': 'qcow2', 'node-name': 'disk',"
-                             " 'file': {'driver': 'file', 'locking': 'off',"
-                             " 'filename': %s}}}", path);
-}
-
-void stream_add_image(QTestState *qts, const char *path)
-{
-    g_assert_true(g_file_set_contents(path, "", 0, NULL));
-    qtest_qmp_assert_success(qts, "{'execute': 'blockdev-add', 'arguments': {"
-                             " 'driver': 'file', 'node-name': 'file',"
-                             " 'filename': %s}}", path);
-    qtest_qmp_assert_success(qts, "{'execute': 'blockdev-create',"
-                             " 'arguments': {'job-id': 'create', 'options': {"
-                             " 'driver': 'qcow2', 'file': 'file',"
-                             " 'size': 1048576}}}");
-    g_assert_cmpstr(wait_job(qts, "create"), ==, NULL);
-    qtest_qmp_assert_success(qts, "{'execute': 'blockdev-del',"
-                             " 'arguments': {'node-name': 'file'}}");
-    open_image(qts, path);
-}
-
 char *stream_v1(void)
 {
     return g_test_build_filename(G_TEST_DIST, V1_STREAM, NULL);
@@ -418,10 +357,10 @@ static void leave_ram_out(QTestState *qts)
 
 void stream_record(QStream *st, QXenPVIOMMU *iommu)
 {
-    stream_add_image(iommu->qts, st->path);
+    snapshot_image(iommu->qts, st->path);
     leave_ram_out(iommu->qts);
     stream_stop(iommu);
-    g_assert_cmpstr(stream_snapshot(iommu->qts, "snapshot-save"), ==, NULL);
+    g_assert_cmpstr(snapshot_run(iommu->qts, "snapshot-save"), ==, NULL);
     find_section(st);
     st->fd = open(st->path, O_WRONLY);
     g_assert_cmpint(st->fd, >=, 0);
@@ -429,7 +368,7 @@ void stream_record(QStream *st, QXenPVIOMMU *iommu)
 
 void stream_open(QStream *st, QXenPVIOMMU *iommu)
 {
-    open_image(iommu->qts, st->path);
+    snapshot_open(iommu->qts, st->path);
     leave_ram_out(iommu->qts);
 }
 
@@ -440,7 +379,7 @@ bool stream_load(QStream *st, QXenPVIOMMU *iommu, const uint8_t *data)
     g_assert_cmpint(pwrite(st->fd, data ?: st->data, st->len, st->at), ==,
                     st->len);
     qtest_qmp_assert_success(iommu->qts, "{'execute': 'stop'}");
-    error = stream_snapshot(iommu->qts, "snapshot-load");
+    error = snapshot_run(iommu->qts, "snapshot-load");
     return !error;
 }
 

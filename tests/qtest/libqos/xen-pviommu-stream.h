@@ -12,6 +12,7 @@
 #define TESTS_LIBQOS_XEN_PVIOMMU_STREAM_H
 
 #include "libqos/edu.h"
+#include "libqos/snapshot.h"
 
 #define EDU_SLOT        0x11
 #define PORT_SLOT       0x12
@@ -160,16 +161,6 @@ void stream_check_faults(QXenPVIOMMU *iommu);
 
 /** stream_check_dma: the edu on the root bus sees context 1 */
 void stream_check_dma(QXenPVIOMMU *iommu);
-
-/** stream_add_image: an image at @path that snapshots can be put into */
-void stream_add_image(QTestState *qts, const char *path);
-
-/**
- * stream_snapshot: run the job snapshot-save or snapshot-load
- *
- * Returns: an error's text, or NULL; g_free()
- */
-char *stream_snapshot(QTestState *qts, const char *command);
 
 /** stream_push_map: queue the map of one page */
 void stream_push_map(QPVIOMMUQueue *q, uint64_t bfn, uint64_t gfn);
