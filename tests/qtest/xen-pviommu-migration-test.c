@@ -11,6 +11,7 @@
 #include "qobject/qdict.h"
 #include "libqos/bridge.h"
 #include "libqos/edu.h"
+#include "libqos/migration.h"
 #include "libqos/pviommu-mirror.h"
 #include "libqos/virtio-ram.h"
 #include "standard-headers/linux/virtio_mem.h"
@@ -50,49 +51,15 @@ typedef struct Source {
     uint64_t blocks[0x1000 / 8];
 } Source;
 
-/* Until migration is over; true if it is "completed". */
-static bool wait_migration(QTestState *qts)
-{
-    for (;;) {
-        QDict *rsp = qtest_qmp_assert_success_ref(
-            qts, "{'execute': 'query-migrate'}");
-        g_autofree char *status = g_strdup(qdict_get_try_str(rsp, "status"));
-
-        qobject_unref(rsp);
-        if (!g_strcmp0(status, "completed")) {
-            return true;
-        }
-        if (!g_strcmp0(status, "failed")) {
-            return false;
-        }
-        g_usleep(2000);
-    }
-}
-
-static void save(QTestState *qts)
-{
-    g_autofree char *uri = g_strdup_printf("file:%s", file);
-
-    qtest_qmp_assert_success(qts, "{'execute': 'migrate-set-parameters', "
-                             "'arguments': {'max-bandwidth': 10000000000}}");
-    qtest_qmp_assert_success(qts, "{'execute': 'migrate', "
-                             "'arguments': {'uri': %s}}", uri);
-    g_assert_true(wait_migration(qts));
-}
-
 /* A machine of these properties, and whether it took what is in the file. */
 static QTestState *load(const char *machine, const char *props,
                         const char *devices, bool *loaded)
 {
-    g_autofree char *uri = g_strdup_printf("file:%s", file);
     g_autofree char *more = g_strdup_printf("%s -incoming defer", devices);
     g_autofree char *args = pviommu_args(machine, props, more);
     QTestState *qts = qtest_init(args);
 
-    qtest_qmp_assert_success(qts, "{'execute': 'migrate-incoming', "
-                             "'arguments': {'uri': %s, "
-                             "'exit-on-error': false}}", uri);
-    *loaded = wait_migration(qts);
+    *loaded = migration_load(qts, file);
     return qts;
 }
 
@@ -235,7 +202,7 @@ static QXenPVIOMMU *save_source(Source *src)
     QXenPVIOMMU *iommu = pviommu_start("q35", NULL, DEVICES);
 
     set_up(iommu, src);
-    save(iommu->qts);
+    migration_save(iommu->qts, file);
     qtest_quit(iommu->qts);
     return iommu;
 }
@@ -263,7 +230,7 @@ static void test_again(void)
         pviommu_moved(iommu, load("q35", NULL, DEVICES, &loaded));
         g_assert_true(loaded);
         if (!i) {
-            save(iommu->qts);
+            migration_save(iommu->qts, file);
             qtest_quit(iommu->qts);
         }
     }
@@ -286,7 +253,7 @@ static void test_identity(const void *machine)
             bool loaded;
             QEdu edu;
 
-            save(iommu->qts);
+            migration_save(iommu->qts, file);
             qtest_quit(iommu->qts);
             pviommu_moved(iommu, load(machine, premap[to],
                                       EDU_DEVICE ",addr=11", &loaded));
@@ -372,7 +339,7 @@ static void test_virtio_mem(void)
         assert_status(pviommu_map(iommu, 0, BFN, gfn, 2 * nr, 0), 0);
         assert_status(pviommu_unmap(iommu, 0, BFN, 1), 0);
         virtio_ram_finalize(&ram);
-        save(iommu->qts);
+        migration_save(iommu->qts, file);
         qtest_quit(iommu->qts);
         pviommu_moved(iommu, load("q35", NULL, devices, &loaded));
         g_assert_true(loaded);
@@ -451,14 +418,14 @@ static void test_queue(const void *machine)
     g_assert_cmpuint(pviommu_queue_head(&q[0]), ==, 3);
     g_assert_cmpuint(pviommu_queue_head(&q[1]), ==, 0);
 
-    save(iommu->qts);
+    migration_save(iommu->qts, file);
     qtest_quit(iommu->qts);
     for (unsigned i = 0; i < 2; i++) {
         pviommu_moved(iommu, load(machine, NULL, i ? QUIET : QUIET "-S ",
                                   &loaded));
         g_assert_true(loaded);
         if (!i) {
-            save(iommu->qts);
+            migration_save(iommu->qts, file);
             qtest_quit(iommu->qts);
         }
     }
@@ -517,7 +484,7 @@ static void test_queue_flags(const void *machine)
         push_map(&q, BFN, GFN);
         /* Nothing runs it here. */
         pviommu_set_bus_master(iommu, i & 1);
-        save(iommu->qts);
+        migration_save(iommu->qts, file);
         qtest_quit(iommu->qts);
         pviommu_moved(iommu, load(machine, machines[to].props,
                                   machines[to].devices, &loaded));
@@ -573,7 +540,7 @@ static void test_queue_switch(const void *machine)
             pviommu_queue_push(&q, pviommu_op_map(0, BFN + 1 + j * frames, GFN,
                                                   frames, 0));
         }
-        save(iommu->qts);
+        migration_save(iommu->qts, file);
         qtest_quit(iommu->qts);
         pviommu_moved(iommu, load(machine, NULL, devices, &loaded));
         g_assert_true(loaded);

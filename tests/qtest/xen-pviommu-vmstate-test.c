@@ -20,33 +20,8 @@
 #include "qobject/qlist.h"
 #include "hw/pci/pci_regs.h"
 #include "libqos/bridge.h"
+#include "libqos/migration.h"
 #include "libqos/xen-pviommu-stream.h"
-
-static char *query_status(QTestState *qts, const char *command)
-{
-    QDict *rsp = qtest_qmp_assert_success_ref(qts, "{'execute': %s}", command);
-    char *status = g_strdup(qdict_get_try_str(rsp, "status") ?: "");
-
-    qobject_unref(rsp);
-    return status;
-}
-
-/* True when a migration is "completed", false when it is "failed". */
-static bool wait_migration(QTestState *qts)
-{
-    gint64 end = g_get_monotonic_time() + PVIOMMU_WAIT_US;
-
-    while (g_get_monotonic_time() < end) {
-        g_autofree char *status = query_status(qts, "query-migrate");
-
-        if (g_str_equal(status, "completed") ||
-            g_str_equal(status, "failed")) {
-            return g_str_equal(status, "completed");
-        }
-        g_usleep(500);
-    }
-    g_assert_not_reached();
-}
 
 /* The machine, before the migration into it. */
 static QXenPVIOMMU *start_incoming(const char *machine, const char *props,
@@ -57,17 +32,6 @@ static QXenPVIOMMU *start_incoming(const char *machine, const char *props,
     return pviommu_start(machine, props, all);
 }
 
-/* Into a machine that waits for it; false if the stream is refused. */
-static bool load(QXenPVIOMMU *iommu, const char *path)
-{
-    g_autofree char *uri = g_strdup_printf("file:%s", path);
-
-    qtest_qmp_assert_success(iommu->qts,
-                             "{'execute': 'migrate-incoming', 'arguments':"
-                             " {'uri': %s, 'exit-on-error': false}}", uri);
-    return wait_migration(iommu->qts);
-}
-
 /* A machine like that of stream_start(), with what @path has of our device. */
 static QXenPVIOMMU *start_loaded(const char *path, const char *props,
                                  const char *extra)
@@ -75,7 +39,7 @@ static QXenPVIOMMU *start_loaded(const char *path, const char *props,
     g_autofree char *all = g_strconcat(SECTION_ARGS TWO_EDUS, extra, NULL);
     QXenPVIOMMU *iommu = start_incoming(SECTION_MACHINE("q35"), props, all);
 
-    g_assert_true(load(iommu, path));
+    g_assert_true(migration_load(iommu->qts, path));
     return iommu;
 }
 
@@ -225,7 +189,6 @@ static void test_memory_map(const void *machine)
 {
     static const char vga_args[] = "-device bochs-display,addr=11,romfile= ";
     g_autofree char *path = stream_file("memory-map");
-    g_autofree char *uri = g_strdup_printf("file:%s", path);
     QXenPVIOMMU *iommu = pviommu_start(machine, NULL, vga_args);
     QPCIDevice *host = qpci_device_find(iommu->pci, QPCI_DEVFN(0, 0));
     QPCIDevice *vga = qpci_device_find(iommu->pci, QPCI_DEVFN(0x11, 0));
@@ -252,11 +215,9 @@ static void test_memory_map(const void *machine)
     for (unsigned i = 0; i < 2; i++) {
         QXenPVIOMMU *next;
 
-        qtest_qmp_assert_success(iommu->qts, "{'execute': 'migrate',"
-                                 " 'arguments': {'uri': %s}}", uri);
-        g_assert_true(wait_migration(iommu->qts));
+        migration_save(iommu->qts, path);
         next = start_incoming(machine, NULL, vga_args);
-        g_assert_true(load(next, path));
+        g_assert_true(migration_load(next->qts, path));
         pviommu_quit(iommu);
         iommu = next;
     }
@@ -297,7 +258,7 @@ static bool try_damaged(const uint8_t *data, size_t len)
     bool taken;
 
     g_assert_true(g_file_set_contents(path, (char *)data, len, NULL));
-    taken = load(iommu, path);
+    taken = migration_load(iommu->qts, path);
     if (!taken) {
         stream_assert_reset(iommu);
     }
@@ -494,7 +455,7 @@ static void test_deep(void)
 
     loaded_args = g_strconcat(SECTION_ARGS, args, NULL);
     iommu = start_incoming(SECTION_MACHINE("q35"), NULL, loaded_args);
-    g_assert_true(load(iommu, path));
+    g_assert_true(migration_load(iommu->qts, path));
     assert_status(pviommu_free_context(iommu, 1), XEN_IOMMU_EBUSY);
     assert_status(pviommu_attach(iommu, sbdf, 0), 0);
     assert_status(pviommu_free_context(iommu, 1), 0);
@@ -515,7 +476,7 @@ static void test_no_such_place(void)
                                              " 2>", messages, NULL);
         QXenPVIOMMU *iommu = start_incoming(machine, NULL, extra);
 
-        g_assert_false(load(iommu, path));
+        g_assert_false(migration_load(iommu->qts, path));
         stream_assert_printed(messages, "cannot be in context 3: this machine "
                               "has no such place");
         stream_assert_reset(iommu);
@@ -575,7 +536,7 @@ static void test_deferred(void)
     iommu = start_incoming(SECTION_MACHINE("q35"), NULL,
                            "-S " SECTION_ARGS TWO_EDUS "2>/dev/null");
     before = resident(iommu->qts);
-    g_assert_true(load(iommu, path));
+    g_assert_true(migration_load(iommu->qts, path));
     g_assert_cmpuint(resident(iommu->qts), <, before + 16 * MISSING);
     pviommu_assert_frames(iommu, 0, 0);
     stream_cont(iommu);
@@ -603,9 +564,7 @@ static void test_reset_meanwhile(void)
                                             "2>/dev/null");
         int fd = socket(AF_UNIX, SOCK_STREAM, 0);
 
-        qtest_qmp_assert_success(iommu->qts,
-                                 "{'execute': 'migrate-incoming', 'arguments':"
-                                 " {'uri': %s, 'exit-on-error': false}}", uri);
+        migration_start_load(iommu->qts, uri);
         g_assert_cmpint(connect(fd, (struct sockaddr *)&addr, sizeof(addr)), ==,
                         0);
         g_assert_cmpint(write(fd, data, cut), ==, cut);
@@ -614,7 +573,7 @@ static void test_reset_meanwhile(void)
         qtest_system_reset(iommu->qts);
         g_assert_cmpint(write(fd, data + cut, len - cut), ==, len - cut);
         close(fd);
-        g_assert_false(wait_migration(iommu->qts));
+        g_assert_false(migration_wait(iommu->qts));
         stream_assert_reset(iommu);
         pviommu_ring(iommu, 0, PVIOMMU_OPS_ADDR, 1, NULL);
         pviommu_quit(iommu);
@@ -679,7 +638,7 @@ static void test_many(void)
     qtest_qmp_assert_success(iommu->qts, ignore_shared);
     qtest_qmp_assert_success(iommu->qts, "{'execute': 'migrate',"
                              " 'arguments': {'uri': %s}}", uri);
-    g_assert_true(wait_migration(iommu->qts));
+    g_assert_true(migration_wait(iommu->qts));
     g_assert_cmpint(stat(stream, &st), ==, 0);
     g_test_message("%" PRIu64 " runs, %zu bytes of stream", runs,
                    (size_t)st.st_size);
@@ -688,7 +647,7 @@ static void test_many(void)
 
     to = pviommu_start("q35", props, to_args);
     qtest_qmp_assert_success(to->qts, ignore_shared);
-    g_assert_true(load(to, stream));
+    g_assert_true(migration_load(to->qts, stream));
     pviommu_quit(iommu);
     iommu = to;
     pviommu_assert_frames(iommu, runs, 0);
@@ -711,7 +670,7 @@ static void test_beside_nvme(void)
     pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
     assert_status(pviommu_map(iommu, 0, 1, GFN(0), 1, 0), 0);
     for (unsigned live = 0; live < 2; live++) {
-        g_autofree char *status = NULL;
+        QDict *status;
 
         error = qtest_qmp_assert_failure_ref(
             iommu->qts, "{'execute': 'xen-save-devices-state',"
@@ -719,8 +678,10 @@ static void test_beside_nvme(void)
         g_assert_nonnull(strstr(qdict_get_str(error, "desc"), "nvme"));
         qobject_unref(error);
         g_assert_false(g_file_test(path, G_FILE_TEST_EXISTS));
-        status = query_status(iommu->qts, "query-status");
-        g_assert_cmpstr(status, ==, "running");
+        status = qtest_qmp_assert_success_ref(iommu->qts,
+                                              "{'execute': 'query-status'}");
+        g_assert_cmpstr(qdict_get_str(status, "status"), ==, "running");
+        qobject_unref(status);
     }
     assert_status(pviommu_unmap(iommu, 0, 1, 1), 0);
     pviommu_quit(iommu);
