@@ -202,21 +202,17 @@ static void test_page_goes(const void *machine)
 {
     QEdu edu;
     QXenPVIOMMU *iommu = edu_start(machine, NULL, &edu);
-    QPCIDevice *host = qpci_device_find(iommu->pci, QPCI_DEVFN(0, 0));
-    uint8_t pam0 = !strcmp(machine, "q35") ? 0x90 : 0x59;
     uint64_t before;
 
-    g_assert_nonnull(host);
-    qpci_config_writeb(host, pam0, 0x30);
+    pviommu_set_pam(iommu, 0, PVIOMMU_PAM_RAM);
     assert_status(pviommu_map(iommu, 0, BFN, 0xf1, 1, 0), 0);
     edu_assert_access(&edu, ADDR(BFN), 0xf1000, 64);
     before = faults(iommu);
-    qpci_config_writeb(host, pam0, 0);
+    pviommu_set_pam(iommu, 0, PVIOMMU_PAM_ROM);
     edu_dma(&edu, true, ADDR(BFN), 64);
     g_assert_cmpuint(faults(iommu), ==, before + 1);
-    qpci_config_writeb(host, pam0, 0x30);
+    pviommu_set_pam(iommu, 0, PVIOMMU_PAM_RAM);
     edu_assert_no_access(&edu, ADDR(BFN), 0xf1000, 64);
-    g_free(host);
     pviommu_quit(iommu);
 }
 

@@ -105,13 +105,9 @@ static void thread_raises_tail(Fixture *f)
 }
 
 /* As firmware does: ROM or RAM below 1 MiB, so that all of RAM is new. */
-static void change_memory_map(Fixture *f, const char *machine, bool ram)
+static void change_memory_map(Fixture *f, bool ram)
 {
-    g_autofree QPCIDevice *bridge = qpci_device_find(f->iommu->pci,
-                                                     QPCI_DEVFN(0, 0));
-    uint8_t pam = g_str_equal(machine, "pc") ? 0x59 : 0x90;
-
-    qpci_config_writeb(bridge, pam, ram ? 0x30 : 0);
+    pviommu_set_pam(f->iommu, 0, ram ? PVIOMMU_PAM_RAM : PVIOMMU_PAM_ROM);
 }
 
 /* A transaction of the machine's memory map */
@@ -125,7 +121,7 @@ static void test_memory_map(const void *machine)
         pviommu_queue_push(&f->q, pviommu_op_unmap(0, BFN, 0));
         g_assert_cmphex(pviommu_queue_flags(&f->q), ==, 0);
         wait_from_now(f, REG(WAIT_TRANSACTION));
-        change_memory_map(f, machine, i % 2);
+        change_memory_map(f, i % 2);
         assert_waited(f);
         /* It ran, and saw the memory there was. */
         g_assert_cmpuint(pviommu_queue_head(&f->q), ==, f->q.tail);
@@ -144,10 +140,10 @@ static void test_page_goes(const void *machine)
     for (unsigned i = 0; i < 4; i++) {
         uint32_t map;
 
-        change_memory_map(f, machine, true);
+        change_memory_map(f, true);
         map = pviommu_queue_push(&f->q, pviommu_op_map(0, BFN, ROM_GFN, 0, 0));
         wait_from_now(f, REG(WAIT_TRANSACTION));
-        change_memory_map(f, machine, false);
+        change_memory_map(f, false);
         assert_waited(f);
         g_assert_cmpuint(pviommu_queue_head(&f->q), ==, f->q.tail);
         assert_status(pviommu_queue_status(&f->q, map), 0);
@@ -176,7 +172,7 @@ static void test_call(const void *machine)
 
         pviommu_store_ops(f->iommu, THREAD_OPS, ops, ARRAY_SIZE(ops));
         wait_from_now(f, REG(WAIT_TRANSACTION) | REG(WAIT_UNLOCKED));
-        change_memory_map(f, machine, i % 2);
+        change_memory_map(f, i % 2);
         mirror_write(&f->waiter, REG(WAIT), 0);
         pviommu_load_ops(f->iommu, THREAD_OPS, done, ARRAY_SIZE(ops));
         assert_status(pviommu_status(&done[0]), 0);
@@ -259,11 +255,11 @@ static void test_notifier(const void *notifier)
 
     assert_status(pviommu_map(f->iommu, 0, BFN + 3, ROM_GFN, 0, 0),
                   XEN_IOMMU_EPERM);
-    change_memory_map(f, "q35", true);
+    change_memory_map(f, true);
     assert_status(pviommu_map(f->iommu, 0, BFN + 3, ROM_GFN, 0, 0), 0);
     pviommu_queue_push(&f->q, pviommu_op_flush(0, BFN, 0));
     wait_from_now(f, REG(WAIT_NOTIFIED));
-    change_memory_map(f, "q35", false);
+    change_memory_map(f, false);
     assert_waited(f);
     pviommu_assert_unmapped(f->iommu, 0, BFN + 3);
     fixture_free(f);

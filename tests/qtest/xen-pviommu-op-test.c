@@ -629,17 +629,10 @@ static void test_references(void)
 /* A page that stops being RAM is unmapped, wherever it was mapped. */
 static void test_page_goes(const void *machine)
 {
-    bool q35 = !strcmp(machine, "q35");
-    QXenPVIOMMU *iommu = pviommu_start(machine, NULL, NULL);
-    QPCIDevice *host = qpci_device_find(iommu->pci, QPCI_DEVFN(0, 0));
-    uint8_t pam0 = q35 ? 0x90 : 0x59;
-    uint16_t ctx;
+    QXenPVIOMMU *iommu = pviommu_start_accepted(machine, NULL, NULL);
+    uint16_t ctx = pviommu_alloc_context(iommu);
 
-    pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
-    ctx = pviommu_alloc_context(iommu);
-    g_assert_nonnull(host);
-    /* 0xf0000-0xfffff: RAM. */
-    qpci_config_writeb(host, pam0, 0x30);
+    pviommu_set_pam(iommu, 0, PVIOMMU_PAM_RAM);
     assert_status(pviommu_map(iommu, 0, BFN, 0xf0, 16, 0), 0);
     assert_status(pviommu_map(iommu, ctx, BFN, 0xf8, 1, RO), 0);
     assert_status(pviommu_map(iommu, 0, BFN + 16, GFN, 1, 0), 0);
@@ -647,8 +640,7 @@ static void test_page_goes(const void *machine)
     pviommu_assert_frames(iommu, 17, 1);
     pviommu_assert_mapped(iommu, 0, BFN, 0xf0, 15, 0);
 
-    /* ROM again. */
-    qpci_config_writeb(host, pam0, 0);
+    pviommu_set_pam(iommu, 0, PVIOMMU_PAM_ROM);
     pviommu_assert_unmapped(iommu, 0, BFN);
     pviommu_assert_unmapped(iommu, 0, BFN + 14);
     pviommu_assert_unmapped(iommu, ctx, BFN);
@@ -656,7 +648,6 @@ static void test_page_goes(const void *machine)
     pviommu_assert_frames(iommu, 1, 0);
     g_assert_cmpuint(pviommu_counter(iommu, XEN_PVIOMMU_COUNTER_INVALIDATED),
                      ==, 16);
-    g_free(host);
     pviommu_quit(iommu);
 }
 

@@ -167,32 +167,30 @@ static void test_unplug(void)
 static void test_ram_changes(const void *machine)
 {
     Fixture *f = fixture_new_bare(machine, "premap=off", NULL);
-    QPCIDevice *host = qpci_device_find(f->iommu->pci, QPCI_DEVFN(0, 0));
-    uint8_t pam0 = !strcmp(machine, "q35") ? 0x90 : 0x59;
-    static const uint8_t modes[] = { 0x00, 0x10, 0x20 };
+    static const uint8_t modes[] = {
+        PVIOMMU_PAM_ROM, PVIOMMU_PAM_READ_RAM, PVIOMMU_PAM_WRITE_RAM,
+    };
 
-    g_assert_nonnull(host);
     for (unsigned i = 0; i < ARRAY_SIZE(modes); i++) {
-        qpci_config_writeb(host, pam0, 0x30);
+        pviommu_set_pam(f->iommu, 0, PVIOMMU_PAM_RAM);
         pviommu_queue_init(&f->q, f->iommu, 0, 0xf1000, NR_OPS);
         push_map(&f->q, BFN + i, GFN, 1);
         assert_reaches(&f->m, BFN + i, GFN);
-        qpci_config_writeb(host, pam0, modes[i]);
+        pviommu_set_pam(f->iommu, 0, modes[i]);
         /* Whether it is still there or not, the rest is. */
         assert_reaches(&f->m, BFN + i, GFN);
         call(f);
         assert_status(pviommu_map(f->iommu, 0, BFN + 10 + i, GFN, 1, 0), 0);
         assert_reaches(&f->m, BFN + 10 + i, GFN);
-        if (modes[i] != 0x20) {
+        if (modes[i] != PVIOMMU_PAM_WRITE_RAM) {
             assert_status(pviommu_set_queue(f->iommu, 0, 0xf1000, NR_OPS),
                           XEN_IOMMU_EFAULT);
         }
     }
-    qpci_config_writeb(host, pam0, 0x30);
+    pviommu_set_pam(f->iommu, 0, PVIOMMU_PAM_RAM);
     pviommu_queue_init(&f->q, f->iommu, 0, 0xf1000, NR_OPS);
     push_unmap(&f->q, BFN, 1);
     assert_fault(&f->m, BFN, GFN);
-    g_free(host);
     fixture_free(f);
 }
 

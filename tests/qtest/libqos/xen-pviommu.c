@@ -10,6 +10,12 @@
 #include "libqos/pci-pc.h"
 #include "libqos/xen-pviommu.h"
 
+/* The host bridges of pc and q35 */
+#define I440FX_ID       0x1237
+#define I440FX_PAM      0x59
+#define Q35_ID          0x29c0
+#define Q35_PAM         0x90
+
 /* Calls that run what is queued: it is some milliseconds' work for each. */
 #define MAX_CALLS       10000
 
@@ -118,6 +124,19 @@ void pviommu_reset(QXenPVIOMMU *iommu)
 {
     qtest_system_reset(iommu->qts);
     pviommu_probe(iommu);
+}
+
+void pviommu_set_pam(QXenPVIOMMU *iommu, unsigned nr, uint8_t value)
+{
+    g_autofree QPCIDevice *bridge = qpci_device_find(iommu->pci,
+                                                     QPCI_DEVFN(0, 0));
+    uint16_t id;
+
+    g_assert_nonnull(bridge);
+    id = qpci_config_readw(bridge, PCI_DEVICE_ID);
+    g_assert_true(id == I440FX_ID || id == Q35_ID);
+    qpci_config_writeb(bridge, (id == I440FX_ID ? I440FX_PAM : Q35_PAM) + nr,
+                       value);
 }
 
 void pviommu_moved(QXenPVIOMMU *iommu, QTestState *qts)

@@ -85,6 +85,18 @@ void pviommu_probe(QXenPVIOMMU *iommu);
 /** pviommu_reset: reset the machine, and probe again */
 void pviommu_reset(QXenPVIOMMU *iommu);
 
+/*
+ * Registers of the host bridge, by which memory below 1 MiB is RAM or ROM:
+ * register 0 is that of 0xf0000-0xfffff.
+ */
+#define PVIOMMU_PAM_ROM         0x00
+#define PVIOMMU_PAM_READ_RAM    0x10    /* writes go to ROM */
+#define PVIOMMU_PAM_WRITE_RAM   0x20    /* reads come from ROM */
+#define PVIOMMU_PAM_RAM         0x30
+
+/** pviommu_set_pam: of pc or q35; all of RAM becomes another section by it */
+void pviommu_set_pam(QXenPVIOMMU *iommu, unsigned nr, uint8_t value);
+
 /** pviommu_moved: go on with the same machine after a migration */
 void pviommu_moved(QXenPVIOMMU *iommu, QTestState *qts);
 
