@@ -8,6 +8,7 @@
 #include "qemu/bswap.h"
 #include "libqos/bridge.h"
 #include "libqos/edu.h"
+#include "libqos/hotplug.h"
 #include "libqos/pviommu-mirror.h"
 #include "libqos/xen-pviommu-qmp.h"
 
@@ -15,12 +16,6 @@
 #define BFN             0x4000000
 #define ADDR(frame)     ((uint64_t)(frame) * PVIOMMU_PAGE)
 #define UNMAPPED        XEN_IOMMU_FAULT_REASON_unmapped
-
-/* The machine's hot-plug controller: select a bus, eject a slot. */
-#define PCIHP_ICH9      0x0cc0
-#define PCIHP_PC        0xae00
-#define PCIHP_EJECT     0x08
-#define PCIHP_SELECT    0x10
 
 #define ROOT_PORT       "-device pcie-root-port,id=rp0,chassis=1,addr=5"
 #define SBDF            0x100
@@ -32,19 +27,10 @@ static void plug(QXenPVIOMMU *iommu, const char *bus, const char *slot)
                          "'dma_mask': 18446744073709551615}", bus, slot);
 }
 
-static void unplug_id(QXenPVIOMMU *iommu, const char *id, unsigned port,
-                      unsigned bus, unsigned slot)
-{
-    qtest_qmp_device_del_send(iommu->qts, id);
-    qtest_outl(iommu->qts, port + PCIHP_SELECT, bus);
-    qtest_outl(iommu->qts, port + PCIHP_EJECT, 1u << slot);
-    qtest_qmp_eventwait(iommu->qts, "DEVICE_DELETED");
-}
-
 static void unplug(QXenPVIOMMU *iommu, unsigned port, unsigned bus,
                    unsigned slot)
 {
-    unplug_id(iommu, "hot", port, bus, slot);
+    hotplug_eject(iommu->qts, "hot", port, bus, slot);
 }
 
 static QXenPVIOMMU *start_root_port_with(const char *props)
@@ -125,7 +111,7 @@ static void test_unplug(void)
 
         /* The driver detaches it first. */
         assert_status(pviommu_attach(iommu, SBDF, 0), 0);
-        unplug(iommu, PCIHP_ICH9, 0, 0);
+        unplug(iommu, HOTPLUG_ICH9, 0, 0);
         g_assert_null(qpci_device_find(iommu->pci, BRIDGE_DEVFN(1, 0, 0)));
         assert_status(pviommu_unmap(iommu, ctx, BFN, 1), 0);
         assert_status(pviommu_unmap(iommu, ctx, edu.window / PVIOMMU_PAGE, 1),
@@ -146,7 +132,7 @@ static void test_surprise(void)
     plug(iommu, "rp0", "0");
     assert_status(pviommu_attach(iommu, SBDF, ctx), 0);
     assert_status(pviommu_map(iommu, ctx, BFN, GFN, 0, 0), 0);
-    unplug(iommu, PCIHP_ICH9, 0, 0);
+    unplug(iommu, HOTPLUG_ICH9, 0, 0);
     assert_status(pviommu_attach(iommu, SBDF, 0), XEN_IOMMU_ENODEV);
     assert_status(pviommu_free_context(iommu, ctx), 0);
     pviommu_assert_frames(iommu, 0, 0);
@@ -163,7 +149,7 @@ static void test_replaced(void)
     plug(iommu, "rp0", "0");
     assert_status(pviommu_attach(iommu, SBDF, ctx), 0);
     assert_status(pviommu_map(iommu, ctx, BFN, GFN, 0, 0), 0);
-    unplug(iommu, PCIHP_ICH9, 0, 0);
+    unplug(iommu, HOTPLUG_ICH9, 0, 0);
     plug(iommu, "rp0", "0");
     edu_init(&edu, iommu, BRIDGE_DEVFN(1, 0, 0));
     pviommu_fault_ring(iommu, 16);
@@ -202,7 +188,7 @@ static void test_replaced_bridged(void)
         ctx = pviommu_alloc_context(iommu);
         assert_status(pviommu_attach(iommu, 0x200, ctx), 0);
         assert_status(pviommu_free_context(iommu, ctx), XEN_IOMMU_EBUSY);
-        unplug(iommu, PCIHP_ICH9, 1, 3);
+        unplug(iommu, HOTPLUG_ICH9, 1, 3);
     }
     /* Nobody is left in either. */
     assert_status(pviommu_free_context(iommu, ctx), 0);
@@ -234,7 +220,7 @@ static void test_reserved(void)
         assert_status(pviommu_unmap(iommu, 0, edu.window / PVIOMMU_PAGE, 1), 0);
         ctx = pviommu_alloc_context(iommu);
         assert_status(pviommu_attach(iommu, SBDF, ctx), 0);
-        unplug(iommu, PCIHP_ICH9, 0, 0);
+        unplug(iommu, HOTPLUG_ICH9, 0, 0);
         assert_status(pviommu_free_context(iommu, ctx), 0);
     }
     pviommu_quit(iommu);
@@ -343,7 +329,7 @@ static void test_host_ranges(void)
         assert_free(iommu, (1ull << 36) - 1);
         assert_status(pviommu_map(iommu, 0, 0x9f0, GFN, 16, 0),
                       XEN_IOMMU_EADDRNOTAVAIL);
-        unplug_id(iommu, "m0", PCIHP_PC, 0, 0x11);
+        hotplug_eject(iommu->qts, "m0", HOTPLUG_PC, 0, 0x11);
         assert_free(iommu, 0);
         assert_free(iommu, 0x9ff);
     }
@@ -357,7 +343,7 @@ static void test_host_ranges(void)
     assert_free(iommu, 0x3000);
     assert_taken(iommu, 0x3001);
     assert_taken(iommu, (1ull << 36) - 1);
-    unplug_id(iommu, "m0", PCIHP_PC, 0, 0x11);
+    hotplug_eject(iommu->qts, "m0", HOTPLUG_PC, 0, 0x11);
 
     /* It stays out while something is mapped there. */
     assert_status(pviommu_map(iommu, 0, 0x9ff, GFN, 0, 0), 0);
@@ -411,7 +397,7 @@ static void test_host_ranges_bridged(void)
     assert_taken(iommu, 0x4ff);
     assert_free(iommu, 0x500);
 
-    unplug_id(iommu, "m0", PCIHP_ICH9, 1, 3);
+    hotplug_eject(iommu->qts, "m0", HOTPLUG_ICH9, 1, 3);
     assert_reserved(iommu, 0x200, second, ARRAY_SIZE(second));
     assert_free(iommu, 0x200);
     assert_taken(iommu, 0x300);
@@ -420,7 +406,7 @@ static void test_host_ranges_bridged(void)
 
     assert_plugged(iommu, "m0", "br0", "3", a);
     assert_reserved(iommu, 0x200, both, ARRAY_SIZE(both));
-    unplug_id(iommu, "m1", PCIHP_ICH9, 1, 4);
+    hotplug_eject(iommu->qts, "m1", HOTPLUG_ICH9, 1, 4);
     assert_reserved(iommu, 0x200, first, ARRAY_SIZE(first));
     assert_free(iommu, 0x400);
     assert_taken(iommu, 0x3ff);
@@ -429,8 +415,8 @@ static void test_host_ranges_bridged(void)
     assert_status(pviommu_unmap(iommu, 0, 0x600, 1), 0);
     assert_plugged(iommu, "m2", "br0", "5", c);
     assert_taken(iommu, 0x600);
-    unplug_id(iommu, "m0", PCIHP_ICH9, 1, 3);
-    unplug_id(iommu, "m2", PCIHP_ICH9, 1, 5);
+    hotplug_eject(iommu->qts, "m0", HOTPLUG_ICH9, 1, 3);
+    hotplug_eject(iommu->qts, "m2", HOTPLUG_ICH9, 1, 5);
     assert_free(iommu, 0x200);
     assert_free(iommu, 0x600);
     plug(iommu, "br0", "3");
@@ -526,7 +512,7 @@ static void test_bridges(void)
         ctx = pviommu_alloc_context(iommu);
         assert_status(pviommu_attach(iommu, 0x200, ctx), 0);
         assert_status(pviommu_free_context(iommu, ctx), XEN_IOMMU_EBUSY);
-        unplug_id(iommu, br, PCIHP_ICH9, 0, 0);
+        hotplug_eject(iommu->qts, br, HOTPLUG_ICH9, 0, 0);
         assert_status(pviommu_attach(iommu, 0x200, 0), XEN_IOMMU_ENODEV);
         assert_status(pviommu_free_context(iommu, ctx), 0);
         wait_address_spaces(iommu, spaces);
@@ -548,7 +534,7 @@ static void test_reserved_freed(void)
         assert_free(iommu, GFN);
         plug(iommu, "rp0", "0");
         assert_taken(iommu, GFN);
-        unplug(iommu, PCIHP_ICH9, 0, 0);
+        unplug(iommu, HOTPLUG_ICH9, 0, 0);
         assert_free(iommu, GFN);
         assert_free(iommu, GFN + 1);
         wait_address_spaces(iommu, spaces);
@@ -578,7 +564,7 @@ static void test_failed_plug(void)
         if (round == 1) {
             plug(iommu, "rp0", "0");
             assert_taken(iommu, GFN);
-            unplug(iommu, PCIHP_ICH9, 0, 0);
+            unplug(iommu, HOTPLUG_ICH9, 0, 0);
             assert_free(iommu, GFN);
         }
     }
@@ -604,7 +590,7 @@ static void test_multifunction(void)
         for (unsigned fn = 0; fn < 3; fn++) {
             assert_status(pviommu_attach(iommu, 0x11 << 3 | fn, ctx), 0);
         }
-        unplug_id(iommu, "hot0", PCIHP_PC, 0, 0x11);
+        hotplug_eject(iommu->qts, "hot0", HOTPLUG_PC, 0, 0x11);
         wait_address_spaces(iommu, spaces);
         for (unsigned fn = 0; fn < 3; fn++) {
             assert_status(pviommu_attach(iommu, 0x11 << 3 | fn, 0),
@@ -630,7 +616,7 @@ static void test_virtual_functions(void)
                              "{'bus': 'rp0', 'romfile': ''}");
         assert_status(pviommu_attach(iommu, VF_SBDF, ctx), 0);
         assert_status(pviommu_free_context(iommu, ctx), XEN_IOMMU_EBUSY);
-        unplug(iommu, PCIHP_ICH9, 0, 0);
+        unplug(iommu, HOTPLUG_ICH9, 0, 0);
         wait_address_spaces(iommu, spaces);
         assert_status(pviommu_attach(iommu, VF_SBDF, 0), XEN_IOMMU_ENODEV);
         assert_status(pviommu_free_context(iommu, ctx), 0);
@@ -664,7 +650,7 @@ static void test_late_listener(void)
             assert_status(pviommu_attach(iommu, SBDF, ctx), 0);
             assert_status(pviommu_map(iommu, ctx, BFN, GFN, 10, 0), 0);
         }
-        unplug_id(iommu, "m0", PCIHP_ICH9, 0, 0);
+        hotplug_eject(iommu->qts, "m0", HOTPLUG_ICH9, 0, 0);
         assert_status(pviommu_free_context(iommu, ctx), 0);
         wait_address_spaces(iommu, spaces);
     }
@@ -686,7 +672,7 @@ static void test_plug_pc(void)
         pviommu_wait_faults(iommu, 2 * round + 2);
         pviommu_assert_fault(iommu, 2 * round, 0x11 << 3, 0, ADDR(GFN), false,
                              UNMAPPED);
-        unplug(iommu, PCIHP_PC, 0, 0x11);
+        unplug(iommu, HOTPLUG_PC, 0, 0x11);
     }
     pviommu_quit(iommu);
 }

@@ -12,6 +12,7 @@
 #include "qobject/qlist.h"
 #include "libqos/bridge.h"
 #include "libqos/edu.h"
+#include "libqos/hotplug.h"
 #include "libqos/xen-pviommu-qmp.h"
 
 #define GFN             PVIOMMU_FREE_GFN
@@ -364,11 +365,7 @@ static void test_unplugged(void)
     qmp_assert_json(QOBJECT(nth_context(state, 1)), before);
     qobject_unref(state);
 
-    /* Eject it by way of the machine's ACPI hot-plug controller. */
-    qtest_qmp_device_del_send(iommu->qts, "hot");
-    qtest_outl(iommu->qts, 0xcc0 + 0x10, 0);
-    qtest_outl(iommu->qts, 0xcc0 + 0x08, 1);
-    qtest_qmp_eventwait(iommu->qts, "DEVICE_DELETED");
+    hotplug_eject(iommu->qts, "hot", HOTPLUG_ICH9, 0, 0);
     state = pviommu_query(iommu);
     qmp_assert_json(QOBJECT(nth_context(state, 1)), after);
     qobject_unref(state);

@@ -7,6 +7,7 @@
 
 #include "qemu/osdep.h"
 #include "libqos/edu.h"
+#include "libqos/hotplug.h"
 #include "libqos/queue-fixture.h"
 #include "libqos/virtio-ram.h"
 
@@ -138,11 +139,6 @@ static void test_dimm(const void *machine)
     fixture_free(f);
 }
 
-/* The machine's hot-plug controller of PCI: select a bus, eject a slot. */
-#define PCIHP           0xae00
-#define PCIHP_EJECT     0x08
-#define PCIHP_SELECT    0x10
-
 /* A device that was there when the queue was set, and goes, is let go of. */
 static void test_unplug(void)
 {
@@ -153,10 +149,7 @@ static void test_unplug(void)
     qtest_qmp_device_add(qts, "edu", "hot", "{'addr': '14'}");
     edu_init(&edu, f->iommu, QPCI_DEVFN(EXTRA_SLOT, 0));
     pviommu_queue_init(&f->q, f->iommu, 0, QUEUE(0), NR_OPS);
-    qtest_qmp_device_del_send(qts, "hot");
-    qtest_outl(qts, PCIHP + PCIHP_SELECT, 0);
-    qtest_outl(qts, PCIHP + PCIHP_EJECT, 1u << EXTRA_SLOT);
-    qtest_qmp_eventwait(qts, "DEVICE_DELETED");
+    hotplug_eject(qts, "hot", HOTPLUG_PC, 0, EXTRA_SLOT);
 
     push_map(&f->q, BFN, GFN, 1);
     assert_reaches(&f->m, BFN, GFN);
