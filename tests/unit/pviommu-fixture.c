@@ -10,6 +10,19 @@
 #include "pviommu-machine.h"
 #include "pviommu-model.h"
 
+const FixtureConfig config_small = {
+    .bfn_bits = 12,
+    .max_contexts = 4,
+    .max_mappings = 10000,
+    .premap = true,
+};
+
+const FixtureConfig config_large = {
+    .bfn_bits = 40,
+    .max_contexts = 4,
+    .max_mappings = 1ull << 40,
+};
+
 Fixture *fixture_new(const FixtureConfig *config)
 {
     Fixture *f = g_new0(Fixture, 1);

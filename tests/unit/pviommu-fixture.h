@@ -143,6 +143,11 @@ typedef struct FixtureConfig {
     unsigned nr_reserved;
 } FixtureConfig;
 
+/* In identity mode at first; small enough to be compared page by page. */
+extern const FixtureConfig config_small;
+/* As large as the interface allows. */
+extern const FixtureConfig config_large;
+
 /** fixture_bfn_limit: BFNs are below it */
 static inline uint64_t fixture_bfn_limit(const Fixture *f)
 {

@@ -12,22 +12,9 @@
 
 #define RO XEN_IOMMUOP_map_readonly
 
-static const FixtureConfig small = {
-    .bfn_bits = 12,
-    .max_contexts = 4,
-    .max_mappings = 10000,
-    .premap = true,
-};
-
-static const FixtureConfig large = {
-    .bfn_bits = 40,
-    .max_contexts = 4,
-    .max_mappings = 1ull << 40,
-};
-
 static void test_flush(void)
 {
-    Fixture *f = fixture_new(&small);
+    Fixture *f = fixture_new(&config_small);
     uint16_t ctx;
 
     OK(do_alloc(f, &ctx));
@@ -81,7 +68,7 @@ static void test_flush(void)
 /* The memory that two mappings take, with what was kept ready for them. */
 static size_t limit_bytes(void)
 {
-    Fixture *f = fixture_new(&small);
+    Fixture *f = fixture_new(&config_small);
     size_t bytes;
 
     f->pressed = true;
@@ -94,7 +81,7 @@ static size_t limit_bytes(void)
 
 static void test_limit(void)
 {
-    FixtureConfig config = small;
+    FixtureConfig config = config_small;
     Fixture *f;
 
     config.max_mappings = 100;
@@ -111,7 +98,7 @@ static void test_limit(void)
     fixture_free(f);
 
     /* No room for the tables */
-    f = fixture_new(&small);
+    f = fixture_new(&config_small);
     f->pressed = true;
     OK(do_map(f, 0, 0, 300, 1, 0));
     f->core.budget.max_bytes = limit_bytes() - 1;
@@ -126,7 +113,7 @@ static void test_limit(void)
 /* Records of what waits for a flush are bounded, too. */
 static void test_pending_limit(void)
 {
-    FixtureConfig config = small;
+    FixtureConfig config = config_small;
     Fixture *f;
 
     config.bfn_bits = 14;
@@ -156,7 +143,7 @@ static void test_pending_limit(void)
 static void test_pending_split(void)
 {
     const unsigned exact = XEN_PVIOMMU_PENDING_EXACT;
-    FixtureConfig config = large;
+    FixtureConfig config = config_large;
     Fixture *f;
 
     config.max_mappings = 1 << 18;
@@ -195,7 +182,7 @@ static void test_pending_split(void)
 /* At the limit what stays of a record needs no room, or goes. */
 static void test_pending_split_full(void)
 {
-    FixtureConfig config = large;
+    FixtureConfig config = config_large;
     uint16_t ctx;
     Fixture *f;
 
@@ -228,7 +215,7 @@ static void test_pending_split_full(void)
 /* A context with very much in it takes several attempts. */
 static void test_free_much(void)
 {
-    Fixture *f = fixture_new(&large);
+    Fixture *f = fixture_new(&config_large);
     unsigned nr = 150000, tries = 0;
     uint64_t total;
     uint16_t ctx;
@@ -258,7 +245,7 @@ static void test_free_much(void)
 /* What an operation costs is counted, whether it succeeds or not. */
 static void test_work(void)
 {
-    Fixture *f = fixture_new(&large);
+    Fixture *f = fixture_new(&config_large);
     struct xen_iommu_op op;
     uint64_t before;
 
@@ -286,7 +273,7 @@ static void test_work(void)
 
 static void test_contexts(void)
 {
-    Fixture *f = fixture_new(&small);
+    Fixture *f = fixture_new(&config_small);
     uint16_t one, two, three, four;
 
     OK(do_alloc(f, &one));
@@ -346,7 +333,7 @@ static void test_contexts(void)
 /* The largest ranges there are */
 static void test_huge(void)
 {
-    Fixture *f = fixture_new(&large);
+    Fixture *f = fixture_new(&config_large);
     struct xen_iommu_op op;
 
     f->backend.huge = true;
@@ -377,7 +364,7 @@ static void test_huge(void)
 
 static void test_invalidate(void)
 {
-    Fixture *f = fixture_new(&small);
+    Fixture *f = fixture_new(&config_small);
     uint16_t ctx;
 
     OK(do_alloc(f, &ctx));
@@ -417,7 +404,7 @@ static void test_invalidate(void)
 
 static void test_load_pending(void)
 {
-    Fixture *f = fixture_new(&large);
+    Fixture *f = fixture_new(&config_large);
     BfnRun run = { .bfn = 100, .gfn = 300, .nr = 10 };
     BfnRun hole = { .bfn = 100, .gfn = 3000, .nr = 10 };
 

@@ -11,23 +11,10 @@
 
 #define RO XEN_IOMMUOP_map_readonly
 
-static const FixtureConfig small = {
-    .bfn_bits = 12,
-    .max_contexts = 4,
-    .max_mappings = 10000,
-    .premap = true,
-};
-
-static const FixtureConfig large = {
-    .bfn_bits = 40,
-    .max_contexts = 4,
-    .max_mappings = 1ull << 40,
-};
-
 static void test_unknown(void)
 {
     static const uint16_t codes[] = { 0, 13, 31, 32, 33, 43, 255, 256, 0xffff };
-    FixtureConfig config = small;
+    FixtureConfig config = config_small;
     struct xen_iommu_op op;
     Fixture *f = fixture_new(&config);
 
@@ -54,7 +41,7 @@ static void test_unknown(void)
 
 static void test_control(void)
 {
-    FixtureConfig config = small;
+    FixtureConfig config = config_small;
     Fixture *f;
 
     config.no_control = true;
@@ -111,7 +98,7 @@ static struct xen_iommu_op good_op(unsigned code)
 
 static Fixture *good_fixture(void)
 {
-    Fixture *f = fixture_new(&small);
+    Fixture *f = fixture_new(&config_small);
     uint16_t ctx;
 
     OK(do_map(f, 0, 10, 310, 4, 0));
@@ -175,7 +162,7 @@ static void test_pads(void)
 
 static void test_features(void)
 {
-    Fixture *f = fixture_new(&small);
+    Fixture *f = fixture_new(&config_small);
     struct xen_iommu_op op;
     uint16_t ctx;
     uint32_t nr;
@@ -224,7 +211,7 @@ static void test_features(void)
 static void test_ranges(void)
 {
     uint64_t limit = 1 << 12;
-    Fixture *f = fixture_new(&small);
+    Fixture *f = fixture_new(&config_small);
     struct xen_iommu_op op;
 
     f->backend.huge = true;
@@ -266,7 +253,7 @@ static void test_ranges(void)
 
 static void test_pages(void)
 {
-    Fixture *f = fixture_new(&small);
+    Fixture *f = fixture_new(&config_small);
     struct xen_iommu_op op = good_op(XEN_IOMMUOP_map);
 
     op.u.map.domid = cpu_to_le16(DOMID_FOREIGN);
@@ -302,7 +289,7 @@ static void test_pages(void)
 
 static void test_map(void)
 {
-    Fixture *f = fixture_new(&small);
+    Fixture *f = fixture_new(&config_small);
 
     OK(do_map(f, 0, 10, 310, 10, 0));
     /* All or nothing */
@@ -340,7 +327,7 @@ static void test_map(void)
 static void test_holes(void)
 {
     const XenPVIOMMUReserved reserved = { 40, 5, 0 };
-    FixtureConfig config = small;
+    FixtureConfig config = config_small;
     Fixture *f;
     uint16_t ctx;
 
@@ -381,7 +368,7 @@ static void test_holes(void)
 /* As many runs as can wait, with holes between them, and one more */
 static void test_holes_limit(void)
 {
-    FixtureConfig config = small;
+    FixtureConfig config = config_small;
     Fixture *f;
 
     config.max_mappings = 100000;
@@ -402,7 +389,7 @@ static void test_holes_limit(void)
 
 static void test_set_queue(void)
 {
-    Fixture *f = fixture_new(&small);
+    Fixture *f = fixture_new(&config_small);
     uint16_t ctx;
 
     OK(do_alloc(f, &ctx));
@@ -444,7 +431,7 @@ static void test_set_queue(void)
 
 static void test_queued(void)
 {
-    Fixture *f = fixture_new(&small);
+    Fixture *f = fixture_new(&config_small);
     struct xen_iommu_op op;
     uint16_t ctx;
 
@@ -492,7 +479,7 @@ static void test_reserved(void)
         { 900, 1200, 2 },
         { 1050, 10, 4 },
     };
-    FixtureConfig config = small;
+    FixtureConfig config = config_small;
     uint16_t ctx;
     uint32_t nr;
     Fixture *f;
@@ -547,7 +534,7 @@ static void test_reserved(void)
     fixture_free(f);
 
     /* None */
-    f = fixture_new(&small);
+    f = fixture_new(&config_small);
     OK(do_query_reserved(f, 0, 0, 0, 0, 0, &nr));
     g_assert_cmpuint(nr, ==, 0);
     fixture_free(f);
@@ -565,7 +552,7 @@ static void test_reserved_long(void)
           cpu_to_le32(3) },
         { cpu_to_le64(5 + 2ull * UINT32_MAX), cpu_to_le32(7), cpu_to_le32(3) },
     };
-    FixtureConfig config = large;
+    FixtureConfig config = config_large;
     uint32_t nr;
     Fixture *f;
 
@@ -580,7 +567,7 @@ static void test_reserved_long(void)
 
 static void test_switch(void)
 {
-    FixtureConfig config = small;
+    FixtureConfig config = config_small;
     struct xen_iommu_op op;
     uint16_t ctx;
     uint32_t nr;
@@ -633,7 +620,7 @@ static void test_switch(void)
 
 static void test_lookup(void)
 {
-    Fixture *f = fixture_new(&small);
+    Fixture *f = fixture_new(&config_small);
     struct xen_iommu_op op;
 
     OK(do_map(f, 0, 10, 310, 5, RO));
@@ -673,7 +660,7 @@ static void test_log(void)
 {
     g_autofree char *name = NULL;
     g_autofree char *text = NULL;
-    Fixture *f = fixture_new(&small);
+    Fixture *f = fixture_new(&config_small);
     Error *err = NULL;
     unsigned lines = 0, seconds;
     int64_t begun = g_get_monotonic_time();

@@ -11,16 +11,10 @@
 #include "qemu/units.h"
 #include <malloc.h>
 #include "pviommu-calls.h"
+#include "test-random.h"
 #include "test-rcu-barrier.h"
 
 #define RO XEN_IOMMUOP_map_readonly
-
-static unsigned scale(void)
-{
-    const char *s = g_getenv("XEN_PVIOMMU_TEST_SCALE");
-
-    return s ? MAX(atoi(s), 1) : 1;
-}
 
 /* --- no memory ----------------------------------------------------------- */
 
