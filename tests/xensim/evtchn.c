@@ -78,10 +78,19 @@ int xenevtchn_fd(xenevtchn_handle *h)
     return h->fd;
 }
 
-static Port *find_port(const char *fn, xenevtchn_handle *h, evtchn_port_t local)
+/*
+ * A call about the port @local, which is returned, with sim_lock held by
+ * @locker; NULL if it fails.
+ */
+static Port *port_call(const char *fn, xenevtchn_handle *h, evtchn_port_t local,
+                       SimLocker **locker)
 {
     Port *p = &ports[local - FIRST_LOCAL];
 
+    if (!sim_call(fn, "port %u", local) || !event_handle(fn, h)) {
+        return NULL;
+    }
+    *locker = sim_locker_new(&sim_lock);
     if (local < FIRST_LOCAL || local - FIRST_LOCAL >= NR_LOCAL ||
         p->owner != h) {
         sim_refuse(EINVAL, "%s: port %u is not bound", fn, local);
@@ -119,13 +128,8 @@ xenevtchn_port_or_error_t xenevtchn_bind_interdomain(xenevtchn_handle *h,
 int xenevtchn_unbind(xenevtchn_handle *h, evtchn_port_t local)
 {
     g_autoptr(SimLocker) locker = NULL;
-    Port *p;
+    Port *p = port_call(__func__, h, local, &locker);
 
-    if (!sim_call(__func__, "port %u", local) || !event_handle(__func__, h)) {
-        return -1;
-    }
-    locker = sim_locker_new(&sim_lock);
-    p = find_port(__func__, h, local);
     if (!p) {
         return -1;
     }
@@ -179,13 +183,8 @@ xenevtchn_port_or_error_t xenevtchn_pending(xenevtchn_handle *h)
 int xenevtchn_unmask(xenevtchn_handle *h, evtchn_port_t local)
 {
     g_autoptr(SimLocker) locker = NULL;
-    Port *p;
+    Port *p = port_call(__func__, h, local, &locker);
 
-    if (!sim_call(__func__, "port %u", local) || !event_handle(__func__, h)) {
-        return -1;
-    }
-    locker = sim_locker_new(&sim_lock);
-    p = find_port(__func__, h, local);
     if (!p) {
         return -1;
     }
@@ -200,13 +199,8 @@ int xenevtchn_unmask(xenevtchn_handle *h, evtchn_port_t local)
 int xenevtchn_notify(xenevtchn_handle *h, evtchn_port_t local)
 {
     g_autoptr(SimLocker) locker = NULL;
-    Port *p;
+    Port *p = port_call(__func__, h, local, &locker);
 
-    if (!sim_call(__func__, "port %u", local) || !event_handle(__func__, h)) {
-        return -1;
-    }
-    locker = sim_locker_new(&sim_lock);
-    p = find_port(__func__, h, local);
     if (!p) {
         return -1;
     }
