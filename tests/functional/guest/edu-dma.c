@@ -32,23 +32,14 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "edu-regs.h"
+
 #define PAGE            4096u
 #define PCI_DEVICES     "/sys/bus/pci/devices"
 
-#define EDU_VENDOR      0x1234
-#define EDU_DEVICE      0x11e8
-
-/* Registers of edu in BAR 0, and its buffer as its DMA engine names it. */
 #define EDU_ID          0x00
 #define EDU_ID_MASK     0xffu
 #define EDU_ID_VALUE    0xedu
-#define EDU_DMA_SRC     0x80
-#define EDU_DMA_DST     0x88
-#define EDU_DMA_COUNT   0x90
-#define EDU_DMA_CMD     0x98
-#define EDU_DMA_RUN     1u
-#define EDU_DMA_TO_RAM  2u
-#define EDU_BUFFER      0x40000u
 
 /* Bus addresses edu can put out: by default it has 28 address lines. */
 #define IOVA_SOURCE     UINT64_C(0x01000000)

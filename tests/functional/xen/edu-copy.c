@@ -16,18 +16,14 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "../guest/edu-regs.h"
+
 #define DEVICES         "/sys/bus/pci/devices/"
 #define PAGE            4096
-#define EDU_ID          0x11e81234u     /* of its configuration space */
+/* Of its configuration space */
+#define EDU_ID          (EDU_DEVICE << 16 | EDU_VENDOR)
 #define COMMAND         0x04
 #define MEMORY_AND_DMA  0x06
-#define EDU_DMA_SRC     0x80
-#define EDU_DMA_DST     0x88
-#define EDU_DMA_COUNT   0x90
-#define EDU_DMA_CMD     0x98
-#define EDU_DMA_RUN     1u
-#define EDU_DMA_TO_RAM  2u
-#define EDU_BUFFER      0x40000u
 #define BAR_SIZE        0x100000u
 
 static void die(const char *what)

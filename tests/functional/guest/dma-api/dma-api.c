@@ -23,17 +23,9 @@
 #include <linux/slab.h>
 #include <linux/version.h>
 
+#include "edu-regs.h"
 #include "expect.h"
 
-#define EDU_VENDOR	0x1234
-#define EDU_DEVICE	0x11e8
-#define EDU_DMA_SRC	0x80
-#define EDU_DMA_DST	0x88
-#define EDU_DMA_COUNT	0x90
-#define EDU_DMA_CMD	0x98
-#define EDU_DMA_RUN	BIT(0)
-#define EDU_DMA_TO_RAM	BIT(1)
-#define EDU_BUFFER	0x40000
 /* It has 28 address lines, and takes 100 ms. */
 #define EDU_BITS	28
 #define EDU_POLL_MS	10

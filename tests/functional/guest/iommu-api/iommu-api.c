@@ -25,10 +25,8 @@
 
 #include <hw/xen/interface/iommu_op.h>
 
+#include "edu-regs.h"
 #include "expect.h"
-
-#define EDU_VENDOR	0x1234
-#define EDU_DEVICE	0x11e8
 
 #define RAM_ORDER	9
 #define RAM_PAGES	(1U << RAM_ORDER)
