@@ -11,15 +11,9 @@
 #include "libqos/pviommu-mirror.h"
 #include "libqos/xensim.h"
 
-#define MIRROR_SLOT     0x11
 #define IOMMU_BDF       (PVIOMMU_SLOT << 3)
 #define GFN             PVIOMMU_FREE_GFN
 #define BFN             0x123450ull
-
-/* The RTC's own memory, by two ports. */
-#define CMOS_INDEX      0x70
-#define CMOS_DATA       0x71
-#define CMOS_FREE       0x40
 
 #define PCI_INDEX       0xcf8
 #define PCI_DATA        0xcfc
@@ -33,40 +27,20 @@ static XenSimIoreq invalidate(uint64_t gfn, uint32_t count, uint64_t data)
     };
 }
 
-static char *device_args(void)
-{
-    return g_strdup_printf("-device xen-pviommu,addr=%x,x-check=on "
-                           MIRROR_DEVICE("map"), PVIOMMU_SLOT, MIRROR_SLOT);
-}
-
-static XenSim *start(const XenSimOptions *options)
-{
-    g_autofree char *args = device_args();
-
-    return xensim_start(options, args);
-}
-
-static void assert_works(XenSim *sim)
-{
-    xensim_out(sim, 0, CMOS_INDEX, 1, CMOS_FREE);
-    xensim_out(sim, 0, CMOS_DATA, 1, 0xa6);
-    g_assert_cmphex(xensim_in(sim, 0, CMOS_DATA, 1), ==, 0xa6);
-}
-
 static void test_boot(const void *machine)
 {
     const XenSimOptions options = { .machine = machine };
-    XenSim *sim = start(&options);
+    XenSim *sim = xensim_start_mirror(&options);
     const char *state;
 
     g_assert_true(xensim_command(sim, &state, "xs-read device-model/1/state"));
     g_assert_cmpstr(state, ==, "running");
-    assert_works(sim);
+    xensim_assert_alive(sim);
     g_assert_cmpuint(xensim_count(sim, "xendevicemodel_create_ioreq_server"),
                      ==, 1);
     g_assert_true(xensim_claims(sim, "pci", IOMMU_BDF));
     g_assert_false(xensim_claims(sim, "pci", IOMMU_BDF + 1));
-    g_assert_true(xensim_claims(sim, "pio", CMOS_DATA));
+    g_assert_true(xensim_claims(sim, "pio", XENSIM_CMOS_DATA));
     g_assert_false(xensim_claims(sim, "mmio", GFN * PVIOMMU_PAGE));
     xensim_quit(sim);
 }
@@ -75,11 +49,11 @@ static void test_boot(const void *machine)
 static void test_old_hypervisor(void)
 {
     const XenSimOptions options = { .features = "" };
-    XenSim *sim = start(&options);
+    XenSim *sim = xensim_start_mirror(&options);
 
     g_assert_cmpuint(xensim_count(sim, "xendevicemodel_create_ioreq_server"),
                      ==, 2);
-    assert_works(sim);
+    xensim_assert_alive(sim);
     xensim_quit(sim);
 }
 
@@ -89,25 +63,26 @@ static void test_no_resources(void)
     g_autofree char *fail = g_strdup_printf("xenforeignmemory_map_resource:1:"
                                             "%d", EOPNOTSUPP);
     const XenSimOptions options = { .fail = fail };
-    XenSim *sim = start(&options);
+    XenSim *sim = xensim_start_mirror(&options);
 
     g_assert_cmpuint(xensim_count(sim, "xenforeignmemory_map"), ==, 2);
-    assert_works(sim);
+    xensim_assert_alive(sim);
     xensim_quit(sim);
 }
 
 static void test_vcpus(void)
 {
     const XenSimOptions options = { .vcpus = 4 };
-    XenSim *sim = start(&options);
+    XenSim *sim = xensim_start_mirror(&options);
     XenSimIoreq in = {
-        .type = XENSIM_PIO, .read = true, .addr = CMOS_DATA, .size = 1,
+        .type = XENSIM_PIO, .read = true, .addr = XENSIM_CMOS_DATA, .size = 1,
         .count = 1,
     };
+    uint8_t value;
 
-    assert_works(sim);
+    value = xensim_assert_alive(sim);
     for (int vcpu = 3; vcpu >= 0; vcpu--) {
-        g_assert_cmphex(xensim_ioreq(sim, vcpu, &in), ==, 0xa6);
+        g_assert_cmphex(xensim_ioreq(sim, vcpu, &in), ==, value);
         for (int other = 0; other < 4; other++) {
             g_assert_false(xensim_answered(sim, other));
         }
@@ -130,7 +105,7 @@ static void test_vcpus(void)
 /* What the hypervisor sends for 0xcf8 and 0xcfc, and the ports themselves. */
 static void test_config(void)
 {
-    XenSim *sim = start(NULL);
+    XenSim *sim = xensim_start_mirror(NULL);
     uint32_t id = XEN_PVIOMMU_PCI_DEVICE_ID << 16 | XEN_PVIOMMU_PCI_VENDOR_ID;
 
     g_assert_cmphex(xensim_config_read(sim, 0, IOMMU_BDF, PCI_VENDOR_ID, 4),
@@ -146,7 +121,7 @@ static void test_config(void)
 
 static void test_mmio(void)
 {
-    XenSim *sim = start(NULL);
+    XenSim *sim = xensim_start_mirror(NULL);
     QXenPVIOMMU *iommu = xensim_pviommu(sim);
     uint64_t bar = iommu->bar.addr;
     uint64_t memory = GFN * PVIOMMU_PAGE + 0x18;
@@ -180,38 +155,40 @@ static void test_mmio(void)
 
 static void test_buffered(void)
 {
-    XenSim *sim = start(NULL);
+    XenSim *sim = xensim_start_mirror(NULL);
     unsigned nr = 0;
 
     /*
      * A full ring, without an event: it is read before what is synchronous.
      * First, as QEMU looks by itself for some time once there was an event.
      */
-    xensim_out(sim, 0, CMOS_INDEX, 1, CMOS_FREE);
-    while (xensim_buffer(sim, XENSIM_PIO, false, 0, CMOS_DATA, nr & 0xff)) {
+    xensim_out(sim, 0, XENSIM_CMOS_INDEX, 1, XENSIM_CMOS_FREE);
+    while (xensim_buffer(sim, XENSIM_PIO, false, 0, XENSIM_CMOS_DATA,
+                         nr & 0xff)) {
         nr++;
     }
     g_assert_cmpuint(nr, ==, 511);
     g_assert_cmpuint(xensim_buffered(sim), ==, 511);
-    g_assert_cmphex(xensim_in(sim, 0, CMOS_DATA, 1), ==, (nr - 1) & 0xff);
+    g_assert_cmphex(xensim_in(sim, 0, XENSIM_CMOS_DATA, 1), ==,
+                    (nr - 1) & 0xff);
     g_assert_cmpuint(xensim_buffered(sim), ==, 0);
 
     /* In order, and again after it sent one event. */
     for (int i = 0; i < 3; i++) {
-        g_assert_true(xensim_buffer(sim, XENSIM_PIO, false, 0, CMOS_INDEX,
-                                    CMOS_FREE + i));
-        g_assert_true(xensim_buffer(sim, XENSIM_PIO, false, 0, CMOS_DATA,
+        g_assert_true(xensim_buffer(sim, XENSIM_PIO, false, 0,
+                                    XENSIM_CMOS_INDEX, XENSIM_CMOS_FREE + i));
+        g_assert_true(xensim_buffer(sim, XENSIM_PIO, false, 0, XENSIM_CMOS_DATA,
                                     0x30 + i));
         xensim_kick(sim);
         xensim_wait_read(sim);
-        g_assert_cmphex(xensim_in(sim, 0, CMOS_DATA, 1), ==, 0x30 + i);
+        g_assert_cmphex(xensim_in(sim, 0, XENSIM_CMOS_DATA, 1), ==, 0x30 + i);
     }
     xensim_quit(sim);
 }
 
 static void test_global_invalidation(void)
 {
-    XenSim *sim = start(NULL);
+    XenSim *sim = xensim_start_mirror(NULL);
     uint32_t page = xensim_page(sim, GFN);
 
     qtest_writeq(sim->qts, GFN * PVIOMMU_PAGE, 1);
@@ -226,12 +203,12 @@ static void test_global_invalidation(void)
 
 static void test_dma(void)
 {
-    XenSim *sim = start(NULL);
+    XenSim *sim = xensim_start_mirror(NULL);
     QXenPVIOMMU *iommu = xensim_pviommu(sim);
     uint64_t data;
     QMirror m;
 
-    mirror_init(&m, iommu, QPCI_DEVFN(MIRROR_SLOT, 0));
+    mirror_init(&m, iommu, QPCI_DEVFN(XENSIM_MIRROR_SLOT, 0));
     g_assert_cmphex(pviommu_readq(iommu, XEN_PVIOMMU_REG_FEATURES), ==,
                     XEN_IOMMU_FEATURES_ALL);
     pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
@@ -262,13 +239,13 @@ static void test_dma(void)
 /* DMA that takes its time keeps its pages, and nothing else does. */
 static void test_held_dma(void)
 {
-    XenSim *sim = start(NULL);
+    XenSim *sim = xensim_start_mirror(NULL);
     QXenPVIOMMU *iommu = xensim_pviommu(sim);
     uint32_t page = xensim_page(sim, GFN);
     uint64_t data;
     QMirror m;
 
-    mirror_init(&m, iommu, QPCI_DEVFN(MIRROR_SLOT, 0));
+    mirror_init(&m, iommu, QPCI_DEVFN(XENSIM_MIRROR_SLOT, 0));
     pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
     assert_status(pviommu_map(iommu, 0, BFN, GFN, 1, 0), 0);
     xensim_invalidate_all(sim);
@@ -295,14 +272,14 @@ static void test_held_dma(void)
 /* A page that the guest gave away, and that no one was told of. */
 static void test_missing_page(void)
 {
-    XenSim *sim = start(NULL);
+    XenSim *sim = xensim_start_mirror(NULL);
     QXenPVIOMMU *iommu = xensim_pviommu(sim);
     uint32_t page = xensim_page(sim, GFN);
     uint64_t iova = BFN * PVIOMMU_PAGE;
     uint64_t data;
     QMirror m;
 
-    mirror_init(&m, iommu, QPCI_DEVFN(MIRROR_SLOT, 0));
+    mirror_init(&m, iommu, QPCI_DEVFN(XENSIM_MIRROR_SLOT, 0));
     pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
     assert_status(pviommu_map(iommu, 0, BFN, GFN, 3, 0), 0);
     xensim_invalidate_all(sim);
@@ -341,12 +318,12 @@ static void test_missing_page(void)
 /* DMA of a guest that uses no IOMMU. */
 static void test_missing_identity(void)
 {
-    XenSim *sim = start(NULL);
+    XenSim *sim = xensim_start_mirror(NULL);
     QXenPVIOMMU *iommu = xensim_pviommu(sim);
     uint64_t data, addr = GFN * PVIOMMU_PAGE;
     QMirror m;
 
-    mirror_init(&m, iommu, QPCI_DEVFN(MIRROR_SLOT, 0));
+    mirror_init(&m, iommu, QPCI_DEVFN(XENSIM_MIRROR_SLOT, 0));
     g_assert_true(pviommu_identity(iommu));
     g_assert_true(mirror_dma_write(&m, addr, 1, 8));
     xensim_remove(sim, GFN, 1);
@@ -355,7 +332,7 @@ static void test_missing_identity(void)
     g_assert_false(mirror_dma_write(&m, addr + 3, 2, 1));
     g_assert_false(mirror_dma_read(&m, addr, &data));
     g_assert_true(mirror_dma_read(&m, addr + PVIOMMU_PAGE, &data));
-    assert_works(sim);
+    xensim_assert_alive(sim);
     pviommu_free(iommu);
     xensim_quit(sim);
 }
@@ -365,7 +342,7 @@ static void test_missing_array(void)
 {
     const uint64_t at = (GFN + 1) * PVIOMMU_PAGE;
     const uint64_t across = at - 2 * sizeof(struct xen_iommu_op);
-    XenSim *sim = start(NULL);
+    XenSim *sim = xensim_start_mirror(NULL);
     QXenPVIOMMU *iommu = xensim_pviommu(sim);
     struct xen_iommu_op ops[4], back[2];
     uint32_t done;
@@ -391,7 +368,7 @@ static void test_missing_array(void)
     /* One that has its second half there only. */
     assert_status(pviommu_ring(iommu, 0, at - 16, 1, &done), XEN_IOMMU_EFAULT);
     pviommu_assert_frames(iommu, 2, 0);
-    assert_works(sim);
+    xensim_assert_alive(sim);
     pviommu_free(iommu);
     xensim_quit(sim);
 }
@@ -401,12 +378,12 @@ static void test_missing_ring(void)
 {
     const uint64_t vector = XEN_PVIOMMU_MSIX_TABLE +
                             XEN_PVIOMMU_MSIX_VECTOR_FAULT * PCI_MSIX_ENTRY_SIZE;
-    XenSim *sim = start(NULL);
+    XenSim *sim = xensim_start_mirror(NULL);
     QXenPVIOMMU *iommu = xensim_pviommu(sim);
     uint64_t ring = PVIOMMU_RING_ADDR / PVIOMMU_PAGE;
     QMirror m;
 
-    mirror_init(&m, iommu, QPCI_DEVFN(MIRROR_SLOT, 0));
+    mirror_init(&m, iommu, QPCI_DEVFN(XENSIM_MIRROR_SLOT, 0));
     pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
     assert_status(pviommu_map(iommu, 0, BFN, GFN, 1, 0), 0);
     pviommu_fault_ring(iommu, 4);
@@ -438,7 +415,7 @@ static void test_missing_ring(void)
         g_usleep(1000);
     }
     g_assert_cmpuint(pviommu_readl(iommu, XEN_PVIOMMU_REG_FAULT_TAIL), ==, 2);
-    assert_works(sim);
+    xensim_assert_alive(sim);
     pviommu_free(iommu);
     xensim_quit(sim);
 }
@@ -446,13 +423,13 @@ static void test_missing_ring(void)
 /* Nobody says which pages left: those go that have. */
 static void test_unnamed(void)
 {
-    XenSim *sim = start(NULL);
+    XenSim *sim = xensim_start_mirror(NULL);
     QXenPVIOMMU *iommu = xensim_pviommu(sim);
     uint32_t page = xensim_page(sim, GFN);
     uint16_t ctx;
     QMirror m;
 
-    mirror_init(&m, iommu, QPCI_DEVFN(MIRROR_SLOT, 0));
+    mirror_init(&m, iommu, QPCI_DEVFN(XENSIM_MIRROR_SLOT, 0));
     pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
     ctx = pviommu_alloc_context(iommu);
     assert_status(pviommu_map(iommu, 0, BFN, GFN, 8, 0), 0);
@@ -499,7 +476,7 @@ static void test_unnamed(void)
 /* Entries of the ring are not kept until other pages are there. */
 static void test_stale_entries(void)
 {
-    XenSim *sim = start(NULL);
+    XenSim *sim = xensim_start_mirror(NULL);
     QXenPVIOMMU *iommu = xensim_pviommu(sim);
 
     pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
@@ -520,7 +497,7 @@ static void test_stale_entries(void)
 /* What cannot be read named some page: none stays that left. */
 static void test_malformed_forgets(void)
 {
-    XenSim *sim = start(NULL);
+    XenSim *sim = xensim_start_mirror(NULL);
     QXenPVIOMMU *iommu = xensim_pviommu(sim);
     XenSimIoreq requests[] = {
         invalidate(GFN, 1, 1),          /* data with a count */
@@ -567,13 +544,13 @@ static void test_malformed_forgets(void)
 /* A bucket that DMA keeps, and pages in it that DMA does not need. */
 static void test_locked_bucket(void)
 {
-    XenSim *sim = start(NULL);
+    XenSim *sim = xensim_start_mirror(NULL);
     QXenPVIOMMU *iommu = xensim_pviommu(sim);
     uint32_t page = xensim_page(sim, GFN);
     uint64_t addr = (GFN + 1) * PVIOMMU_PAGE;
     QMirror m;
 
-    mirror_init(&m, iommu, QPCI_DEVFN(MIRROR_SLOT, 0));
+    mirror_init(&m, iommu, QPCI_DEVFN(XENSIM_MIRROR_SLOT, 0));
     g_assert_cmpuint(mirror_hold(&m, 0, GFN * PVIOMMU_PAGE, PVIOMMU_PAGE, true),
                      ==, PVIOMMU_PAGE);
     qtest_writeq(sim->qts, addr, 1);
@@ -597,11 +574,11 @@ static void test_locked_bucket(void)
 static void test_lock_lengths(void)
 {
     const uint64_t addr = GFN * PVIOMMU_PAGE;
-    XenSim *sim = start(NULL);
+    XenSim *sim = xensim_start_mirror(NULL);
     QXenPVIOMMU *iommu = xensim_pviommu(sim);
     QMirror m;
 
-    mirror_init(&m, iommu, QPCI_DEVFN(MIRROR_SLOT, 0));
+    mirror_init(&m, iommu, QPCI_DEVFN(XENSIM_MIRROR_SLOT, 0));
     for (unsigned first = 0; first < 2; first++) {
         for (unsigned ends = 0; ends < 2; ends++) {
             uint32_t page = xensim_page(sim, GFN + 1);
@@ -633,7 +610,7 @@ static void test_long_map(void)
 {
     const XenSimOptions options = { .ram_mb = 3072 };
     const uint64_t first = 0x1000, nr = 0xa4000, go = 0x8000;
-    XenSim *sim = start(&options);
+    XenSim *sim = xensim_start_mirror(&options);
     QXenPVIOMMU *iommu = xensim_pviommu(sim);
     uint32_t page = xensim_page(sim, first);
     uint64_t calls;
@@ -686,7 +663,7 @@ static void test_holes(void)
     const XenSimOptions options = { .ram_mb = 1024 };
     const unsigned bucket = 256, per_bucket = 30, first = 0x2000;
     g_autofree char *max_text = NULL;
-    XenSim *sim = start(&options);
+    XenSim *sim = xensim_start_mirror(&options);
     QXenPVIOMMU *iommu = xensim_pviommu(sim);
     unsigned max = 65530, holes, before;
     uint64_t entries = 0;
@@ -699,7 +676,7 @@ static void test_holes(void)
     holes = max / 16;
 
     /* A lock at each end: what is between them is one hole. */
-    mirror_init(&m, iommu, QPCI_DEVFN(MIRROR_SLOT, 0));
+    mirror_init(&m, iommu, QPCI_DEVFN(XENSIM_MIRROR_SLOT, 0));
     mirror_hold(&m, 0, (uint64_t)first * PVIOMMU_PAGE, 8, true);
     mirror_hold(&m, 1, (uint64_t)(first + 255) * PVIOMMU_PAGE, 8, true);
     before = guest_mappings(sim);

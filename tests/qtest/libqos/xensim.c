@@ -8,6 +8,7 @@
 #include "qemu/bswap.h"
 #include "qemu/sockets.h"
 #include "qobject/qdict.h"
+#include "libqos/pviommu-mirror.h"
 #include "libqos/xensim.h"
 
 #define FEATURES        "invalidate-page,iommu-op"
@@ -284,6 +285,17 @@ void xensim_config_write(XenSim *sim, unsigned vcpu, uint16_t bdf, uint8_t reg,
            size, value);
 }
 
+uint8_t xensim_assert_alive(XenSim *sim)
+{
+    static uint8_t value = 0xa6;
+
+    value++;
+    xensim_out(sim, 0, XENSIM_CMOS_INDEX, 1, XENSIM_CMOS_FREE);
+    xensim_out(sim, 0, XENSIM_CMOS_DATA, 1, value);
+    g_assert_cmphex(xensim_in(sim, 0, XENSIM_CMOS_DATA, 1), ==, value);
+    return value;
+}
+
 bool xensim_claims(XenSim *sim, const char *what, uint64_t addr)
 {
     return number(command(sim, "claims %s 0x%" PRIx64, what, addr));
@@ -447,6 +459,15 @@ void xensim_writeq(XenSim *sim, uint64_t gpa, uint64_t value)
     value = cpu_to_le64(value);
     xensim_poke(sim, page_of(sim, gpa), gpa % PVIOMMU_PAGE, &value,
                 sizeof(value));
+}
+
+XenSim *xensim_start_mirror(const XenSimOptions *options)
+{
+    g_autofree char *args = g_strdup_printf(
+        "-device xen-pviommu,addr=%x,x-check=on " MIRROR_DEVICE("map"),
+        PVIOMMU_SLOT, XENSIM_MIRROR_SLOT);
+
+    return xensim_start(options, args);
 }
 
 QXenPVIOMMU *xensim_pviommu(XenSim *sim)

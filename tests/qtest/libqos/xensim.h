@@ -53,6 +53,12 @@ typedef struct XenSim {
  */
 XenSim *xensim_start(const XenSimOptions *options, const char *args);
 
+/* Where xensim_start_mirror() has a pviommu-mirror. */
+#define XENSIM_MIRROR_SLOT      0x11
+
+/** xensim_start_mirror: a machine with a xen-pviommu, and a mirror behind it */
+XenSim *xensim_start_mirror(const XenSimOptions *options);
+
 /** xensim_quit: end it; fails the test if the simulator has complaints */
 void xensim_quit(XenSim *sim);
 
@@ -118,6 +124,18 @@ uint32_t xensim_config_read(XenSim *sim, unsigned vcpu, uint16_t bdf,
                             uint8_t reg, unsigned size);
 void xensim_config_write(XenSim *sim, unsigned vcpu, uint16_t bdf, uint8_t reg,
                          unsigned size, uint32_t value);
+
+/* The RTC's own memory, by two ports. */
+#define XENSIM_CMOS_INDEX       0x70
+#define XENSIM_CMOS_DATA        0x71
+#define XENSIM_CMOS_FREE        0x40    /* a byte that nobody uses */
+
+/**
+ * xensim_assert_alive: QEMU answers ioreqs
+ *
+ * Returns: what it stored in XENSIM_CMOS_FREE, which is selected.
+ */
+uint8_t xensim_assert_alive(XenSim *sim);
 
 /** xensim_claims: would the hypervisor send it to QEMU? "pio", "mmio", "pci" */
 bool xensim_claims(XenSim *sim, const char *what, uint64_t addr);
