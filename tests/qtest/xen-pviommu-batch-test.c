@@ -370,12 +370,12 @@ int main(int argc, char **argv)
     pviommu_add_for_machines("batch/end-of-ram", test_end_of_ram);
     pviommu_add_for_machines("batch/not-ram", test_not_ram);
     pviommu_add_for_machines("batch/bus-master", test_bus_master);
-    qtest_add_func("/xen-pviommu/batch/addresses", test_addresses);
-    qtest_add_func("/xen-pviommu/batch/statuses", test_statuses);
-    qtest_add_func("/xen-pviommu/batch/max-ops", test_max_ops);
-    qtest_add_func("/xen-pviommu/batch/long", test_long);
-    qtest_add_func("/xen-pviommu/batch/alloc", test_alloc);
-    qtest_add_func("/xen-pviommu/batch/blocks", test_blocks);
-    qtest_add_func("/xen-pviommu/batch/overwritten", test_overwritten);
+    pviommu_add("batch/addresses", test_addresses);
+    pviommu_add("batch/statuses", test_statuses);
+    pviommu_add("batch/max-ops", test_max_ops);
+    pviommu_add("batch/long", test_long);
+    pviommu_add("batch/alloc", test_alloc);
+    pviommu_add("batch/blocks", test_blocks);
+    pviommu_add("batch/overwritten", test_overwritten);
     return g_test_run();
 }

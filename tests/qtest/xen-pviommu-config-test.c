@@ -398,16 +398,16 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     pviommu_add_for_machines("config/twice", test_twice);
-    qtest_add_func("/xen-pviommu/config/help", test_help);
-    qtest_add_func("/xen-pviommu/config/listed", test_listed);
-    qtest_add_func("/xen-pviommu/config/other-iommu", test_other_iommu);
-    qtest_add_func("/xen-pviommu/config/wrong-bus", test_wrong_bus);
-    qtest_add_func("/xen-pviommu/config/wrong-values", test_wrong_values);
-    qtest_add_func("/xen-pviommu/config/wrong-regions", test_wrong_regions);
-    qtest_add_func("/xen-pviommu/config/places", test_places);
-    qtest_add_func("/xen-pviommu/config/odd-places", test_odd_places);
-    qtest_add_func("/xen-pviommu/config/wrong-machine", test_wrong_machine);
-    qtest_add_func("/xen-pviommu/config/limits", test_limits);
-    qtest_add_func("/xen-pviommu/config/short-bfns", test_short_bfns);
+    pviommu_add("config/help", test_help);
+    pviommu_add("config/listed", test_listed);
+    pviommu_add("config/other-iommu", test_other_iommu);
+    pviommu_add("config/wrong-bus", test_wrong_bus);
+    pviommu_add("config/wrong-values", test_wrong_values);
+    pviommu_add("config/wrong-regions", test_wrong_regions);
+    pviommu_add("config/places", test_places);
+    pviommu_add("config/odd-places", test_odd_places);
+    pviommu_add("config/wrong-machine", test_wrong_machine);
+    pviommu_add("config/limits", test_limits);
+    pviommu_add("config/short-bfns", test_short_bfns);
     return g_test_run();
 }

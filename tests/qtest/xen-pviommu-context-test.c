@@ -262,10 +262,10 @@ int main(int argc, char **argv)
     pviommu_add_for_machines("context/attach", test_attach);
     pviommu_add_for_machines("context/attach-nobody", test_attach_nobody);
     pviommu_add_for_machines("context/device-reserved", test_device_reserved);
-    qtest_add_func("/xen-pviommu/context/alloc-free", test_alloc_free);
-    qtest_add_func("/xen-pviommu/context/unknown", test_unknown);
-    qtest_add_func("/xen-pviommu/context/apart", test_apart);
-    qtest_add_func("/xen-pviommu/context/shared", test_shared);
-    qtest_add_func("/xen-pviommu/context/attach-flushes", test_attach_flushes);
+    pviommu_add("context/alloc-free", test_alloc_free);
+    pviommu_add("context/unknown", test_unknown);
+    pviommu_add("context/apart", test_apart);
+    pviommu_add("context/shared", test_shared);
+    pviommu_add("context/attach-flushes", test_attach_flushes);
     return g_test_run();
 }

@@ -615,7 +615,7 @@ int main(int argc, char **argv)
     pviommu_add_for_machines("discard/virtio-mem", test_virtio_mem);
     pviommu_add_for_machines("discard/virtio-mem-slots", test_virtio_mem_slots);
     pviommu_add_for_machines("discard/pins", test_pins);
-    qtest_add_func("/xen-pviommu/discard/shared", test_shared);
-    qtest_add_func("/xen-pviommu/discard/pins-plug", test_pins_plug);
+    pviommu_add("discard/shared", test_shared);
+    pviommu_add("discard/pins-plug", test_pins_plug);
     return g_test_run();
 }

@@ -225,6 +225,6 @@ int main(int argc, char **argv)
     pviommu_add_for_machines("dma/reserved", test_reserved);
     pviommu_add_for_machines("dma/crossing", test_crossing);
     pviommu_add_for_machines("dma/page-goes", test_page_goes);
-    qtest_add_func("/xen-pviommu/dma/large", test_large);
+    pviommu_add("dma/large", test_large);
     return g_test_run();
 }

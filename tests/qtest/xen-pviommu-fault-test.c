@@ -450,11 +450,11 @@ int main(int argc, char **argv)
     pviommu_add_for_machines("fault/bad-ring", test_bad_ring);
     pviommu_add_for_machines("fault/msix", test_msix);
     pviommu_add_for_machines("fault/msix-masked", test_msix_masked);
-    qtest_add_func("/xen-pviommu/fault/collapse", test_collapse);
-    qtest_add_func("/xen-pviommu/fault/lost", test_lost);
-    qtest_add_func("/xen-pviommu/fault/ring-not-ram", test_ring_not_ram);
-    qtest_add_func("/xen-pviommu/fault/bus-master", test_bus_master);
-    qtest_add_func("/xen-pviommu/fault/msix-unmapped", test_msix_unmapped);
-    qtest_add_func("/xen-pviommu/fault/off", test_off);
+    pviommu_add("fault/collapse", test_collapse);
+    pviommu_add("fault/lost", test_lost);
+    pviommu_add("fault/ring-not-ram", test_ring_not_ram);
+    pviommu_add("fault/bus-master", test_bus_master);
+    pviommu_add("fault/msix-unmapped", test_msix_unmapped);
+    pviommu_add("fault/off", test_off);
     return g_test_run();
 }

@@ -116,6 +116,6 @@ static void test_grants(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    qtest_add_func("/xen-pviommu/grants", test_grants);
+    pviommu_add("grants", test_grants);
     return g_test_run();
 }

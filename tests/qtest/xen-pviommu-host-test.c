@@ -618,36 +618,24 @@ static void test_emulated(void)
 
 int main(int argc, char **argv)
 {
-    static const struct {
-        const char *name;
-        void (*test)(void);
-    } tests[] = {
-        { "map", test_map },
-        { "bad-ranges", test_bad_ranges },
-        { "map-fails", test_map_fails },
-        { "others", test_others },
-        { "domains", test_domains },
-        { "reserved-later", test_reserved_later },
-        { "full", test_full },
-        { "invalidate", test_invalidate },
-        { "invalidated-bfns", test_invalidated_bfns },
-        { "unmap-fails", test_unmap_fails },
-        { "flush-fails", test_flush_fails },
-        { "invalidate-fails", test_invalidate_fails },
-        { "lost", test_lost },
-        { "half-mapped", test_half_mapped },
-        { "exit-fails", test_exit_fails },
-        { "refused", test_refused },
-        { "other", test_other },
-        { "emulated", test_emulated },
-    };
-
     g_test_init(&argc, &argv, NULL);
-    for (int i = 0; i < ARRAY_SIZE(tests); i++) {
-        g_autofree char *path = g_strconcat("/xen-pviommu/host/",
-                                            tests[i].name, NULL);
-
-        qtest_add_func(path, tests[i].test);
-    }
+    pviommu_add("host/map", test_map);
+    pviommu_add("host/bad-ranges", test_bad_ranges);
+    pviommu_add("host/map-fails", test_map_fails);
+    pviommu_add("host/others", test_others);
+    pviommu_add("host/domains", test_domains);
+    pviommu_add("host/reserved-later", test_reserved_later);
+    pviommu_add("host/full", test_full);
+    pviommu_add("host/invalidate", test_invalidate);
+    pviommu_add("host/invalidated-bfns", test_invalidated_bfns);
+    pviommu_add("host/unmap-fails", test_unmap_fails);
+    pviommu_add("host/flush-fails", test_flush_fails);
+    pviommu_add("host/invalidate-fails", test_invalidate_fails);
+    pviommu_add("host/lost", test_lost);
+    pviommu_add("host/half-mapped", test_half_mapped);
+    pviommu_add("host/exit-fails", test_exit_fails);
+    pviommu_add("host/refused", test_refused);
+    pviommu_add("host/other", test_other);
+    pviommu_add("host/emulated", test_emulated);
     return g_test_run();
 }

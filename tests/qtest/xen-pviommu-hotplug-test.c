@@ -696,27 +696,24 @@ static void test_itself(const void *machine)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    qtest_add_func("/xen-pviommu/hotplug/plug", test_plug);
-    qtest_add_func("/xen-pviommu/hotplug/plug-identity", test_plug_identity);
-    qtest_add_func("/xen-pviommu/hotplug/unplug", test_unplug);
-    qtest_add_func("/xen-pviommu/hotplug/surprise", test_surprise);
-    qtest_add_func("/xen-pviommu/hotplug/replaced", test_replaced);
-    qtest_add_func("/xen-pviommu/hotplug/replaced-bridged",
-                   test_replaced_bridged);
-    qtest_add_func("/xen-pviommu/hotplug/reserved", test_reserved);
-    qtest_add_func("/xen-pviommu/hotplug/host-ranges", test_host_ranges);
-    qtest_add_func("/xen-pviommu/hotplug/host-ranges-bridged",
-                   test_host_ranges_bridged);
-    qtest_add_func("/xen-pviommu/hotplug/bridges", test_bridges);
-    qtest_add_func("/xen-pviommu/hotplug/reserved-freed", test_reserved_freed);
-    qtest_add_func("/xen-pviommu/hotplug/failed-plug", test_failed_plug);
-    qtest_add_func("/xen-pviommu/hotplug/multifunction", test_multifunction);
+    pviommu_add("hotplug/plug", test_plug);
+    pviommu_add("hotplug/plug-identity", test_plug_identity);
+    pviommu_add("hotplug/unplug", test_unplug);
+    pviommu_add("hotplug/surprise", test_surprise);
+    pviommu_add("hotplug/replaced", test_replaced);
+    pviommu_add("hotplug/replaced-bridged", test_replaced_bridged);
+    pviommu_add("hotplug/reserved", test_reserved);
+    pviommu_add("hotplug/host-ranges", test_host_ranges);
+    pviommu_add("hotplug/host-ranges-bridged", test_host_ranges_bridged);
+    pviommu_add("hotplug/bridges", test_bridges);
+    pviommu_add("hotplug/reserved-freed", test_reserved_freed);
+    pviommu_add("hotplug/failed-plug", test_failed_plug);
+    pviommu_add("hotplug/multifunction", test_multifunction);
     if (qtest_has_device("igb")) {
-        qtest_add_func("/xen-pviommu/hotplug/virtual-functions",
-                       test_virtual_functions);
+        pviommu_add("hotplug/virtual-functions", test_virtual_functions);
     }
-    qtest_add_func("/xen-pviommu/hotplug/late-listener", test_late_listener);
-    qtest_add_func("/xen-pviommu/hotplug/plug-pc", test_plug_pc);
+    pviommu_add("hotplug/late-listener", test_late_listener);
+    pviommu_add("hotplug/plug-pc", test_plug_pc);
     pviommu_add_for_machines("hotplug/itself", test_itself);
     return g_test_run();
 }

@@ -334,12 +334,11 @@ int main(int argc, char **argv)
     pviommu_add_for_machines("identity/kept", test_kept);
     pviommu_add_for_machines("identity/refused", test_refused);
     pviommu_add_for_machines("identity/reset", test_reset);
-    qtest_add_func("/xen-pviommu/identity/switch-in-batch",
-                   test_switch_in_batch);
-    qtest_add_func("/xen-pviommu/identity/feature", test_feature);
-    qtest_add_func("/xen-pviommu/identity/reserved", test_reserved);
-    qtest_add_func("/xen-pviommu/identity/snapshot", test_snapshot);
-    qtest_add_func("/xen-pviommu/identity/monitor", test_monitor);
-    qtest_add_func("/xen-pviommu/identity/pins", test_pins);
+    pviommu_add("identity/switch-in-batch", test_switch_in_batch);
+    pviommu_add("identity/feature", test_feature);
+    pviommu_add("identity/reserved", test_reserved);
+    pviommu_add("identity/snapshot", test_snapshot);
+    pviommu_add("identity/monitor", test_monitor);
+    pviommu_add("identity/pins", test_pins);
     return g_test_run();
 }

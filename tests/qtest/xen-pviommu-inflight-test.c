@@ -496,6 +496,6 @@ int main(int argc, char **argv)
     pviommu_add_for_machines("inflight/msix-rings", test_msix_rings);
     pviommu_add_for_machines("inflight/msix-faults", test_msix_faults);
     pviommu_add_for_machines("inflight/two-blocks", test_two_blocks);
-    qtest_add_func("/xen-pviommu/inflight/unplug", test_unplug);
+    pviommu_add("inflight/unplug", test_unplug);
     return g_test_run();
 }

@@ -175,6 +175,6 @@ static void test_random(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    qtest_add_func("/xen-pviommu/invalidate/random", test_random);
+    pviommu_add("invalidate/random", test_random);
     return g_test_run();
 }

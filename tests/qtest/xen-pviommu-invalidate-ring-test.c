@@ -296,24 +296,12 @@ static void test_mapcache_large(void)
 
 int main(int argc, char **argv)
 {
-    static const struct {
-        const char *name;
-        void (*test)(void);
-    } tests[] = {
-        { "gib", test_gib },
-        { "scattered", test_scattered },
-        { "ring", test_ring },
-        { "ring-comes-back", test_ring_comes_back },
-        { "malformed", test_malformed },
-        { "mapcache/large", test_mapcache_large },
-    };
-
     g_test_init(&argc, &argv, NULL);
-    for (int i = 0; i < ARRAY_SIZE(tests); i++) {
-        g_autofree char *path = g_strconcat("/xen-pviommu/invalidate/",
-                                            tests[i].name, NULL);
-
-        qtest_add_func(path, tests[i].test);
-    }
+    pviommu_add("invalidate/gib", test_gib);
+    pviommu_add("invalidate/scattered", test_scattered);
+    pviommu_add("invalidate/ring", test_ring);
+    pviommu_add("invalidate/ring-comes-back", test_ring_comes_back);
+    pviommu_add("invalidate/malformed", test_malformed);
+    pviommu_add("invalidate/mapcache/large", test_mapcache_large);
     return g_test_run();
 }

@@ -436,31 +436,19 @@ static void test_old_hypervisor(void)
 
 int main(int argc, char **argv)
 {
-    static const struct {
-        const char *name;
-        void (*test)(void);
-    } tests[] = {
-        { "page", test_page },
-        { "many", test_many },
-        { "places", test_places },
-        { "never-seen", test_never_seen },
-        { "held", test_held },
-        { "two-locks", test_two_locks },
-        { "long-dma", test_long_dma },
-        { "comes-back", test_comes_back },
-        { "comes-back-early", test_comes_back_early },
-        { "everything", test_everything },
-        { "mapcache/page", test_mapcache_page },
-        { "mapcache/held", test_mapcache_held },
-        { "old-hypervisor", test_old_hypervisor },
-    };
-
     g_test_init(&argc, &argv, NULL);
-    for (int i = 0; i < ARRAY_SIZE(tests); i++) {
-        g_autofree char *path = g_strconcat("/xen-pviommu/invalidate/",
-                                            tests[i].name, NULL);
-
-        qtest_add_func(path, tests[i].test);
-    }
+    pviommu_add("invalidate/page", test_page);
+    pviommu_add("invalidate/many", test_many);
+    pviommu_add("invalidate/places", test_places);
+    pviommu_add("invalidate/never-seen", test_never_seen);
+    pviommu_add("invalidate/held", test_held);
+    pviommu_add("invalidate/two-locks", test_two_locks);
+    pviommu_add("invalidate/long-dma", test_long_dma);
+    pviommu_add("invalidate/comes-back", test_comes_back);
+    pviommu_add("invalidate/comes-back-early", test_comes_back_early);
+    pviommu_add("invalidate/everything", test_everything);
+    pviommu_add("invalidate/mapcache/page", test_mapcache_page);
+    pviommu_add("invalidate/mapcache/held", test_mapcache_held);
+    pviommu_add("invalidate/old-hypervisor", test_old_hypervisor);
     return g_test_run();
 }

@@ -535,17 +535,17 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     pviommu_add_for_machines("iothread/requests", test_requests);
     pviommu_add_for_machines("iothread/checked", test_checked);
-    qtest_add_func("/xen-pviommu/iothread/listener", test_listener);
+    pviommu_add("iothread/listener", test_listener);
     pviommu_add_for_machines("iothread/memory-map", test_memory_map);
     pviommu_add_for_machines("iothread/memory-map-races",
                              test_memory_map_races);
     if (g_getenv("XENSIM_DIR")) {
-        qtest_add_data_func("/xen-pviommu/iothread/pages-leave/split",
-                            "invalidate-page", test_pages_leave);
-        qtest_add_data_func("/xen-pviommu/iothread/pages-leave/whole",
-                            "invalidate-page,whole-maps", test_pages_leave);
-        qtest_add_data_func("/xen-pviommu/iothread/page-races",
-                            "invalidate-page", test_page_races);
+        pviommu_add_data("iothread/pages-leave/split", "invalidate-page",
+                         test_pages_leave);
+        pviommu_add_data("iothread/pages-leave/whole",
+                         "invalidate-page,whole-maps", test_pages_leave);
+        pviommu_add_data("iothread/page-races", "invalidate-page",
+                         test_page_races);
     }
     return g_test_run();
 }

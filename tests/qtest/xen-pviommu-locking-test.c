@@ -273,10 +273,8 @@ int main(int argc, char **argv)
     pviommu_add_for_machines("locking/call", test_call);
     pviommu_add_for_machines("locking/switch", test_switch);
     pviommu_add_for_machines("locking/switch-queued", test_switch_queued);
-    qtest_add_func("/xen-pviommu/locking/plug", test_plug);
-    qtest_add_data_func("/xen-pviommu/locking/notifier/map", "map",
-                        test_notifier);
-    qtest_add_data_func("/xen-pviommu/locking/notifier/unmap", "unmap",
-                        test_notifier);
+    pviommu_add("locking/plug", test_plug);
+    pviommu_add_data("locking/notifier/map", "map", test_notifier);
+    pviommu_add_data("locking/notifier/unmap", "unmap", test_notifier);
     return g_test_run();
 }

@@ -348,13 +348,11 @@ static void test_virtqueue(const void *options)
 
 static void add(const char *name, void (*test)(const void *options))
 {
-    g_autofree char *split = g_strdup_printf("/xen-pviommu/mapcache/%s/split",
-                                             name);
-    g_autofree char *all = g_strdup_printf("/xen-pviommu/mapcache/%s/whole",
-                                           name);
+    g_autofree char *split = g_strdup_printf("mapcache/%s/split", name);
+    g_autofree char *all = g_strdup_printf("mapcache/%s/whole", name);
 
-    qtest_add_data_func(split, &splits, test);
-    qtest_add_data_func(all, &whole, test);
+    pviommu_add_data(split, &splits, test);
+    pviommu_add_data(all, &whole, test);
 }
 
 int main(int argc, char **argv)

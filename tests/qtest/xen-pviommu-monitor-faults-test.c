@@ -154,6 +154,6 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     pviommu_add_for_machines("monitor/faults", test_faults);
-    qtest_add_func("/xen-pviommu/monitor/faults-lost", test_faults_lost);
+    pviommu_add("monitor/faults-lost", test_faults_lost);
     return g_test_run();
 }

@@ -729,19 +729,19 @@ static void test_hmp(const void *machine)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    qtest_add_func("/xen-pviommu/monitor/no-device", test_no_device);
-    qtest_add_func("/xen-pviommu/monitor/errors", test_errors);
+    pviommu_add("monitor/no-device", test_no_device);
+    pviommu_add("monitor/errors", test_errors);
     pviommu_add_for_machines("monitor/state", test_state);
-    qtest_add_func("/xen-pviommu/monitor/bridged", test_bridged);
-    qtest_add_func("/xen-pviommu/monitor/unplugged", test_unplugged);
+    pviommu_add("monitor/bridged", test_bridged);
+    pviommu_add("monitor/unplugged", test_unplugged);
     pviommu_add_for_machines("monitor/runs", test_runs);
     if (qtest_has_device("pxb-pcie")) {
-        qtest_add_func("/xen-pviommu/q35/monitor/bypass", test_bypass);
+        pviommu_add("q35/monitor/bypass", test_bypass);
     }
-    qtest_add_func("/xen-pviommu/monitor/one-bfn", test_one_bfn);
-    qtest_add_func("/xen-pviommu/monitor/parts", test_parts);
+    pviommu_add("monitor/one-bfn", test_one_bfn);
+    pviommu_add("monitor/parts", test_parts);
     pviommu_add_for_machines("monitor/gfn", test_gfn);
-    qtest_add_func("/xen-pviommu/monitor/many", test_many);
+    pviommu_add("monitor/many", test_many);
     pviommu_add_for_machines("monitor/hmp", test_hmp);
     return g_test_run();
 }

@@ -616,6 +616,6 @@ int main(int argc, char **argv)
     pviommu_add_for_machines("notify/edges", test_edges);
     pviommu_add_for_machines("notify/reset", test_reset);
     pviommu_add_for_machines("notify/reentry", test_reentry);
-    qtest_add_func("/xen-pviommu/notify/hotplug", test_hotplug);
+    pviommu_add("notify/hotplug", test_hotplug);
     return g_test_run();
 }

@@ -221,10 +221,8 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     pviommu_add_for_machines("op/query-reserved", test_query_reserved);
     pviommu_add_for_machines("op/msi-window", test_msi_window);
-    qtest_add_func("/xen-pviommu/op/query-reserved-errors",
-                   test_query_reserved_errors);
-    qtest_add_func("/xen-pviommu/op/reserved-regions", test_reserved_regions);
-    qtest_add_func("/xen-pviommu/op/many-reserved-regions",
-                   test_many_reserved_regions);
+    pviommu_add("op/query-reserved-errors", test_query_reserved_errors);
+    pviommu_add("op/reserved-regions", test_reserved_regions);
+    pviommu_add("op/many-reserved-regions", test_many_reserved_regions);
     return g_test_run();
 }

@@ -659,20 +659,19 @@ int main(int argc, char **argv)
     pviommu_add_for_machines("op/no-control", test_no_control);
     pviommu_add_for_machines("op/gfn-kinds", test_gfn_kinds);
     pviommu_add_for_machines("op/page-goes", test_page_goes);
-    qtest_add_func("/xen-pviommu/op/unmap-flush", test_unmap_flush);
-    qtest_add_func("/xen-pviommu/op/unmap-across-maps",
-                   test_unmap_across_maps);
-    qtest_add_func("/xen-pviommu/op/unmap-large", test_unmap_large);
-    qtest_add_func("/xen-pviommu/op/lookup", test_lookup);
-    qtest_add_func("/xen-pviommu/op/unknown-op", test_unknown_op);
-    qtest_add_func("/xen-pviommu/op/pads", test_pads);
-    qtest_add_func("/xen-pviommu/op/flags", test_flags);
-    qtest_add_func("/xen-pviommu/op/features", test_features);
-    qtest_add_func("/xen-pviommu/op/out-of-range", test_out_of_range);
-    qtest_add_func("/xen-pviommu/op/domid", test_domid);
-    qtest_add_func("/xen-pviommu/op/exist", test_exist);
-    qtest_add_func("/xen-pviommu/op/range-undone", test_range_undone);
-    qtest_add_func("/xen-pviommu/op/max-mappings", test_max_mappings);
-    qtest_add_func("/xen-pviommu/op/references", test_references);
+    pviommu_add("op/unmap-flush", test_unmap_flush);
+    pviommu_add("op/unmap-across-maps", test_unmap_across_maps);
+    pviommu_add("op/unmap-large", test_unmap_large);
+    pviommu_add("op/lookup", test_lookup);
+    pviommu_add("op/unknown-op", test_unknown_op);
+    pviommu_add("op/pads", test_pads);
+    pviommu_add("op/flags", test_flags);
+    pviommu_add("op/features", test_features);
+    pviommu_add("op/out-of-range", test_out_of_range);
+    pviommu_add("op/domid", test_domid);
+    pviommu_add("op/exist", test_exist);
+    pviommu_add("op/range-undone", test_range_undone);
+    pviommu_add("op/max-mappings", test_max_mappings);
+    pviommu_add("op/references", test_references);
     return g_test_run();
 }

@@ -267,9 +267,9 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     pviommu_add_for_machines("parts/unmap", test_unmap);
-    qtest_add_func("/xen-pviommu/parts/unmap-fails", test_unmap_fails);
-    qtest_add_func("/xen-pviommu/parts/flush", test_flush);
+    pviommu_add("parts/unmap-fails", test_unmap_fails);
+    pviommu_add("parts/flush", test_flush);
     pviommu_add_for_machines("parts/reset", test_reset);
-    qtest_add_func("/xen-pviommu/parts/books", test_books);
+    pviommu_add("parts/books", test_books);
     return g_test_run();
 }

@@ -504,15 +504,14 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     pviommu_add_for_machines("queue/switch", test_switch);
     pviommu_add_for_machines("queue/listener", test_listener);
-    qtest_add_func("/xen-pviommu/queue/listener-comes", test_listener_comes);
-    qtest_add_func("/xen-pviommu/queue/listener-hurries",
-                   test_listener_hurries);
-    qtest_add_func("/xen-pviommu/queue/listener-waits", test_listener_waits);
-    qtest_add_func("/xen-pviommu/queue/listener-unseen", test_listener_unseen);
+    pviommu_add("queue/listener-comes", test_listener_comes);
+    pviommu_add("queue/listener-hurries", test_listener_hurries);
+    pviommu_add("queue/listener-waits", test_listener_waits);
+    pviommu_add("queue/listener-unseen", test_listener_unseen);
     pviommu_add_for_machines("queue/listener-switch", test_listener_switch);
-    qtest_add_func("/xen-pviommu/queue/room", test_room);
-    qtest_add_func("/xen-pviommu/queue/room-goes", test_room_goes);
-    qtest_add_func("/xen-pviommu/queue/room-back", test_room_back);
+    pviommu_add("queue/room", test_room);
+    pviommu_add("queue/room-goes", test_room_goes);
+    pviommu_add("queue/room-back", test_room_back);
     pviommu_add_for_machines("queue/virtio-mem", test_virtio_mem);
     pviommu_add_for_machines("queue/bus-master", test_bus_master);
     return g_test_run();

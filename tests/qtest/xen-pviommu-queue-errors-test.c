@@ -226,7 +226,7 @@ static void test_holes(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    qtest_add_func("/xen-pviommu/queue/errors", test_errors);
-    qtest_add_func("/xen-pviommu/queue/holes", test_holes);
+    pviommu_add("queue/errors", test_errors);
+    pviommu_add("queue/holes", test_holes);
     return g_test_run();
 }

@@ -299,9 +299,9 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     pviommu_add_for_machines("queue/balloon", test_balloon);
-    qtest_add_func("/xen-pviommu/queue/refilled", test_refilled);
+    pviommu_add("queue/refilled", test_refilled);
     pviommu_add_for_machines("queue/dimm", test_dimm);
-    qtest_add_func("/xen-pviommu/queue/unplug", test_unplug);
+    pviommu_add("queue/unplug", test_unplug);
     pviommu_add_for_machines("queue/ram-changes", test_ram_changes);
     pviommu_add_for_machines("queue/reset", test_reset);
     pviommu_add_for_machines("queue/by-dma", test_by_dma);

@@ -729,12 +729,12 @@ int main(int argc, char **argv)
     pviommu_add_for_machines("queue/held", test_held);
     pviommu_add_for_machines("queue/call", test_call);
     pviommu_add_for_machines("queue/ring", test_ring);
-    qtest_add_func("/xen-pviommu/queue/work", test_work);
-    qtest_add_func("/xen-pviommu/queue/work-dma", test_work_dma);
-    qtest_add_func("/xen-pviommu/queue/work-calls", test_work_calls);
-    qtest_add_func("/xen-pviommu/queue/work-pending", test_work_pending);
+    pviommu_add("queue/work", test_work);
+    pviommu_add("queue/work-dma", test_work_dma);
+    pviommu_add("queue/work-calls", test_work_calls);
+    pviommu_add("queue/work-pending", test_work_pending);
     pviommu_add_for_machines("queue/dead", test_dead);
-    qtest_add_func("/xen-pviommu/queue/many", test_many);
+    pviommu_add("queue/many", test_many);
     pviommu_add_for_machines("queue/contexts", test_contexts);
     pviommu_add_for_machines("queue/replace", test_replace);
     return g_test_run();

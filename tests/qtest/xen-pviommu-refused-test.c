@@ -366,13 +366,13 @@ int main(int argc, char **argv)
 
     g_test_init(&argc, &argv, NULL);
     stream_begin();
-    qtest_add_func("/xen-pviommu/q35/refused/fit", test_fit);
-    qtest_add_func("/xen-pviommu/q35/refused/bytes", test_bytes);
-    qtest_add_func("/xen-pviommu/q35/refused/ring", test_ring);
-    qtest_add_func("/xen-pviommu/q35/refused/other-device", test_other_device);
-    qtest_add_func("/xen-pviommu/q35/refused/reset", test_reset);
-    qtest_add_func("/xen-pviommu/q35/refused/queue-off", test_queue_off);
-    qtest_add_func("/xen-pviommu/q35/refused/queues", test_queue_refused);
+    pviommu_add("q35/refused/fit", test_fit);
+    pviommu_add("q35/refused/bytes", test_bytes);
+    pviommu_add("q35/refused/ring", test_ring);
+    pviommu_add("q35/refused/other-device", test_other_device);
+    pviommu_add("q35/refused/reset", test_reset);
+    pviommu_add("q35/refused/queue-off", test_queue_off);
+    pviommu_add("q35/refused/queues", test_queue_refused);
     ret = g_test_run();
     stream_cleanup();
     return ret;

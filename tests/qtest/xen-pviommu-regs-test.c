@@ -311,12 +311,12 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     pviommu_add_for_machines("regs/identity", test_identity);
     pviommu_add_for_machines("regs/reset-values", test_reset_values);
-    qtest_add_func("/xen-pviommu/regs/device-id", test_device_id);
-    qtest_add_func("/xen-pviommu/regs/read-widths", test_read_widths);
-    qtest_add_func("/xen-pviommu/regs/write-widths", test_write_widths);
-    qtest_add_func("/xen-pviommu/regs/read-only", test_read_only);
-    qtest_add_func("/xen-pviommu/regs/gaps", test_gaps);
-    qtest_add_func("/xen-pviommu/regs/accepted", test_accepted);
-    qtest_add_func("/xen-pviommu/regs/counters", test_counters);
+    pviommu_add("regs/device-id", test_device_id);
+    pviommu_add("regs/read-widths", test_read_widths);
+    pviommu_add("regs/write-widths", test_write_widths);
+    pviommu_add("regs/read-only", test_read_only);
+    pviommu_add("regs/gaps", test_gaps);
+    pviommu_add("regs/accepted", test_accepted);
+    pviommu_add("regs/counters", test_counters);
     return g_test_run();
 }

@@ -348,11 +348,11 @@ static void test_sync(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    qtest_add_func("/xen-pviommu/replay/parts", test_parts);
-    qtest_add_func("/xen-pviommu/replay/from-identity", test_from_identity);
-    qtest_add_func("/xen-pviommu/replay/changes", test_changes);
-    qtest_add_func("/xen-pviommu/replay/left", test_left);
-    qtest_add_func("/xen-pviommu/replay/unplugged", test_unplugged);
-    qtest_add_func("/xen-pviommu/replay/sync", test_sync);
+    pviommu_add("replay/parts", test_parts);
+    pviommu_add("replay/from-identity", test_from_identity);
+    pviommu_add("replay/changes", test_changes);
+    pviommu_add("replay/left", test_left);
+    pviommu_add("replay/unplugged", test_unplugged);
+    pviommu_add("replay/sync", test_sync);
     return g_test_run();
 }

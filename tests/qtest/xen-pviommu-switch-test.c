@@ -285,9 +285,8 @@ int main(int argc, char **argv)
     pviommu_add_for_machines("switch/premap-off", test_premap_off);
     pviommu_add_for_machines("switch/reset", test_reset);
     pviommu_add_for_machines("switch/shared", test_shared);
-    qtest_add_func("/xen-pviommu/switch/pulling", test_pulling);
-    qtest_add_func("/xen-pviommu/switch/no-control", test_no_control);
-    qtest_add_func("/xen-pviommu/switch/premap-off-reserved",
-                   test_premap_off_reserved);
+    pviommu_add("switch/pulling", test_pulling);
+    pviommu_add("switch/no-control", test_no_control);
+    pviommu_add("switch/premap-off-reserved", test_premap_off_reserved);
     return g_test_run();
 }

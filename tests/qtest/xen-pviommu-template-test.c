@@ -44,7 +44,7 @@ static void test_unmapped_is_out_of_reach(const void *machine)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    /* For the machines pc and q35; for one machine: qtest_add_func(). */
+    /* For the machines pc and q35; for one machine: pviommu_add(). */
     pviommu_add_for_machines("template/unmapped-is-out-of-reach",
                              test_unmapped_is_out_of_reach);
     return g_test_run();

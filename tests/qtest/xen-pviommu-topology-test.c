@@ -290,16 +290,14 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     pviommu_add_for_machines("topology/multifunction", test_multifunction);
     pviommu_add_for_machines("topology/unnumbered", test_unnumbered);
-    qtest_add_func("/xen-pviommu/topology/root-ports", test_root_ports);
-    qtest_add_func("/xen-pviommu/topology/renumbered", test_renumbered);
-    qtest_add_func("/xen-pviommu/topology/switch", test_switch);
-    qtest_add_func("/xen-pviommu/topology/pci-bridge", test_pci_bridge);
-    qtest_add_func("/xen-pviommu/topology/pcie-pci-bridge",
-                   test_pcie_pci_bridge);
+    pviommu_add("topology/root-ports", test_root_ports);
+    pviommu_add("topology/renumbered", test_renumbered);
+    pviommu_add("topology/switch", test_switch);
+    pviommu_add("topology/pci-bridge", test_pci_bridge);
+    pviommu_add("topology/pcie-pci-bridge", test_pcie_pci_bridge);
     if (qtest_has_device("pxb-pcie")) {
-        qtest_add_func("/xen-pviommu/topology/expander", test_expander);
+        pviommu_add("topology/expander", test_expander);
     }
-    qtest_add_func("/xen-pviommu/topology/function-reset",
-                   test_function_reset);
+    pviommu_add("topology/function-reset", test_function_reset);
     return g_test_run();
 }

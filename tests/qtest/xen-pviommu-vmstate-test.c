@@ -693,25 +693,22 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     stream_begin();
 
-    qtest_add_func("/xen-pviommu/q35/vmstate/snapshot", test_snapshot);
-    qtest_add_func("/xen-pviommu/q35/vmstate/identity", test_identity);
-    qtest_add_func("/xen-pviommu/q35/vmstate/record", test_record);
-    qtest_add_func("/xen-pviommu/q35/vmstate/v1", test_v1);
-    qtest_add_func("/xen-pviommu/q35/vmstate/gone", test_gone);
+    pviommu_add("q35/vmstate/snapshot", test_snapshot);
+    pviommu_add("q35/vmstate/identity", test_identity);
+    pviommu_add("q35/vmstate/record", test_record);
+    pviommu_add("q35/vmstate/v1", test_v1);
+    pviommu_add("q35/vmstate/gone", test_gone);
     pviommu_add_for_machines("vmstate/memory-map", test_memory_map);
-    qtest_add_func("/xen-pviommu/q35/vmstate/cut-short", test_cut_short);
-    qtest_add_func("/xen-pviommu/q35/vmstate/queue-snapshot",
-                   test_queue_snapshot);
-    qtest_add_func("/xen-pviommu/q35/vmstate/queue-lost", test_queue_lost);
-    qtest_add_func("/xen-pviommu/q35/vmstate/queue-wraps", test_queue_wraps);
-    qtest_add_func("/xen-pviommu/q35/vmstate/deep", test_deep);
-    qtest_add_func("/xen-pviommu/q35/vmstate/no-such-place",
-                   test_no_such_place);
-    qtest_add_func("/xen-pviommu/q35/vmstate/deferred", test_deferred);
-    qtest_add_func("/xen-pviommu/q35/vmstate/reset-meanwhile",
-                   test_reset_meanwhile);
-    qtest_add_func("/xen-pviommu/q35/vmstate/many", test_many);
-    qtest_add_func("/xen-pviommu/q35/vmstate/beside-nvme", test_beside_nvme);
+    pviommu_add("q35/vmstate/cut-short", test_cut_short);
+    pviommu_add("q35/vmstate/queue-snapshot", test_queue_snapshot);
+    pviommu_add("q35/vmstate/queue-lost", test_queue_lost);
+    pviommu_add("q35/vmstate/queue-wraps", test_queue_wraps);
+    pviommu_add("q35/vmstate/deep", test_deep);
+    pviommu_add("q35/vmstate/no-such-place", test_no_such_place);
+    pviommu_add("q35/vmstate/deferred", test_deferred);
+    pviommu_add("q35/vmstate/reset-meanwhile", test_reset_meanwhile);
+    pviommu_add("q35/vmstate/many", test_many);
+    pviommu_add("q35/vmstate/beside-nvme", test_beside_nvme);
 
     ret = g_test_run();
     stream_cleanup();

@@ -467,10 +467,10 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     /* QEMU's own code does not always tidy up after a call that failed. */
     g_setenv("ASAN_OPTIONS", sanitizer, true);
-    qtest_add_func("/xen-pviommu/xenfail/each-call", test_each_call);
-    qtest_add_func("/xen-pviommu/xenfail/start", test_start);
-    qtest_add_func("/xen-pviommu/xenfail/no-server", test_no_server);
-    qtest_add_func("/xen-pviommu/xenfail/later", test_later);
-    qtest_add_func("/xen-pviommu/xenfail/events", test_events);
+    pviommu_add("xenfail/each-call", test_each_call);
+    pviommu_add("xenfail/start", test_start);
+    pviommu_add("xenfail/no-server", test_no_server);
+    pviommu_add("xenfail/later", test_later);
+    pviommu_add("xenfail/events", test_events);
     return g_test_run();
 }

@@ -477,18 +477,16 @@ static void test_holes(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    qtest_add_func("/xen-pviommu/xensim/missing-page", test_missing_page);
-    qtest_add_func("/xen-pviommu/xensim/missing-identity",
-                   test_missing_identity);
-    qtest_add_func("/xen-pviommu/xensim/missing-array", test_missing_array);
-    qtest_add_func("/xen-pviommu/xensim/missing-ring", test_missing_ring);
-    qtest_add_func("/xen-pviommu/xensim/unnamed", test_unnamed);
-    qtest_add_func("/xen-pviommu/xensim/stale-entries", test_stale_entries);
-    qtest_add_func("/xen-pviommu/xensim/malformed-forgets",
-                   test_malformed_forgets);
-    qtest_add_func("/xen-pviommu/xensim/locked-bucket", test_locked_bucket);
-    qtest_add_func("/xen-pviommu/xensim/lock-lengths", test_lock_lengths);
-    qtest_add_func("/xen-pviommu/xensim/long-map", test_long_map);
-    qtest_add_func("/xen-pviommu/xensim/holes", test_holes);
+    pviommu_add("xensim/missing-page", test_missing_page);
+    pviommu_add("xensim/missing-identity", test_missing_identity);
+    pviommu_add("xensim/missing-array", test_missing_array);
+    pviommu_add("xensim/missing-ring", test_missing_ring);
+    pviommu_add("xensim/unnamed", test_unnamed);
+    pviommu_add("xensim/stale-entries", test_stale_entries);
+    pviommu_add("xensim/malformed-forgets", test_malformed_forgets);
+    pviommu_add("xensim/locked-bucket", test_locked_bucket);
+    pviommu_add("xensim/lock-lengths", test_lock_lengths);
+    pviommu_add("xensim/long-map", test_long_map);
+    pviommu_add("xensim/holes", test_holes);
     return g_test_run();
 }

@@ -263,18 +263,17 @@ static void test_held_dma(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    qtest_add_data_func("/xen-pviommu/xensim/boot/xenfv", NULL, test_boot);
-    qtest_add_data_func("/xen-pviommu/xensim/boot/pc",
-                        "pc,accel=xen,suppress-vmdesc=on", test_boot);
-    qtest_add_func("/xen-pviommu/xensim/old-hypervisor", test_old_hypervisor);
-    qtest_add_func("/xen-pviommu/xensim/no-resources", test_no_resources);
-    qtest_add_func("/xen-pviommu/xensim/vcpus", test_vcpus);
-    qtest_add_func("/xen-pviommu/xensim/config", test_config);
-    qtest_add_func("/xen-pviommu/xensim/mmio", test_mmio);
-    qtest_add_func("/xen-pviommu/xensim/buffered", test_buffered);
-    qtest_add_func("/xen-pviommu/xensim/global-invalidation",
-                   test_global_invalidation);
-    qtest_add_func("/xen-pviommu/xensim/dma", test_dma);
-    qtest_add_func("/xen-pviommu/xensim/held-dma", test_held_dma);
+    pviommu_add_data("xensim/boot/xenfv", NULL, test_boot);
+    pviommu_add_data("xensim/boot/pc", "pc,accel=xen,suppress-vmdesc=on",
+                     test_boot);
+    pviommu_add("xensim/old-hypervisor", test_old_hypervisor);
+    pviommu_add("xensim/no-resources", test_no_resources);
+    pviommu_add("xensim/vcpus", test_vcpus);
+    pviommu_add("xensim/config", test_config);
+    pviommu_add("xensim/mmio", test_mmio);
+    pviommu_add("xensim/buffered", test_buffered);
+    pviommu_add("xensim/global-invalidation", test_global_invalidation);
+    pviommu_add("xensim/dma", test_dma);
+    pviommu_add("xensim/held-dma", test_held_dma);
     return g_test_run();
 }

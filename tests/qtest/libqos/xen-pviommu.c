@@ -599,14 +599,28 @@ void pviommu_assert_fault(QXenPVIOMMU *iommu, uint32_t entry, uint32_t sbdf,
     g_assert_cmphex(f.pad1, ==, 0);
 }
 
+void pviommu_add(const char *path, void (*test)(void))
+{
+    g_autofree char *full = g_strdup_printf("/xen-pviommu/%s", path);
+
+    qtest_add_func(full, test);
+}
+
+void pviommu_add_data(const char *path, const void *data,
+                      void (*test)(const void *data))
+{
+    g_autofree char *full = g_strdup_printf("/xen-pviommu/%s", path);
+
+    qtest_add_data_func(full, data, test);
+}
+
 void pviommu_add_for_machines(const char *path, void (*test)(const void *))
 {
     static const char *const machines[] = { "pc", "q35" };
 
     for (size_t i = 0; i < ARRAY_SIZE(machines); i++) {
-        g_autofree char *full = g_strdup_printf("/xen-pviommu/%s/%s",
-                                                machines[i], path);
+        g_autofree char *full = g_strdup_printf("%s/%s", machines[i], path);
 
-        qtest_add_data_func(full, machines[i], test);
+        pviommu_add_data(full, machines[i], test);
     }
 }

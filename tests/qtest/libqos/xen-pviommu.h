@@ -241,8 +241,13 @@ void pviommu_assert_fault(QXenPVIOMMU *iommu, uint32_t entry, uint32_t sbdf,
                           uint16_t ctx, uint64_t addr, bool write,
                           uint32_t reason);
 
+/** pviommu_add: a test whose path is "xen-pviommu/" and @path */
+void pviommu_add(const char *path, void (*test)(void));
+void pviommu_add_data(const char *path, const void *data,
+                      void (*test)(const void *data));
+
 /**
- * pviommu_add_for_machines: a test for pc and for q35
+ * pviommu_add_for_machines: the same for pc and for q35
  * @test: gets the machine's name
  */
 void pviommu_add_for_machines(const char *path, void (*test)(const void *));
