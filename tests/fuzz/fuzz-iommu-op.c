@@ -188,7 +188,7 @@ static void accept_features(struct xen_iommu_op *op)
     };
 }
 
-static void test_random(void)
+static void test_any_bytes_match_the_model(void)
 {
     const size_t len = sizeof(struct xen_iommu_op);
     g_autofree uint8_t *data = g_malloc(1 + RANDOM_RECORDS * len);
@@ -220,7 +220,8 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     if (argc == 1) {
-        g_test_add_func("/fuzz/iommu-op", test_random);
+        g_test_add_func("/fuzz/any-bytes-match-the-model",
+                        test_any_bytes_match_the_model);
         return g_test_run();
     }
     for (int i = 1; i < argc; i++) {

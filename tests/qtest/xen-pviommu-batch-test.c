@@ -34,7 +34,7 @@ static void assert_ran(QXenPVIOMMU *iommu, uint64_t addr, unsigned done,
     pviommu_assert_frames(iommu, done, 0);
 }
 
-static void test_empty(const void *machine)
+static void test_empty_does_nothing(const void *machine)
 {
     QXenPVIOMMU *iommu = pviommu_start(machine, NULL, NULL);
     uint32_t done = 1;
@@ -51,7 +51,7 @@ static void test_empty(const void *machine)
 }
 
 /* Whatever the address, also across pages: on all of them the same. */
-static void test_addresses(void)
+static void test_may_begin_anywhere(void)
 {
     static const uint64_t addrs[] = {
         PVIOMMU_OPS_ADDR, PVIOMMU_OPS_ADDR + 1, PVIOMMU_OPS_ADDR + 13,
@@ -80,7 +80,7 @@ static void test_addresses(void)
 }
 
 /* Each has its own status; one that fails stops nothing. */
-static void test_statuses(void)
+static void test_failure_stops_nothing(void)
 {
     QXenPVIOMMU *iommu = pviommu_start("pc", NULL, NULL);
     struct xen_iommu_op ops[] = {
@@ -111,7 +111,7 @@ static void test_statuses(void)
     pviommu_quit(iommu);
 }
 
-static void test_max_ops(void)
+static void test_max_ops_ends_a_doorbell(void)
 {
     QXenPVIOMMU *iommu = pviommu_start("q35", "max-ops=7", NULL);
     struct xen_iommu_op ops[40];
@@ -138,7 +138,7 @@ static void test_max_ops(void)
 }
 
 /* Far more than one doorbell does, by its number or by its work. */
-static void test_long(void)
+static void test_long_runs_in_parts(void)
 {
     const unsigned nr = 20000;
     g_autofree struct xen_iommu_op *ops = g_new(struct xen_iommu_op, nr);
@@ -164,7 +164,7 @@ static void test_long(void)
 }
 
 /* To look for a free context among thousands is work, found or not. */
-static void test_alloc(void)
+static void test_search_for_a_context_is_work(void)
 {
     const unsigned contexts = 4096, nr = 2000;
     g_autofree struct xen_iommu_op *ops = g_new(struct xen_iommu_op, contexts);
@@ -205,7 +205,7 @@ static void test_alloc(void)
 }
 
 /* What is in RAM runs; the array stops where RAM does. */
-static void test_end_of_ram(const void *machine)
+static void test_ends_where_ram_does(const void *machine)
 {
     QXenPVIOMMU *iommu = pviommu_start(machine, NULL, NULL);
     static const unsigned nrs[] = { 0, 1, 3, 63, 64, 65, 200 };
@@ -241,7 +241,7 @@ static void test_end_of_ram(const void *machine)
 }
 
 /* Nothing is read, and least of all rung, where no RAM is. */
-static void test_not_ram(const void *machine)
+static void test_outside_ram_is_not_read(const void *machine)
 {
     g_autofree char *extra = g_strdup_printf(EDU_DEVICE ",addr=%x", EDU_SLOT);
     QXenPVIOMMU *iommu = pviommu_start(machine, NULL, extra);
@@ -283,7 +283,7 @@ static void test_not_ram(const void *machine)
     pviommu_quit(iommu);
 }
 
-static void test_bus_master(const void *machine)
+static void test_needs_bus_mastering(const void *machine)
 {
     QXenPVIOMMU *iommu = pviommu_start(machine, NULL, NULL);
     struct xen_iommu_op ops[3];
@@ -304,7 +304,7 @@ static void test_bus_master(const void *machine)
 }
 
 /* No block knows of another; the address needs to be stored once. */
-static void test_blocks(void)
+static void test_blocks_are_independent(void)
 {
     QXenPVIOMMU *iommu = pviommu_start("pc", NULL, NULL);
     const unsigned last = pviommu_readl(iommu, XEN_PVIOMMU_REG_NR_BLOCKS) - 1;
@@ -346,7 +346,7 @@ static void test_blocks(void)
 }
 
 /* Operations are what they were when they were fetched. */
-static void test_overwritten(void)
+static void test_operations_are_read_once(void)
 {
     QXenPVIOMMU *iommu = pviommu_start("q35", NULL, NULL);
     struct xen_iommu_op ops[] = {
@@ -366,16 +366,22 @@ static void test_overwritten(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    pviommu_add_for_machines("batch/empty", test_empty);
-    pviommu_add_for_machines("batch/end-of-ram", test_end_of_ram);
-    pviommu_add_for_machines("batch/not-ram", test_not_ram);
-    pviommu_add_for_machines("batch/bus-master", test_bus_master);
-    pviommu_add("batch/addresses", test_addresses);
-    pviommu_add("batch/statuses", test_statuses);
-    pviommu_add("batch/max-ops", test_max_ops);
-    pviommu_add("batch/long", test_long);
-    pviommu_add("batch/alloc", test_alloc);
-    pviommu_add("batch/blocks", test_blocks);
-    pviommu_add("batch/overwritten", test_overwritten);
+    pviommu_add_for_machines("batch/empty-does-nothing",
+                             test_empty_does_nothing);
+    pviommu_add_for_machines("batch/ends-where-ram-does",
+                             test_ends_where_ram_does);
+    pviommu_add_for_machines("batch/outside-ram-is-not-read",
+                             test_outside_ram_is_not_read);
+    pviommu_add_for_machines("batch/needs-bus-mastering",
+                             test_needs_bus_mastering);
+    pviommu_add("batch/may-begin-anywhere", test_may_begin_anywhere);
+    pviommu_add("batch/failure-stops-nothing", test_failure_stops_nothing);
+    pviommu_add("batch/max-ops-ends-a-doorbell", test_max_ops_ends_a_doorbell);
+    pviommu_add("batch/long-runs-in-parts", test_long_runs_in_parts);
+    pviommu_add("batch/search-for-a-context-is-work",
+                test_search_for_a_context_is_work);
+    pviommu_add("batch/blocks-are-independent", test_blocks_are_independent);
+    pviommu_add("batch/operations-are-read-once",
+                test_operations_are_read_once);
     return g_test_run();
 }

@@ -60,7 +60,7 @@ static unsigned count(const char *text, const char *part)
 }
 
 /* Each that is past it once, at its start or when it is plugged. */
-static void test_named(const void *machine)
+static void test_bypassing_devices_are_named(const void *machine)
 {
     const char *bus = g_str_equal(machine, "pc") ? "pci.0" : "pcie.0";
     bool hotplug = g_str_equal(machine, "pc");
@@ -112,6 +112,7 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
 
-    pviommu_add_for_machines("bypass/named", test_named);
+    pviommu_add_for_machines("bypass/bypassing-devices-are-named",
+                             test_bypassing_devices_are_named);
     return g_test_run();
 }

@@ -65,7 +65,7 @@ static void assert_machine_refused(const char *machine, const char *before,
     assert_refused(args, message, hint);
 }
 
-static void test_help(void)
+static void test_help_describes_properties(void)
 {
     static const char *const props[] = {
         "backend", "device-id", "premap", "control", "queues",
@@ -95,7 +95,7 @@ static void test_help(void)
     }
 }
 
-static void test_listed(void)
+static void test_device_help_lists_it(void)
 {
     g_autofree char *out = NULL;
     const char *line;
@@ -106,13 +106,13 @@ static void test_listed(void)
     assert_contains(line, "desc \"Xen paravirtual IOMMU\"");
 }
 
-static void test_twice(const void *machine)
+static void test_second_iommu_is_refused(const void *machine)
 {
     assert_machine_refused(machine, "", "", "-device xen-pviommu",
                            "the machine has an IOMMU already", IOMMU_HINT);
 }
 
-static void test_other_iommu(void)
+static void test_other_iommu_is_refused(void)
 {
     static const char *const others[] = {
         "intel-iommu", "amd-iommu", "virtio-iommu-pci",
@@ -135,7 +135,7 @@ static void test_other_iommu(void)
     }
 }
 
-static void test_wrong_bus(void)
+static void test_other_buses_are_refused(void)
 {
     assert_machine_refused("q35", "-device pcie-root-port,id=rp,chassis=1",
                            ",bus=rp", "",
@@ -153,7 +153,7 @@ static void test_wrong_bus(void)
     }
 }
 
-static void test_wrong_values(void)
+static void test_bad_values_are_refused(void)
 {
     static const struct {
         const char *props, *message;
@@ -184,7 +184,7 @@ static void test_wrong_values(void)
     }
 }
 
-static void test_wrong_regions(void)
+static void test_bad_regions_are_refused(void)
 {
     static const struct {
         const char *prop, *value, *message, *hint;
@@ -257,7 +257,7 @@ static unsigned count_reserved(QXenPVIOMMU *iommu, int devfn)
 }
 
 /* A place is what addr= takes, in any of its spellings. */
-static void test_places(void)
+static void test_places_in_any_spelling(void)
 {
     static const struct {
         const char *place;
@@ -301,7 +301,7 @@ static void test_places(void)
 }
 
 /* Places that no device's requests come from; QEMU starts with them. */
-static void test_odd_places(void)
+static void test_places_of_no_device_warn(void)
 {
     static const char bridges[] =
         "-device pcie-root-port,id=rp0,chassis=1,addr=5 "
@@ -344,7 +344,7 @@ static void test_odd_places(void)
     }
 }
 
-static void test_wrong_machine(void)
+static void test_other_machines_are_refused(void)
 {
     assert_refused("-machine none -device xen-pviommu", "xen-pviommu", NULL);
     if (qtest_has_machine("microvm")) {
@@ -355,7 +355,7 @@ static void test_wrong_machine(void)
 }
 
 /* The outermost values are good ones. */
-static void test_limits(void)
+static void test_outermost_values_work(void)
 {
     static const char *const props[] = {
         "bfn-bits=12,max-mappings=1,max-contexts=1,max-ops=1",
@@ -382,7 +382,7 @@ static void test_limits(void)
 }
 
 /* With BFNs too short for the MSI window there is none to reserve. */
-static void test_short_bfns(void)
+static void test_short_bfns_have_no_msi_window(void)
 {
     QXenPVIOMMU *iommu = pviommu_start("q35", "bfn-bits=16", NULL);
     struct xen_iommu_op op = pviommu_op_query_reserved(0, 0, 0);
@@ -397,17 +397,22 @@ static void test_short_bfns(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    pviommu_add_for_machines("config/twice", test_twice);
-    pviommu_add("config/help", test_help);
-    pviommu_add("config/listed", test_listed);
-    pviommu_add("config/other-iommu", test_other_iommu);
-    pviommu_add("config/wrong-bus", test_wrong_bus);
-    pviommu_add("config/wrong-values", test_wrong_values);
-    pviommu_add("config/wrong-regions", test_wrong_regions);
-    pviommu_add("config/places", test_places);
-    pviommu_add("config/odd-places", test_odd_places);
-    pviommu_add("config/wrong-machine", test_wrong_machine);
-    pviommu_add("config/limits", test_limits);
-    pviommu_add("config/short-bfns", test_short_bfns);
+    pviommu_add_for_machines("config/second-iommu-is-refused",
+                             test_second_iommu_is_refused);
+    pviommu_add("config/help-describes-properties",
+                test_help_describes_properties);
+    pviommu_add("config/device-help-lists-it", test_device_help_lists_it);
+    pviommu_add("config/other-iommu-is-refused", test_other_iommu_is_refused);
+    pviommu_add("config/other-buses-are-refused", test_other_buses_are_refused);
+    pviommu_add("config/bad-values-are-refused", test_bad_values_are_refused);
+    pviommu_add("config/bad-regions-are-refused", test_bad_regions_are_refused);
+    pviommu_add("config/places-in-any-spelling", test_places_in_any_spelling);
+    pviommu_add("config/places-of-no-device-warn",
+                test_places_of_no_device_warn);
+    pviommu_add("config/other-machines-are-refused",
+                test_other_machines_are_refused);
+    pviommu_add("config/outermost-values-work", test_outermost_values_work);
+    pviommu_add("config/short-bfns-have-no-msi-window",
+                test_short_bfns_have_no_msi_window);
     return g_test_run();
 }

@@ -12,7 +12,7 @@
 #define BFN             0x4000000
 #define ADDR(frame)     ((uint64_t)(frame) * PVIOMMU_PAGE)
 
-static void test_alloc_free(void)
+static void test_alloc_up_to_max_contexts(void)
 {
     QXenPVIOMMU *iommu = pviommu_start_accepted("q35", "max-contexts=4", NULL);
     struct xen_iommu_op op = pviommu_op_alloc();
@@ -46,7 +46,7 @@ static void test_alloc_free(void)
     pviommu_quit(iommu);
 }
 
-static void test_unknown(void)
+static void test_unknown_fails(void)
 {
     QEduPair f = edu_start_pair("q35", NULL);
     static const uint16_t unknown[] = { 1, 1023, 1024, 0xffff };
@@ -68,7 +68,7 @@ static void test_unknown(void)
 }
 
 /* What is in one is not in another, and goes with it. */
-static void test_apart(void)
+static void test_mappings_are_its_own(void)
 {
     QEduPair f = edu_start_pair("q35", NULL);
     uint16_t one = pviommu_alloc_context(f.iommu);
@@ -105,7 +105,7 @@ static void test_apart(void)
     pviommu_quit(f.iommu);
 }
 
-static void test_attach(const void *machine)
+static void test_device_sees_what_it_is_attached_to(const void *machine)
 {
     QEduPair f = edu_start_pair(machine, NULL);
     uint16_t ctx = pviommu_alloc_context(f.iommu);
@@ -149,7 +149,7 @@ static void test_attach(const void *machine)
 }
 
 /* Two devices in one context: busy until the last one left. */
-static void test_shared(void)
+static void test_busy_until_the_last_device_leaves(void)
 {
     QEduPair f = edu_start_pair("q35", NULL);
     uint16_t one = pviommu_alloc_context(f.iommu);
@@ -173,7 +173,7 @@ static void test_shared(void)
 }
 
 /* Attaching flushes what the device saw before. */
-static void test_attach_flushes(void)
+static void test_attach_flushes_the_old_one(void)
 {
     QEduPair f = edu_start_pair("q35", NULL);
     uint16_t ctx = pviommu_alloc_context(f.iommu);
@@ -187,7 +187,7 @@ static void test_attach_flushes(void)
     pviommu_quit(f.iommu);
 }
 
-static void test_attach_nobody(const void *machine)
+static void test_attach_of_no_device_fails(const void *machine)
 {
     QEduPair f = edu_start_pair(machine, NULL);
     uint16_t ctx = pviommu_alloc_context(f.iommu);
@@ -207,7 +207,7 @@ static void test_attach_nobody(const void *machine)
 }
 
 /* A range that one device reserves concerns the context it is in. */
-static void test_device_reserved(const void *machine)
+static void test_reserved_where_the_device_is(const void *machine)
 {
     bool q35 = !strcmp(machine, "q35");
     g_autofree char *props = g_strdup_printf(
@@ -259,13 +259,19 @@ static void test_device_reserved(const void *machine)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    pviommu_add_for_machines("context/attach", test_attach);
-    pviommu_add_for_machines("context/attach-nobody", test_attach_nobody);
-    pviommu_add_for_machines("context/device-reserved", test_device_reserved);
-    pviommu_add("context/alloc-free", test_alloc_free);
-    pviommu_add("context/unknown", test_unknown);
-    pviommu_add("context/apart", test_apart);
-    pviommu_add("context/shared", test_shared);
-    pviommu_add("context/attach-flushes", test_attach_flushes);
+    pviommu_add_for_machines("context/device-sees-what-it-is-attached-to",
+                             test_device_sees_what_it_is_attached_to);
+    pviommu_add_for_machines("context/attach-of-no-device-fails",
+                             test_attach_of_no_device_fails);
+    pviommu_add_for_machines("context/reserved-where-the-device-is",
+                             test_reserved_where_the_device_is);
+    pviommu_add("context/alloc-up-to-max-contexts",
+                test_alloc_up_to_max_contexts);
+    pviommu_add("context/unknown-fails", test_unknown_fails);
+    pviommu_add("context/mappings-are-its-own", test_mappings_are_its_own);
+    pviommu_add("context/busy-until-the-last-device-leaves",
+                test_busy_until_the_last_device_leaves);
+    pviommu_add("context/attach-flushes-the-old-one",
+                test_attach_flushes_the_old_one);
     return g_test_run();
 }

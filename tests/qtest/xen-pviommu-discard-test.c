@@ -165,7 +165,7 @@ static void check_page(Fixture *f)
     mirror_assert_equal(&f->mirror, 0, BLOCK);
 }
 
-static void test_page(const void *machine)
+static void test_page_is_unmapped_before(const void *machine)
 {
     Fixture *f = fixture_new(machine, "premap=off", BALLOON, 3);
 
@@ -174,7 +174,7 @@ static void test_page(const void *machine)
 }
 
 /* RAM that is a file, and shared with others */
-static void test_shared(void)
+static void test_shared_ram_is_unmapped_before(void)
 {
     Fixture *f = fixture_new("pc,memory-backend=ram", "premap=off",
                              "-object memory-backend-memfd,id=ram,size=256M,"
@@ -185,7 +185,7 @@ static void test_shared(void)
 }
 
 /* What was given is not mapped, or what is mapped was not given. */
-static void test_nothing_given(const void *machine)
+static void test_of_unmapped_pages_changes_nothing(const void *machine)
 {
     Fixture *f = fixture_new(machine, NULL, BALLOON, 3);
 
@@ -216,7 +216,7 @@ static void test_nothing_given(const void *machine)
 }
 
 /* A page at several BFNs, in several contexts, read-only and not */
-static void test_everywhere(const void *machine)
+static void test_page_is_unmapped_in_all_contexts(const void *machine)
 {
     Fixture *f = fixture_new(machine, "premap=off", BALLOON, 3);
     uint16_t ctx = pviommu_alloc_context(f->iommu);
@@ -256,7 +256,7 @@ static void test_everywhere(const void *machine)
 }
 
 /* Unmapped, but not flushed: what VFIO has of it must go as well. */
-static void test_pending(const void *machine)
+static void test_pending_page_is_dropped(const void *machine)
 {
     Fixture *f = fixture_new(machine, "premap=off", BALLOON, 3);
 
@@ -285,7 +285,7 @@ static void test_pending(const void *machine)
 }
 
 /* DMA that is under way ends in the page it began in; there is no next. */
-static void test_in_flight(const void *machine)
+static void test_dma_in_flight_ends(const void *machine)
 {
     Fixture *f = fixture_new(machine, "premap=off", BALLOON, 3);
     QTestState *qts = f->iommu->qts;
@@ -310,7 +310,7 @@ static void test_in_flight(const void *machine)
 }
 
 /* A guest that says what is free: large pieces, and without asking back */
-static void test_report(const void *machine)
+static void test_free_page_report_unmaps(const void *machine)
 {
     Fixture *f = fixture_new(machine, "premap=off",
                              "-device virtio-balloon-pci,addr=14,"
@@ -335,7 +335,7 @@ static void test_report(const void *machine)
 }
 
 /* A page's place in RAM is not its place in the machine. */
-static void test_above_4g(const void *machine)
+static void test_ram_above_4g_is_found(const void *machine)
 {
     g_autofree char *split = g_strdup_printf("%s,max-ram-below-4g=128M",
                                              (const char *)machine);
@@ -361,7 +361,7 @@ static void test_above_4g(const void *machine)
 }
 
 /* RAM that the guest has at two places goes from both. */
-static void test_alias(const void *machine)
+static void test_aliased_ram_is_unmapped_twice(const void *machine)
 {
     g_autofree char *device =
         g_strdup_printf(BALLOON "-device pviommu-mirror,addr=15,alias=0x%"
@@ -455,13 +455,13 @@ static void check_virtio_mem(const char *machine, const char *mem_props)
     fixture_free(f);
 }
 
-static void test_virtio_mem(const void *machine)
+static void test_unplugged_virtio_mem_is_unmapped(const void *machine)
 {
     check_virtio_mem(machine, "");
 }
 
 /* Parts of the memory that have nothing plugged are not there at all. */
-static void test_virtio_mem_slots(const void *machine)
+static void test_unplugged_virtio_mem_slots_are_unmapped(const void *machine)
 {
     check_virtio_mem(machine, ",dynamic-memslots=on");
 }
@@ -504,7 +504,7 @@ static void check_pins(const char *machine, const char *props, bool before,
     g_free(f);
 }
 
-static void test_pins(const void *machine)
+static void test_forbidden_while_pinned(const void *machine)
 {
     check_pins(machine, "premap=off", true, true);
     check_pins(machine, "premap=on", false, true);
@@ -590,7 +590,7 @@ static void check_pins_plug(const char *props, bool before, bool after)
     g_free(f);
 }
 
-static void test_pins_plug(void)
+static void test_allowed_again_after_unplug(void)
 {
     g_autofree char *one = reserved_props("pci.0", false);
     g_autofree char *others = reserved_props("pci.0", true);
@@ -604,18 +604,31 @@ static void test_pins_plug(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    pviommu_add_for_machines("discard/page", test_page);
-    pviommu_add_for_machines("discard/nothing", test_nothing_given);
-    pviommu_add_for_machines("discard/everywhere", test_everywhere);
-    pviommu_add_for_machines("discard/pending", test_pending);
-    pviommu_add_for_machines("discard/in-flight", test_in_flight);
-    pviommu_add_for_machines("discard/report", test_report);
-    pviommu_add_for_machines("discard/above-4g", test_above_4g);
-    pviommu_add_for_machines("discard/alias", test_alias);
-    pviommu_add_for_machines("discard/virtio-mem", test_virtio_mem);
-    pviommu_add_for_machines("discard/virtio-mem-slots", test_virtio_mem_slots);
-    pviommu_add_for_machines("discard/pins", test_pins);
-    pviommu_add("discard/shared", test_shared);
-    pviommu_add("discard/pins-plug", test_pins_plug);
+    pviommu_add_for_machines("discard/page-is-unmapped-before",
+                             test_page_is_unmapped_before);
+    pviommu_add_for_machines("discard/of-unmapped-pages-changes-nothing",
+                             test_of_unmapped_pages_changes_nothing);
+    pviommu_add_for_machines("discard/page-is-unmapped-in-all-contexts",
+                             test_page_is_unmapped_in_all_contexts);
+    pviommu_add_for_machines("discard/pending-page-is-dropped",
+                             test_pending_page_is_dropped);
+    pviommu_add_for_machines("discard/dma-in-flight-ends",
+                             test_dma_in_flight_ends);
+    pviommu_add_for_machines("discard/free-page-report-unmaps",
+                             test_free_page_report_unmaps);
+    pviommu_add_for_machines("discard/ram-above-4g-is-found",
+                             test_ram_above_4g_is_found);
+    pviommu_add_for_machines("discard/aliased-ram-is-unmapped-twice",
+                             test_aliased_ram_is_unmapped_twice);
+    pviommu_add_for_machines("discard/unplugged-virtio-mem-is-unmapped",
+                             test_unplugged_virtio_mem_is_unmapped);
+    pviommu_add_for_machines("discard/unplugged-virtio-mem-slots-are-unmapped",
+                             test_unplugged_virtio_mem_slots_are_unmapped);
+    pviommu_add_for_machines("discard/forbidden-while-pinned",
+                             test_forbidden_while_pinned);
+    pviommu_add("discard/shared-ram-is-unmapped-before",
+                test_shared_ram_is_unmapped_before);
+    pviommu_add("discard/allowed-again-after-unplug",
+                test_allowed_again_after_unplug);
     return g_test_run();
 }

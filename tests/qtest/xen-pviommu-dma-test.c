@@ -18,7 +18,7 @@ static uint64_t faults(QXenPVIOMMU *iommu)
     return pviommu_counter(iommu, XEN_PVIOMMU_COUNTER_FAULTS);
 }
 
-static void test_mapped(const void *machine)
+static void test_reaches_mapped_pages(const void *machine)
 {
     QEdu edu;
     QXenPVIOMMU *iommu = edu_start(machine, NULL, &edu);
@@ -38,7 +38,7 @@ static void test_mapped(const void *machine)
     pviommu_quit(iommu);
 }
 
-static void test_readonly(const void *machine)
+static void test_does_not_write_readonly_pages(const void *machine)
 {
     QEdu edu;
     QXenPVIOMMU *iommu = edu_start(machine, NULL, &edu);
@@ -58,7 +58,7 @@ static void test_readonly(const void *machine)
     pviommu_quit(iommu);
 }
 
-static void test_unmapped(const void *machine)
+static void test_to_unmapped_bfns_faults(const void *machine)
 {
     QEdu edu;
     QXenPVIOMMU *iommu = edu_start(machine, NULL, &edu);
@@ -89,7 +89,7 @@ static void test_unmapped(const void *machine)
 }
 
 /* Reserved ranges are 1:1, in every context. */
-static void test_reserved(const void *machine)
+static void test_reserved_ranges_are_identity(const void *machine)
 {
     g_autofree char *props =
         g_strdup_printf("\"reserved-regions\":[\"0x%x000:0x%xfff:0\"]",
@@ -114,7 +114,7 @@ static void test_reserved(const void *machine)
 }
 
 /* One DMA over several BFNs gets at several pages, wherever they are. */
-static void test_crossing(const void *machine)
+static void test_crosses_pages_that_are_apart(const void *machine)
 {
     const unsigned half = EDU_BUF_SIZE / 2;
     uint8_t data[EDU_BUF_SIZE], got[EDU_BUF_SIZE];
@@ -153,7 +153,7 @@ static void test_crossing(const void *machine)
 }
 
 /* Large ranges, aligned and not: each page of them is the right one. */
-static void test_large(void)
+static void test_large_ranges_reach_each_page(void)
 {
     static const struct {
         uint64_t bfn, gfn;
@@ -198,7 +198,7 @@ static void test_large(void)
 }
 
 /* RAM that stops being RAM is out of reach at once. */
-static void test_page_goes(const void *machine)
+static void test_to_a_page_that_stops_being_ram_faults(const void *machine)
 {
     QEdu edu;
     QXenPVIOMMU *iommu = edu_start(machine, NULL, &edu);
@@ -219,12 +219,19 @@ static void test_page_goes(const void *machine)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    pviommu_add_for_machines("dma/mapped", test_mapped);
-    pviommu_add_for_machines("dma/readonly", test_readonly);
-    pviommu_add_for_machines("dma/unmapped", test_unmapped);
-    pviommu_add_for_machines("dma/reserved", test_reserved);
-    pviommu_add_for_machines("dma/crossing", test_crossing);
-    pviommu_add_for_machines("dma/page-goes", test_page_goes);
-    pviommu_add("dma/large", test_large);
+    pviommu_add_for_machines("dma/reaches-mapped-pages",
+                             test_reaches_mapped_pages);
+    pviommu_add_for_machines("dma/does-not-write-readonly-pages",
+                             test_does_not_write_readonly_pages);
+    pviommu_add_for_machines("dma/to-unmapped-bfns-faults",
+                             test_to_unmapped_bfns_faults);
+    pviommu_add_for_machines("dma/reserved-ranges-are-identity",
+                             test_reserved_ranges_are_identity);
+    pviommu_add_for_machines("dma/crosses-pages-that-are-apart",
+                             test_crosses_pages_that_are_apart);
+    pviommu_add_for_machines("dma/to-a-page-that-stops-being-ram-faults",
+                             test_to_a_page_that_stops_being_ram_faults);
+    pviommu_add("dma/large-ranges-reach-each-page",
+                test_large_ranges_reach_each_page);
     return g_test_run();
 }

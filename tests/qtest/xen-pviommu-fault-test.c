@@ -43,7 +43,7 @@ static void set_head(QXenPVIOMMU *iommu, uint32_t head)
     pviommu_writel(iommu, XEN_PVIOMMU_REG_FAULT_HEAD, head);
 }
 
-static void test_records(const void *machine)
+static void test_records_describe_the_access(const void *machine)
 {
     QEdu edu;
     QXenPVIOMMU *iommu = edu_start(machine, NULL, &edu);
@@ -89,7 +89,7 @@ static void test_records(const void *machine)
 }
 
 /* A page is one fault, however often QEMU tries; two pages are two. */
-static void test_collapse(void)
+static void test_one_record_a_page(void)
 {
     QEdu edu;
     QXenPVIOMMU *iommu = edu_start("q35", NULL, &edu);
@@ -117,7 +117,7 @@ static void test_collapse(void)
 }
 
 /* A full ring: faults wait until there is room, and the ring goes round. */
-static void test_full(const void *machine)
+static void test_full_ring_delays_records(const void *machine)
 {
     QEdu edu;
     QXenPVIOMMU *iommu = edu_start(machine, NULL, &edu);
@@ -159,7 +159,7 @@ static void test_full(const void *machine)
 }
 
 /* What finds no room anywhere is counted. */
-static void test_lost(void)
+static void test_excess_is_counted(void)
 {
     const unsigned nr = 400;
     QEdu edu;
@@ -191,7 +191,7 @@ static void test_lost(void)
     pviommu_quit(iommu);
 }
 
-static void test_bad_ring(const void *machine)
+static void test_bad_ring_is_not_enabled(const void *machine)
 {
     static const struct {
         uint64_t ring;
@@ -247,7 +247,7 @@ static void test_bad_ring(const void *machine)
 }
 
 /* A ring that is no RAM loses faults, and no more. */
-static void test_ring_not_ram(void)
+static void test_ring_outside_ram_drops_records(void)
 {
     QEdu edu;
     QXenPVIOMMU *iommu = edu_start("q35", NULL, &edu);
@@ -272,7 +272,7 @@ static void test_ring_not_ram(void)
 }
 
 /* Without bus mastering the device stores nothing, and forgets nothing. */
-static void test_bus_master(void)
+static void test_records_wait_for_bus_mastering(void)
 {
     QEdu edu;
     QXenPVIOMMU *iommu = edu_start("pc", NULL, &edu);
@@ -325,7 +325,7 @@ static void wait_msi(QXenPVIOMMU *iommu)
     qtest_writel(iommu->qts, ADDR(MSI_GFN), 0);
 }
 
-static void test_msix(const void *machine)
+static void test_record_raises_an_interrupt(const void *machine)
 {
     QEdu edu;
     QXenPVIOMMU *iommu = edu_start(machine, NULL, &edu);
@@ -362,7 +362,7 @@ static void test_msix(const void *machine)
     pviommu_quit(iommu);
 }
 
-static void test_msix_masked(const void *machine)
+static void test_masked_interrupt_is_pending(const void *machine)
 {
     QEdu edu;
     QXenPVIOMMU *iommu = edu_start(machine, NULL, &edu);
@@ -398,7 +398,7 @@ static void test_msix_masked(const void *machine)
 }
 
 /* An interrupt that itself faults: told, and no end of QEMU. */
-static void test_msix_unmapped(void)
+static void test_unmapped_interrupt_is_a_fault(void)
 {
     QEdu edu;
     QXenPVIOMMU *iommu = edu_start("q35", NULL, &edu);
@@ -429,7 +429,7 @@ static void test_msix_unmapped(void)
 }
 
 /* Nobody listens: faults are counted. */
-static void test_off(void)
+static void test_without_a_ring_is_counted(void)
 {
     QEdu edu;
     QXenPVIOMMU *iommu = edu_start("q35", NULL, &edu);
@@ -445,16 +445,25 @@ static void test_off(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    pviommu_add_for_machines("fault/records", test_records);
-    pviommu_add_for_machines("fault/full", test_full);
-    pviommu_add_for_machines("fault/bad-ring", test_bad_ring);
-    pviommu_add_for_machines("fault/msix", test_msix);
-    pviommu_add_for_machines("fault/msix-masked", test_msix_masked);
-    pviommu_add("fault/collapse", test_collapse);
-    pviommu_add("fault/lost", test_lost);
-    pviommu_add("fault/ring-not-ram", test_ring_not_ram);
-    pviommu_add("fault/bus-master", test_bus_master);
-    pviommu_add("fault/msix-unmapped", test_msix_unmapped);
-    pviommu_add("fault/off", test_off);
+    pviommu_add_for_machines("fault/records-describe-the-access",
+                             test_records_describe_the_access);
+    pviommu_add_for_machines("fault/full-ring-delays-records",
+                             test_full_ring_delays_records);
+    pviommu_add_for_machines("fault/bad-ring-is-not-enabled",
+                             test_bad_ring_is_not_enabled);
+    pviommu_add_for_machines("fault/record-raises-an-interrupt",
+                             test_record_raises_an_interrupt);
+    pviommu_add_for_machines("fault/masked-interrupt-is-pending",
+                             test_masked_interrupt_is_pending);
+    pviommu_add("fault/one-record-a-page", test_one_record_a_page);
+    pviommu_add("fault/excess-is-counted", test_excess_is_counted);
+    pviommu_add("fault/ring-outside-ram-drops-records",
+                test_ring_outside_ram_drops_records);
+    pviommu_add("fault/records-wait-for-bus-mastering",
+                test_records_wait_for_bus_mastering);
+    pviommu_add("fault/unmapped-interrupt-is-a-fault",
+                test_unmapped_interrupt_is_a_fault);
+    pviommu_add("fault/without-a-ring-is-counted",
+                test_without_a_ring_is_counted);
     return g_test_run();
 }

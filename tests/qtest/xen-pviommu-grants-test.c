@@ -35,7 +35,7 @@ static void assert_reaches(XenSim *sim, QMirror *m, uint32_t page,
     g_assert_cmphex(le64_to_cpu(data), ==, value);
 }
 
-static void test_grants(void)
+static void test_invalidation_leaves_them(void)
 {
     const XenSimOptions options = { .machine = MACHINE };
     g_autofree char *args = g_strdup_printf(MIRROR_DEVICE("map"), SLOT);
@@ -116,6 +116,7 @@ static void test_grants(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    pviommu_add("grants", test_grants);
+    pviommu_add("grants/invalidation-leaves-them",
+                test_invalidation_leaves_them);
     return g_test_run();
 }

@@ -154,7 +154,7 @@ static void assert_refs(XenSim *sim, uint32_t page, uint32_t pages, unsigned nr)
 
 /* --- map and unmap -------------------------------------------------------- */
 
-static void test_map(void)
+static void test_map_takes_references(void)
 {
     XenSim *sim = start();
     uint32_t page = xensim_page(sim, GFN);
@@ -196,7 +196,7 @@ static void test_map(void)
     xensim_quit(sim);
 }
 
-static void test_bad_ranges(void)
+static void test_bad_ranges_fail(void)
 {
     XenSim *sim = start();
     uint64_t calls = xensim_count(sim, "xencall2");
@@ -215,7 +215,7 @@ static void test_bad_ranges(void)
 }
 
 /* Each way a map fails: QEMU says why, has nothing mapped, and goes on. */
-static void test_map_fails(void)
+static void test_failed_map_maps_nothing(void)
 {
     static const struct {
         const char *what;
@@ -254,7 +254,7 @@ static void test_map_fails(void)
 /* --- places --------------------------------------------------------------- */
 
 /* Two emulators in one dom0: the other has BFNs just where this one looks. */
-static void test_others(void)
+static void test_bfns_of_other_emulators_are_avoided(void)
 {
     XenSim *sim = start();
     uint64_t first = map(sim, GFN, 1), lookups, bfn;
@@ -272,7 +272,7 @@ static void test_others(void)
 }
 
 /* Emulators of other guests do not even look in the same place at first. */
-static void test_domains(void)
+static void test_domains_begin_apart(void)
 {
     const uint32_t nr = 0x8000;
     uint64_t bfn[3];
@@ -296,7 +296,7 @@ static void test_domains(void)
 }
 
 /* A device came to dom0, and brought reserved BFNs. */
-static void test_reserved_later(void)
+static void test_bfns_reserved_later_are_avoided(void)
 {
     XenSim *sim = start();
     uint64_t first = map(sim, GFN, 1), bfn;
@@ -308,7 +308,7 @@ static void test_reserved_later(void)
 }
 
 /* All of them are used, however many of them are ours; then none is left. */
-static void test_full(void)
+static void test_all_bfns_are_used(void)
 {
     g_autofree bool *seen = g_new0(bool, SMALL_FREE);
     XenSim *sim = start_small();
@@ -334,7 +334,7 @@ static void test_full(void)
 
 /* --- invalidation --------------------------------------------------------- */
 
-static void test_invalidate(void)
+static void test_pages_that_leave_are_unmapped(void)
 {
     XenSim *sim = start();
     uint32_t page = xensim_page(sim, GFN);
@@ -367,7 +367,7 @@ static void test_invalidate(void)
 }
 
 /* Whoever was told of a BFN may use it until he gives it back. */
-static void test_invalidated_bfns(void)
+static void test_bfns_of_pages_that_left_stay_taken(void)
 {
     XenSim *sim = start_small();
     uint64_t start = map(sim, GFN, 1), rest;
@@ -388,7 +388,7 @@ static void test_invalidated_bfns(void)
 
 /* --- what the hypervisor does not unmap ----------------------------------- */
 
-static void test_unmap_fails(void)
+static void test_failed_unmap_is_tried_again(void)
 {
     static const struct {
         const char *what;
@@ -426,7 +426,7 @@ static void test_unmap_fails(void)
 }
 
 /* Unmapped, but the flush fails: the pages are held, and a flush is all. */
-static void test_flush_fails(void)
+static void test_failed_flush_is_tried_again(void)
 {
     XenSim *sim = start();
     uint32_t page = xensim_page(sim, GFN);
@@ -449,7 +449,7 @@ static void test_flush_fails(void)
 }
 
 /* When an invalidation fails the owner's unmap is the second attempt. */
-static void test_invalidate_fails(void)
+static void test_failed_invalidation_is_tried_again(void)
 {
     XenSim *sim = start();
     uint32_t page = xensim_page(sim, GFN);
@@ -468,7 +468,7 @@ static void test_invalidate_fails(void)
 }
 
 /* A part of it is not mapped any more, and not by our doing. */
-static void test_lost(void)
+static void test_removed_elsewhere_can_be_unmapped(void)
 {
     XenSim *sim = start();
     uint32_t page = xensim_page(sim, GFN);
@@ -494,7 +494,7 @@ static void test_lost(void)
 }
 
 /* It cannot be undone all the way: what is left is not forgotten. */
-static void test_half_mapped(void)
+static void test_half_undone_map_is_not_forgotten(void)
 {
     XenSim *sim = start();
     uint32_t page = xensim_page(sim, GFN);
@@ -513,7 +513,7 @@ static void test_half_mapped(void)
 }
 
 /* At the end nobody is left to try again, but it is said. */
-static void test_exit_fails(void)
+static void test_failed_unmap_at_exit_is_reported(void)
 {
     XenSim *sim = start();
 
@@ -525,7 +525,7 @@ static void test_exit_fails(void)
 
 /* --- a hypervisor that cannot --------------------------------------------- */
 
-static void test_refused(void)
+static void test_unfit_hypervisor_is_refused(void)
 {
     static const struct {
         const char *features;
@@ -586,7 +586,7 @@ static void test_refused(void)
 }
 
 /* Asking which iommu_op it is does nothing where it is the other. */
-static void test_other(void)
+static void test_other_iommu_op_is_not_called(void)
 {
     static const char *const features[] = {
         "invalidate-page,other-iommu-op",
@@ -607,7 +607,7 @@ static void test_other(void)
 }
 
 /* There is no host's IOMMU then, and who asks is told. */
-static void test_emulated(void)
+static void test_emulated_backend_maps_nothing(void)
 {
     XenSim *sim = xensim_start(NULL, DEVICE("emulated"));
 
@@ -619,23 +619,36 @@ static void test_emulated(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    pviommu_add("host/map", test_map);
-    pviommu_add("host/bad-ranges", test_bad_ranges);
-    pviommu_add("host/map-fails", test_map_fails);
-    pviommu_add("host/others", test_others);
-    pviommu_add("host/domains", test_domains);
-    pviommu_add("host/reserved-later", test_reserved_later);
-    pviommu_add("host/full", test_full);
-    pviommu_add("host/invalidate", test_invalidate);
-    pviommu_add("host/invalidated-bfns", test_invalidated_bfns);
-    pviommu_add("host/unmap-fails", test_unmap_fails);
-    pviommu_add("host/flush-fails", test_flush_fails);
-    pviommu_add("host/invalidate-fails", test_invalidate_fails);
-    pviommu_add("host/lost", test_lost);
-    pviommu_add("host/half-mapped", test_half_mapped);
-    pviommu_add("host/exit-fails", test_exit_fails);
-    pviommu_add("host/refused", test_refused);
-    pviommu_add("host/other", test_other);
-    pviommu_add("host/emulated", test_emulated);
+    pviommu_add("host/map-takes-references", test_map_takes_references);
+    pviommu_add("host/bad-ranges-fail", test_bad_ranges_fail);
+    pviommu_add("host/failed-map-maps-nothing", test_failed_map_maps_nothing);
+    pviommu_add("host/bfns-of-other-emulators-are-avoided",
+                test_bfns_of_other_emulators_are_avoided);
+    pviommu_add("host/domains-begin-apart", test_domains_begin_apart);
+    pviommu_add("host/bfns-reserved-later-are-avoided",
+                test_bfns_reserved_later_are_avoided);
+    pviommu_add("host/all-bfns-are-used", test_all_bfns_are_used);
+    pviommu_add("host/pages-that-leave-are-unmapped",
+                test_pages_that_leave_are_unmapped);
+    pviommu_add("host/bfns-of-pages-that-left-stay-taken",
+                test_bfns_of_pages_that_left_stay_taken);
+    pviommu_add("host/failed-unmap-is-tried-again",
+                test_failed_unmap_is_tried_again);
+    pviommu_add("host/failed-flush-is-tried-again",
+                test_failed_flush_is_tried_again);
+    pviommu_add("host/failed-invalidation-is-tried-again",
+                test_failed_invalidation_is_tried_again);
+    pviommu_add("host/removed-elsewhere-can-be-unmapped",
+                test_removed_elsewhere_can_be_unmapped);
+    pviommu_add("host/half-undone-map-is-not-forgotten",
+                test_half_undone_map_is_not_forgotten);
+    pviommu_add("host/failed-unmap-at-exit-is-reported",
+                test_failed_unmap_at_exit_is_reported);
+    pviommu_add("host/unfit-hypervisor-is-refused",
+                test_unfit_hypervisor_is_refused);
+    pviommu_add("host/other-iommu-op-is-not-called",
+                test_other_iommu_op_is_not_called);
+    pviommu_add("host/emulated-backend-maps-nothing",
+                test_emulated_backend_maps_nothing);
     return g_test_run();
 }

@@ -48,7 +48,7 @@ static QXenPVIOMMU *start_root_port(void)
 }
 
 /* A device that comes is in the default context, as it is by then. */
-static void test_plug(void)
+static void test_new_device_is_in_context_0(void)
 {
     QXenPVIOMMU *iommu = start_root_port();
     QEdu edu;
@@ -79,7 +79,7 @@ static void test_plug(void)
 }
 
 /* Before the switch it sees the machine, and loses it like all others. */
-static void test_plug_identity(void)
+static void test_new_device_is_in_identity_mode(void)
 {
     QXenPVIOMMU *iommu = start_root_port();
     QEdu edu;
@@ -95,7 +95,7 @@ static void test_plug_identity(void)
 }
 
 /* It goes, and what it left behind is in nobody's way. */
-static void test_unplug(void)
+static void test_unplugged_device_leaves_nothing(void)
 {
     QXenPVIOMMU *iommu = start_root_port();
     uint16_t ctx = pviommu_alloc_context(iommu);
@@ -124,7 +124,7 @@ static void test_unplug(void)
 }
 
 /* Gone without a word: there is nothing to detach any more. */
-static void test_surprise(void)
+static void test_surprise_removal_detaches(void)
 {
     QXenPVIOMMU *iommu = start_root_port();
     uint16_t ctx = pviommu_alloc_context(iommu);
@@ -140,7 +140,7 @@ static void test_surprise(void)
 }
 
 /* A new device begins in the default context, whoever was there before. */
-static void test_replaced(void)
+static void test_next_device_is_in_context_0(void)
 {
     QXenPVIOMMU *iommu = start_root_port();
     uint16_t ctx = pviommu_alloc_context(iommu);
@@ -163,7 +163,7 @@ static void test_replaced(void)
 }
 
 /* The same behind a bridge that puts its ID on their requests. */
-static void test_replaced_bridged(void)
+static void test_next_device_behind_a_bridge_is_in_context_0(void)
 {
     QXenPVIOMMU *iommu = pviommu_start("q35", NULL,
         ROOT_PORT " -device pcie-pci-bridge,id=br0,bus=rp0");
@@ -197,7 +197,7 @@ static void test_replaced_bridged(void)
 }
 
 /* What a place reserves, it does while there is a device. */
-static void test_reserved(void)
+static void test_place_is_reserved_while_plugged(void)
 {
     g_autofree char *props = g_strdup_printf(
         "\"device-reserved-regions\":[\"rp0/00.0=0x%x000:0x%xfff:0\"]",
@@ -301,7 +301,7 @@ static const struct xen_iommu_reserved_range msi = {
 };
 
 /* What the host cannot map for a device, a guest cannot while it is there. */
-static void test_host_ranges(void)
+static void test_host_ranges_are_reserved(void)
 {
     /* What is no whole page does not count, and all of bfn-bits does. */
     static const uint64_t ranges[] = {
@@ -358,7 +358,7 @@ static void test_host_ranges(void)
 }
 
 /* Behind a bridge two devices are one, but each has what it cannot do. */
-static void test_host_ranges_bridged(void)
+static void test_host_ranges_behind_a_bridge_add_up(void)
 {
     static const uint64_t a[] = { 0, 0x1fffff, 0x400000, UINT64_MAX };
     static const uint64_t b[] = { 0, 0x2fffff, 0x500000, UINT64_MAX };
@@ -454,7 +454,7 @@ static void wait_address_spaces(QXenPVIOMMU *iommu, unsigned nr)
  * Bridges that come and go, with a device behind them that goes along. Their
  * buses are where others were in QEMU's memory, and are others all the same.
  */
-static void test_bridges(void)
+static void test_bridges_come_and_go(void)
 {
     g_autofree char *props = g_strdup_printf(
         "\"device-reserved-regions\":[\"br%02d/00.0=0x%x000:0x%xfff:0\"]",
@@ -521,7 +521,7 @@ static void test_bridges(void)
 }
 
 /* What a device reserves in context 0 is free as soon as it is unplugged. */
-static void test_reserved_freed(void)
+static void test_unplug_frees_reserved_ranges(void)
 {
     g_autofree char *props = g_strdup_printf(
         "\"premap\":false,"
@@ -543,7 +543,7 @@ static void test_reserved_freed(void)
 }
 
 /* A device that fails on its way in leaves nothing behind either. */
-static void test_failed_plug(void)
+static void test_failed_plug_leaves_nothing(void)
 {
     g_autofree char *props = g_strdup_printf(
         "\"premap\":false,"
@@ -572,7 +572,7 @@ static void test_failed_plug(void)
 }
 
 /* All functions of a slot go at once, each with its address space. */
-static void test_multifunction(void)
+static void test_functions_go_together(void)
 {
     QXenPVIOMMU *iommu = pviommu_start_accepted("pc", "premap=off", NULL);
     unsigned spaces = address_spaces(iommu);
@@ -604,7 +604,7 @@ static void test_multifunction(void)
 #define VF_SBDF         (SBDF | 0x80)
 
 /* Virtual functions end with their device. */
-static void test_virtual_functions(void)
+static void test_virtual_functions_go_with_their_device(void)
 {
     QXenPVIOMMU *iommu = start_root_port_with("premap=off");
     unsigned spaces = address_spaces(iommu);
@@ -628,7 +628,7 @@ static void test_virtual_functions(void)
  * VFIO gives up its address space later than its device: until then that stays,
  * with nothing in it.
  */
-static void test_late_listener(void)
+static void test_late_listener_keeps_its_address_space(void)
 {
     QXenPVIOMMU *iommu = start_root_port();
     unsigned spaces = address_spaces(iommu);
@@ -658,7 +658,7 @@ static void test_late_listener(void)
 }
 
 /* On the root bus of pc as well. */
-static void test_plug_pc(void)
+static void test_new_device_on_pc_is_in_context_0(void)
 {
     QXenPVIOMMU *iommu = pviommu_start_accepted("pc", NULL, NULL);
     QEdu edu;
@@ -678,7 +678,7 @@ static void test_plug_pc(void)
 }
 
 /* The IOMMU itself neither comes nor goes. */
-static void test_itself(const void *machine)
+static void test_iommu_itself_cannot_be_plugged(const void *machine)
 {
     g_autofree char *args = pviommu_args(machine, "id=iommu", NULL);
     QTestState *qts = qtest_init(args);
@@ -696,24 +696,39 @@ static void test_itself(const void *machine)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    pviommu_add("hotplug/plug", test_plug);
-    pviommu_add("hotplug/plug-identity", test_plug_identity);
-    pviommu_add("hotplug/unplug", test_unplug);
-    pviommu_add("hotplug/surprise", test_surprise);
-    pviommu_add("hotplug/replaced", test_replaced);
-    pviommu_add("hotplug/replaced-bridged", test_replaced_bridged);
-    pviommu_add("hotplug/reserved", test_reserved);
-    pviommu_add("hotplug/host-ranges", test_host_ranges);
-    pviommu_add("hotplug/host-ranges-bridged", test_host_ranges_bridged);
-    pviommu_add("hotplug/bridges", test_bridges);
-    pviommu_add("hotplug/reserved-freed", test_reserved_freed);
-    pviommu_add("hotplug/failed-plug", test_failed_plug);
-    pviommu_add("hotplug/multifunction", test_multifunction);
+    pviommu_add("hotplug/new-device-is-in-context-0",
+                test_new_device_is_in_context_0);
+    pviommu_add("hotplug/new-device-is-in-identity-mode",
+                test_new_device_is_in_identity_mode);
+    pviommu_add("hotplug/unplugged-device-leaves-nothing",
+                test_unplugged_device_leaves_nothing);
+    pviommu_add("hotplug/surprise-removal-detaches",
+                test_surprise_removal_detaches);
+    pviommu_add("hotplug/next-device-is-in-context-0",
+                test_next_device_is_in_context_0);
+    pviommu_add("hotplug/next-device-behind-a-bridge-is-in-context-0",
+                test_next_device_behind_a_bridge_is_in_context_0);
+    pviommu_add("hotplug/place-is-reserved-while-plugged",
+                test_place_is_reserved_while_plugged);
+    pviommu_add("hotplug/host-ranges-are-reserved",
+                test_host_ranges_are_reserved);
+    pviommu_add("hotplug/host-ranges-behind-a-bridge-add-up",
+                test_host_ranges_behind_a_bridge_add_up);
+    pviommu_add("hotplug/bridges-come-and-go", test_bridges_come_and_go);
+    pviommu_add("hotplug/unplug-frees-reserved-ranges",
+                test_unplug_frees_reserved_ranges);
+    pviommu_add("hotplug/failed-plug-leaves-nothing",
+                test_failed_plug_leaves_nothing);
+    pviommu_add("hotplug/functions-go-together", test_functions_go_together);
     if (qtest_has_device("igb")) {
-        pviommu_add("hotplug/virtual-functions", test_virtual_functions);
+        pviommu_add("hotplug/virtual-functions-go-with-their-device",
+                    test_virtual_functions_go_with_their_device);
     }
-    pviommu_add("hotplug/late-listener", test_late_listener);
-    pviommu_add("hotplug/plug-pc", test_plug_pc);
-    pviommu_add_for_machines("hotplug/itself", test_itself);
+    pviommu_add("hotplug/late-listener-keeps-its-address-space",
+                test_late_listener_keeps_its_address_space);
+    pviommu_add("hotplug/new-device-on-pc-is-in-context-0",
+                test_new_device_on_pc_is_in_context_0);
+    pviommu_add_for_machines("hotplug/iommu-itself-cannot-be-plugged",
+                             test_iommu_itself_cannot_be_plugged);
     return g_test_run();
 }

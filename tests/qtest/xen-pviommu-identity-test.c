@@ -58,7 +58,7 @@ static uint64_t faults(const QEduPair *f)
 }
 
 /* One device is put there before the switch, and does not notice that. */
-static void test_kept(const void *machine)
+static void test_enabling_is_not_noticed(const void *machine)
 {
     QEduPair f = edu_start_pair(machine, NULL);
     uint16_t id = alloc_identity(f.iommu), ctx;
@@ -101,7 +101,7 @@ static void test_kept(const void *machine)
 }
 
 /* A context that is not one, and one that is, in the same batch. */
-static void test_switch_in_batch(void)
+static void test_attach_elsewhere_enables(void)
 {
     QEduPair f = edu_start_pair("q35", NULL);
     uint16_t id = alloc_identity(f.iommu);
@@ -122,7 +122,7 @@ static void test_switch_in_batch(void)
 }
 
 /* What needs a table is refused, and pulls no switch. */
-static void test_refused(const void *machine)
+static void test_table_operations_fail(const void *machine)
 {
     QEduPair f = edu_start_pair(machine, NULL);
     uint16_t id = alloc_identity(f.iommu);
@@ -151,7 +151,7 @@ static void test_refused(const void *machine)
 }
 
 /* A guest that did not accept it, and a machine that does not offer it. */
-static void test_feature(void)
+static void test_needs_its_feature(void)
 {
     QEduPair f = edu_start_pair("q35", NULL);
     struct xen_iommu_op op = op_alloc_identity();
@@ -176,7 +176,7 @@ static void test_feature(void)
 }
 
 /* Reserved ranges are 1:1 as well: they never are in the way. */
-static void test_reserved(void)
+static void test_reserved_ranges_do_not_hinder(void)
 {
     g_autofree char *props = g_strdup_printf(
         "\"device-reserved-regions\":[\"pcie.0/11.0=0x%x000:0x%xfff:0\"]",
@@ -190,7 +190,7 @@ static void test_reserved(void)
     pviommu_quit(f.iommu);
 }
 
-static void test_reset(const void *machine)
+static void test_reset_removes_it(const void *machine)
 {
     QEduPair f = edu_start_pair(machine, NULL);
 
@@ -254,7 +254,7 @@ static void check_snapshot(bool enabled)
     unlink(path);
 }
 
-static void test_snapshot(void)
+static void test_snapshot_restores_it(void)
 {
     check_snapshot(false);
     check_snapshot(true);
@@ -277,7 +277,7 @@ static void query_identity(QXenPVIOMMU *iommu, uint16_t ctx, bool expected)
     g_assert_not_reached();
 }
 
-static void test_monitor(void)
+static void test_monitor_shows_it(void)
 {
     QEduPair f = edu_start_pair("q35", NULL);
     uint16_t id = alloc_identity(f.iommu);
@@ -297,7 +297,7 @@ static void test_monitor(void)
  * A device of the host that sees all memory has it pinned: nobody discards any
  * while it is in such a context, and as before when it is in another.
  */
-static void test_pins(void)
+static void test_assigned_device_pins_memory(void)
 {
     g_autofree char *args = pviommu_args("q35", NULL, BALLOON PINS);
     QEduPair f = { .iommu = pviommu_new(qtest_init(args)) };
@@ -331,14 +331,20 @@ static void test_pins(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    pviommu_add_for_machines("identity/kept", test_kept);
-    pviommu_add_for_machines("identity/refused", test_refused);
-    pviommu_add_for_machines("identity/reset", test_reset);
-    pviommu_add("identity/switch-in-batch", test_switch_in_batch);
-    pviommu_add("identity/feature", test_feature);
-    pviommu_add("identity/reserved", test_reserved);
-    pviommu_add("identity/snapshot", test_snapshot);
-    pviommu_add("identity/monitor", test_monitor);
-    pviommu_add("identity/pins", test_pins);
+    pviommu_add_for_machines("identity/enabling-is-not-noticed",
+                             test_enabling_is_not_noticed);
+    pviommu_add_for_machines("identity/table-operations-fail",
+                             test_table_operations_fail);
+    pviommu_add_for_machines("identity/reset-removes-it",
+                             test_reset_removes_it);
+    pviommu_add("identity/attach-elsewhere-enables",
+                test_attach_elsewhere_enables);
+    pviommu_add("identity/needs-its-feature", test_needs_its_feature);
+    pviommu_add("identity/reserved-ranges-do-not-hinder",
+                test_reserved_ranges_do_not_hinder);
+    pviommu_add("identity/snapshot-restores-it", test_snapshot_restores_it);
+    pviommu_add("identity/monitor-shows-it", test_monitor_shows_it);
+    pviommu_add("identity/assigned-device-pins-memory",
+                test_assigned_device_pins_memory);
     return g_test_run();
 }

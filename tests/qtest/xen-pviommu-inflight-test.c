@@ -90,7 +90,7 @@ static void release(QMirror *m)
     mirror_release(m, 1, LEN);
 }
 
-static void test_unmap(const void *machine)
+static void test_goes_on_after_unmap(const void *machine)
 {
     QMirror m;
     QXenPVIOMMU *iommu = start(machine, NULL, &m);
@@ -116,7 +116,7 @@ static void test_unmap(const void *machine)
 }
 
 /* It ends between the unmap and the flush. */
-static void test_end_before_flush(const void *machine)
+static void test_may_end_before_the_flush(const void *machine)
 {
     QMirror m;
     QXenPVIOMMU *iommu = start(machine, NULL, &m);
@@ -131,7 +131,7 @@ static void test_end_before_flush(const void *machine)
     pviommu_quit(iommu);
 }
 
-static void test_detach(const void *machine)
+static void test_goes_on_after_detach(const void *machine)
 {
     QMirror m;
     QXenPVIOMMU *iommu = start(machine, NULL, &m);
@@ -151,7 +151,7 @@ static void test_detach(const void *machine)
     pviommu_quit(iommu);
 }
 
-static void test_reset(const void *machine)
+static void test_goes_on_after_reset(const void *machine)
 {
     static const char *const props[] = { "premap=off", "premap=on" };
 
@@ -176,7 +176,7 @@ static void test_reset(const void *machine)
 }
 
 /* What began in identity mode ends after translation is enabled. */
-static void test_switch(const void *machine)
+static void test_goes_on_when_enabled(const void *machine)
 {
     QMirror m;
     QXenPVIOMMU *iommu = start(machine, NULL, &m);
@@ -194,7 +194,7 @@ static void test_switch(const void *machine)
 }
 
 /* The device goes, and with it what it held. */
-static void test_unplug(void)
+static void test_ends_with_unplug(void)
 {
     QXenPVIOMMU *iommu = pviommu_start_accepted("pc", "premap=off", NULL);
     QMirror m;
@@ -210,7 +210,7 @@ static void test_unplug(void)
 }
 
 /* DMA that does not fit in what is contiguous ends where that does. */
-static void test_partial(const void *machine)
+static void test_maps_what_is_contiguous(const void *machine)
 {
     QMirror m;
     QXenPVIOMMU *iommu = start(machine, "premap=off", &m);
@@ -239,7 +239,7 @@ static void prepare(QXenPVIOMMU *iommu, unsigned block, uint64_t addr,
  * any other. The first operation takes what they see away, in the middle of
  * the DMA that rang.
  */
-static void test_ring_by_dma(const void *machine)
+static void test_doorbell_by_dma_runs_in_identity_mode(const void *machine)
 {
     QMirror m;
     QXenPVIOMMU *iommu = start(machine, NULL, &m);
@@ -281,7 +281,7 @@ static void test_ring_by_dma(const void *machine)
 }
 
 /* The same by a device that does it from a timer */
-static void test_ring_by_edu(const void *machine)
+static void test_doorbell_by_edu_runs_in_identity_mode(const void *machine)
 {
     QMirror m;
     QXenPVIOMMU *iommu = start(machine, NULL, &m);
@@ -306,7 +306,7 @@ static void test_ring_by_edu(const void *machine)
 }
 
 /* A device that reads and writes all registers, the MSI-X table and PBA */
-static void test_registers_by_dma(const void *machine)
+static void test_register_writes_by_dma_are_survived(const void *machine)
 {
     QMirror m;
     QXenPVIOMMU *iommu = start(machine, NULL, &m);
@@ -326,7 +326,7 @@ static void test_registers_by_dma(const void *machine)
 }
 
 /* Operations that a device changes while they wait are what they are then. */
-static void test_array_by_dma(const void *machine)
+static void test_array_changed_by_dma_runs_as_it_is(const void *machine)
 {
     QMirror m;
     QXenPVIOMMU *iommu = start(machine, "premap=off", &m);
@@ -378,7 +378,7 @@ static void set_msix(QXenPVIOMMU *iommu, uint64_t addr, uint32_t data)
  * With its registers in a reserved range, devices reach them for good; but its
  * own interrupt does not ring.
  */
-static void test_msix_rings(const void *machine)
+static void test_own_interrupt_does_not_ring(const void *machine)
 {
     QMirror m;
     QXenPVIOMMU *iommu = start(machine, "\"premap\":false,\"reserved-regions\":"
@@ -409,7 +409,7 @@ static void test_msix_rings(const void *machine)
  * The IOMMU's own interrupt goes where it has nothing mapped: a fault of its
  * own. That raises no other interrupt, or there would be no end to it.
  */
-static void test_msix_faults(const void *machine)
+static void test_own_interrupt_faults_once(const void *machine)
 {
     QMirror m;
     QXenPVIOMMU *iommu = start(machine, "premap=off", &m);
@@ -436,7 +436,7 @@ static void test_msix_faults(const void *machine)
 }
 
 /* Two CPUs, each with a block, one batch here, one there, of one context */
-static void test_two_blocks(const void *machine)
+static void test_two_blocks_take_turns(const void *machine)
 {
     const unsigned nr = 64;
     QMirror m;
@@ -481,21 +481,32 @@ static void test_two_blocks(const void *machine)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    pviommu_add_for_machines("inflight/unmap", test_unmap);
-    pviommu_add_for_machines("inflight/end-before-flush",
-                             test_end_before_flush);
-    pviommu_add_for_machines("inflight/detach", test_detach);
-    pviommu_add_for_machines("inflight/reset", test_reset);
-    pviommu_add_for_machines("inflight/switch", test_switch);
-    pviommu_add_for_machines("inflight/partial", test_partial);
-    pviommu_add_for_machines("inflight/ring-by-dma", test_ring_by_dma);
-    pviommu_add_for_machines("inflight/ring-by-edu", test_ring_by_edu);
-    pviommu_add_for_machines("inflight/registers-by-dma",
-                             test_registers_by_dma);
-    pviommu_add_for_machines("inflight/array-by-dma", test_array_by_dma);
-    pviommu_add_for_machines("inflight/msix-rings", test_msix_rings);
-    pviommu_add_for_machines("inflight/msix-faults", test_msix_faults);
-    pviommu_add_for_machines("inflight/two-blocks", test_two_blocks);
-    pviommu_add("inflight/unplug", test_unplug);
+    pviommu_add_for_machines("inflight/goes-on-after-unmap",
+                             test_goes_on_after_unmap);
+    pviommu_add_for_machines("inflight/may-end-before-the-flush",
+                             test_may_end_before_the_flush);
+    pviommu_add_for_machines("inflight/goes-on-after-detach",
+                             test_goes_on_after_detach);
+    pviommu_add_for_machines("inflight/goes-on-after-reset",
+                             test_goes_on_after_reset);
+    pviommu_add_for_machines("inflight/goes-on-when-enabled",
+                             test_goes_on_when_enabled);
+    pviommu_add_for_machines("inflight/maps-what-is-contiguous",
+                             test_maps_what_is_contiguous);
+    pviommu_add_for_machines("inflight/doorbell-by-dma-runs-in-identity-mode",
+                             test_doorbell_by_dma_runs_in_identity_mode);
+    pviommu_add_for_machines("inflight/doorbell-by-edu-runs-in-identity-mode",
+                             test_doorbell_by_edu_runs_in_identity_mode);
+    pviommu_add_for_machines("inflight/register-writes-by-dma-are-survived",
+                             test_register_writes_by_dma_are_survived);
+    pviommu_add_for_machines("inflight/array-changed-by-dma-runs-as-it-is",
+                             test_array_changed_by_dma_runs_as_it_is);
+    pviommu_add_for_machines("inflight/own-interrupt-does-not-ring",
+                             test_own_interrupt_does_not_ring);
+    pviommu_add_for_machines("inflight/own-interrupt-faults-once",
+                             test_own_interrupt_faults_once);
+    pviommu_add_for_machines("inflight/two-blocks-take-turns",
+                             test_two_blocks_take_turns);
+    pviommu_add("inflight/ends-with-unplug", test_ends_with_unplug);
     return g_test_run();
 }

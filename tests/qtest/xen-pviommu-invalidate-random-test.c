@@ -118,7 +118,7 @@ static void random_touch(Random *r, unsigned slot, uint64_t value)
     }
 }
 
-static void test_random(void)
+static void test_random_order_leaves_no_page(void)
 {
     Random r = { .gone = g_array_new(false, false, sizeof(uint32_t)) };
 
@@ -175,6 +175,7 @@ static void test_random(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    pviommu_add("invalidate/random", test_random);
+    pviommu_add("invalidate/random-order-leaves-no-page",
+                test_random_order_leaves_no_page);
     return g_test_run();
 }

@@ -66,7 +66,7 @@ static void check_gib(bool iommu, bool ring)
     quit(&v);
 }
 
-static void test_gib(void)
+static void test_gib_is_unmapped(void)
 {
     check_gib(true, false);
     check_gib(true, true);
@@ -122,13 +122,13 @@ static void check_scattered(bool iommu)
     quit(&v);
 }
 
-static void test_scattered(void)
+static void test_scattered_pages_are_unmapped(void)
 {
     check_scattered(true);
 }
 
 /* Blocks, entries of something else between them, two barriers, two vCPUs. */
-static void test_ring(void)
+static void test_barrier_waits_for_all_entries(void)
 {
     const XenSimOptions options = { .vcpus = 2 };
     const XenSimIoreq barrier = {
@@ -172,7 +172,7 @@ static void test_ring(void)
 }
 
 /* A page is named, is back before the barrier, and is a page of its own. */
-static void test_ring_comes_back(void)
+static void test_page_back_before_the_barrier_is_new(void)
 {
     uint32_t old;
     Machine v;
@@ -211,7 +211,7 @@ static void assert_malformed(Machine *v, uint64_t nr)
     g_assert_cmpuint(mapped(v, page), ==, 1);
 }
 
-static void test_malformed(void)
+static void test_malformed_leaves_device_mappings(void)
 {
     static const XenSimIoreq requests[] = {
         { .addr = GFN * PAGE, .count = 1, .read = true },
@@ -287,7 +287,7 @@ static void test_malformed(void)
 
 /* --- the mapcache alone --------------------------------------------------- */
 
-static void test_mapcache_large(void)
+static void test_mapcache_large_counts_are_unmapped(void)
 {
     check_gib(false, false);
     check_gib(false, true);
@@ -297,11 +297,16 @@ static void test_mapcache_large(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    pviommu_add("invalidate/gib", test_gib);
-    pviommu_add("invalidate/scattered", test_scattered);
-    pviommu_add("invalidate/ring", test_ring);
-    pviommu_add("invalidate/ring-comes-back", test_ring_comes_back);
-    pviommu_add("invalidate/malformed", test_malformed);
-    pviommu_add("invalidate/mapcache/large", test_mapcache_large);
+    pviommu_add("invalidate/gib-is-unmapped", test_gib_is_unmapped);
+    pviommu_add("invalidate/scattered-pages-are-unmapped",
+                test_scattered_pages_are_unmapped);
+    pviommu_add("invalidate/barrier-waits-for-all-entries",
+                test_barrier_waits_for_all_entries);
+    pviommu_add("invalidate/page-back-before-the-barrier-is-new",
+                test_page_back_before_the_barrier_is_new);
+    pviommu_add("invalidate/malformed-leaves-device-mappings",
+                test_malformed_leaves_device_mappings);
+    pviommu_add("invalidate/mapcache/large-counts-are-unmapped",
+                test_mapcache_large_counts_are_unmapped);
     return g_test_run();
 }

@@ -11,7 +11,7 @@
 
 /* --- one page, and many --------------------------------------------------- */
 
-static void test_page(void)
+static void test_page_is_unmapped(void)
 {
     uint32_t page, other;
     Machine v;
@@ -46,7 +46,7 @@ static void test_page(void)
     quit(&v);
 }
 
-static void test_many(void)
+static void test_many_pages_are_unmapped(void)
 {
     const uint64_t nr = 3 * BUCKET, from = 200, gone = 350;
     uint32_t page;
@@ -79,7 +79,7 @@ static void test_many(void)
 }
 
 /* One page, at several BFNs in several contexts, and in a fault record. */
-static void test_places(void)
+static void test_page_is_unmapped_in_all_contexts(void)
 {
     static const uint64_t bfns[] = { BFN, BFN + 0x1000, 5, 0x3ffffffff };
     uint16_t ctx[3] = { 0 };
@@ -127,7 +127,7 @@ static void test_places(void)
     quit(&v);
 }
 
-static void test_never_seen(void)
+static void test_unused_page_changes_nothing(void)
 {
     uint32_t page, other;
     Machine v;
@@ -200,7 +200,7 @@ static void check_held(bool iommu)
     quit(&v);
 }
 
-static void test_held(void)
+static void test_dma_in_flight_keeps_its_page(void)
 {
     check_held(true);
 }
@@ -236,14 +236,14 @@ static void check_two_locks(bool iommu, bool same_start)
     quit(&v);
 }
 
-static void test_two_locks(void)
+static void test_page_with_two_locks_waits_for_both(void)
 {
     check_two_locks(true, true);
     check_two_locks(true, false);
 }
 
 /* A DMA across buckets: the entry that it locks is longer than others. */
-static void test_long_dma(void)
+static void test_dma_across_buckets_keeps_its_pages(void)
 {
     const uint64_t nr = 2 * BUCKET, from = BUCKET - 3;
     uint32_t page;
@@ -269,7 +269,7 @@ static void test_long_dma(void)
 
 /* --- pages that come back ------------------------------------------------- */
 
-static void test_comes_back(void)
+static void test_new_page_has_to_be_mapped(void)
 {
     uint32_t old, new;
     uint64_t data;
@@ -297,7 +297,7 @@ static void test_comes_back(void)
 }
 
 /* While DMA to the old one is still in flight. */
-static void test_comes_back_early(void)
+static void test_new_page_beside_dma_to_the_old(void)
 {
     uint32_t old, new;
     uint64_t data;
@@ -335,7 +335,7 @@ static void test_comes_back_early(void)
 /* --- everything ----------------------------------------------------------- */
 
 /* What is mapped for devices stays, as nobody said that a page is gone. */
-static void test_everything(void)
+static void test_all_leaves_device_mappings(void)
 {
     const uint64_t nr = 3 * BUCKET;
     uint32_t page;
@@ -373,7 +373,7 @@ static void test_everything(void)
 
 /* --- the mapcache alone --------------------------------------------------- */
 
-static void test_mapcache_page(void)
+static void test_mapcache_page_is_unmapped(void)
 {
     uint32_t page, other;
     Machine v;
@@ -405,15 +405,15 @@ static void test_mapcache_page(void)
     quit(&v);
 }
 
-static void test_mapcache_held(void)
+static void test_mapcache_dma_in_flight_keeps_its_page(void)
 {
     check_held(false);
     check_two_locks(false, true);
     check_two_locks(false, false);
 }
 
-/* An IOMMU that was unplugged is told of nothing more, and others are. */
-static void test_old_hypervisor(void)
+/* A hypervisor without per-page invalidation: the mapcache is emptied. */
+static void test_old_hypervisor_names_no_page(void)
 {
     const XenSimOptions options = { .features = "" };
     uint32_t page;
@@ -437,18 +437,30 @@ static void test_old_hypervisor(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    pviommu_add("invalidate/page", test_page);
-    pviommu_add("invalidate/many", test_many);
-    pviommu_add("invalidate/places", test_places);
-    pviommu_add("invalidate/never-seen", test_never_seen);
-    pviommu_add("invalidate/held", test_held);
-    pviommu_add("invalidate/two-locks", test_two_locks);
-    pviommu_add("invalidate/long-dma", test_long_dma);
-    pviommu_add("invalidate/comes-back", test_comes_back);
-    pviommu_add("invalidate/comes-back-early", test_comes_back_early);
-    pviommu_add("invalidate/everything", test_everything);
-    pviommu_add("invalidate/mapcache/page", test_mapcache_page);
-    pviommu_add("invalidate/mapcache/held", test_mapcache_held);
-    pviommu_add("invalidate/old-hypervisor", test_old_hypervisor);
+    pviommu_add("invalidate/page-is-unmapped", test_page_is_unmapped);
+    pviommu_add("invalidate/many-pages-are-unmapped",
+                test_many_pages_are_unmapped);
+    pviommu_add("invalidate/page-is-unmapped-in-all-contexts",
+                test_page_is_unmapped_in_all_contexts);
+    pviommu_add("invalidate/unused-page-changes-nothing",
+                test_unused_page_changes_nothing);
+    pviommu_add("invalidate/dma-in-flight-keeps-its-page",
+                test_dma_in_flight_keeps_its_page);
+    pviommu_add("invalidate/page-with-two-locks-waits-for-both",
+                test_page_with_two_locks_waits_for_both);
+    pviommu_add("invalidate/dma-across-buckets-keeps-its-pages",
+                test_dma_across_buckets_keeps_its_pages);
+    pviommu_add("invalidate/new-page-has-to-be-mapped",
+                test_new_page_has_to_be_mapped);
+    pviommu_add("invalidate/new-page-beside-dma-to-the-old",
+                test_new_page_beside_dma_to_the_old);
+    pviommu_add("invalidate/all-leaves-device-mappings",
+                test_all_leaves_device_mappings);
+    pviommu_add("invalidate/mapcache/page-is-unmapped",
+                test_mapcache_page_is_unmapped);
+    pviommu_add("invalidate/mapcache/dma-in-flight-keeps-its-page",
+                test_mapcache_dma_in_flight_keeps_its_page);
+    pviommu_add("invalidate/old-hypervisor-names-no-page",
+                test_old_hypervisor_names_no_page);
     return g_test_run();
 }

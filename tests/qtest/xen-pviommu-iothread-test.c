@@ -347,7 +347,7 @@ static void finish(Fixture *f)
     fixture_free(f);
 }
 
-static void test_requests(const void *machine)
+static void test_requests_reach_their_pages(const void *machine)
 {
     Fixture *f = fixture_new(machine, "premap=off,x-check=off", NULL);
 
@@ -356,7 +356,7 @@ static void test_requests(const void *machine)
 }
 
 /* The same with all books checked, whoever runs the queue */
-static void test_checked(const void *machine)
+static void test_requests_keep_references_right(const void *machine)
 {
     Fixture *f = fixture_new(machine, "premap=off", NULL);
 
@@ -365,7 +365,7 @@ static void test_checked(const void *machine)
 }
 
 /* Who listens takes the queue from the thread, and leaves it to it again. */
-static void test_listener(void)
+static void test_listeners_come_and_go(void)
 {
     Fixture *f = fixture_new("pc", "premap=off,x-check=off", NULL);
     QTestState *qts = f->iommu->qts;
@@ -405,7 +405,7 @@ static Fixture *fixture_with_bridge(const char *machine)
  * RAM below 1 MiB comes and goes, and all of the machine's becomes another
  * section: what it maps of the rest is neither refused nor lost.
  */
-static void test_memory_map(const void *machine)
+static void test_memory_map_changes_refuse_nothing(const void *machine)
 {
     Fixture *f = fixture_with_bridge(machine);
 
@@ -418,7 +418,7 @@ static void test_memory_map(const void *machine)
  * The thread maps a page as it goes: whether it still could, or could not any
  * more, it is not mapped afterwards. One that stays is.
  */
-static void test_memory_map_races(const void *machine)
+static void test_page_that_becomes_rom_is_unmapped(const void *machine)
 {
     Fixture *f = fixture_with_bridge(machine);
     const uint64_t bfn = BFN + DEPTH;
@@ -458,7 +458,7 @@ static void test_memory_map_races(const void *machine)
  * Pages leave the guest, from just beside those that the thread maps and reads
  * into, and then those; and come back.
  */
-static void test_pages_leave(const void *features)
+static void test_pages_leave_beside_dma(const void *features)
 {
     Fixture *f = fixture_new(NULL, "premap=off,x-check=off", features);
 
@@ -502,7 +502,7 @@ static void test_pages_leave(const void *features)
 }
 
 /* A page leaves while the thread maps it: it is not mapped afterwards. */
-static void test_page_races(const void *features)
+static void test_page_that_leaves_is_unmapped(const void *features)
 {
     Fixture *f = fixture_new(NULL, "premap=off,x-check=off", features);
     const uint64_t bfn = BFN + DEPTH;
@@ -533,19 +533,23 @@ static void test_page_races(const void *features)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    pviommu_add_for_machines("iothread/requests", test_requests);
-    pviommu_add_for_machines("iothread/checked", test_checked);
-    pviommu_add("iothread/listener", test_listener);
-    pviommu_add_for_machines("iothread/memory-map", test_memory_map);
-    pviommu_add_for_machines("iothread/memory-map-races",
-                             test_memory_map_races);
+    pviommu_add_for_machines("iothread/requests-reach-their-pages",
+                             test_requests_reach_their_pages);
+    pviommu_add_for_machines("iothread/requests-keep-references-right",
+                             test_requests_keep_references_right);
+    pviommu_add("iothread/listeners-come-and-go", test_listeners_come_and_go);
+    pviommu_add_for_machines("iothread/memory-map-changes-refuse-nothing",
+                             test_memory_map_changes_refuse_nothing);
+    pviommu_add_for_machines("iothread/page-that-becomes-rom-is-unmapped",
+                             test_page_that_becomes_rom_is_unmapped);
     if (g_getenv("XENSIM_DIR")) {
-        pviommu_add_data("iothread/pages-leave/split", "invalidate-page",
-                         test_pages_leave);
-        pviommu_add_data("iothread/pages-leave/whole",
-                         "invalidate-page,whole-maps", test_pages_leave);
-        pviommu_add_data("iothread/page-races", "invalidate-page",
-                         test_page_races);
+        pviommu_add_data("iothread/pages-leave-beside-dma/split",
+                         "invalidate-page", test_pages_leave_beside_dma);
+        pviommu_add_data("iothread/pages-leave-beside-dma/whole",
+                         "invalidate-page,whole-maps",
+                         test_pages_leave_beside_dma);
+        pviommu_add_data("iothread/page-that-leaves-is-unmapped",
+                         "invalidate-page", test_page_that_leaves_is_unmapped);
     }
     return g_test_run();
 }

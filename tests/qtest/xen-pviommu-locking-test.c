@@ -111,7 +111,7 @@ static void change_memory_map(Fixture *f, bool ram)
 }
 
 /* A transaction of the machine's memory map */
-static void test_memory_map(const void *machine)
+static void test_memory_listener_may_wait(const void *machine)
 {
     Fixture *f = fixture_new(machine, "premap=off", "none");
 
@@ -132,7 +132,7 @@ static void test_memory_map(const void *machine)
 }
 
 /* What is mapped in the transaction that takes it away is unmapped after it. */
-static void test_page_goes(const void *machine)
+static void test_page_mapped_as_it_leaves_is_unmapped(const void *machine)
 {
     Fixture *f = fixture_new(machine, "premap=off", "none");
 
@@ -154,7 +154,7 @@ static void test_page_goes(const void *machine)
 }
 
 /* A transaction, and a vCPU makes calls while the BQL is free */
-static void test_call(const void *machine)
+static void test_calls_run_while_the_bql_is_free(const void *machine)
 {
     Fixture *f = fixture_new(machine, "premap=off", "none");
     struct xen_iommu_op ops[] = {
@@ -184,7 +184,7 @@ static void test_call(const void *machine)
 }
 
 /* To enable translation is a transaction, which a call causes... */
-static void test_switch(const void *machine)
+static void test_enabling_by_a_call_may_wait(const void *machine)
 {
     Fixture *f = fixture_new(machine, "premap=on", "none");
 
@@ -202,7 +202,7 @@ static void test_switch(const void *machine)
 }
 
 /* ...or an operation of a queue, in the middle of that. */
-static void test_switch_queued(const void *machine)
+static void test_enabling_by_a_queue_may_wait(const void *machine)
 {
     Fixture *f = fixture_new(machine, "premap=on", "none");
 
@@ -218,7 +218,7 @@ static void test_switch_queued(const void *machine)
 }
 
 /* A device comes to a place where there was none: an address space is made. */
-static void test_plug(void)
+static void test_plug_may_wait(void)
 {
     Fixture *f = fixture_new("pc", "premap=off", "none");
     QMirror plugged;
@@ -240,7 +240,7 @@ static void test_plug(void)
  * Notifiers are called in the middle of a queue that a call runs; and of unmaps
  * that the guest did not ask for, with a queue that it left alone.
  */
-static void test_notifier(const void *notifier)
+static void test_notifier_may_wait(const void *notifier)
 {
     Fixture *f = fixture_new("q35", "premap=off", notifier);
 
@@ -268,13 +268,20 @@ static void test_notifier(const void *notifier)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    pviommu_add_for_machines("locking/memory-map", test_memory_map);
-    pviommu_add_for_machines("locking/page-goes", test_page_goes);
-    pviommu_add_for_machines("locking/call", test_call);
-    pviommu_add_for_machines("locking/switch", test_switch);
-    pviommu_add_for_machines("locking/switch-queued", test_switch_queued);
-    pviommu_add("locking/plug", test_plug);
-    pviommu_add_data("locking/notifier/map", "map", test_notifier);
-    pviommu_add_data("locking/notifier/unmap", "unmap", test_notifier);
+    pviommu_add_for_machines("locking/memory-listener-may-wait",
+                             test_memory_listener_may_wait);
+    pviommu_add_for_machines("locking/page-mapped-as-it-leaves-is-unmapped",
+                             test_page_mapped_as_it_leaves_is_unmapped);
+    pviommu_add_for_machines("locking/calls-run-while-the-bql-is-free",
+                             test_calls_run_while_the_bql_is_free);
+    pviommu_add_for_machines("locking/enabling-by-a-call-may-wait",
+                             test_enabling_by_a_call_may_wait);
+    pviommu_add_for_machines("locking/enabling-by-a-queue-may-wait",
+                             test_enabling_by_a_queue_may_wait);
+    pviommu_add("locking/plug-may-wait", test_plug_may_wait);
+    pviommu_add_data("locking/notifier-may-wait/map", "map",
+                     test_notifier_may_wait);
+    pviommu_add_data("locking/notifier-may-wait/unmap", "unmap",
+                     test_notifier_may_wait);
     return g_test_run();
 }

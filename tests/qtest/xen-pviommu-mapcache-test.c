@@ -74,7 +74,7 @@ static void wait_unmapped(Machine *v, uint32_t page)
 /* --- buckets -------------------------------------------------------------- */
 
 /* The bucket of one DMA is there for the next. */
-static void test_kept(const void *options)
+static void test_bucket_is_used_again(const void *options)
 {
     uint64_t calls;
     uint32_t page;
@@ -100,7 +100,7 @@ static void test_kept(const void *options)
  * ends: a page beside it is gone as soon as those have ended that were under
  * way.
  */
-static void test_busy(const void *options)
+static void test_busy_bucket_drops_the_page(const void *options)
 {
     bool splitting = options == &splits;
     uint32_t page, held;
@@ -149,7 +149,7 @@ static void test_busy(const void *options)
 }
 
 /* Pages that nobody has locked, in a bucket that nobody has */
-static void test_idle(const void *options)
+static void test_idle_bucket_drops_the_page(const void *options)
 {
     bool splitting = options == &splits;
     uint32_t pages[8];
@@ -179,7 +179,7 @@ static void test_idle(const void *options)
  * Without anybody who uses it, a bucket goes with the second page; but not for
  * two that leave at once.
  */
-static void test_cold(const void *options)
+static void test_unused_bucket_goes_with_the_second_page(const void *options)
 {
     bool splitting = options == &splits;
     const uint64_t gfns[] = { GFN + 10, GFN + 2, GFN + 6 };
@@ -232,7 +232,7 @@ static void assert_works(Machine *v, uint64_t bfn, uint64_t gfn)
 }
 
 /* A queue holds its own pages, and no other of the bucket that it is in. */
-static void test_queue(const void *options)
+static void test_queue_keeps_its_own_pages_only(const void *options)
 {
     QPVIOMMUQueue q;
     uint32_t pages[2];
@@ -285,7 +285,7 @@ static void test_queue(const void *options)
 }
 
 /* A hypervisor that does not say which: the queue notices that it is gone. */
-static void test_queue_unnamed(const void *options)
+static void test_queue_in_an_unnamed_page_is_removed(const void *options)
 {
     QPVIOMMUQueue q;
     uint32_t page;
@@ -307,7 +307,7 @@ static void test_queue_unnamed(const void *options)
 }
 
 /* A virtqueue behind no IOMMU is held, too; the pages around it are not. */
-static void test_virtqueue(const void *options)
+static void test_virtqueue_keeps_its_own_pages_only(const void *options)
 {
     QVirtioRam rng;
     QVirtQueue *vq;
@@ -358,12 +358,15 @@ static void add(const char *name, void (*test)(const void *options))
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    add("kept", test_kept);
-    add("busy", test_busy);
-    add("idle", test_idle);
-    add("cold", test_cold);
-    add("queue", test_queue);
-    add("queue-unnamed", test_queue_unnamed);
-    add("virtqueue", test_virtqueue);
+    add("bucket-is-used-again", test_bucket_is_used_again);
+    add("busy-bucket-drops-the-page", test_busy_bucket_drops_the_page);
+    add("idle-bucket-drops-the-page", test_idle_bucket_drops_the_page);
+    add("unused-bucket-goes-with-the-second-page",
+        test_unused_bucket_goes_with_the_second_page);
+    add("queue-keeps-its-own-pages-only", test_queue_keeps_its_own_pages_only);
+    add("queue-in-an-unnamed-page-is-removed",
+        test_queue_in_an_unnamed_page_is_removed);
+    add("virtqueue-keeps-its-own-pages-only",
+        test_virtqueue_keeps_its_own_pages_only);
     return g_test_run();
 }

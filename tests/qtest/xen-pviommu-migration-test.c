@@ -207,7 +207,7 @@ static QXenPVIOMMU *save_source(Source *src)
     return iommu;
 }
 
-static void test_live(void)
+static void test_moves_all_state(void)
 {
     Source src;
     QXenPVIOMMU *iommu = save_source(&src);
@@ -220,7 +220,7 @@ static void test_live(void)
 }
 
 /* And on from there, with a reset on the way. */
-static void test_again(void)
+static void test_moves_twice(void)
 {
     Source src;
     QXenPVIOMMU *iommu = save_source(&src);
@@ -242,7 +242,7 @@ static void test_again(void)
 }
 
 /* Before the switch, on both machines; the switch is the guest's. */
-static void test_identity(const void *machine)
+static void test_keeps_identity_mode(const void *machine)
 {
     static const char *const premap[] = { "premap=on", "premap=off" };
 
@@ -273,7 +273,7 @@ static void test_identity(const void *machine)
 }
 
 /* A destination that cannot have what the guest has says so, and lives. */
-static void test_does_not_fit(void)
+static void test_smaller_machine_refuses(void)
 {
     static const struct {
         const char *props, *devices;
@@ -298,7 +298,7 @@ static void test_does_not_fit(void)
 }
 
 /* One that is larger can. */
-static void test_fits_better(void)
+static void test_larger_machine_takes_it(void)
 {
     Source src;
     QXenPVIOMMU *iommu = save_source(&src);
@@ -315,7 +315,7 @@ static void test_fits_better(void)
 }
 
 /* What is plugged of a virtio-mem may be known only after the IOMMU's state. */
-static void test_virtio_mem(void)
+static void test_virtio_mem_may_load_later(void)
 {
     static const char *const early[] = { "on", "off" };
 
@@ -392,7 +392,7 @@ static void assert_reaches(QXenPVIOMMU *iommu, unsigned slot, uint64_t bfn,
  * Queues that are full, have wrapped around, and have operations that did not
  * run yet and some that fail. On the way back nobody runs in between.
  */
-static void test_queue(const void *machine)
+static void test_queues_go_on(const void *machine)
 {
     QXenPVIOMMU *iommu = pviommu_start_accepted(machine, "premap=off", QUIET);
     QPVIOMMUQueue q[3];
@@ -459,7 +459,7 @@ static void test_queue(const void *machine)
 }
 
 /* What runs a queue may be another thing there than here. */
-static void test_queue_flags(const void *machine)
+static void test_queue_flags_fit_the_destination(const void *machine)
 {
     static const struct {
         const char *props, *devices;
@@ -516,7 +516,7 @@ static void test_queue_flags(const void *machine)
  * then on a listener wants queues to stop, while this one runs. Each operation
  * runs once.
  */
-static void test_queue_switch(const void *machine)
+static void test_queued_operations_run_once(const void *machine)
 {
     static const char *const notifiers[] = { "unmap", "deviotlb", "none" };
     static const struct {
@@ -609,7 +609,7 @@ static bool load_stream(const uint8_t *data, size_t len)
 }
 
 /* Cut off, at the beginning, anywhere, before the end. */
-static void test_truncated(void)
+static void test_cut_stream_is_refused(void)
 {
     Source src;
     QXenPVIOMMU *iommu = save_source(&src);
@@ -646,7 +646,7 @@ static bool load_flipped(const Stream *s, size_t at, unsigned bit)
 }
 
 /* One bit is wrong: it is refused where that shows, and QEMU lives. */
-static void test_bit_flips(void)
+static void test_damaged_stream_is_survived(void)
 {
     const uint8_t flags = 0x1c;     /* it says BFN, GFN and how many */
     g_autoptr(GByteArray) run = g_byte_array_new();
@@ -689,17 +689,24 @@ int main(int argc, char **argv)
     fd = g_file_open_tmp("pviommu-migration-XXXXXX", &file, NULL);
     g_assert_cmpint(fd, >=, 0);
     close(fd);
-    pviommu_add_for_machines("migration/identity", test_identity);
-    pviommu_add("migration/live", test_live);
-    pviommu_add("migration/again", test_again);
-    pviommu_add("migration/does-not-fit", test_does_not_fit);
-    pviommu_add("migration/fits-better", test_fits_better);
-    pviommu_add("migration/virtio-mem", test_virtio_mem);
-    pviommu_add_for_machines("migration/queue", test_queue);
-    pviommu_add_for_machines("migration/queue-flags", test_queue_flags);
-    pviommu_add_for_machines("migration/queue-switch", test_queue_switch);
-    pviommu_add("migration/truncated", test_truncated);
-    pviommu_add("migration/bit-flips", test_bit_flips);
+    pviommu_add_for_machines("migration/keeps-identity-mode",
+                             test_keeps_identity_mode);
+    pviommu_add("migration/moves-all-state", test_moves_all_state);
+    pviommu_add("migration/moves-twice", test_moves_twice);
+    pviommu_add("migration/smaller-machine-refuses",
+                test_smaller_machine_refuses);
+    pviommu_add("migration/larger-machine-takes-it",
+                test_larger_machine_takes_it);
+    pviommu_add("migration/virtio-mem-may-load-later",
+                test_virtio_mem_may_load_later);
+    pviommu_add_for_machines("migration/queues-go-on", test_queues_go_on);
+    pviommu_add_for_machines("migration/queue-flags-fit-the-destination",
+                             test_queue_flags_fit_the_destination);
+    pviommu_add_for_machines("migration/queued-operations-run-once",
+                             test_queued_operations_run_once);
+    pviommu_add("migration/cut-stream-is-refused", test_cut_stream_is_refused);
+    pviommu_add("migration/damaged-stream-is-survived",
+                test_damaged_stream_is_survived);
     ret = g_test_run();
     unlink(file);
     g_free(file);

@@ -75,7 +75,7 @@ static int nr_faults(QXenPVIOMMU *iommu)
     return nr;
 }
 
-static void test_faults(const void *machine)
+static void test_faults_have_a_fate(const void *machine)
 {
     QXenPVIOMMU *iommu = pviommu_start_accepted(machine, NULL, EDU);
     uint16_t ctx = pviommu_alloc_context(iommu);
@@ -134,7 +134,7 @@ static void test_faults(const void *machine)
 }
 
 /* A ring that is not in RAM: they are lost. */
-static void test_faults_lost(void)
+static void test_faults_for_a_bad_ring_are_lost(void)
 {
     QXenPVIOMMU *iommu = pviommu_start_accepted("q35", NULL, EDU);
     QEdu edu;
@@ -153,7 +153,9 @@ static void test_faults_lost(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    pviommu_add_for_machines("monitor/faults", test_faults);
-    pviommu_add("monitor/faults-lost", test_faults_lost);
+    pviommu_add_for_machines("monitor/faults-have-a-fate",
+                             test_faults_have_a_fate);
+    pviommu_add("monitor/faults-for-a-bad-ring-are-lost",
+                test_faults_for_a_bad_ring_are_lost);
     return g_test_run();
 }

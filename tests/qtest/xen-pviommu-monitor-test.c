@@ -180,7 +180,7 @@ assert_hmp(QTestState *qts, const char *command, ...)
     va_end(ap);
 }
 
-static void test_no_device(void)
+static void test_no_device_is_an_error(void)
 {
     QTestState *qts = qtest_init("-machine q35 -nodefaults");
     const char *message = "Error: the machine has no xen-pviommu";
@@ -195,7 +195,7 @@ static void test_no_device(void)
     qtest_quit(qts);
 }
 
-static void test_errors(void)
+static void test_bad_arguments_are_errors(void)
 {
     QXenPVIOMMU *iommu = pviommu_start_accepted("q35", NULL, EDU);
 
@@ -228,7 +228,7 @@ static void test_errors(void)
     pviommu_quit(iommu);
 }
 
-static void test_state(const void *machine)
+static void test_state_is_shown(const void *machine)
 {
     QXenPVIOMMU *iommu = pviommu_start(machine, "\"bfn-bits\":30,"
                                        "\"max-mappings\":5000,"
@@ -311,7 +311,7 @@ static void test_state(const void *machine)
 }
 
 /* A bridge hides a device. */
-static void test_bridged(void)
+static void test_bridged_device_has_a_requester(void)
 {
     QXenPVIOMMU *iommu = pviommu_start("q35",
         "\"device-reserved-regions\":"
@@ -343,7 +343,7 @@ static void test_bridged(void)
 }
 
 /* A device that went leaves nothing behind. */
-static void test_unplugged(void)
+static void test_unplugged_device_is_not_shown(void)
 {
     QXenPVIOMMU *iommu = pviommu_start("q35", NULL,
         "-device pcie-root-port,id=rp0,chassis=1,addr=5");
@@ -402,7 +402,7 @@ static QDict *find_bypassing(QDict *state, const char *sbdf)
 #define BYPASS_WARNING  "are not behind the IOMMU"
 
 /* The machine puts devices past the IOMMU: it says so, and shows which. */
-static void test_bypass(void)
+static void test_bypassing_devices_are_shown(void)
 {
     static const struct {
         const char *machine;
@@ -463,7 +463,7 @@ static void test_bypass(void)
 }
 
 /* Pages that were mapped one by one are one run, where they follow. */
-static void test_runs(const void *machine)
+static void test_mappings_are_shown_as_runs(const void *machine)
 {
     QXenPVIOMMU *iommu = pviommu_start_accepted(machine, NULL, EDU);
     uint16_t ctx = pviommu_alloc_context(iommu);
@@ -513,7 +513,7 @@ static void test_runs(const void *machine)
 }
 
 /* Any number of pages can be pending at one BFN. */
-static void test_one_bfn(void)
+static void test_many_pending_at_one_bfn_are_omitted(void)
 {
     QXenPVIOMMU *iommu = pviommu_start_accepted("q35", NULL, EDU);
 
@@ -539,7 +539,7 @@ static void test_one_bfn(void)
 }
 
 /* All parts together are the table. */
-static void test_parts(void)
+static void test_parts_make_the_table(void)
 {
     QXenPVIOMMU *iommu = pviommu_start_accepted("q35", NULL, EDU);
     static struct xen_iommu_op ops[200];
@@ -572,7 +572,7 @@ static void test_parts(void)
     pviommu_quit(iommu);
 }
 
-static void test_gfn(const void *machine)
+static void test_places_of_a_gfn_are_shown(const void *machine)
 {
     QXenPVIOMMU *iommu = pviommu_start_accepted(machine, NULL, EDU);
     uint16_t ctx = pviommu_alloc_context(iommu);
@@ -603,7 +603,7 @@ static void test_gfn(const void *machine)
 }
 
 /* What is shown has not been changed by that: all parts of very much. */
-static void test_many(void)
+static void test_queries_change_nothing(void)
 {
     QXenPVIOMMU *iommu = pviommu_start("q35", "x-check=off", "");
     static struct xen_iommu_op ops[3000];
@@ -655,7 +655,7 @@ static void test_many(void)
     pviommu_quit(iommu);
 }
 
-static void test_hmp(const void *machine)
+static void test_hmp_shows_the_same(const void *machine)
 {
     QXenPVIOMMU *iommu = pviommu_start_accepted(machine, NULL, EDU);
     uint16_t ctx = pviommu_alloc_context(iommu);
@@ -729,19 +729,27 @@ static void test_hmp(const void *machine)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    pviommu_add("monitor/no-device", test_no_device);
-    pviommu_add("monitor/errors", test_errors);
-    pviommu_add_for_machines("monitor/state", test_state);
-    pviommu_add("monitor/bridged", test_bridged);
-    pviommu_add("monitor/unplugged", test_unplugged);
-    pviommu_add_for_machines("monitor/runs", test_runs);
+    pviommu_add("monitor/no-device-is-an-error", test_no_device_is_an_error);
+    pviommu_add("monitor/bad-arguments-are-errors",
+                test_bad_arguments_are_errors);
+    pviommu_add_for_machines("monitor/state-is-shown", test_state_is_shown);
+    pviommu_add("monitor/bridged-device-has-a-requester",
+                test_bridged_device_has_a_requester);
+    pviommu_add("monitor/unplugged-device-is-not-shown",
+                test_unplugged_device_is_not_shown);
+    pviommu_add_for_machines("monitor/mappings-are-shown-as-runs",
+                             test_mappings_are_shown_as_runs);
     if (qtest_has_device("pxb-pcie")) {
-        pviommu_add("q35/monitor/bypass", test_bypass);
+        pviommu_add("q35/monitor/bypassing-devices-are-shown",
+                    test_bypassing_devices_are_shown);
     }
-    pviommu_add("monitor/one-bfn", test_one_bfn);
-    pviommu_add("monitor/parts", test_parts);
-    pviommu_add_for_machines("monitor/gfn", test_gfn);
-    pviommu_add("monitor/many", test_many);
-    pviommu_add_for_machines("monitor/hmp", test_hmp);
+    pviommu_add("monitor/many-pending-at-one-bfn-are-omitted",
+                test_many_pending_at_one_bfn_are_omitted);
+    pviommu_add("monitor/parts-make-the-table", test_parts_make_the_table);
+    pviommu_add_for_machines("monitor/places-of-a-gfn-are-shown",
+                             test_places_of_a_gfn_are_shown);
+    pviommu_add("monitor/queries-change-nothing", test_queries_change_nothing);
+    pviommu_add_for_machines("monitor/hmp-shows-the-same",
+                             test_hmp_shows_the_same);
     return g_test_run();
 }

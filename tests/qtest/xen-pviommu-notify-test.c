@@ -71,7 +71,7 @@ static void flush(Fixture *f, uint16_t ctx, uint64_t bfn, uint32_t nr)
 }
 
 /* RAM as it is, then nothing but what is mapped and reserved. */
-static void test_big_switch(const void *machine)
+static void test_enabling_replaces_memory(const void *machine)
 {
     Fixture *f = fixture_new(machine, NULL, "deviotlb");
     QMirror *m = &f->m[0];
@@ -114,7 +114,7 @@ static void test_big_switch(const void *machine)
 }
 
 /* The switch is pulled by the map itself, which the replay must not miss. */
-static void test_first_map(const void *machine)
+static void test_map_that_enables_is_notified(const void *machine)
 {
     Fixture *f = fixture_new(machine, NULL, "unmap");
 
@@ -127,7 +127,7 @@ static void test_first_map(const void *machine)
     fixture_free(f);
 }
 
-static void test_premap_off(const void *machine)
+static void test_premap_off_starts_empty(const void *machine)
 {
     Fixture *f = fixture_new(machine, "premap=off", "deviotlb");
 
@@ -143,7 +143,7 @@ static void test_premap_off(const void *machine)
 }
 
 /* A map is told at once, an unmap at the flush, and only then. */
-static void test_unmap_and_flush(const void *machine)
+static void test_unmap_is_notified_at_the_flush(const void *machine)
 {
     Fixture *f = fixture_new(machine, "premap=off", "deviotlb");
     QMirror *m = &f->m[0], *cache = &f->m[2];
@@ -185,7 +185,7 @@ static void test_unmap_and_flush(const void *machine)
 }
 
 /* The old page goes before the new one comes; the flush does not hurt it. */
-static void test_remap(const void *machine)
+static void test_remap_unmaps_first(const void *machine)
 {
     Fixture *f = fixture_new(machine, "premap=off", "unmap");
     QMirror *m = &f->m[0], *cache = &f->m[2];
@@ -219,7 +219,7 @@ static void test_remap(const void *machine)
 }
 
 /* As few and as large as the flush, and alignment, allow. */
-static void test_merged(const void *machine)
+static void test_flush_merges_ranges(const void *machine)
 {
     Fixture *f = fixture_new(machine, "premap=off", "deviotlb");
     QMirror *m = &f->m[0];
@@ -272,7 +272,7 @@ static void test_merged(const void *machine)
 }
 
 /* Large, aligned ranges are told as one, and translated as one. */
-static void test_large(const void *machine)
+static void test_large_ranges_are_one(const void *machine)
 {
     Fixture *f = fixture_new(machine, "premap=off", "deviotlb");
     QMirror *m = &f->m[0], *cache = &f->m[2];
@@ -309,7 +309,7 @@ static void test_large(const void *machine)
  * VFIO cannot unmap a part of what it mapped at once. What is taken out of
  * the middle must go all the same, and the rest must stay.
  */
-static void test_split(const void *machine)
+static void test_part_of_a_map_is_split_off(const void *machine)
 {
     Fixture *f = fixture_new(machine, "premap=off", "unmap");
     QMirror *m = &f->m[0];
@@ -354,7 +354,7 @@ static void test_split(const void *machine)
     fixture_free(f);
 }
 
-static void test_readonly(const void *machine)
+static void test_readonly_is_passed_on(const void *machine)
 {
     Fixture *f = fixture_new(machine, "premap=off", "deviotlb");
     QMirror *m = &f->m[0];
@@ -383,7 +383,7 @@ static void test_readonly(const void *machine)
 }
 
 /* Who comes into a context sees all of it, and nothing of the last one. */
-static void test_attach(const void *machine)
+static void test_attach_replays_the_context(const void *machine)
 {
     Fixture *f = fixture_new(machine, "premap=off", "deviotlb");
     QMirror *cache = &f->m[2];
@@ -439,7 +439,7 @@ static void test_attach(const void *machine)
 }
 
 /* Reserved ranges cut what is translated: in them is RAM, or nothing. */
-static void test_reserved(const void *machine)
+static void test_reserved_ranges_stay(const void *machine)
 {
     Fixture *f = fixture_new(machine,
                              "\"premap\":false,\"reserved-regions\":"
@@ -483,7 +483,7 @@ static void test_reserved(const void *machine)
 }
 
 /* The first and the last frame that there is. */
-static void test_edges(const void *machine)
+static void test_first_and_last_bfn_are_notified(const void *machine)
 {
     static const unsigned bits[] = { 12, 36, 40 };
 
@@ -511,7 +511,7 @@ static void test_edges(const void *machine)
 }
 
 /* All of a reset, with mappings, contexts, and what waits for a flush */
-static void test_reset(const void *machine)
+static void test_reset_unmaps_all(const void *machine)
 {
     Fixture *f = fixture_new(machine, "premap=off", "unmap");
     uint16_t ctx = pviommu_alloc_context(f->iommu);
@@ -537,7 +537,7 @@ static void test_reset(const void *machine)
 }
 
 /* What is told of cannot ring: the doorbell is not entered again. */
-static void test_reentry(const void *machine)
+static void test_notifier_cannot_ring(const void *machine)
 {
     Fixture *f = fixture_new(machine, "premap=off", "deviotlb");
     uint64_t block1 = XEN_PVIOMMU_BLOCKS + XEN_PVIOMMU_BLOCK_STRIDE;
@@ -579,7 +579,7 @@ static void test_reentry(const void *machine)
 }
 
 /* A device that is plugged later, and unplugged with all that it was told */
-static void test_hotplug(void)
+static void test_plugged_device_is_notified_of_all(void)
 {
     QXenPVIOMMU *iommu = pviommu_start_accepted("pc", "premap=off", NULL);
     QMirror m;
@@ -602,20 +602,34 @@ static void test_hotplug(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    pviommu_add_for_machines("notify/big-switch", test_big_switch);
-    pviommu_add_for_machines("notify/first-map", test_first_map);
-    pviommu_add_for_machines("notify/premap-off", test_premap_off);
-    pviommu_add_for_machines("notify/unmap-and-flush", test_unmap_and_flush);
-    pviommu_add_for_machines("notify/remap", test_remap);
-    pviommu_add_for_machines("notify/merged", test_merged);
-    pviommu_add_for_machines("notify/large", test_large);
-    pviommu_add_for_machines("notify/split", test_split);
-    pviommu_add_for_machines("notify/readonly", test_readonly);
-    pviommu_add_for_machines("notify/attach", test_attach);
-    pviommu_add_for_machines("notify/reserved", test_reserved);
-    pviommu_add_for_machines("notify/edges", test_edges);
-    pviommu_add_for_machines("notify/reset", test_reset);
-    pviommu_add_for_machines("notify/reentry", test_reentry);
-    pviommu_add("notify/hotplug", test_hotplug);
+    pviommu_add_for_machines("notify/enabling-replaces-memory",
+                             test_enabling_replaces_memory);
+    pviommu_add_for_machines("notify/map-that-enables-is-notified",
+                             test_map_that_enables_is_notified);
+    pviommu_add_for_machines("notify/premap-off-starts-empty",
+                             test_premap_off_starts_empty);
+    pviommu_add_for_machines("notify/unmap-is-notified-at-the-flush",
+                             test_unmap_is_notified_at_the_flush);
+    pviommu_add_for_machines("notify/remap-unmaps-first",
+                             test_remap_unmaps_first);
+    pviommu_add_for_machines("notify/flush-merges-ranges",
+                             test_flush_merges_ranges);
+    pviommu_add_for_machines("notify/large-ranges-are-one",
+                             test_large_ranges_are_one);
+    pviommu_add_for_machines("notify/part-of-a-map-is-split-off",
+                             test_part_of_a_map_is_split_off);
+    pviommu_add_for_machines("notify/readonly-is-passed-on",
+                             test_readonly_is_passed_on);
+    pviommu_add_for_machines("notify/attach-replays-the-context",
+                             test_attach_replays_the_context);
+    pviommu_add_for_machines("notify/reserved-ranges-stay",
+                             test_reserved_ranges_stay);
+    pviommu_add_for_machines("notify/first-and-last-bfn-are-notified",
+                             test_first_and_last_bfn_are_notified);
+    pviommu_add_for_machines("notify/reset-unmaps-all", test_reset_unmaps_all);
+    pviommu_add_for_machines("notify/notifier-cannot-ring",
+                             test_notifier_cannot_ring);
+    pviommu_add("notify/plugged-device-is-notified-of-all",
+                test_plugged_device_is_notified_of_all);
     return g_test_run();
 }

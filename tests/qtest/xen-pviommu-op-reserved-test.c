@@ -34,7 +34,7 @@ static void clear_ranges(QXenPVIOMMU *iommu)
     qtest_memset(iommu->qts, RANGES_ADDR, 0xa5, 0x2000);
 }
 
-static void test_query_reserved(const void *machine)
+static void test_query_reserved_lists_the_msi_window(const void *machine)
 {
     QXenPVIOMMU *iommu = pviommu_start(machine, NULL, NULL);
     struct xen_iommu_op op;
@@ -82,7 +82,7 @@ static void test_query_reserved(const void *machine)
     pviommu_quit(iommu);
 }
 
-static void test_query_reserved_errors(void)
+static void test_query_reserved_refuses_bad_arguments(void)
 {
     QXenPVIOMMU *iommu = pviommu_start("q35", NULL, NULL);
     struct xen_iommu_op op;
@@ -125,7 +125,7 @@ static void test_query_reserved_errors(void)
 }
 
 /* Ranges of a property: in order, apart, and not to be mapped. */
-static void test_reserved_regions(void)
+static void test_reserved_regions_cannot_be_mapped(void)
 {
     QXenPVIOMMU *iommu =
         pviommu_start_accepted("q35", "\"reserved-regions\":["
@@ -168,7 +168,7 @@ static void test_reserved_regions(void)
 }
 
 /* More of them than fit in any small buffer on the way. */
-static void test_many_reserved_regions(void)
+static void test_many_reserved_regions_are_listed(void)
 {
     g_autoptr(GString) props = g_string_new("\"reserved-regions\":[");
     const unsigned nr = 100;
@@ -193,7 +193,7 @@ static void test_many_reserved_regions(void)
     pviommu_quit(iommu);
 }
 
-static void test_msi_window(const void *machine)
+static void test_msi_window_cannot_be_mapped(const void *machine)
 {
     QXenPVIOMMU *iommu = pviommu_start_accepted(machine, NULL, NULL);
 
@@ -219,10 +219,15 @@ static void test_msi_window(const void *machine)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    pviommu_add_for_machines("op/query-reserved", test_query_reserved);
-    pviommu_add_for_machines("op/msi-window", test_msi_window);
-    pviommu_add("op/query-reserved-errors", test_query_reserved_errors);
-    pviommu_add("op/reserved-regions", test_reserved_regions);
-    pviommu_add("op/many-reserved-regions", test_many_reserved_regions);
+    pviommu_add_for_machines("op/query-reserved-lists-the-msi-window",
+                             test_query_reserved_lists_the_msi_window);
+    pviommu_add_for_machines("op/msi-window-cannot-be-mapped",
+                             test_msi_window_cannot_be_mapped);
+    pviommu_add("op/query-reserved-refuses-bad-arguments",
+                test_query_reserved_refuses_bad_arguments);
+    pviommu_add("op/reserved-regions-cannot-be-mapped",
+                test_reserved_regions_cannot_be_mapped);
+    pviommu_add("op/many-reserved-regions-are-listed",
+                test_many_reserved_regions_are_listed);
     return g_test_run();
 }

@@ -18,7 +18,7 @@
 
 #define RO              XEN_IOMMUOP_map_readonly
 
-static void test_map(const void *machine)
+static void test_map_is_seen_by_lookup(const void *machine)
 {
     QXenPVIOMMU *iommu = pviommu_start_accepted(machine, NULL, NULL);
     struct xen_iommu_op op = pviommu_op_map(0, BFN, GFN, 0, 0);
@@ -43,7 +43,7 @@ static void test_map(const void *machine)
     pviommu_quit(iommu);
 }
 
-static void test_unmap_flush(void)
+static void test_unmapped_pages_are_pending_until_flushed(void)
 {
     QXenPVIOMMU *iommu = pviommu_start_accepted("q35", NULL, NULL);
 
@@ -92,7 +92,7 @@ static void test_unmap_flush(void)
 }
 
 /* An unmap takes what any number of maps brought, or nothing. */
-static void test_unmap_across_maps(void)
+static void test_unmap_spans_maps_or_changes_nothing(void)
 {
     QXenPVIOMMU *iommu = pviommu_start_accepted("q35", NULL, NULL);
 
@@ -118,7 +118,7 @@ static void test_unmap_across_maps(void)
 }
 
 /* Parts of 2 MiB and 1 GiB go, and the rest stays as it was. */
-static void test_unmap_large(void)
+static void test_unmap_splits_large_ranges(void)
 {
     g_autofree char *args = pviommu_args("q35", "x-check=off", "-m 3G");
     QXenPVIOMMU *iommu = pviommu_new(qtest_init(args));
@@ -159,7 +159,7 @@ static void test_unmap_large(void)
     pviommu_quit(iommu);
 }
 
-static void test_query_caps(const void *machine)
+static void test_query_caps_says_limits_and_state(const void *machine)
 {
     QXenPVIOMMU *iommu = pviommu_start(machine, "bfn-bits=30,max-contexts=9,"
                                        "max-mappings=12345", NULL);
@@ -183,7 +183,7 @@ static void test_query_caps(const void *machine)
     pviommu_quit(iommu);
 }
 
-static void test_lookup(void)
+static void test_lookup_finds_runs_both_ways(void)
 {
     QXenPVIOMMU *iommu = pviommu_start_accepted("q35", NULL, NULL);
     uint16_t ctx = pviommu_alloc_context(iommu);
@@ -240,7 +240,7 @@ static void test_lookup(void)
     pviommu_quit(iommu);
 }
 
-static void test_unknown_op(void)
+static void test_unknown_op_fails(void)
 {
     static const uint16_t codes[] = { 0, 13, 31, 32, 33, 0x102, 0xffff };
     QXenPVIOMMU *iommu = pviommu_start_accepted("q35", NULL, NULL);
@@ -255,7 +255,7 @@ static void test_unknown_op(void)
 }
 
 /* Bits that must be zero: all of them, in all operations. */
-static void test_pads(void)
+static void test_nonzero_pads_fail(void)
 {
     QXenPVIOMMU *iommu = pviommu_start_accepted("q35", NULL, NULL);
     const uint16_t ctx = pviommu_alloc_context(iommu);
@@ -295,7 +295,7 @@ static void test_pads(void)
     pviommu_quit(iommu);
 }
 
-static void test_flags(void)
+static void test_unknown_flags_fail(void)
 {
     QXenPVIOMMU *iommu = pviommu_start_accepted("q35", NULL, NULL);
     const struct {
@@ -333,7 +333,7 @@ static void test_flags(void)
 }
 
 /* What was not accepted is the interface of 2018. */
-static void test_features(void)
+static void test_features_not_accepted_fail(void)
 {
     QXenPVIOMMU *iommu = pviommu_start("q35", NULL, NULL);
     const struct {
@@ -387,7 +387,7 @@ static void test_features(void)
     pviommu_quit(iommu);
 }
 
-static void test_out_of_range(void)
+static void test_out_of_range_fails(void)
 {
     QXenPVIOMMU *iommu = pviommu_start_accepted("q35", "bfn-bits=30", NULL);
     const uint64_t end = 1ull << 30;
@@ -439,7 +439,7 @@ static void test_out_of_range(void)
     pviommu_quit(iommu);
 }
 
-static void test_no_control(const void *machine)
+static void test_no_control_refuses_all_but_query_caps(const void *machine)
 {
     QXenPVIOMMU *iommu = pviommu_start(machine, "control=off", NULL);
     struct xen_iommu_op ops[] = {
@@ -468,7 +468,7 @@ static void test_no_control(const void *machine)
     pviommu_quit(iommu);
 }
 
-static void test_domid(void)
+static void test_other_domids_fail(void)
 {
     static const uint16_t domids[] = { 0, 1, 0x7fef, 0x7ff1, 0x7ff4, 0xffff };
     QXenPVIOMMU *iommu = pviommu_start_accepted("q35", NULL, NULL);
@@ -484,7 +484,7 @@ static void test_domid(void)
 }
 
 /* What is at a GFN: nothing, registers, ROM, RAM. */
-static void test_gfn_kinds(const void *machine)
+static void test_map_takes_ram_and_readonly_rom(const void *machine)
 {
     QXenPVIOMMU *iommu = pviommu_start_accepted(machine, NULL, NULL);
     uint64_t bar_gfn = iommu->bar.addr / PVIOMMU_PAGE;
@@ -521,7 +521,7 @@ static void test_gfn_kinds(const void *machine)
     pviommu_quit(iommu);
 }
 
-static void test_exist(void)
+static void test_map_over_mapped_fails(void)
 {
     QXenPVIOMMU *iommu = pviommu_start_accepted("q35", NULL, NULL);
 
@@ -543,7 +543,7 @@ static void test_exist(void)
 }
 
 /* All of a range, or nothing of it: whatever is in the way, and where. */
-static void test_range_undone(void)
+static void test_map_that_fails_maps_nothing(void)
 {
     QXenPVIOMMU *iommu = pviommu_start_accepted("q35", "max-mappings=4096",
                                                 NULL);
@@ -573,7 +573,7 @@ static void test_range_undone(void)
     pviommu_quit(iommu);
 }
 
-static void test_max_mappings(void)
+static void test_max_mappings_counts_pending(void)
 {
     QXenPVIOMMU *iommu = pviommu_start_accepted("q35", "max-mappings=4", NULL);
     uint16_t ctx = pviommu_alloc_context(iommu);
@@ -602,7 +602,7 @@ static void test_max_mappings(void)
 }
 
 /* Many maps and unmaps of one page: its references do not underflow. */
-static void test_references(void)
+static void test_references_are_dropped_once(void)
 {
     QXenPVIOMMU *iommu = pviommu_start_accepted("q35", NULL, NULL);
     struct xen_iommu_op ops[60];
@@ -627,7 +627,7 @@ static void test_references(void)
 }
 
 /* A page that stops being RAM is unmapped, wherever it was mapped. */
-static void test_page_goes(const void *machine)
+static void test_page_that_stops_being_ram_is_unmapped(const void *machine)
 {
     QXenPVIOMMU *iommu = pviommu_start_accepted(machine, NULL, NULL);
     uint16_t ctx = pviommu_alloc_context(iommu);
@@ -654,24 +654,36 @@ static void test_page_goes(const void *machine)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    pviommu_add_for_machines("op/map", test_map);
-    pviommu_add_for_machines("op/query-caps", test_query_caps);
-    pviommu_add_for_machines("op/no-control", test_no_control);
-    pviommu_add_for_machines("op/gfn-kinds", test_gfn_kinds);
-    pviommu_add_for_machines("op/page-goes", test_page_goes);
-    pviommu_add("op/unmap-flush", test_unmap_flush);
-    pviommu_add("op/unmap-across-maps", test_unmap_across_maps);
-    pviommu_add("op/unmap-large", test_unmap_large);
-    pviommu_add("op/lookup", test_lookup);
-    pviommu_add("op/unknown-op", test_unknown_op);
-    pviommu_add("op/pads", test_pads);
-    pviommu_add("op/flags", test_flags);
-    pviommu_add("op/features", test_features);
-    pviommu_add("op/out-of-range", test_out_of_range);
-    pviommu_add("op/domid", test_domid);
-    pviommu_add("op/exist", test_exist);
-    pviommu_add("op/range-undone", test_range_undone);
-    pviommu_add("op/max-mappings", test_max_mappings);
-    pviommu_add("op/references", test_references);
+    pviommu_add_for_machines("op/map-is-seen-by-lookup",
+                             test_map_is_seen_by_lookup);
+    pviommu_add_for_machines("op/query-caps-says-limits-and-state",
+                             test_query_caps_says_limits_and_state);
+    pviommu_add_for_machines("op/no-control-refuses-all-but-query-caps",
+                             test_no_control_refuses_all_but_query_caps);
+    pviommu_add_for_machines("op/map-takes-ram-and-readonly-rom",
+                             test_map_takes_ram_and_readonly_rom);
+    pviommu_add_for_machines("op/page-that-stops-being-ram-is-unmapped",
+                             test_page_that_stops_being_ram_is_unmapped);
+    pviommu_add("op/unmapped-pages-are-pending-until-flushed",
+                test_unmapped_pages_are_pending_until_flushed);
+    pviommu_add("op/unmap-spans-maps-or-changes-nothing",
+                test_unmap_spans_maps_or_changes_nothing);
+    pviommu_add("op/unmap-splits-large-ranges", test_unmap_splits_large_ranges);
+    pviommu_add("op/lookup-finds-runs-both-ways",
+                test_lookup_finds_runs_both_ways);
+    pviommu_add("op/unknown-op-fails", test_unknown_op_fails);
+    pviommu_add("op/nonzero-pads-fail", test_nonzero_pads_fail);
+    pviommu_add("op/unknown-flags-fail", test_unknown_flags_fail);
+    pviommu_add("op/features-not-accepted-fail",
+                test_features_not_accepted_fail);
+    pviommu_add("op/out-of-range-fails", test_out_of_range_fails);
+    pviommu_add("op/other-domids-fail", test_other_domids_fail);
+    pviommu_add("op/map-over-mapped-fails", test_map_over_mapped_fails);
+    pviommu_add("op/map-that-fails-maps-nothing",
+                test_map_that_fails_maps_nothing);
+    pviommu_add("op/max-mappings-counts-pending",
+                test_max_mappings_counts_pending);
+    pviommu_add("op/references-are-dropped-once",
+                test_references_are_dropped_once);
     return g_test_run();
 }

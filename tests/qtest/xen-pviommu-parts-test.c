@@ -73,7 +73,7 @@ static void assert_usable(QXenPVIOMMU *iommu, QEdu *edu, uint16_t ctx)
 }
 
 /* Between two doorbells of an unmap others see what is left, and can act. */
-static void test_unmap(const void *machine)
+static void test_unmap_shows_what_is_left(const void *machine)
 {
     const unsigned nr = 60000;
     QEdu edu;
@@ -131,7 +131,7 @@ static void test_unmap(const void *machine)
 }
 
 /* A later part fails; nothing more than what it says is unmapped. */
-static void test_unmap_fails(void)
+static void test_unmap_that_fails_says_how_far(void)
 {
     const unsigned nr = 30000, hole = 29000;
     QEdu edu;
@@ -159,7 +159,7 @@ static void test_unmap_fails(void)
 }
 
 /* A flush that has much to tell tells it bit by bit, and then all is told. */
-static void test_flush(void)
+static void test_flush_notifies_in_parts(void)
 {
     const unsigned nr = 1000;
     QXenPVIOMMU *iommu =
@@ -207,7 +207,7 @@ static void test_flush(void)
 }
 
 /* A machine that is reset over and over begins anew each time. */
-static void test_reset(const void *machine)
+static void test_reset_begins_anew(const void *machine)
 {
     QXenPVIOMMU *iommu = pviommu_start(machine, "x-check=off", EDU_DEVICE
                                        ",addr=11");
@@ -240,16 +240,16 @@ static void test_reset(const void *machine)
 }
 
 /* What waits for a flush goes with the first page that leaves. */
-static void test_books(void)
+static void test_flush_of_many_drops_all(void)
 {
     QEdu edu;
     QXenPVIOMMU *iommu = edu_start("pc", NULL, &edu);
 
-    /* The device itself checks its books here, after each doorbell. */
+    /* x-check: the device audits its references after each doorbell. */
     map_scattered(iommu, 0, BFN, 3000);
     assert_status(pviommu_unmap(iommu, 0, BFN, 3000), 0);
     map_scattered(iommu, 0, BFN + 0x1000, 1000);
-    /* Of a part, but it is so much that all of it goes. */
+    /* With so many pending runs, a flush of a part drops them all. */
     assert_status(pviommu_flush(iommu, 0, BFN, 1), 0);
     pviommu_assert_frames(iommu, 1001, 0);
     assert_status(pviommu_unmap(iommu, 0, BFN + 0x1000, 200), 0);
@@ -266,10 +266,12 @@ static void test_books(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    pviommu_add_for_machines("parts/unmap", test_unmap);
-    pviommu_add("parts/unmap-fails", test_unmap_fails);
-    pviommu_add("parts/flush", test_flush);
-    pviommu_add_for_machines("parts/reset", test_reset);
-    pviommu_add("parts/books", test_books);
+    pviommu_add_for_machines("parts/unmap-shows-what-is-left",
+                             test_unmap_shows_what_is_left);
+    pviommu_add("parts/unmap-that-fails-says-how-far",
+                test_unmap_that_fails_says_how_far);
+    pviommu_add("parts/flush-notifies-in-parts", test_flush_notifies_in_parts);
+    pviommu_add_for_machines("parts/reset-begins-anew", test_reset_begins_anew);
+    pviommu_add("parts/flush-of-many-drops-all", test_flush_of_many_drops_all);
     return g_test_run();
 }

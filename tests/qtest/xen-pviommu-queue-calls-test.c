@@ -15,7 +15,7 @@
  * In identity mode no device is translated, so that nothing but a call
  * can run what pulls it; and the guest is told.
  */
-static void test_switch(const void *machine)
+static void test_identity_mode_needs_a_call(const void *machine)
 {
     Fixture *f = fixture_new(machine, "premap=on", NULL);
 
@@ -91,7 +91,7 @@ static void check_listener(Fixture *f, QMirror *m, bool maps)
                      doorbells + 2);
 }
 
-static void test_listener(const void *machine)
+static void test_listener_needs_calls(const void *machine)
 {
     static const char *const kinds[] = { "map", "unmap", "deviotlb" };
 
@@ -112,7 +112,7 @@ static void test_listener(const void *machine)
  * Listeners come and go, with operations in the queue whose guest was told
  * that they need no call: they have run by then, and it knows what they did.
  */
-static void test_listener_comes(void)
+static void test_new_listener_finds_it_run(void)
 {
     Fixture *f = fixture_new("pc", NULL, NULL);
     QMirror m;
@@ -155,7 +155,7 @@ static void test_listener_comes(void)
  * are too much are no more, and say so; the others ran, and so did one with
  * hardly anything in it, which it got to last.
  */
-static void test_listener_hurries(void)
+static void test_new_listener_makes_long_ones_dead(void)
 {
     const unsigned nr = 128, nr_queues = 10;
     struct xen_iommu_op ops[128];
@@ -218,7 +218,7 @@ static void test_listener_hurries(void)
 }
 
 /* What a guest's driver has in a queue, lists of 64 pages, is not too much. */
-static void test_listener_waits(void)
+static void test_new_listener_waits_for_a_full_one(void)
 {
     const unsigned nr = 256, frames = 64;
     const unsigned prime = 131101;      /* more than there are pages */
@@ -249,7 +249,7 @@ static void test_listener_waits(void)
 }
 
 /* It comes while the guest's memory must not be written, nor read. */
-static void test_listener_unseen(void)
+static void test_new_listener_waits_for_bus_mastering(void)
 {
     Fixture *f = fixture_new("pc", NULL, NULL);
     QMirror m;
@@ -282,7 +282,7 @@ static void test_listener_unseen(void)
 }
 
 /* Listeners that come as translation is enabled: they miss no map. */
-static void test_listener_switch(const void *machine)
+static void test_listener_sees_maps_that_enable(const void *machine)
 {
     g_autofree char *extra = g_strdup_printf(MIRROR_DEVICE("map"), SLOT + 1);
     Fixture *f = fixture_new(machine, "premap=on", extra);
@@ -302,7 +302,7 @@ static void test_listener_switch(const void *machine)
  * With so little room that something could fail, the guest is to be there; but
  * DMA still has it run.
  */
-static void test_room(void)
+static void test_little_room_needs_calls(void)
 {
     Fixture *f = fixture_new("q35", "premap=off,max-mappings=1000", NULL);
     uint64_t ops, errors;
@@ -360,7 +360,7 @@ static void test_room(void)
  * Room that goes while operations are in the queue whose guest was told that
  * they need no call: whatever takes it, they do not fail for it.
  */
-static void test_room_goes(void)
+static void test_room_that_others_take_fails_nothing(void)
 {
     Fixture *f = fixture_new_bare("q35", "premap=off,max-mappings=10000", NULL);
     uint16_t ctx = pviommu_alloc_context(f->iommu);
@@ -386,7 +386,7 @@ static void test_room_goes(void)
 }
 
 /* One queue takes the room, in the same call another one gives it back. */
-static void test_room_back(void)
+static void test_room_returned_in_the_same_call_counts(void)
 {
     Fixture *f = fixture_new_bare("q35", "premap=off,max-mappings=10000", NULL);
     uint16_t ctx = pviommu_alloc_context(f->iommu);
@@ -415,7 +415,7 @@ static void test_room_back(void)
 }
 
 /* Memory that comes and goes in blocks is not looked up in a DMA. */
-static void test_virtio_mem(const void *machine)
+static void test_virtio_mem_needs_calls(const void *machine)
 {
     Fixture *f = fixture_new(machine, NULL, "-m maxmem=1G "
                              "-object memory-backend-ram,id=mem,size=128M "
@@ -469,7 +469,7 @@ static void test_virtio_mem(const void *machine)
 }
 
 /* A function that may not touch memory does not look at a queue either. */
-static void test_bus_master(const void *machine)
+static void test_needs_bus_mastering(const void *machine)
 {
     Fixture *f = fixture_new(machine, NULL, NULL);
 
@@ -502,17 +502,28 @@ static void test_bus_master(const void *machine)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    pviommu_add_for_machines("queue/switch", test_switch);
-    pviommu_add_for_machines("queue/listener", test_listener);
-    pviommu_add("queue/listener-comes", test_listener_comes);
-    pviommu_add("queue/listener-hurries", test_listener_hurries);
-    pviommu_add("queue/listener-waits", test_listener_waits);
-    pviommu_add("queue/listener-unseen", test_listener_unseen);
-    pviommu_add_for_machines("queue/listener-switch", test_listener_switch);
-    pviommu_add("queue/room", test_room);
-    pviommu_add("queue/room-goes", test_room_goes);
-    pviommu_add("queue/room-back", test_room_back);
-    pviommu_add_for_machines("queue/virtio-mem", test_virtio_mem);
-    pviommu_add_for_machines("queue/bus-master", test_bus_master);
+    pviommu_add_for_machines("queue/identity-mode-needs-a-call",
+                             test_identity_mode_needs_a_call);
+    pviommu_add_for_machines("queue/listener-needs-calls",
+                             test_listener_needs_calls);
+    pviommu_add("queue/new-listener-finds-it-run",
+                test_new_listener_finds_it_run);
+    pviommu_add("queue/new-listener-makes-long-ones-dead",
+                test_new_listener_makes_long_ones_dead);
+    pviommu_add("queue/new-listener-waits-for-a-full-one",
+                test_new_listener_waits_for_a_full_one);
+    pviommu_add("queue/new-listener-waits-for-bus-mastering",
+                test_new_listener_waits_for_bus_mastering);
+    pviommu_add_for_machines("queue/listener-sees-maps-that-enable",
+                             test_listener_sees_maps_that_enable);
+    pviommu_add("queue/little-room-needs-calls", test_little_room_needs_calls);
+    pviommu_add("queue/room-that-others-take-fails-nothing",
+                test_room_that_others_take_fails_nothing);
+    pviommu_add("queue/room-returned-in-the-same-call-counts",
+                test_room_returned_in_the_same_call_counts);
+    pviommu_add_for_machines("queue/virtio-mem-needs-calls",
+                             test_virtio_mem_needs_calls);
+    pviommu_add_for_machines("queue/needs-bus-mastering",
+                             test_needs_bus_mastering);
     return g_test_run();
 }

@@ -8,7 +8,6 @@
 #include "libqos/edu.h"
 #include "libqos/queue-fixture.h"
 
-
 static struct xen_iommu_op with_code(struct xen_iommu_op op, uint16_t code)
 {
     op.op = cpu_to_le16(code);
@@ -138,7 +137,7 @@ static void check_errors(bool by_dma)
     fixture_free(f);
 }
 
-static void test_errors(void)
+static void test_failures_are_stored_and_change_nothing(void)
 {
     check_errors(false);
     check_errors(true);
@@ -163,7 +162,7 @@ static void check_holes(Fixture *f, unsigned how, uint64_t bfn, uint32_t nr)
     assert_status(pviommu_queue_status(&f->q, n), 0);
 }
 
-static void test_holes(void)
+static void test_unmap_can_skip_unmapped(void)
 {
     Fixture *f = fixture_new("q35", NULL, NULL);
 
@@ -226,7 +225,8 @@ static void test_holes(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    pviommu_add("queue/errors", test_errors);
-    pviommu_add("queue/holes", test_holes);
+    pviommu_add("queue/failures-are-stored-and-change-nothing",
+                test_failures_are_stored_and_change_nothing);
+    pviommu_add("queue/unmap-can-skip-unmapped", test_unmap_can_skip_unmapped);
     return g_test_run();
 }

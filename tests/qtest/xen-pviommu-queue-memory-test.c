@@ -14,7 +14,7 @@
 #define EXTRA_SLOT      0x14
 
 /* A page of the queue leaves the guest; whichever it is, the queue is gone. */
-static void test_balloon(const void *machine)
+static void test_ballooned_page_removes_it(const void *machine)
 {
     static const unsigned pages[] = { 0, 3, 8 };
 
@@ -64,7 +64,7 @@ static void test_balloon(const void *machine)
  * The queue is filled again before each translation, by the device itself here,
  * and the main loop does not get to go on.
  */
-static void test_refilled(void)
+static void test_refilling_by_dma_makes_it_dead(void)
 {
     const unsigned nr = 1024, times = 200;
     Fixture *f = fixture_new_bare("pc", "premap=off,x-check=off", NULL);
@@ -102,7 +102,7 @@ static void test_refilled(void)
 #define DIMM_ADDR       0x140000000ull
 
 /* The memory that the queue is in is pulled out, and freed. */
-static void test_dimm(const void *machine)
+static void test_unplugged_dimm_removes_it(const void *machine)
 {
     Fixture *f = fixture_new_bare(machine, "premap=off",
                                   "-m maxmem=2G,slots=1 "
@@ -140,7 +140,7 @@ static void test_dimm(const void *machine)
 }
 
 /* A device that was there when the queue was set, and goes, is let go of. */
-static void test_unplug(void)
+static void test_outlives_an_unplugged_device(void)
 {
     Fixture *f = fixture_new_bare("pc", "premap=off", NULL);
     QTestState *qts = f->iommu->qts;
@@ -157,7 +157,7 @@ static void test_unplug(void)
 }
 
 /* RAM that the guest makes read-only, or hides, with the queue in it */
-static void test_ram_changes(const void *machine)
+static void test_ram_becoming_rom_leaves_mappings(const void *machine)
 {
     Fixture *f = fixture_new_bare(machine, "premap=off", NULL);
     static const uint8_t modes[] = {
@@ -187,7 +187,7 @@ static void test_ram_changes(const void *machine)
     fixture_free(f);
 }
 
-static void test_reset(const void *machine)
+static void test_reset_removes_it(const void *machine)
 {
     static const char *const props[] = { "premap=on", "premap=off" };
 
@@ -228,7 +228,7 @@ static void test_reset(const void *machine)
 }
 
 /* A device that has the queue mapped, and writes to it */
-static void test_by_dma(const void *machine)
+static void test_filled_by_dma_runs(const void *machine)
 {
     Fixture *f = fixture_new(machine, NULL, NULL);
     struct xen_iommu_op op = pviommu_op_map(0, BFN + 1, GFN, 0, 0);
@@ -264,7 +264,7 @@ static void test_by_dma(const void *machine)
 }
 
 /* Two queues, an array, the faults, and a page of data, all in one place */
-static void test_overlap(const void *machine)
+static void test_overlapping_memory_is_survived(const void *machine)
 {
     Fixture *f = fixture_new(machine, NULL, NULL);
     uint16_t ctx = pviommu_alloc_context(f->iommu);
@@ -298,13 +298,20 @@ static void test_overlap(const void *machine)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    pviommu_add_for_machines("queue/balloon", test_balloon);
-    pviommu_add("queue/refilled", test_refilled);
-    pviommu_add_for_machines("queue/dimm", test_dimm);
-    pviommu_add("queue/unplug", test_unplug);
-    pviommu_add_for_machines("queue/ram-changes", test_ram_changes);
-    pviommu_add_for_machines("queue/reset", test_reset);
-    pviommu_add_for_machines("queue/by-dma", test_by_dma);
-    pviommu_add_for_machines("queue/overlap", test_overlap);
+    pviommu_add_for_machines("queue/ballooned-page-removes-it",
+                             test_ballooned_page_removes_it);
+    pviommu_add("queue/refilling-by-dma-makes-it-dead",
+                test_refilling_by_dma_makes_it_dead);
+    pviommu_add_for_machines("queue/unplugged-dimm-removes-it",
+                             test_unplugged_dimm_removes_it);
+    pviommu_add("queue/outlives-an-unplugged-device",
+                test_outlives_an_unplugged_device);
+    pviommu_add_for_machines("queue/ram-becoming-rom-leaves-mappings",
+                             test_ram_becoming_rom_leaves_mappings);
+    pviommu_add_for_machines("queue/reset-removes-it", test_reset_removes_it);
+    pviommu_add_for_machines("queue/filled-by-dma-runs",
+                             test_filled_by_dma_runs);
+    pviommu_add_for_machines("queue/overlapping-memory-is-survived",
+                             test_overlapping_memory_is_survived);
     return g_test_run();
 }

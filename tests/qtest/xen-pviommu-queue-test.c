@@ -9,7 +9,7 @@
 #include "libqos/queue-fixture.h"
 
 /* What set_queue refuses, and that it changes nothing then. */
-static void test_set_queue(const void *machine)
+static void test_set_queue_refuses_bad_memory(const void *machine)
 {
     Fixture *f = fixture_new(machine, NULL, NULL);
     const uint64_t end = PVIOMMU_RAM;
@@ -105,7 +105,7 @@ static void test_set_queue(const void *machine)
 }
 
 /* A machine that does not offer them */
-static void test_off(const void *machine)
+static void test_off_is_not_offered(const void *machine)
 {
     Fixture *f = g_new0(Fixture, 1);
     struct xen_iommu_op op = pviommu_op_query_caps();
@@ -129,7 +129,7 @@ static void test_off(const void *machine)
 }
 
 /* All that is ever stored are head, errors, flags, and what failed. */
-static void test_header(const void *machine)
+static void test_only_results_are_stored(const void *machine)
 {
     Fixture *f = fixture_new_bare(machine, "premap=off", NULL);
     QTestState *qts = f->iommu->qts;
@@ -170,7 +170,7 @@ static void test_header(const void *machine)
 }
 
 /* What is queued is there with the next DMA. */
-static void test_map(const void *machine)
+static void test_map_runs_before_dma(const void *machine)
 {
     Fixture *f = fixture_new(machine, NULL, EDU_DEVICE ",addr=12");
     uint64_t doorbells;
@@ -220,7 +220,7 @@ static void test_map(const void *machine)
 }
 
 /* What is unmapped in the queue is out of reach of the very next DMA. */
-static void test_unmap(const void *machine)
+static void test_unmap_runs_before_dma(const void *machine)
 {
     Fixture *f = fixture_new(machine, NULL, NULL);
 
@@ -263,7 +263,7 @@ static void test_unmap(const void *machine)
 }
 
 /* DMA that is under way goes on where it began; the next one does not. */
-static void test_held(const void *machine)
+static void test_dma_in_flight_ends_where_it_began(const void *machine)
 {
     Fixture *f = fixture_new(machine, NULL, NULL);
 
@@ -286,7 +286,7 @@ static void test_held(const void *machine)
 }
 
 /* Every call runs what is queued, before its own operations. */
-static void test_call(const void *machine)
+static void test_calls_run_it_first(const void *machine)
 {
     Fixture *f = fixture_new(machine, NULL, NULL);
     struct xen_iommu_op ops[] = {
@@ -334,7 +334,7 @@ static void test_call(const void *machine)
 }
 
 /* Round and round, with the ring full, half full, and almost empty. */
-static void test_ring(const void *machine)
+static void test_wraps_at_any_fill(const void *machine)
 {
     static const uint32_t sizes[] = { 1, 2, 4, 16, 64 };
     Fixture *f = fixture_new_bare(machine, "premap=off", NULL);
@@ -377,7 +377,7 @@ static void test_ring(const void *machine)
 }
 
 /* The largest queue, full of the largest operations: calls, or DMA, run it */
-static void test_work(void)
+static void test_full_of_large_operations_runs(void)
 {
     const unsigned frames = XEN_IOMMU_QUEUE_MAX_FRAMES;
     Fixture *f = fixture_new_bare("q35", "premap=off,x-check=off", NULL);
@@ -417,7 +417,7 @@ static void test_work(void)
  * What keeps a device waiting for more than some milliseconds: the queue dies,
  * and what it did not run is still there to be run as an array.
  */
-static void test_work_dma(void)
+static void test_too_much_work_in_dma_makes_it_dead(void)
 {
     const unsigned nr = XEN_IOMMU_QUEUE_MAX_OPS;
     const unsigned frames = XEN_IOMMU_QUEUE_MAX_FRAMES;
@@ -452,7 +452,7 @@ static void test_work_dma(void)
 }
 
 /* No call runs more than a doorbell may; its own operations have to wait. */
-static void test_work_calls(void)
+static void test_calls_run_a_bounded_part(void)
 {
     const unsigned nr = 128, frames = XEN_IOMMU_QUEUE_MAX_FRAMES;
     g_autofree char *extra = g_strdup_printf(MIRROR_DEVICE("map"), SLOT + 1);
@@ -483,7 +483,7 @@ static void test_work_calls(void)
  * Very many unmaps of the same BFNs that wait for a flush: they are none of the
  * business of those who map there again, and stay until one comes.
  */
-static void test_work_pending(void)
+static void test_pending_runs_do_not_slow_maps(void)
 {
     const unsigned nr = XEN_IOMMU_QUEUE_MAX_OPS;
     const unsigned frames = XEN_IOMMU_QUEUE_MAX_FRAMES;
@@ -529,7 +529,7 @@ static void test_work_pending(void)
 }
 
 /* What is more than a full ring is nothing that the device could follow. */
-static void test_dead(const void *machine)
+static void test_bad_tail_makes_it_dead(const void *machine)
 {
     static const uint32_t ahead[] = { NR_OPS + 1, 0x80000000, UINT32_MAX };
 
@@ -574,7 +574,7 @@ static void test_dead(const void *machine)
 }
 
 /* There are so many at a time; another one for a context is none more. */
-static void test_many(void)
+static void test_at_most_256(void)
 {
     const unsigned max = 256;
     Fixture *f = fixture_new_bare("q35", "premap=off", NULL);
@@ -604,7 +604,7 @@ static void test_many(void)
 }
 
 /* A context's queue is its own. */
-static void test_contexts(const void *machine)
+static void test_each_context_has_its_own(const void *machine)
 {
     g_autofree char *extra = g_strdup_printf(MIRROR_DEVICE("none"), SLOT + 1);
     Fixture *f = fixture_new(machine, NULL, extra);
@@ -665,7 +665,7 @@ static void test_contexts(const void *machine)
 }
 
 /* A queue is run before another takes its place. */
-static void test_replace(const void *machine)
+static void test_runs_before_it_is_replaced(const void *machine)
 {
     Fixture *f = fixture_new(machine, NULL, NULL);
     QPVIOMMUQueue next;
@@ -721,21 +721,35 @@ static void test_replace(const void *machine)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    pviommu_add_for_machines("queue/set-queue", test_set_queue);
-    pviommu_add_for_machines("queue/off", test_off);
-    pviommu_add_for_machines("queue/header", test_header);
-    pviommu_add_for_machines("queue/map", test_map);
-    pviommu_add_for_machines("queue/unmap", test_unmap);
-    pviommu_add_for_machines("queue/held", test_held);
-    pviommu_add_for_machines("queue/call", test_call);
-    pviommu_add_for_machines("queue/ring", test_ring);
-    pviommu_add("queue/work", test_work);
-    pviommu_add("queue/work-dma", test_work_dma);
-    pviommu_add("queue/work-calls", test_work_calls);
-    pviommu_add("queue/work-pending", test_work_pending);
-    pviommu_add_for_machines("queue/dead", test_dead);
-    pviommu_add("queue/many", test_many);
-    pviommu_add_for_machines("queue/contexts", test_contexts);
-    pviommu_add_for_machines("queue/replace", test_replace);
+    pviommu_add_for_machines("queue/set-queue-refuses-bad-memory",
+                             test_set_queue_refuses_bad_memory);
+    pviommu_add_for_machines("queue/off-is-not-offered",
+                             test_off_is_not_offered);
+    pviommu_add_for_machines("queue/only-results-are-stored",
+                             test_only_results_are_stored);
+    pviommu_add_for_machines("queue/map-runs-before-dma",
+                             test_map_runs_before_dma);
+    pviommu_add_for_machines("queue/unmap-runs-before-dma",
+                             test_unmap_runs_before_dma);
+    pviommu_add_for_machines("queue/dma-in-flight-ends-where-it-began",
+                             test_dma_in_flight_ends_where_it_began);
+    pviommu_add_for_machines("queue/calls-run-it-first",
+                             test_calls_run_it_first);
+    pviommu_add_for_machines("queue/wraps-at-any-fill", test_wraps_at_any_fill);
+    pviommu_add("queue/full-of-large-operations-runs",
+                test_full_of_large_operations_runs);
+    pviommu_add("queue/too-much-work-in-dma-makes-it-dead",
+                test_too_much_work_in_dma_makes_it_dead);
+    pviommu_add("queue/calls-run-a-bounded-part",
+                test_calls_run_a_bounded_part);
+    pviommu_add("queue/pending-runs-do-not-slow-maps",
+                test_pending_runs_do_not_slow_maps);
+    pviommu_add_for_machines("queue/bad-tail-makes-it-dead",
+                             test_bad_tail_makes_it_dead);
+    pviommu_add("queue/at-most-256", test_at_most_256);
+    pviommu_add_for_machines("queue/each-context-has-its-own",
+                             test_each_context_has_its_own);
+    pviommu_add_for_machines("queue/runs-before-it-is-replaced",
+                             test_runs_before_it_is_replaced);
     return g_test_run();
 }

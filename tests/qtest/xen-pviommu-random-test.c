@@ -458,12 +458,12 @@ static void check_random(const char *machine, bool listen)
     g_rand_free(m->rand);
 }
 
-static void test_ops(const void *machine)
+static void test_operations_match_the_model(const void *machine)
 {
     check_random(machine, true);
 }
 
-static void test_queue(const void *machine)
+static void test_queued_operations_match_the_model(const void *machine)
 {
     check_random(machine, false);
 }
@@ -471,7 +471,9 @@ static void test_queue(const void *machine)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    pviommu_add_for_machines("random/ops", test_ops);
-    pviommu_add_for_machines("random/queue", test_queue);
+    pviommu_add_for_machines("random/operations-match-the-model",
+                             test_operations_match_the_model);
+    pviommu_add_for_machines("random/queued-operations-match-the-model",
+                             test_queued_operations_match_the_model);
     return g_test_run();
 }

@@ -2,7 +2,7 @@
  * xen-pviommu: streams that are refused, and what is left of the device then
  *
  * After each refusal the machine goes on, and the device is as after a reset.
- * By hand, with -p /x86_64/xen-pviommu/q35/refused/bytes:
+ * By hand, with -p /x86_64/xen-pviommu/q35/refused/damaged-bytes:
  *   XEN_PVIOMMU_MUTATIONS=10    damage each byte so many times
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
@@ -76,7 +76,7 @@ typedef struct Fit {
 } Fit;
 
 /* The same stream on machines that are not the source's. */
-static void test_fit(void)
+static void test_machine_that_is_too_small(void)
 {
     static const Fit fits[] = {
         { "max-contexts=65535,bfn-bits=40,max-mappings=99999999", NULL },
@@ -181,7 +181,7 @@ static size_t find_ring(const QStream *st)
 #define SAVED_FAULT     20
 
 /* Each byte of what the device checks, and a sample of all there is. */
-static void test_bytes(void)
+static void test_damaged_bytes(void)
 {
     QStream st;
     QXenPVIOMMU *iommu = start_recorded(&st, "bytes", stream_fill);
@@ -207,7 +207,7 @@ static void test_bytes(void)
 }
 
 /* Fault rings that no guest can have, as in bytes, and several at once */
-static void test_ring(void)
+static void test_bad_fault_ring(void)
 {
     static const struct {
         unsigned at;
@@ -242,7 +242,7 @@ static void test_ring(void)
  * A load that fails in other devices' sections, which are behind ours: at their
  * footers, or what looks like one
  */
-static void test_other_device(void)
+static void test_when_another_device_fails(void)
 {
     static const uint8_t footer[] = { 0x7e, 0, 0, 0 };
     QStream st;
@@ -278,7 +278,7 @@ static void test_other_device(void)
 }
 
 /* The user resets the machine, and lets it go on, or does only the latter. */
-static void test_reset(void)
+static void test_with_a_reset_or_without(void)
 {
     QStream st;
     QXenPVIOMMU *iommu = start_recorded(&st, "reset", stream_fill);
@@ -297,7 +297,7 @@ static void test_reset(void)
 }
 
 /* Where the guest may not have any, the option is named that lets it. */
-static void test_queue_off(void)
+static void test_queues_that_are_off(void)
 {
     g_autofree char *messages = stream_file("off-messages");
     g_autofree char *extra = NULL;
@@ -316,7 +316,7 @@ static void test_queue_off(void)
 }
 
 /* Queues that no guest can have are refused; each byte of them is tried. */
-static void test_queue_refused(void)
+static void test_bad_queues(void)
 {
     static const struct {
         unsigned field;
@@ -366,13 +366,16 @@ int main(int argc, char **argv)
 
     g_test_init(&argc, &argv, NULL);
     stream_begin();
-    pviommu_add("q35/refused/fit", test_fit);
-    pviommu_add("q35/refused/bytes", test_bytes);
-    pviommu_add("q35/refused/ring", test_ring);
-    pviommu_add("q35/refused/other-device", test_other_device);
-    pviommu_add("q35/refused/reset", test_reset);
-    pviommu_add("q35/refused/queue-off", test_queue_off);
-    pviommu_add("q35/refused/queues", test_queue_refused);
+    pviommu_add("q35/refused/machine-that-is-too-small",
+                test_machine_that_is_too_small);
+    pviommu_add("q35/refused/damaged-bytes", test_damaged_bytes);
+    pviommu_add("q35/refused/bad-fault-ring", test_bad_fault_ring);
+    pviommu_add("q35/refused/when-another-device-fails",
+                test_when_another_device_fails);
+    pviommu_add("q35/refused/with-a-reset-or-without",
+                test_with_a_reset_or_without);
+    pviommu_add("q35/refused/queues-that-are-off", test_queues_that_are_off);
+    pviommu_add("q35/refused/bad-queues", test_bad_queues);
     ret = g_test_run();
     stream_cleanup();
     return ret;

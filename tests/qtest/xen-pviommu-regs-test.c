@@ -12,7 +12,7 @@
 #define ACCEPTED        XEN_PVIOMMU_REG_ACCEPTED
 #define BLOCK(n)        (XEN_PVIOMMU_BLOCKS + (n) * XEN_PVIOMMU_BLOCK_STRIDE)
 
-static void test_identity(const void *machine)
+static void test_pci_header_is_as_specified(const void *machine)
 {
     QXenPVIOMMU *iommu = pviommu_start(machine, NULL, NULL);
     QPCIDevice *dev = &iommu->dev;
@@ -47,7 +47,7 @@ static void test_identity(const void *machine)
     pviommu_quit(iommu);
 }
 
-static void test_device_id(void)
+static void test_device_id_can_be_set(void)
 {
     QXenPVIOMMU *iommu = pviommu_start("q35", "device-id=0xc147", NULL);
 
@@ -90,7 +90,7 @@ static void assert_reset_values(QXenPVIOMMU *iommu)
     }
 }
 
-static void test_reset_values(const void *machine)
+static void test_reset_restores_values(const void *machine)
 {
     QXenPVIOMMU *iommu = pviommu_start(machine, NULL, NULL);
     uint32_t done;
@@ -113,7 +113,7 @@ static void test_reset_values(const void *machine)
 }
 
 /* What a register reads as does not depend on how it is read. */
-static void test_read_widths(void)
+static void test_reads_of_any_width_agree(void)
 {
     QXenPVIOMMU *iommu = pviommu_start("q35", "bfn-bits=33,max-ops=0x1234",
                                        NULL);
@@ -161,7 +161,7 @@ static void test_read_widths(void)
 }
 
 /* 64-bit registers take 64 bits, or either half; the other half stays. */
-static void test_write_widths(void)
+static void test_narrow_writes_are_ignored(void)
 {
     static const uint32_t regs[] = {
         XEN_PVIOMMU_REG_FAULT_RING,
@@ -207,7 +207,7 @@ static void test_write_widths(void)
     pviommu_quit(iommu);
 }
 
-static void test_read_only(void)
+static void test_read_only_ones_stay(void)
 {
     static const uint32_t regs[] = {
         XEN_PVIOMMU_REG_VERSION, XEN_PVIOMMU_REG_NR_BLOCKS,
@@ -237,7 +237,7 @@ static void test_read_only(void)
 }
 
 /* Where there are no registers, reads are 0 and writes do nothing. */
-static void test_gaps(void)
+static void test_gaps_read_zero(void)
 {
     static const uint32_t gaps[] = {
         0x40, 0x7c, XEN_PVIOMMU_REG_COUNTER(XEN_PVIOMMU_NR_COUNTERS), 0xffc,
@@ -256,7 +256,7 @@ static void test_gaps(void)
     pviommu_quit(iommu);
 }
 
-static void test_accepted(void)
+static void test_only_offered_features_are_accepted(void)
 {
     QXenPVIOMMU *iommu = pviommu_start("q35", NULL, NULL);
 
@@ -275,7 +275,7 @@ static void test_accepted(void)
 }
 
 /* The counters count, those of what is follow it up and down. */
-static void test_counters(void)
+static void test_counters_count(void)
 {
     QXenPVIOMMU *iommu = pviommu_start("pc", NULL, NULL);
     struct xen_iommu_op ops[] = {
@@ -309,14 +309,18 @@ static void test_counters(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    pviommu_add_for_machines("regs/identity", test_identity);
-    pviommu_add_for_machines("regs/reset-values", test_reset_values);
-    pviommu_add("regs/device-id", test_device_id);
-    pviommu_add("regs/read-widths", test_read_widths);
-    pviommu_add("regs/write-widths", test_write_widths);
-    pviommu_add("regs/read-only", test_read_only);
-    pviommu_add("regs/gaps", test_gaps);
-    pviommu_add("regs/accepted", test_accepted);
-    pviommu_add("regs/counters", test_counters);
+    pviommu_add_for_machines("regs/pci-header-is-as-specified",
+                             test_pci_header_is_as_specified);
+    pviommu_add_for_machines("regs/reset-restores-values",
+                             test_reset_restores_values);
+    pviommu_add("regs/device-id-can-be-set", test_device_id_can_be_set);
+    pviommu_add("regs/reads-of-any-width-agree", test_reads_of_any_width_agree);
+    pviommu_add("regs/narrow-writes-are-ignored",
+                test_narrow_writes_are_ignored);
+    pviommu_add("regs/read-only-ones-stay", test_read_only_ones_stay);
+    pviommu_add("regs/gaps-read-zero", test_gaps_read_zero);
+    pviommu_add("regs/only-offered-features-are-accepted",
+                test_only_offered_features_are_accepted);
+    pviommu_add("regs/counters-count", test_counters_count);
     return g_test_run();
 }

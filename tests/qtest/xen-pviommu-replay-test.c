@@ -120,7 +120,7 @@ static void free_context(Fixture *f)
 }
 
 /* It takes as many doorbells as it needs, none of which notifies of much. */
-static void test_parts(void)
+static void test_takes_several_doorbells(void)
 {
     Fixture *f = fixture_new();
     uint64_t ops = pviommu_counter(f->iommu, XEN_PVIOMMU_COUNTER_OPS);
@@ -159,7 +159,7 @@ static void test_parts(void)
 }
 
 /* The same for one that saw all memory until then, and begins to listen */
-static void test_from_identity(void)
+static void test_from_identity_takes_several_doorbells(void)
 {
     Fixture *f = fixture_new();
     struct xen_iommu_op op = pviommu_op_alloc();
@@ -188,7 +188,7 @@ static void test_from_identity(void)
 }
 
 /* What changes below, at and above what it knows is as if it had known all. */
-static void test_changes(void)
+static void test_changes_in_between_are_seen(void)
 {
     Fixture *f = fixture_new();
     uint64_t frames = FRAMES;
@@ -232,7 +232,7 @@ static void test_changes(void)
 }
 
 /* The guest never goes on with it, but does something else. */
-static void test_left(void)
+static void test_may_be_abandoned(void)
 {
     Fixture *f = fixture_new();
     uint16_t other = pviommu_alloc_context(f->iommu);
@@ -276,7 +276,7 @@ static void test_left(void)
 }
 
 /* Unplugged in the middle; and another one that comes has all. */
-static void test_unplugged(void)
+static void test_ends_with_its_device(void)
 {
     QXenPVIOMMU *iommu = pviommu_start("pc", "premap=off,x-check=off", NULL);
     Fixture f = { .iommu = iommu, .ctx = 0 };
@@ -310,7 +310,7 @@ static void test_unplugged(void)
  * VFIO's sync of its dirty log replays to a notifier that it does not register.
  * That must leave nothing for one that is later at the same place.
  */
-static void test_sync(void)
+static void test_dirty_sync_leaves_nothing(void)
 {
     g_autofree char *mirror = g_strdup_printf(MIRROR_DEVICE("map"), SLOT);
     QXenPVIOMMU *iommu = pviommu_start("q35", "premap=off", mirror);
@@ -348,11 +348,14 @@ static void test_sync(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    pviommu_add("replay/parts", test_parts);
-    pviommu_add("replay/from-identity", test_from_identity);
-    pviommu_add("replay/changes", test_changes);
-    pviommu_add("replay/left", test_left);
-    pviommu_add("replay/unplugged", test_unplugged);
-    pviommu_add("replay/sync", test_sync);
+    pviommu_add("replay/takes-several-doorbells", test_takes_several_doorbells);
+    pviommu_add("replay/from-identity-takes-several-doorbells",
+                test_from_identity_takes_several_doorbells);
+    pviommu_add("replay/changes-in-between-are-seen",
+                test_changes_in_between_are_seen);
+    pviommu_add("replay/may-be-abandoned", test_may_be_abandoned);
+    pviommu_add("replay/ends-with-its-device", test_ends_with_its_device);
+    pviommu_add("replay/dirty-sync-leaves-nothing",
+                test_dirty_sync_leaves_nothing);
     return g_test_run();
 }

@@ -28,7 +28,7 @@ static void reset(QXenPVIOMMU *iommu, QEdu *edu)
 }
 
 /* Until the switch a device sees the machine as it is. */
-static void test_identity(const void *machine)
+static void test_identity_mode_ends_when_enabled(const void *machine)
 {
     QEdu edu;
     QXenPVIOMMU *iommu = start(machine, NULL, &edu);
@@ -59,7 +59,7 @@ static void test_identity(const void *machine)
 }
 
 /* Which operations pull it: those that modify, also if they then fail. */
-static void test_pulling(void)
+static void test_changes_enable(void)
 {
     const struct {
         struct xen_iommu_op op;
@@ -92,7 +92,7 @@ static void test_pulling(void)
 }
 
 /* Those that ask, or are not valid, leave it as it is. */
-static void test_not_pulling(const void *machine)
+static void test_queries_do_not_enable(const void *machine)
 {
     struct xen_iommu_op ops[] = {
         pviommu_op_query_caps(),
@@ -131,7 +131,7 @@ static void test_not_pulling(const void *machine)
 }
 
 /* Without control of it the guest keeps the identity map. */
-static void test_no_control(void)
+static void test_no_control_keeps_identity_mode(void)
 {
     QEdu edu;
     QXenPVIOMMU *iommu = start("q35", "control=off", &edu);
@@ -143,7 +143,7 @@ static void test_no_control(void)
     pviommu_quit(iommu);
 }
 
-static void test_premap_off(const void *machine)
+static void test_premap_off_starts_enabled(const void *machine)
 {
     QEdu edu;
     QXenPVIOMMU *iommu = start(machine, "premap=off", &edu);
@@ -171,7 +171,7 @@ static void test_premap_off(const void *machine)
     pviommu_quit(iommu);
 }
 
-static void test_premap_off_reserved(void)
+static void test_premap_off_shows_reserved_ranges(void)
 {
     g_autofree char *props =
         g_strdup_printf("\"premap\":false,"
@@ -188,7 +188,7 @@ static void test_premap_off_reserved(void)
 }
 
 /* Reset: all that the guest did is undone. */
-static void test_reset(const void *machine)
+static void test_reset_undoes_all(const void *machine)
 {
     QEdu edu;
     QXenPVIOMMU *iommu = start(machine, "max-contexts=3", &edu);
@@ -262,7 +262,7 @@ static bool shares_memory(QXenPVIOMMU *iommu, const char *function)
  * While it is 1:1 a change of the memory map costs the same, however many
  * functions there are.
  */
-static void test_shared(const void *machine)
+static void test_identity_mode_shares_one_memory_map(const void *machine)
 {
     const char *function = g_str_equal(machine, "pc") ?
         " AS \"xen-pviommu-pci.0/11.0\"" : " AS \"xen-pviommu-pcie.0/11.0\"";
@@ -280,13 +280,19 @@ static void test_shared(const void *machine)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    pviommu_add_for_machines("switch/identity", test_identity);
-    pviommu_add_for_machines("switch/not-pulling", test_not_pulling);
-    pviommu_add_for_machines("switch/premap-off", test_premap_off);
-    pviommu_add_for_machines("switch/reset", test_reset);
-    pviommu_add_for_machines("switch/shared", test_shared);
-    pviommu_add("switch/pulling", test_pulling);
-    pviommu_add("switch/no-control", test_no_control);
-    pviommu_add("switch/premap-off-reserved", test_premap_off_reserved);
+    pviommu_add_for_machines("switch/identity-mode-ends-when-enabled",
+                             test_identity_mode_ends_when_enabled);
+    pviommu_add_for_machines("switch/queries-do-not-enable",
+                             test_queries_do_not_enable);
+    pviommu_add_for_machines("switch/premap-off-starts-enabled",
+                             test_premap_off_starts_enabled);
+    pviommu_add_for_machines("switch/reset-undoes-all", test_reset_undoes_all);
+    pviommu_add_for_machines("switch/identity-mode-shares-one-memory-map",
+                             test_identity_mode_shares_one_memory_map);
+    pviommu_add("switch/changes-enable", test_changes_enable);
+    pviommu_add("switch/no-control-keeps-identity-mode",
+                test_no_control_keeps_identity_mode);
+    pviommu_add("switch/premap-off-shows-reserved-ranges",
+                test_premap_off_shows_reserved_ranges);
     return g_test_run();
 }

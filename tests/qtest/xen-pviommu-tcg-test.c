@@ -129,7 +129,7 @@ static uint32_t area(QXenPVIOMMU *iommu, unsigned cpu, unsigned word)
  * The processors use a device each, above a BAR that comes and goes, and at
  * each change the sections of the memory map are numbered anew.
  */
-static void test_map_changes(const void *machine)
+static void test_accesses_survive_map_changes(const void *machine)
 {
     g_autofree char *bios = make_firmware();
     g_autoptr(GString) extra = g_string_new(NULL);
@@ -184,6 +184,7 @@ int main(int argc, char **argv)
         g_test_skip("no TCG");
         return 0;
     }
-    pviommu_add_for_machines("tcg/map-changes", test_map_changes);
+    pviommu_add_for_machines("tcg/accesses-survive-map-changes",
+                             test_accesses_survive_map_changes);
     return g_test_run();
 }

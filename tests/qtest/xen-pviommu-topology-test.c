@@ -70,7 +70,7 @@ static void check_apart(QXenPVIOMMU *iommu, QEdu *a, uint32_t sbdf_a, QEdu *b,
     edu_assert_no_access(b, ADDR(BFN), ADDR(GFN + 1), 64);
 }
 
-static void test_multifunction(const void *machine)
+static void test_functions_are_apart(const void *machine)
 {
     QXenPVIOMMU *iommu = start(machine, EDU_DEVICE ",addr=11.0,"
                                "multifunction=on " EDU_DEVICE ",addr=11.3");
@@ -85,7 +85,7 @@ static void test_multifunction(const void *machine)
     pviommu_quit(iommu);
 }
 
-static void test_root_ports(void)
+static void test_devices_on_root_ports_are_apart(void)
 {
     QXenPVIOMMU *iommu = start("q35",
         "-device pcie-root-port,id=rp0,chassis=1,addr=5 "
@@ -106,7 +106,7 @@ static void test_root_ports(void)
 }
 
 /* A device is where its bus is numbered now. */
-static void test_renumbered(void)
+static void test_renumbered_bus_moves_its_device(void)
 {
     QXenPVIOMMU *iommu = start("q35",
         "-device pcie-root-port,id=rp0,chassis=1,addr=5 "
@@ -132,7 +132,7 @@ static void test_renumbered(void)
 }
 
 /* Bridges that nobody set up do not hide what is on bus 0. */
-static void test_unnumbered(const void *machine)
+static void test_unnumbered_bridges_hide_nothing(const void *machine)
 {
     bool q35 = !strcmp(machine, "q35");
     g_autofree char *devices = g_strdup_printf(
@@ -151,7 +151,7 @@ static void test_unnumbered(const void *machine)
 }
 
 /* A port, a switch, and a device behind that. */
-static void test_switch(void)
+static void test_devices_behind_a_pcie_switch_are_found(void)
 {
     QXenPVIOMMU *iommu = start("q35",
         "-device pcie-root-port,id=rp0,chassis=1,addr=5 "
@@ -179,7 +179,7 @@ static void test_switch(void)
  * Behind a conventional bridge all devices are the bridge: requests carry its
  * ID. The bridge and each of them name the place.
  */
-static void test_pci_bridge(void)
+static void test_devices_behind_a_pci_bridge_are_one(void)
 {
     QXenPVIOMMU *iommu = start("pc",
         "-device pci-bridge,id=br0,chassis_nr=1,addr=5 "
@@ -209,7 +209,7 @@ static void test_pci_bridge(void)
 }
 
 /* A PCIe-to-PCI bridge answers as function 0 of the bus behind it. */
-static void test_pcie_pci_bridge(void)
+static void test_pcie_pci_bridge_answers_as_function_0(void)
 {
     QXenPVIOMMU *iommu = start("q35",
         "-device pcie-root-port,id=rp0,chassis=1,addr=5 "
@@ -227,7 +227,7 @@ static void test_pcie_pci_bridge(void)
 }
 
 /* A root bus of its own, that is no child of a bridge. */
-static void test_expander(void)
+static void test_devices_on_an_expander_are_found(void)
 {
     QXenPVIOMMU *iommu = start("q35",
         "-device pxb-pcie,id=pxb0,bus_nr=128,addr=5 "
@@ -248,7 +248,7 @@ static void test_expander(void)
 }
 
 /* A function that is reset is where it was; the IOMMU is another function. */
-static void test_function_reset(void)
+static void test_function_reset_keeps_the_context(void)
 {
     QXenPVIOMMU *iommu = start("q35",
         "-device pcie-root-port,id=rp0,chassis=1,addr=5 "
@@ -288,16 +288,25 @@ static void test_function_reset(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    pviommu_add_for_machines("topology/multifunction", test_multifunction);
-    pviommu_add_for_machines("topology/unnumbered", test_unnumbered);
-    pviommu_add("topology/root-ports", test_root_ports);
-    pviommu_add("topology/renumbered", test_renumbered);
-    pviommu_add("topology/switch", test_switch);
-    pviommu_add("topology/pci-bridge", test_pci_bridge);
-    pviommu_add("topology/pcie-pci-bridge", test_pcie_pci_bridge);
+    pviommu_add_for_machines("topology/functions-are-apart",
+                             test_functions_are_apart);
+    pviommu_add_for_machines("topology/unnumbered-bridges-hide-nothing",
+                             test_unnumbered_bridges_hide_nothing);
+    pviommu_add("topology/devices-on-root-ports-are-apart",
+                test_devices_on_root_ports_are_apart);
+    pviommu_add("topology/renumbered-bus-moves-its-device",
+                test_renumbered_bus_moves_its_device);
+    pviommu_add("topology/devices-behind-a-pcie-switch-are-found",
+                test_devices_behind_a_pcie_switch_are_found);
+    pviommu_add("topology/devices-behind-a-pci-bridge-are-one",
+                test_devices_behind_a_pci_bridge_are_one);
+    pviommu_add("topology/pcie-pci-bridge-answers-as-function-0",
+                test_pcie_pci_bridge_answers_as_function_0);
     if (qtest_has_device("pxb-pcie")) {
-        pviommu_add("topology/expander", test_expander);
+        pviommu_add("topology/devices-on-an-expander-are-found",
+                    test_devices_on_an_expander_are_found);
     }
-    pviommu_add("topology/function-reset", test_function_reset);
+    pviommu_add("topology/function-reset-keeps-the-context",
+                test_function_reset_keeps_the_context);
     return g_test_run();
 }

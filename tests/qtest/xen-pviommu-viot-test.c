@@ -74,7 +74,7 @@ static void assert_covers(const Viot *v, uint16_t bdf)
     g_assert_cmphex(lduw_le_p(node + IOMMU_BDF), ==, PVIOMMU_SLOT << 3);
 }
 
-static void test_off(const void *machine)
+static void test_no_table_by_default(const void *machine)
 {
     g_autofree char *args = pviommu_args(machine, NULL, NULL);
     QTestState *qts = qtest_init(args);
@@ -85,7 +85,7 @@ static void test_off(const void *machine)
     qtest_quit(qts);
 }
 
-static void test_root_bus(const void *machine)
+static void test_covers_the_root_bus(const void *machine)
 {
     g_autofree char *args = pviommu_args(machine, "viot=on", NULL);
     QTestState *qts = qtest_init(args);
@@ -105,7 +105,7 @@ static void test_root_bus(const void *machine)
 }
 
 /* Bus numbers of bridges are what firmware made them when it asks. */
-static void test_buses(void)
+static void test_covers_numbered_buses(void)
 {
     g_autofree char *args = pviommu_args(
         "q35", "viot=on",
@@ -138,8 +138,10 @@ static void test_buses(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    pviommu_add_for_machines("viot/off", test_off);
-    pviommu_add_for_machines("viot/root-bus", test_root_bus);
-    pviommu_add("viot/buses", test_buses);
+    pviommu_add_for_machines("viot/no-table-by-default",
+                             test_no_table_by_default);
+    pviommu_add_for_machines("viot/covers-the-root-bus",
+                             test_covers_the_root_bus);
+    pviommu_add("viot/covers-numbered-buses", test_covers_numbered_buses);
     return g_test_run();
 }

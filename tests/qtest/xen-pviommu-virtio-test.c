@@ -143,7 +143,7 @@ static void assert_filled(QXenPVIOMMU *iommu)
  * An element of the used ring of which each half is in another page: with a
  * ring of 1024, as Linux places it, there are two of them.
  */
-static void test_crossing_used(const void *machine)
+static void test_used_element_crosses_pages(const void *machine)
 {
     QVirtioPCIDevice *dev;
     QXenPVIOMMU *iommu = start(machine, &dev);
@@ -160,7 +160,7 @@ static void test_crossing_used(const void *machine)
 }
 
 /* The second half has no page: it goes nowhere, and that is a fault. */
-static void test_crossing_into_hole(const void *machine)
+static void test_used_element_crosses_into_unmapped(const void *machine)
 {
     QVirtioPCIDevice *dev;
     QXenPVIOMMU *iommu = start(machine, &dev);
@@ -176,7 +176,7 @@ static void test_crossing_into_hole(const void *machine)
 }
 
 /* The same for what is read; virtio forbids it, but QEMU does not mind. */
-static void test_crossing_descriptor(const void *machine)
+static void test_descriptor_crosses_pages(const void *machine)
 {
     QVirtioPCIDevice *dev;
     QXenPVIOMMU *iommu = start(machine, &dev);
@@ -194,10 +194,11 @@ static void test_crossing_descriptor(const void *machine)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    pviommu_add_for_machines("virtio/crossing-used", test_crossing_used);
-    pviommu_add_for_machines("virtio/crossing-into-hole",
-                             test_crossing_into_hole);
-    pviommu_add_for_machines("virtio/crossing-descriptor",
-                             test_crossing_descriptor);
+    pviommu_add_for_machines("virtio/used-element-crosses-pages",
+                             test_used_element_crosses_pages);
+    pviommu_add_for_machines("virtio/used-element-crosses-into-unmapped",
+                             test_used_element_crosses_into_unmapped);
+    pviommu_add_for_machines("virtio/descriptor-crosses-pages",
+                             test_descriptor_crosses_pages);
     return g_test_run();
 }

@@ -5,9 +5,10 @@
  * the section of our device alone. What is refused is in refused-test.
  *
  * By hand, with -p /x86_64/xen-pviommu/q35/vmstate/ and the test's name:
- *   XEN_PVIOMMU_RECORD=FILE     record: the stream of test_v1(); never again
- *                               once a release wrote it
- *   XEN_PVIOMMU_RUNS=1000000    many: measure the pause
+ *   XEN_PVIOMMU_RECORD=FILE     record: write the stream that
+ *                               stream-of-the-first-release-loads reads; never
+ *                               again once a release wrote it
+ *   XEN_PVIOMMU_RUNS=1000000    many-runs-are-small: measure the pause
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -55,7 +56,7 @@ static void assert_same_files(const char *a, const char *b)
 }
 
 /* savevm and loadvm: all is different before the latter. */
-static void test_snapshot(void)
+static void test_snapshot_restores_all(void)
 {
     g_autofree char *first = stream_file("first");
     g_autofree char *second = stream_file("second");
@@ -100,7 +101,7 @@ static void test_snapshot(void)
 }
 
 /* In identity mode: nothing but a context. And back, by loadvm. */
-static void test_identity(void)
+static void test_identity_mode_is_restored(void)
 {
     g_autofree char *image = stream_file("image");
     g_autofree char *path = stream_file("identity");
@@ -153,7 +154,7 @@ static void test_record(void)
 }
 
 /* What the first release wrote can be read for ever. */
-static void test_v1(void)
+static void test_stream_of_the_first_release_loads(void)
 {
     g_autofree char *path = stream_v1();
     QXenPVIOMMU *iommu = start_loaded(path, NULL, "");
@@ -169,7 +170,7 @@ static void test_v1(void)
 }
 
 /* Pages that are there no more are lost, and the rest is not. */
-static void test_gone(void)
+static void test_missing_pages_are_dropped(void)
 {
     g_autofree char *path = stream_v1();
     /* RAM ends within the large run of the default context. */
@@ -185,7 +186,7 @@ static void test_gone(void)
  * The guest has RAM where a new machine has ROM, and RAM in a BAR. Loaded,
  * saved before it ever ran, and loaded again.
  */
-static void test_memory_map(const void *machine)
+static void test_memory_map_may_load_later(const void *machine)
 {
     static const char vga_args[] = "-device bochs-display,addr=11,romfile= ";
     g_autofree char *path = stream_file("memory-map");
@@ -278,7 +279,7 @@ static uint8_t *twice(const char *data, size_t len, size_t cut, size_t *all)
     return both;
 }
 
-static void test_cut_short(void)
+static void test_cut_section_is_refused(void)
 {
     g_autofree char *path = stream_v1();
     g_autofree char *data = NULL;
@@ -299,7 +300,7 @@ static void test_cut_short(void)
 }
 
 /* loadvm: queues that are others by then, and ones that are gone */
-static void test_queue_snapshot(void)
+static void test_queues_are_restored(void)
 {
     g_autofree char *image = stream_file("image");
     QXenPVIOMMU *iommu = stream_start(NULL, "");
@@ -331,7 +332,7 @@ static void test_queue_snapshot(void)
 }
 
 /* Queues whose memory is not there, or says something else, are none. */
-static void test_queue_lost(void)
+static void test_queue_without_memory_is_dropped(void)
 {
     g_autofree char *path = stream_file("lost");
     size_t len, at;
@@ -373,7 +374,7 @@ static void test_queue_lost(void)
 }
 
 /* Where operations are counted on from 0 */
-static void test_queue_wraps(void)
+static void test_queue_counts_on_from_0(void)
 {
     const uint32_t start_at = UINT32_MAX - 5;
     g_autofree char *path = stream_file("wraps");
@@ -433,7 +434,7 @@ static void number_deep(QXenPVIOMMU *iommu, unsigned last)
 #define SWITCHES        24
 
 /* The longest way that a device can have in QEMU is saved whole. */
-static void test_deep(void)
+static void test_longest_path_is_saved(void)
 {
     g_autofree char *path = stream_file("deep");
     g_autofree char *args = deep_args(SWITCHES);
@@ -462,7 +463,7 @@ static void test_deep(void)
 }
 
 /* On a machine that is another one, as only a stream of ours alone gets to. */
-static void test_no_such_place(void)
+static void test_no_such_place_is_refused(void)
 {
     static const char *const machines[] = { "q35", "pc" };
     g_autofree char *path = stream_v1();
@@ -501,7 +502,7 @@ static uint64_t resident(QTestState *qts)
  * Runs that wait for their pages take about what they do in the stream: here a
  * byte each.
  */
-static void test_deferred(void)
+static void test_deferred_runs_take_little_memory(void)
 {
     g_autofree char *path = stream_file("deferred");
     g_autofree char *data = NULL;
@@ -546,7 +547,7 @@ static void test_deferred(void)
 }
 
 /* The machine is reset while half of our section is there: the rest is not. */
-static void test_reset_meanwhile(void)
+static void test_reset_while_loading_drops_the_rest(void)
 {
     g_autofree char *path = stream_v1();
     g_autofree char *to = stream_file("socket");
@@ -589,7 +590,7 @@ static uint64_t many_gfn(uint64_t first, uint64_t pages, uint64_t i)
     return first + i * 0x9e3779b1 % pages;
 }
 
-static void test_many(void)
+static void test_many_runs_are_small(void)
 {
     const char *wanted = getenv("XEN_PVIOMMU_RUNS");
     uint64_t runs = wanted ? g_ascii_strtoull(wanted, NULL, 0) : 50000;
@@ -660,7 +661,7 @@ static void test_many(void)
 }
 
 /* Xen's toolstack saves beside a device that cannot be: nothing happens. */
-static void test_beside_nvme(void)
+static void test_failed_save_beside_nvme_changes_nothing(void)
 {
     g_autofree char *path = stream_file("beside-nvme");
     QXenPVIOMMU *iommu = stream_start(NULL, "-device nvme,serial=1 ");
@@ -693,22 +694,35 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     stream_begin();
 
-    pviommu_add("q35/vmstate/snapshot", test_snapshot);
-    pviommu_add("q35/vmstate/identity", test_identity);
+    pviommu_add("q35/vmstate/snapshot-restores-all",
+                test_snapshot_restores_all);
+    pviommu_add("q35/vmstate/identity-mode-is-restored",
+                test_identity_mode_is_restored);
     pviommu_add("q35/vmstate/record", test_record);
-    pviommu_add("q35/vmstate/v1", test_v1);
-    pviommu_add("q35/vmstate/gone", test_gone);
-    pviommu_add_for_machines("vmstate/memory-map", test_memory_map);
-    pviommu_add("q35/vmstate/cut-short", test_cut_short);
-    pviommu_add("q35/vmstate/queue-snapshot", test_queue_snapshot);
-    pviommu_add("q35/vmstate/queue-lost", test_queue_lost);
-    pviommu_add("q35/vmstate/queue-wraps", test_queue_wraps);
-    pviommu_add("q35/vmstate/deep", test_deep);
-    pviommu_add("q35/vmstate/no-such-place", test_no_such_place);
-    pviommu_add("q35/vmstate/deferred", test_deferred);
-    pviommu_add("q35/vmstate/reset-meanwhile", test_reset_meanwhile);
-    pviommu_add("q35/vmstate/many", test_many);
-    pviommu_add("q35/vmstate/beside-nvme", test_beside_nvme);
+    pviommu_add("q35/vmstate/stream-of-the-first-release-loads",
+                test_stream_of_the_first_release_loads);
+    pviommu_add("q35/vmstate/missing-pages-are-dropped",
+                test_missing_pages_are_dropped);
+    pviommu_add_for_machines("vmstate/memory-map-may-load-later",
+                             test_memory_map_may_load_later);
+    pviommu_add("q35/vmstate/cut-section-is-refused",
+                test_cut_section_is_refused);
+    pviommu_add("q35/vmstate/queues-are-restored", test_queues_are_restored);
+    pviommu_add("q35/vmstate/queue-without-memory-is-dropped",
+                test_queue_without_memory_is_dropped);
+    pviommu_add("q35/vmstate/queue-counts-on-from-0",
+                test_queue_counts_on_from_0);
+    pviommu_add("q35/vmstate/longest-path-is-saved",
+                test_longest_path_is_saved);
+    pviommu_add("q35/vmstate/no-such-place-is-refused",
+                test_no_such_place_is_refused);
+    pviommu_add("q35/vmstate/deferred-runs-take-little-memory",
+                test_deferred_runs_take_little_memory);
+    pviommu_add("q35/vmstate/reset-while-loading-drops-the-rest",
+                test_reset_while_loading_drops_the_rest);
+    pviommu_add("q35/vmstate/many-runs-are-small", test_many_runs_are_small);
+    pviommu_add("q35/vmstate/failed-save-beside-nvme-changes-nothing",
+                test_failed_save_beside_nvme_changes_nothing);
 
     ret = g_test_run();
     stream_cleanup();

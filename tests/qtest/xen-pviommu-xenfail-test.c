@@ -161,7 +161,7 @@ static void check_call(const char *fn, unsigned call)
     g_assert_null(strstr(said, "ssertion"));
 }
 
-static void test_each_call(void)
+static void test_each_failed_call_is_survived_or_reported(void)
 {
     g_autoptr(GHashTable) calls = calls_of_a_run();
     GHashTableIter iter;
@@ -181,7 +181,7 @@ static void test_each_call(void)
     }
 }
 
-static void test_start(void)
+static void test_start_fails_with_a_message(void)
 {
     for (int i = 0; i < ARRAY_SIZE(start_cases); i++) {
         const StartCase *c = &start_cases[i];
@@ -198,7 +198,7 @@ static void test_start(void)
 }
 
 /* No ioreq server at all, in either way. */
-static void test_no_server(void)
+static void test_no_ioreq_server_ends_qemu(void)
 {
     const XenSimOptions options = {
         .fail = "xendevicemodel_create_ioreq_server:1:22,"
@@ -399,7 +399,7 @@ static void quit_later(Later *v)
     xensim_quit(v->sim);
 }
 
-static void test_later(void)
+static void test_later_failure_is_survived(void)
 {
     for (int i = 0; i < ARRAY_SIZE(later_cases); i++) {
         const char *fn = later_cases[i].fn;
@@ -432,7 +432,7 @@ static void test_later(void)
  * A vCPU whose event or answer got lost waits for ever, as the hypervisor would
  * have it. The others do not.
  */
-static void test_events(void)
+static void test_failed_event_stalls_one_vcpu(void)
 {
     static const char *const fns[] = { "xenevtchn_unmask", "xenevtchn_notify" };
     const XenSimOptions options = { .vcpus = 4 };
@@ -467,10 +467,15 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     /* QEMU's own code does not always tidy up after a call that failed. */
     g_setenv("ASAN_OPTIONS", sanitizer, true);
-    pviommu_add("xenfail/each-call", test_each_call);
-    pviommu_add("xenfail/start", test_start);
-    pviommu_add("xenfail/no-server", test_no_server);
-    pviommu_add("xenfail/later", test_later);
-    pviommu_add("xenfail/events", test_events);
+    pviommu_add("xenfail/each-failed-call-is-survived-or-reported",
+                test_each_failed_call_is_survived_or_reported);
+    pviommu_add("xenfail/start-fails-with-a-message",
+                test_start_fails_with_a_message);
+    pviommu_add("xenfail/no-ioreq-server-ends-qemu",
+                test_no_ioreq_server_ends_qemu);
+    pviommu_add("xenfail/later-failure-is-survived",
+                test_later_failure_is_survived);
+    pviommu_add("xenfail/failed-event-stalls-one-vcpu",
+                test_failed_event_stalls_one_vcpu);
     return g_test_run();
 }

@@ -25,7 +25,7 @@ static XenSimIoreq invalidate(uint64_t gfn, uint32_t count, uint64_t data)
 }
 
 /* A page that the guest gave away, and that no one was told of. */
-static void test_missing_page(void)
+static void test_dma_to_a_missing_page_fails(void)
 {
     XenSim *sim = xensim_start_mirror(NULL);
     QXenPVIOMMU *iommu = xensim_pviommu(sim);
@@ -71,7 +71,7 @@ static void test_missing_page(void)
 }
 
 /* DMA of a guest that uses no IOMMU. */
-static void test_missing_identity(void)
+static void test_identity_dma_to_a_missing_page_fails(void)
 {
     XenSim *sim = xensim_start_mirror(NULL);
     QXenPVIOMMU *iommu = xensim_pviommu(sim);
@@ -93,7 +93,7 @@ static void test_missing_identity(void)
 }
 
 /* Operations, in part or all, where there is no page. */
-static void test_missing_array(void)
+static void test_array_in_a_missing_page_ends_there(void)
 {
     const uint64_t at = (GFN + 1) * PVIOMMU_PAGE;
     const uint64_t across = at - 2 * sizeof(struct xen_iommu_op);
@@ -129,7 +129,7 @@ static void test_missing_array(void)
 }
 
 /* The ring of faults, and where the interrupt is written. */
-static void test_missing_ring(void)
+static void test_fault_ring_in_a_missing_page_drops_records(void)
 {
     const uint64_t vector = XEN_PVIOMMU_MSIX_TABLE +
                             XEN_PVIOMMU_MSIX_VECTOR_FAULT * PCI_MSIX_ENTRY_SIZE;
@@ -176,7 +176,7 @@ static void test_missing_ring(void)
 }
 
 /* Nobody says which pages left: those go that have. */
-static void test_unnamed(void)
+static void test_unnamed_pages_are_unmapped(void)
 {
     XenSim *sim = xensim_start_mirror(NULL);
     QXenPVIOMMU *iommu = xensim_pviommu(sim);
@@ -229,7 +229,7 @@ static void test_unnamed(void)
 }
 
 /* Entries of the ring are not kept until other pages are there. */
-static void test_stale_entries(void)
+static void test_entries_end_with_invalidate_all(void)
 {
     XenSim *sim = xensim_start_mirror(NULL);
     QXenPVIOMMU *iommu = xensim_pviommu(sim);
@@ -250,7 +250,7 @@ static void test_stale_entries(void)
 }
 
 /* What cannot be read named some page: none stays that left. */
-static void test_malformed_forgets(void)
+static void test_malformed_request_unmaps_what_left(void)
 {
     XenSim *sim = xensim_start_mirror(NULL);
     QXenPVIOMMU *iommu = xensim_pviommu(sim);
@@ -297,7 +297,7 @@ static void test_malformed_forgets(void)
 }
 
 /* A bucket that DMA keeps, and pages in it that DMA does not need. */
-static void test_locked_bucket(void)
+static void test_locked_bucket_drops_other_pages(void)
 {
     XenSim *sim = xensim_start_mirror(NULL);
     QXenPVIOMMU *iommu = xensim_pviommu(sim);
@@ -326,7 +326,7 @@ static void test_locked_bucket(void)
 }
 
 /* Two locks begin at a page; the one that ends is the one that ended. */
-static void test_lock_lengths(void)
+static void test_locks_of_a_page_end_by_length(void)
 {
     const uint64_t addr = GFN * PVIOMMU_PAGE;
     XenSim *sim = xensim_start_mirror(NULL);
@@ -361,7 +361,7 @@ static void test_lock_lengths(void)
 }
 
 /* A long range is looked at in several goes; nothing is mapped for that. */
-static void test_long_map(void)
+static void test_long_map_takes_several_goes(void)
 {
     const XenSimOptions options = { .ram_mb = 3072 };
     const uint64_t first = 0x1000, nr = 0xa4000, go = 0x8000;
@@ -413,7 +413,7 @@ static unsigned guest_mappings(XenSim *sim)
 }
 
 /* Holes are limited, wherever they are, and those of neighbours are one. */
-static void test_holes(void)
+static void test_punched_pages_are_limited(void)
 {
     const XenSimOptions options = { .ram_mb = 1024 };
     const unsigned bucket = 256, per_bucket = 30, first = 0x2000;
@@ -477,16 +477,27 @@ static void test_holes(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    pviommu_add("xensim/missing-page", test_missing_page);
-    pviommu_add("xensim/missing-identity", test_missing_identity);
-    pviommu_add("xensim/missing-array", test_missing_array);
-    pviommu_add("xensim/missing-ring", test_missing_ring);
-    pviommu_add("xensim/unnamed", test_unnamed);
-    pviommu_add("xensim/stale-entries", test_stale_entries);
-    pviommu_add("xensim/malformed-forgets", test_malformed_forgets);
-    pviommu_add("xensim/locked-bucket", test_locked_bucket);
-    pviommu_add("xensim/lock-lengths", test_lock_lengths);
-    pviommu_add("xensim/long-map", test_long_map);
-    pviommu_add("xensim/holes", test_holes);
+    pviommu_add("xensim/dma-to-a-missing-page-fails",
+                test_dma_to_a_missing_page_fails);
+    pviommu_add("xensim/identity-dma-to-a-missing-page-fails",
+                test_identity_dma_to_a_missing_page_fails);
+    pviommu_add("xensim/array-in-a-missing-page-ends-there",
+                test_array_in_a_missing_page_ends_there);
+    pviommu_add("xensim/fault-ring-in-a-missing-page-drops-records",
+                test_fault_ring_in_a_missing_page_drops_records);
+    pviommu_add("xensim/unnamed-pages-are-unmapped",
+                test_unnamed_pages_are_unmapped);
+    pviommu_add("xensim/entries-end-with-invalidate-all",
+                test_entries_end_with_invalidate_all);
+    pviommu_add("xensim/malformed-request-unmaps-what-left",
+                test_malformed_request_unmaps_what_left);
+    pviommu_add("xensim/locked-bucket-drops-other-pages",
+                test_locked_bucket_drops_other_pages);
+    pviommu_add("xensim/locks-of-a-page-end-by-length",
+                test_locks_of_a_page_end_by_length);
+    pviommu_add("xensim/long-map-takes-several-goes",
+                test_long_map_takes_several_goes);
+    pviommu_add("xensim/punched-pages-are-limited",
+                test_punched_pages_are_limited);
     return g_test_run();
 }

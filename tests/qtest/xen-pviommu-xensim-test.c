@@ -18,7 +18,7 @@
 #define PCI_INDEX       0xcf8
 #define PCI_DATA        0xcfc
 
-static void test_boot(const void *machine)
+static void test_boots(const void *machine)
 {
     const XenSimOptions options = { .machine = machine };
     XenSim *sim = xensim_start_mirror(&options);
@@ -37,7 +37,7 @@ static void test_boot(const void *machine)
 }
 
 /* A hypervisor that does not know what it is asked for first. */
-static void test_old_hypervisor(void)
+static void test_old_hypervisor_works(void)
 {
     const XenSimOptions options = { .features = "" };
     XenSim *sim = xensim_start_mirror(&options);
@@ -49,7 +49,7 @@ static void test_old_hypervisor(void)
 }
 
 /* Nor XENMEM_acquire_resource: the pages are mapped by their GFNs. */
-static void test_no_resources(void)
+static void test_no_resources_maps_by_gfn(void)
 {
     g_autofree char *fail = g_strdup_printf("xenforeignmemory_map_resource:1:"
                                             "%d", EOPNOTSUPP);
@@ -61,7 +61,7 @@ static void test_no_resources(void)
     xensim_quit(sim);
 }
 
-static void test_vcpus(void)
+static void test_each_vcpu_gets_its_answer(void)
 {
     const XenSimOptions options = { .vcpus = 4 };
     XenSim *sim = xensim_start_mirror(&options);
@@ -94,7 +94,7 @@ static void test_vcpus(void)
 }
 
 /* What the hypervisor sends for 0xcf8 and 0xcfc, and the ports themselves. */
-static void test_config(void)
+static void test_config_space_by_both_ways(void)
 {
     XenSim *sim = xensim_start_mirror(NULL);
     uint32_t id = XEN_PVIOMMU_PCI_DEVICE_ID << 16 | XEN_PVIOMMU_PCI_VENDOR_ID;
@@ -110,7 +110,7 @@ static void test_config(void)
     xensim_quit(sim);
 }
 
-static void test_mmio(void)
+static void test_mmio_and_string_moves_work(void)
 {
     XenSim *sim = xensim_start_mirror(NULL);
     QXenPVIOMMU *iommu = xensim_pviommu(sim);
@@ -144,7 +144,7 @@ static void test_mmio(void)
     xensim_quit(sim);
 }
 
-static void test_buffered(void)
+static void test_buffered_ring_is_read_in_order(void)
 {
     XenSim *sim = xensim_start_mirror(NULL);
     unsigned nr = 0;
@@ -177,7 +177,7 @@ static void test_buffered(void)
     xensim_quit(sim);
 }
 
-static void test_global_invalidation(void)
+static void test_invalidate_all_unmaps(void)
 {
     XenSim *sim = xensim_start_mirror(NULL);
     uint32_t page = xensim_page(sim, GFN);
@@ -192,7 +192,7 @@ static void test_global_invalidation(void)
     xensim_quit(sim);
 }
 
-static void test_dma(void)
+static void test_dma_reaches_guest_pages(void)
 {
     XenSim *sim = xensim_start_mirror(NULL);
     QXenPVIOMMU *iommu = xensim_pviommu(sim);
@@ -228,7 +228,7 @@ static void test_dma(void)
 }
 
 /* DMA that takes its time keeps its pages, and nothing else does. */
-static void test_held_dma(void)
+static void test_dma_in_flight_keeps_its_pages(void)
 {
     XenSim *sim = xensim_start_mirror(NULL);
     QXenPVIOMMU *iommu = xensim_pviommu(sim);
@@ -263,17 +263,23 @@ static void test_held_dma(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    pviommu_add_data("xensim/boot/xenfv", NULL, test_boot);
-    pviommu_add_data("xensim/boot/pc", "pc,accel=xen,suppress-vmdesc=on",
-                     test_boot);
-    pviommu_add("xensim/old-hypervisor", test_old_hypervisor);
-    pviommu_add("xensim/no-resources", test_no_resources);
-    pviommu_add("xensim/vcpus", test_vcpus);
-    pviommu_add("xensim/config", test_config);
-    pviommu_add("xensim/mmio", test_mmio);
-    pviommu_add("xensim/buffered", test_buffered);
-    pviommu_add("xensim/global-invalidation", test_global_invalidation);
-    pviommu_add("xensim/dma", test_dma);
-    pviommu_add("xensim/held-dma", test_held_dma);
+    pviommu_add_data("xensim/boots/xenfv", NULL, test_boots);
+    pviommu_add_data("xensim/boots/pc", "pc,accel=xen,suppress-vmdesc=on",
+                     test_boots);
+    pviommu_add("xensim/old-hypervisor-works", test_old_hypervisor_works);
+    pviommu_add("xensim/no-resources-maps-by-gfn",
+                test_no_resources_maps_by_gfn);
+    pviommu_add("xensim/each-vcpu-gets-its-answer",
+                test_each_vcpu_gets_its_answer);
+    pviommu_add("xensim/config-space-by-both-ways",
+                test_config_space_by_both_ways);
+    pviommu_add("xensim/mmio-and-string-moves-work",
+                test_mmio_and_string_moves_work);
+    pviommu_add("xensim/buffered-ring-is-read-in-order",
+                test_buffered_ring_is_read_in_order);
+    pviommu_add("xensim/invalidate-all-unmaps", test_invalidate_all_unmaps);
+    pviommu_add("xensim/dma-reaches-guest-pages", test_dma_reaches_guest_pages);
+    pviommu_add("xensim/dma-in-flight-keeps-its-pages",
+                test_dma_in_flight_keeps_its_pages);
     return g_test_run();
 }

@@ -73,7 +73,7 @@ static void read_arena(Shared *s, GRand *rand)
     /* In this order, see above; and all before gen is read again */
     smp_rmb();
     mapped = bfn_table_translate(s->t, ARENA_BFN + f, &tr);
-    smp_rmb(); /* pairs with smp_wmb() in test_readers() */
+    smp_rmb(); /* pairs with the smp_wmb() of the test */
     if ((gen & 1) || qatomic_read(&s->gen) != gen) {
         return;
     }
@@ -154,7 +154,7 @@ static void thin_out(Shared *s, uint64_t f, uint64_t nr)
     }
 }
 
-static void test_readers(void)
+static void test_readers_see_no_frame_that_is_gone(void)
 {
     XenPVIOMMUBudget budget = { };
     g_autofree Shared *s = g_new0(Shared, 1);
@@ -227,6 +227,7 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_random_set_seed(g_test_rand_int());
-    g_test_add_func("/bfn-table/readers", test_readers);
+    g_test_add_func("/bfn-table/readers-see-no-frame-that-is-gone",
+                    test_readers_see_no_frame_that_is_gone);
     return g_test_run();
 }

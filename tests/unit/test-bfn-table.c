@@ -389,7 +389,7 @@ static void test_random(gconstpointer opaque)
 }
 
 /* Lone pages all over the table come and go; what they took comes back. */
-static void test_sparse(void)
+static void test_nodes_are_freed_after_unmap(void)
 {
     Model *m = model_new(40);
 
@@ -418,7 +418,7 @@ static void test_sparse(void)
  * As many idle nodes as a table keeps, each the only one of its parent: the
  * next one sends them, their parents and itself away.
  */
-static void test_idle_chain(void)
+static void test_idle_nodes_are_limited(void)
 {
     for (unsigned shift = MIB2; shift <= GIB512; shift += 9) {
         for (unsigned nr = IDLE_NODES_MAX - 1; nr < IDLE_NODES_MAX + 4; nr++) {
@@ -446,7 +446,7 @@ static void test_idle_chain(void)
 }
 
 /* Bigger leaves take the place of empty nodes that were kept. */
-static void test_replace_idle(void)
+static void test_large_leaf_replaces_idle_nodes(void)
 {
     for (unsigned order = MIB2; order <= GIB512 + 1; order++) {
         Model *m = model_new(40);
@@ -469,7 +469,7 @@ static void test_replace_idle(void)
 }
 
 /* One page out of the middle of a leaf of every size. */
-static void test_split(void)
+static void test_page_can_leave_any_leaf(void)
 {
     static const unsigned orders[] = { KIB4, 1, MIB2, MIB2 + 3, GIB1, GIB1 + 1,
                                        GIB512, GIB512 + 4 };
@@ -547,7 +547,7 @@ static void test_limits(gconstpointer opaque)
 }
 
 /* What a range costs does not depend on how long it is. */
-static void test_cost(void)
+static void test_cost_does_not_depend_on_length(void)
 {
     Model *m = model_new(40);
 
@@ -585,7 +585,7 @@ static size_t budget_taken(const Model *m)
     return node_pool_bytes(m->budget.pool) + m->budget.reserved;
 }
 
-static void test_budget(void)
+static void test_map_keeps_to_the_budget(void)
 {
     Model *m = model_new(40);
     BfnRun refused = { .bfn = 777, .gfn = 1, .nr = 1ull << GIB1 };
@@ -640,19 +640,25 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_random_set_seed(g_test_rand_int());
     for (int i = 0; i < ARRAY_SIZE(bits); i++) {
-        g_autofree char *random = g_strdup_printf("/bfn-table/random/%u",
-                                                  bits[i]);
-        g_autofree char *limits = g_strdup_printf("/bfn-table/limits/%u",
-                                                  bits[i]);
+        g_autofree char *random =
+            g_strdup_printf("/bfn-table/random-maps-match-a-list/%u", bits[i]);
+        g_autofree char *limits =
+            g_strdup_printf("/bfn-table/first-and-last-bfn-work/%u", bits[i]);
 
         g_test_add_data_func(limits, GUINT_TO_POINTER(bits[i]), test_limits);
         g_test_add_data_func(random, GUINT_TO_POINTER(bits[i]), test_random);
     }
-    g_test_add_func("/bfn-table/split", test_split);
-    g_test_add_func("/bfn-table/cost", test_cost);
-    g_test_add_func("/bfn-table/budget", test_budget);
-    g_test_add_func("/bfn-table/replace-idle", test_replace_idle);
-    g_test_add_func("/bfn-table/idle-chain", test_idle_chain);
-    g_test_add_func("/bfn-table/sparse", test_sparse);
+    g_test_add_func("/bfn-table/page-can-leave-any-leaf",
+                    test_page_can_leave_any_leaf);
+    g_test_add_func("/bfn-table/cost-does-not-depend-on-length",
+                    test_cost_does_not_depend_on_length);
+    g_test_add_func("/bfn-table/map-keeps-to-the-budget",
+                    test_map_keeps_to_the_budget);
+    g_test_add_func("/bfn-table/large-leaf-replaces-idle-nodes",
+                    test_large_leaf_replaces_idle_nodes);
+    g_test_add_func("/bfn-table/idle-nodes-are-limited",
+                    test_idle_nodes_are_limited);
+    g_test_add_func("/bfn-table/nodes-are-freed-after-unmap",
+                    test_nodes_are_freed_after_unmap);
     return g_test_run();
 }

@@ -12,7 +12,7 @@
 
 #define RO XEN_IOMMUOP_map_readonly
 
-static void test_flush(void)
+static void test_flush_drops_what_is_pending(void)
 {
     Fixture *f = fixture_new(&config_small);
     uint16_t ctx;
@@ -79,7 +79,7 @@ static size_t limit_bytes(void)
     return bytes;
 }
 
-static void test_limit(void)
+static void test_max_mappings_counts_pending(void)
 {
     FixtureConfig config = config_small;
     Fixture *f;
@@ -111,7 +111,7 @@ static void test_limit(void)
 }
 
 /* Records of what waits for a flush are bounded, too. */
-static void test_pending_limit(void)
+static void test_pending_runs_are_limited(void)
 {
     FixtureConfig config = config_small;
     Fixture *f;
@@ -140,7 +140,7 @@ static void test_pending_limit(void)
  * Parts of records are flushed: there are no more of them by that than may be.
  * And with very many of them a flush of a part is one of all.
  */
-static void test_pending_split(void)
+static void test_partial_flush_adds_no_run(void)
 {
     const unsigned exact = XEN_PVIOMMU_PENDING_EXACT;
     FixtureConfig config = config_large;
@@ -180,7 +180,7 @@ static void test_pending_split(void)
 }
 
 /* At the limit what stays of a record needs no room, or goes. */
-static void test_pending_split_full(void)
+static void test_partial_flush_works_at_the_limit(void)
 {
     FixtureConfig config = config_large;
     uint16_t ctx;
@@ -213,7 +213,7 @@ static void test_pending_split_full(void)
 }
 
 /* A context with very much in it takes several attempts. */
-static void test_free_much(void)
+static void test_large_context_is_freed_in_parts(void)
 {
     Fixture *f = fixture_new(&config_large);
     unsigned nr = 150000, tries = 0;
@@ -243,7 +243,7 @@ static void test_free_much(void)
 }
 
 /* What an operation costs is counted, whether it succeeds or not. */
-static void test_work(void)
+static void test_failed_operations_count_as_work(void)
 {
     Fixture *f = fixture_new(&config_large);
     struct xen_iommu_op op;
@@ -271,7 +271,7 @@ static void test_work(void)
     fixture_free(f);
 }
 
-static void test_contexts(void)
+static void test_contexts_are_independent(void)
 {
     Fixture *f = fixture_new(&config_small);
     uint16_t one, two, three, four;
@@ -331,7 +331,7 @@ static void test_contexts(void)
 }
 
 /* The largest ranges there are */
-static void test_huge(void)
+static void test_largest_ranges_work(void)
 {
     Fixture *f = fixture_new(&config_large);
     struct xen_iommu_op op;
@@ -362,7 +362,7 @@ static void test_huge(void)
     fixture_free(f);
 }
 
-static void test_invalidate(void)
+static void test_page_that_leaves_is_unmapped_everywhere(void)
 {
     Fixture *f = fixture_new(&config_small);
     uint16_t ctx;
@@ -402,7 +402,7 @@ static void test_invalidate(void)
     fixture_free(f);
 }
 
-static void test_load_pending(void)
+static void test_pending_runs_can_be_loaded(void)
 {
     Fixture *f = fixture_new(&config_large);
     BfnRun run = { .bfn = 100, .gfn = 300, .nr = 10 };
@@ -426,16 +426,26 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_random_set_seed(g_test_rand_int());
-    g_test_add_func("/context/flush", test_flush);
-    g_test_add_func("/context/limit", test_limit);
-    g_test_add_func("/context/pending-limit", test_pending_limit);
-    g_test_add_func("/context/pending-split", test_pending_split);
-    g_test_add_func("/context/pending-split-full", test_pending_split_full);
-    g_test_add_func("/context/free-much", test_free_much);
-    g_test_add_func("/context/work", test_work);
-    g_test_add_func("/context/contexts", test_contexts);
-    g_test_add_func("/context/huge", test_huge);
-    g_test_add_func("/context/invalidate", test_invalidate);
-    g_test_add_func("/context/load-pending", test_load_pending);
+    g_test_add_func("/context/flush-drops-what-is-pending",
+                    test_flush_drops_what_is_pending);
+    g_test_add_func("/context/max-mappings-counts-pending",
+                    test_max_mappings_counts_pending);
+    g_test_add_func("/context/pending-runs-are-limited",
+                    test_pending_runs_are_limited);
+    g_test_add_func("/context/partial-flush-adds-no-run",
+                    test_partial_flush_adds_no_run);
+    g_test_add_func("/context/partial-flush-works-at-the-limit",
+                    test_partial_flush_works_at_the_limit);
+    g_test_add_func("/context/large-context-is-freed-in-parts",
+                    test_large_context_is_freed_in_parts);
+    g_test_add_func("/context/failed-operations-count-as-work",
+                    test_failed_operations_count_as_work);
+    g_test_add_func("/context/contexts-are-independent",
+                    test_contexts_are_independent);
+    g_test_add_func("/context/largest-ranges-work", test_largest_ranges_work);
+    g_test_add_func("/context/page-that-leaves-is-unmapped-everywhere",
+                    test_page_that_leaves_is_unmapped_everywhere);
+    g_test_add_func("/context/pending-runs-can-be-loaded",
+                    test_pending_runs_can_be_loaded);
     return g_test_run();
 }

@@ -335,7 +335,7 @@ static bool count_two(void *opaque, uint16_t ctx, uint64_t bfn, uint64_t gfn,
 }
 
 /* Who has seen enough is not called again, wherever the rest is noted. */
-static void test_end(void)
+static void test_callback_can_end_the_search(void)
 {
     unsigned calls = 0;
     Model m;
@@ -352,7 +352,7 @@ static void test_end(void)
 }
 
 /* One page at many BFNs. */
-static void test_many(void)
+static void test_many_places_of_a_page_are_found(void)
 {
     Model m;
 
@@ -381,7 +381,7 @@ static void test_many(void)
     model_destroy(&m);
 }
 
-static void test_limits(void)
+static void test_first_and_last_frames_work(void)
 {
     Model m;
 
@@ -403,7 +403,7 @@ static void test_limits(void)
 }
 
 /* The BFN is below what the GFN is beyond its slot's start. */
-static void test_low_bfn(void)
+static void test_bfn_below_its_offset_works(void)
 {
     Model m;
 
@@ -427,14 +427,19 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_random_set_seed(g_test_rand_int());
     for (int i = 0; i < ARRAY_SIZE(orders); i++) {
-        g_autofree char *path = g_strdup_printf("/gfn-index/random/%u",
-                                                orders[i]);
+        g_autofree char *path =
+            g_strdup_printf("/gfn-index/random-places-match-a-list/%u",
+                            orders[i]);
 
         g_test_add_data_func(path, GUINT_TO_POINTER(orders[i]), test_random);
     }
-    g_test_add_func("/gfn-index/many", test_many);
-    g_test_add_func("/gfn-index/limits", test_limits);
-    g_test_add_func("/gfn-index/low-bfn", test_low_bfn);
-    g_test_add_func("/gfn-index/end", test_end);
+    g_test_add_func("/gfn-index/many-places-of-a-page-are-found",
+                    test_many_places_of_a_page_are_found);
+    g_test_add_func("/gfn-index/first-and-last-frames-work",
+                    test_first_and_last_frames_work);
+    g_test_add_func("/gfn-index/bfn-below-its-offset-works",
+                    test_bfn_below_its_offset_works);
+    g_test_add_func("/gfn-index/callback-can-end-the-search",
+                    test_callback_can_end_the_search);
     return g_test_run();
 }

@@ -356,7 +356,7 @@ static void random_event(Fixture *f)
     }
 }
 
-static void test_random(void)
+static void test_random_operations_match_the_model(void)
 {
     const char *env = g_getenv("XEN_PVIOMMU_TEST_OPS");
     uint64_t left = env ? g_ascii_strtoull(env, NULL, 0) : RANDOM_OPS;
@@ -401,6 +401,7 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_random_set_seed(g_test_rand_int());
-    g_test_add_func("/iommu-op/random", test_random);
+    g_test_add_func("/iommu-op/random-operations-match-the-model",
+                    test_random_operations_match_the_model);
     return g_test_run();
 }

@@ -11,7 +11,7 @@
 
 #define RO XEN_IOMMUOP_map_readonly
 
-static void test_unknown(void)
+static void test_unknown_operation_fails(void)
 {
     static const uint16_t codes[] = { 0, 13, 31, 32, 33, 43, 255, 256, 0xffff };
     FixtureConfig config = config_small;
@@ -39,7 +39,7 @@ static void test_unknown(void)
     fixture_free(f);
 }
 
-static void test_control(void)
+static void test_no_control_refuses_all_but_query_caps(void)
 {
     FixtureConfig config = config_small;
     Fixture *f;
@@ -107,7 +107,7 @@ static Fixture *good_fixture(void)
     return f;
 }
 
-static void test_pads(void)
+static void test_nonzero_pads_fail(void)
 {
     static const struct {
         uint8_t code;
@@ -160,7 +160,7 @@ static void test_pads(void)
     }
 }
 
-static void test_features(void)
+static void test_features_not_accepted_fail(void)
 {
     Fixture *f = fixture_new(&config_small);
     struct xen_iommu_op op;
@@ -208,7 +208,7 @@ static void test_features(void)
     fixture_free(f);
 }
 
-static void test_ranges(void)
+static void test_out_of_range_fails(void)
 {
     uint64_t limit = 1 << 12;
     Fixture *f = fixture_new(&config_small);
@@ -251,7 +251,7 @@ static void test_ranges(void)
     fixture_free(f);
 }
 
-static void test_pages(void)
+static void test_map_refuses_pages_by_kind(void)
 {
     Fixture *f = fixture_new(&config_small);
     struct xen_iommu_op op = good_op(XEN_IOMMUOP_map);
@@ -287,7 +287,7 @@ static void test_pages(void)
     fixture_free(f);
 }
 
-static void test_map(void)
+static void test_map_and_unmap_are_all_or_nothing(void)
 {
     Fixture *f = fixture_new(&config_small);
 
@@ -324,7 +324,7 @@ static void test_map(void)
     fixture_free(f);
 }
 
-static void test_holes(void)
+static void test_unmap_can_skip_unmapped(void)
 {
     const XenPVIOMMUReserved reserved = { 40, 5, 0 };
     FixtureConfig config = config_small;
@@ -366,7 +366,7 @@ static void test_holes(void)
 }
 
 /* As many runs as can wait, with holes between them, and one more */
-static void test_holes_limit(void)
+static void test_unmap_ends_where_pending_is_full(void)
 {
     FixtureConfig config = config_small;
     Fixture *f;
@@ -387,7 +387,7 @@ static void test_holes_limit(void)
     fixture_free(f);
 }
 
-static void test_set_queue(void)
+static void test_set_queue_refuses_bad_memory(void)
 {
     Fixture *f = fixture_new(&config_small);
     uint16_t ctx;
@@ -429,7 +429,7 @@ static void test_set_queue(void)
     fixture_free(f);
 }
 
-static void test_queued(void)
+static void test_queue_takes_map_unmap_and_flush_only(void)
 {
     Fixture *f = fixture_new(&config_small);
     struct xen_iommu_op op;
@@ -470,7 +470,7 @@ static void test_queued(void)
     fixture_free(f);
 }
 
-static void test_reserved(void)
+static void test_reserved_cannot_be_mapped(void)
 {
     static const XenPVIOMMUReserved reserved[] = {
         { 1000, 100, XEN_IOMMU_RESERVED_msi },
@@ -541,7 +541,7 @@ static void test_reserved(void)
 }
 
 /* A range longer than an entry can say */
-static void test_reserved_long(void)
+static void test_long_reserved_range_is_several_entries(void)
 {
     static const XenPVIOMMUReserved reserved[] = {
         { 5, 2ull * UINT32_MAX + 7, 3 },
@@ -565,7 +565,7 @@ static void test_reserved_long(void)
     fixture_free(f);
 }
 
-static void test_switch(void)
+static void test_changes_enable_translation(void)
 {
     FixtureConfig config = config_small;
     struct xen_iommu_op op;
@@ -618,7 +618,7 @@ static void test_switch(void)
     fixture_free(f);
 }
 
-static void test_lookup(void)
+static void test_lookup_finds_runs_both_ways(void)
 {
     Fixture *f = fixture_new(&config_small);
     struct xen_iommu_op op;
@@ -656,7 +656,7 @@ static void test_lookup(void)
 }
 
 /* A guest cannot fill the disk. */
-static void test_log(void)
+static void test_log_is_limited(void)
 {
     g_autofree char *name = NULL;
     g_autofree char *text = NULL;
@@ -689,21 +689,34 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_random_set_seed(g_test_rand_int());
-    g_test_add_func("/iommu-op/unknown", test_unknown);
-    g_test_add_func("/iommu-op/control", test_control);
-    g_test_add_func("/iommu-op/pads", test_pads);
-    g_test_add_func("/iommu-op/features", test_features);
-    g_test_add_func("/iommu-op/ranges", test_ranges);
-    g_test_add_func("/iommu-op/pages", test_pages);
-    g_test_add_func("/iommu-op/map", test_map);
-    g_test_add_func("/iommu-op/holes", test_holes);
-    g_test_add_func("/iommu-op/holes-limit", test_holes_limit);
-    g_test_add_func("/iommu-op/set-queue", test_set_queue);
-    g_test_add_func("/iommu-op/queued", test_queued);
-    g_test_add_func("/iommu-op/reserved", test_reserved);
-    g_test_add_func("/iommu-op/reserved-long", test_reserved_long);
-    g_test_add_func("/iommu-op/switch", test_switch);
-    g_test_add_func("/iommu-op/lookup", test_lookup);
-    g_test_add_func("/iommu-op/log", test_log);
+    g_test_add_func("/iommu-op/unknown-operation-fails",
+                    test_unknown_operation_fails);
+    g_test_add_func("/iommu-op/no-control-refuses-all-but-query-caps",
+                    test_no_control_refuses_all_but_query_caps);
+    g_test_add_func("/iommu-op/nonzero-pads-fail", test_nonzero_pads_fail);
+    g_test_add_func("/iommu-op/features-not-accepted-fail",
+                    test_features_not_accepted_fail);
+    g_test_add_func("/iommu-op/out-of-range-fails", test_out_of_range_fails);
+    g_test_add_func("/iommu-op/map-refuses-pages-by-kind",
+                    test_map_refuses_pages_by_kind);
+    g_test_add_func("/iommu-op/map-and-unmap-are-all-or-nothing",
+                    test_map_and_unmap_are_all_or_nothing);
+    g_test_add_func("/iommu-op/unmap-can-skip-unmapped",
+                    test_unmap_can_skip_unmapped);
+    g_test_add_func("/iommu-op/unmap-ends-where-pending-is-full",
+                    test_unmap_ends_where_pending_is_full);
+    g_test_add_func("/iommu-op/set-queue-refuses-bad-memory",
+                    test_set_queue_refuses_bad_memory);
+    g_test_add_func("/iommu-op/queue-takes-map-unmap-and-flush-only",
+                    test_queue_takes_map_unmap_and_flush_only);
+    g_test_add_func("/iommu-op/reserved-cannot-be-mapped",
+                    test_reserved_cannot_be_mapped);
+    g_test_add_func("/iommu-op/long-reserved-range-is-several-entries",
+                    test_long_reserved_range_is_several_entries);
+    g_test_add_func("/iommu-op/changes-enable-translation",
+                    test_changes_enable_translation);
+    g_test_add_func("/iommu-op/lookup-finds-runs-both-ways",
+                    test_lookup_finds_runs_both_ways);
+    g_test_add_func("/iommu-op/log-is-limited", test_log_is_limited);
     return g_test_run();
 }

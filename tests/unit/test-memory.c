@@ -128,7 +128,7 @@ static void program(guint32 seed, uint64_t first, uint64_t last)
  * Each allocation fails once: alone, with a few behind it, and with all behind
  * it. Operations succeed or change nothing, and all goes on afterwards.
  */
-static void test_failing(void)
+static void test_failed_allocation_changes_nothing(void)
 {
     for (unsigned round = 0; round < scale(); round++) {
         guint32 seed = g_test_rand_int();
@@ -152,7 +152,7 @@ static void test_failing(void)
  * A page leaves that is a part of large mappings, and nothing can be split: it
  * is gone, with what it was mapped as one with, and nothing else is.
  */
-static void test_invalidate(void)
+static void test_invalidation_needs_no_memory(void)
 {
     Fixture *f = fixture_new(&modelled);
 
@@ -190,7 +190,7 @@ static uint64_t work(Fixture *f)
     return xen_pviommu_core_work(&f->core);
 }
 
-static void test_places(void)
+static void test_page_at_too_many_bfns_fails(void)
 {
     const unsigned max = XEN_IOMMU_MAX_PLACES;
     Fixture *f = fixture_new(&large);
@@ -256,7 +256,7 @@ static void check_frames(Fixture *f)
     g_assert_cmpuint(f->backend.total, ==, frames + f->core.pending_frames);
 }
 
-static void test_places_large(void)
+static void test_page_in_too_many_large_ranges_fails(void)
 {
     const unsigned max = XEN_IOMMU_MAX_PLACES;
     const unsigned max_large = XEN_IOMMU_MAX_LARGE_PLACES;
@@ -312,7 +312,7 @@ static int load_run(Fixture *f, uint64_t bfn, uint64_t gfn, uint64_t nr)
 }
 
 /* What a guest had elsewhere is taken, and nothing beyond what there may be. */
-static void test_loaded(void)
+static void test_more_than_the_limits_can_be_loaded(void)
 {
     const unsigned nr = XEN_IOMMU_MAX_PLACES + 1000;
     FixtureConfig config = large;
@@ -443,7 +443,7 @@ static void hostile_full(Hostile *h)
 }
 
 /* A node for each frame of the table, of the index, or of both */
-static void test_sparse(const void *opaque)
+static void test_sparse_mappings_stay_in_the_budget(const void *opaque)
 {
     unsigned how = GPOINTER_TO_UINT(opaque);
     unsigned bfn_shift = how & 1 ? 9 : 0, gfn_shift = how & 2 ? 9 : 0;
@@ -463,7 +463,7 @@ static void test_sparse(const void *opaque)
 }
 
 /* Pages with so many BFNs that their arrays are as empty as they can be */
-static void test_aliases(void)
+static void test_aliases_stay_in_the_budget(void)
 {
     static const unsigned places[] = { 2, 3, 7, 63, 255 };
 
@@ -483,7 +483,7 @@ static void test_aliases(void)
 }
 
 /* Ranges that are noted as one, and then page by page */
-static void test_splits(void)
+static void test_splits_take_what_was_reserved(void)
 {
     Hostile h;
     uint64_t nr = (1 << 17) * scale(), most;
@@ -506,7 +506,7 @@ static void test_splits(void)
 }
 
 /* One page in each of many contexts, and then contexts */
-static void test_many_contexts(void)
+static void test_contexts_stay_in_the_budget(void)
 {
     uint16_t ctx[65535], other;
     unsigned nr = 0;
@@ -533,7 +533,7 @@ static void test_many_contexts(void)
 }
 
 /* What is unmapped waits: in records, or for RCU. */
-static void test_waiting(void)
+static void test_memory_counts_until_it_is_freed(void)
 {
     uint64_t nr = (1 << 16) * scale(), i;
     Hostile h;
@@ -562,20 +562,32 @@ static void test_waiting(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    g_test_add_func("/memory/failing", test_failing);
-    g_test_add_func("/memory/invalidate", test_invalidate);
-    g_test_add_func("/memory/places", test_places);
-    g_test_add_func("/memory/places-large", test_places_large);
-    g_test_add_func("/memory/loaded", test_loaded);
-    g_test_add_data_func("/memory/sparse-bfns", GUINT_TO_POINTER(1),
-                         test_sparse);
-    g_test_add_data_func("/memory/sparse-gfns", GUINT_TO_POINTER(2),
-                         test_sparse);
-    g_test_add_data_func("/memory/sparse-both", GUINT_TO_POINTER(3),
-                         test_sparse);
-    g_test_add_func("/memory/aliases", test_aliases);
-    g_test_add_func("/memory/splits", test_splits);
-    g_test_add_func("/memory/contexts", test_many_contexts);
-    g_test_add_func("/memory/waiting", test_waiting);
+    g_test_add_func("/memory/failed-allocation-changes-nothing",
+                    test_failed_allocation_changes_nothing);
+    g_test_add_func("/memory/invalidation-needs-no-memory",
+                    test_invalidation_needs_no_memory);
+    g_test_add_func("/memory/page-at-too-many-bfns-fails",
+                    test_page_at_too_many_bfns_fails);
+    g_test_add_func("/memory/page-in-too-many-large-ranges-fails",
+                    test_page_in_too_many_large_ranges_fails);
+    g_test_add_func("/memory/more-than-the-limits-can-be-loaded",
+                    test_more_than_the_limits_can_be_loaded);
+    g_test_add_data_func("/memory/sparse-bfns-stay-in-the-budget",
+                         GUINT_TO_POINTER(1),
+                         test_sparse_mappings_stay_in_the_budget);
+    g_test_add_data_func("/memory/sparse-gfns-stay-in-the-budget",
+                         GUINT_TO_POINTER(2),
+                         test_sparse_mappings_stay_in_the_budget);
+    g_test_add_data_func("/memory/sparse-pairs-stay-in-the-budget",
+                         GUINT_TO_POINTER(3),
+                         test_sparse_mappings_stay_in_the_budget);
+    g_test_add_func("/memory/aliases-stay-in-the-budget",
+                    test_aliases_stay_in_the_budget);
+    g_test_add_func("/memory/splits-take-what-was-reserved",
+                    test_splits_take_what_was_reserved);
+    g_test_add_func("/memory/contexts-stay-in-the-budget",
+                    test_contexts_stay_in_the_budget);
+    g_test_add_func("/memory/memory-counts-until-it-is-freed",
+                    test_memory_counts_until_it_is_freed);
     return g_test_run();
 }

@@ -65,7 +65,7 @@ static void *churn(void *opaque)
     return NULL;
 }
 
-static void test_one(void)
+static void test_nodes_are_zero_and_apart(void)
 {
     pool = node_pool_new();
     churn(GUINT_TO_POINTER(g_test_rand_int()));
@@ -76,7 +76,7 @@ static void test_one(void)
     node_pool_release(pool);
 }
 
-static void test_threads(void)
+static void test_nodes_of_threads_are_apart(void)
 {
     QemuThread thread[3];
 
@@ -101,7 +101,7 @@ static bool fails(void)
 }
 
 /* What was seen to can be had, when nothing else can. */
-static void test_fill(void)
+static void test_filled_nodes_need_no_memory(void)
 {
     Node nodes[NODE_POOL_FILL_MAX + 1] = { };
     size_t bytes;
@@ -133,7 +133,7 @@ static void test_fill(void)
 }
 
 /* The heap is counted by what malloc() hands out. */
-static void test_heap(void)
+static void test_heap_counts_what_malloc_gives(void)
 {
     static const size_t sizes[] = {
         1, 24, 25, 56, 120, 4000, 65528, 65536, 131064, 1 << 20,
@@ -174,9 +174,13 @@ static void test_heap(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    g_test_add_func("/node-pool/one", test_one);
-    g_test_add_func("/node-pool/threads", test_threads);
-    g_test_add_func("/node-pool/fill", test_fill);
-    g_test_add_func("/node-pool/heap", test_heap);
+    g_test_add_func("/node-pool/nodes-are-zero-and-apart",
+                    test_nodes_are_zero_and_apart);
+    g_test_add_func("/node-pool/nodes-of-threads-are-apart",
+                    test_nodes_of_threads_are_apart);
+    g_test_add_func("/node-pool/filled-nodes-need-no-memory",
+                    test_filled_nodes_need_no_memory);
+    g_test_add_func("/node-pool/heap-counts-what-malloc-gives",
+                    test_heap_counts_what_malloc_gives);
     return g_test_run();
 }

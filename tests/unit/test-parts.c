@@ -48,7 +48,7 @@ static void map_scattered(Fixture *f, uint16_t ctx, uint64_t bfn, unsigned nr)
     }
 }
 
-static void test_unmap(void)
+static void test_unmap_takes_several_calls(void)
 {
     const unsigned nr = 50000;
     Fixture *f = fixture_large(1 << 24);
@@ -79,7 +79,7 @@ static void test_unmap(void)
 }
 
 /* A later part fails: the operation says what is left, and can go on. */
-static void test_unmap_fails(void)
+static void test_unmap_that_fails_says_how_far(void)
 {
     const unsigned nr = 5000;
     Fixture *f = fixture_large(1 << 24);
@@ -122,7 +122,7 @@ static void test_unmap_fails(void)
 }
 
 /* Few runs, but many slots of a table, or many places in the GFN index */
-static void test_unmap_slots(void)
+static void test_unmap_of_many_slots_takes_several_calls(void)
 {
     const unsigned nr = 300000;
     Fixture *f = fixture_large(1 << 24);
@@ -166,7 +166,7 @@ static void test_unmap_slots(void)
 }
 
 /* Who listens is notified a part at a time, by whatever needs it. */
-static void test_notify(void)
+static void test_notifying_takes_several_calls(void)
 {
     const unsigned nr = 4000;
     Fixture *f = fixture_large(1 << 24);
@@ -203,7 +203,7 @@ static void test_notify(void)
 }
 
 /* Pages that leave, one by one, of very many that wait for a flush */
-static void test_invalidate(void)
+static void test_invalidation_is_bounded(void)
 {
     const unsigned nr = 100000;
     Fixture *f = fixture_large(1 << 24);
@@ -231,7 +231,7 @@ static void test_invalidate(void)
 }
 
 /* A reset takes as long with nothing mapped; the memory comes back in parts. */
-static void test_reset(void)
+static void test_reset_is_bounded(void)
 {
     const unsigned nr = 200000;
     Fixture *f = fixture_large(1 << 24);
@@ -268,7 +268,7 @@ static void test_reset(void)
 }
 
 /* What readers may still look at is left alone by who can wait. */
-static void test_reap_waits(void)
+static void test_reap_waits_for_readers(void)
 {
     Fixture *f = fixture_large(1 << 24);
     size_t nodes;
@@ -290,7 +290,7 @@ static void test_reap_waits(void)
 }
 
 /* A guest that was reset finds the room that it had before. */
-static void test_room_after_reset(void)
+static void test_reset_returns_the_room(void)
 {
     Fixture *f = fixture_large(1 << 18);
     unsigned nr;
@@ -318,13 +318,20 @@ static void test_room_after_reset(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    g_test_add_func("/parts/unmap", test_unmap);
-    g_test_add_func("/parts/unmap-fails", test_unmap_fails);
-    g_test_add_func("/parts/unmap-slots", test_unmap_slots);
-    g_test_add_func("/parts/notify", test_notify);
-    g_test_add_func("/parts/invalidate", test_invalidate);
-    g_test_add_func("/parts/reset", test_reset);
-    g_test_add_func("/parts/reap-waits", test_reap_waits);
-    g_test_add_func("/parts/room-after-reset", test_room_after_reset);
+    g_test_add_func("/parts/unmap-takes-several-calls",
+                    test_unmap_takes_several_calls);
+    g_test_add_func("/parts/unmap-that-fails-says-how-far",
+                    test_unmap_that_fails_says_how_far);
+    g_test_add_func("/parts/unmap-of-many-slots-takes-several-calls",
+                    test_unmap_of_many_slots_takes_several_calls);
+    g_test_add_func("/parts/notifying-takes-several-calls",
+                    test_notifying_takes_several_calls);
+    g_test_add_func("/parts/invalidation-is-bounded",
+                    test_invalidation_is_bounded);
+    g_test_add_func("/parts/reset-is-bounded", test_reset_is_bounded);
+    g_test_add_func("/parts/reap-waits-for-readers",
+                    test_reap_waits_for_readers);
+    g_test_add_func("/parts/reset-returns-the-room",
+                    test_reset_returns_the_room);
     return g_test_run();
 }
