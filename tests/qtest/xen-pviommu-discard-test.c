@@ -91,7 +91,7 @@ static void watch(Fixture *f, uint64_t gfn)
 }
 
 /* It had to, and then the page was still there. */
-static void assert_told_before(Fixture *f, uint64_t gfn)
+static void assert_seen_at_unmap(Fixture *f, uint64_t gfn)
 {
     g_assert_cmphex(mirror_read(&f->mirror, REG(SEEN)), ==, SALT(gfn));
 }
@@ -142,7 +142,7 @@ static void check_page(Fixture *f)
     watch(f, GFN + n);
     balloon_give(&f->ram, BALLOON_INFLATE, GFN + n, 1);
 
-    assert_told_before(f, GFN + n);
+    assert_seen_at_unmap(f, GFN + n);
     mirror_assert_no_page(&f->cache, BFN + n);
     mirror_assert_equal(&f->mirror, 0, BLOCK - 1);
     pviommu_assert_mapped(f->iommu, 0, BFN, GFN, n, 0);
@@ -200,7 +200,7 @@ static void test_of_unmapped_pages_changes_nothing(const void *machine)
     mirror_clear(&f->mirror);
     balloon_give(&f->ram, BALLOON_INFLATE, GFN + 32, 32);
     assert_salted(f, GFN + 32, 32, false);
-    mirror_assert_told(&f->mirror, 0, 0);
+    mirror_assert_notified(&f->mirror, 0, 0);
     /* Mapped, but not given */
     balloon_give(&f->ram, BALLOON_DEFLATE, GFN + 64, 64);
     /* No page of RAM at all: the firmware, and nothing */
@@ -236,7 +236,7 @@ static void test_page_is_unmapped_in_all_contexts(const void *machine)
     watch(f, GFN + 3);
     balloon_give(&f->ram, BALLOON_INFLATE, GFN + 3, 1);
 
-    assert_told_before(f, GFN + 3);
+    assert_seen_at_unmap(f, GFN + 3);
     assert_invalidated(f, 6);
     pviommu_assert_frames(f->iommu, 8 + 1 + 8 + 4 + 8 + 1 - 6, 0);
     assert_fault(f, BFN + 3);
@@ -266,7 +266,7 @@ static void test_pending_page_is_dropped(const void *machine)
     mirror_assert_page(&f->mirror, BFN + 3, GFN + 3, RW);
     watch(f, GFN + 3);
     balloon_give(&f->ram, BALLOON_INFLATE, GFN + 3, 1);
-    assert_told_before(f, GFN + 3);
+    assert_seen_at_unmap(f, GFN + 3);
     mirror_assert_no_page(&f->mirror, BFN + 3);
     pviommu_assert_frames(f->iommu, 0, 7);
     assert_salted(f, GFN + 3, 1, false);
@@ -322,7 +322,7 @@ static void test_free_page_report_unmaps(const void *machine)
     salt(f, GFN, 3 * BLOCK);
     watch(f, GFN + BLOCK);
     balloon_report(&f->ram, ADDR(GFN + BLOCK), ADDR(BLOCK));
-    assert_told_before(f, GFN + BLOCK);
+    assert_seen_at_unmap(f, GFN + BLOCK);
     assert_salted(f, GFN + BLOCK, BLOCK, false);
     pviommu_assert_mapped(f->iommu, 0, BFN, GFN, BLOCK, 0);
     pviommu_assert_mapped(f->iommu, 0, BFN + 2 * BLOCK, GFN + 2 * BLOCK, BLOCK,
@@ -348,7 +348,7 @@ static void test_ram_above_4g_is_found(const void *machine)
     salt(f, low - 1, 1);
     watch(f, high);
     balloon_give(&f->ram, BALLOON_INFLATE, high, 2);
-    assert_told_before(f, high);
+    assert_seen_at_unmap(f, high);
     assert_fault(f, BFN + 1);
     assert_fault(f, BFN + 2);
     assert_salted(f, high, 2, false);
@@ -428,7 +428,7 @@ static void check_virtio_mem(const char *machine, const char *mem_props)
     mirror_assert_equal(&f->mirror, 0, 3 * nr);
     watch(f, gfn + nr);
     set_plugged(f, gfn + nr, 1, false);
-    assert_told_before(f, gfn + nr);
+    assert_seen_at_unmap(f, gfn + nr);
     mirror_assert_equal(&f->mirror, 0, 2 * nr);
     assert_invalidated(f, nr);
     assert_fault(f, BFN + nr);
@@ -494,7 +494,7 @@ static void check_pins(const char *machine, const char *props, bool before,
         assert_salted(f, gfn + 4, 4, !after);
         mirror_assert_equal(&f->mirror, 0, after ? 4 : 8);
         if (after) {
-            assert_told_before(f, gfn + 4);
+            assert_seen_at_unmap(f, gfn + 4);
         }
         virtio_ram_finalize(&f->ram);
         /* With premap=on devices see all memory again. */

@@ -28,7 +28,7 @@ static uint64_t count(QXenPVIOMMU *iommu)
     return pviommu_counter(iommu, XEN_PVIOMMU_COUNTER_FAULTS);
 }
 
-static uint32_t lost(QXenPVIOMMU *iommu)
+static uint32_t dropped(QXenPVIOMMU *iommu)
 {
     return pviommu_readl(iommu, XEN_PVIOMMU_REG_FAULT_LOST);
 }
@@ -84,7 +84,7 @@ static void test_records_describe_the_access(const void *machine)
     pviommu_assert_fault(iommu, 5, EDU_SBDF_A, ctx, ADDR(BFN) + 0x40, false,
                          UNMAPPED);
     g_assert_cmpuint(count(iommu), ==, 6);
-    g_assert_cmpuint(lost(iommu), ==, 0);
+    g_assert_cmpuint(dropped(iommu), ==, 0);
     pviommu_quit(iommu);
 }
 
@@ -146,7 +146,7 @@ static void test_full_ring_delays_records(const void *machine)
     pviommu_wait_faults(iommu, 10);
     pviommu_assert_fault(iommu, 9, EDU_SBDF_A, 0, ADDR(BFN + 9), true,
                          UNMAPPED);
-    g_assert_cmpuint(lost(iommu), ==, 0);
+    g_assert_cmpuint(dropped(iommu), ==, 0);
 
     /* A head ahead of the tail makes no room, and breaks nothing. */
     set_head(iommu, 1000);
@@ -164,18 +164,18 @@ static void test_excess_is_counted(void)
     const unsigned nr = 400;
     QEdu edu;
     QXenPVIOMMU *iommu = edu_start("q35", NULL, &edu);
-    uint32_t last, gone;
+    uint32_t last, before;
 
     pviommu_fault_ring(iommu, 1);
     for (unsigned i = 0; i < nr; i++) {
         edu_dma(&edu, false, ADDR(BFN + i), 8);
     }
-    g_assert_cmpuint(lost(iommu), >, 0);
-    g_assert_cmpuint(lost(iommu), <, count(iommu));
+    g_assert_cmpuint(dropped(iommu), >, 0);
+    g_assert_cmpuint(dropped(iommu), <, count(iommu));
 
     /* The others come, in their order. */
-    last = count(iommu) - lost(iommu);
-    gone = lost(iommu);
+    last = count(iommu) - dropped(iommu);
+    before = dropped(iommu);
     g_assert_cmpuint(last, <, nr);
     for (uint32_t i = 0; i < last; i++) {
         pviommu_wait_faults(iommu, i + 1);
@@ -187,7 +187,7 @@ static void test_excess_is_counted(void)
     pviommu_wait_faults(iommu, last + 1);
     pviommu_assert_fault(iommu, last, EDU_SBDF_A, 0, ADDR(BFN) + 8, true,
                          UNMAPPED);
-    g_assert_cmpuint(lost(iommu), ==, gone);
+    g_assert_cmpuint(dropped(iommu), ==, before);
     pviommu_quit(iommu);
 }
 

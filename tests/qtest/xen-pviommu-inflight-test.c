@@ -42,7 +42,7 @@ static void hold(QMirror *m, uint16_t ctx)
 }
 
 /* They go on in the pages that they began in, whatever became of those. */
-static void assert_held(QMirror *m, uint64_t salt)
+static void assert_in_flight(QMirror *m, uint64_t salt)
 {
     QTestState *qts = m->iommu->qts;
 
@@ -96,17 +96,17 @@ static void test_goes_on_after_unmap(const void *machine)
     QXenPVIOMMU *iommu = start(machine, NULL, &m);
 
     hold(&m, 0);
-    assert_held(&m, 0x1000);
+    assert_in_flight(&m, 0x1000);
     assert_status(pviommu_unmap(iommu, 0, BFN, 8), 0);
-    assert_held(&m, 0x2000);
+    assert_in_flight(&m, 0x2000);
     assert_no_dma(&m);
     assert_status(pviommu_flush_all(iommu, 0), 0);
-    assert_held(&m, 0x3000);
+    assert_in_flight(&m, 0x3000);
     assert_no_dma(&m);
 
     /* The BFNs get other pages: what is held stays where it was. */
     assert_status(pviommu_map(iommu, 0, BFN, GFN + 100, 8, 0), 0);
-    assert_held(&m, 0x4000);
+    assert_in_flight(&m, 0x4000);
     g_assert_true(mirror_dma_write(&m, BFN * PVIOMMU_PAGE, 0x77, 8));
     g_assert_cmphex(qtest_readq(iommu->qts, (GFN + 100) * PVIOMMU_PAGE), ==,
                     0x77);
@@ -123,7 +123,7 @@ static void test_may_end_before_the_flush(const void *machine)
 
     hold(&m, 0);
     assert_status(pviommu_unmap(iommu, 0, BFN, 8), 0);
-    assert_held(&m, 0x1000);
+    assert_in_flight(&m, 0x1000);
     release(&m);
     pviommu_assert_frames(iommu, 0, 8);
     assert_status(pviommu_flush_all(iommu, 0), 0);
@@ -140,12 +140,12 @@ static void test_goes_on_after_detach(const void *machine)
     assert_status(pviommu_attach(iommu, m.sbdf, ctx), 0);
     hold(&m, ctx);
     assert_status(pviommu_attach(iommu, m.sbdf, 0), 0);
-    assert_held(&m, 0x1000);
+    assert_in_flight(&m, 0x1000);
     assert_no_dma(&m);
     /* Nobody is in it any more, but for what is under way. */
     assert_status(pviommu_free_context(iommu, ctx), 0);
     pviommu_assert_frames(iommu, 0, 0);
-    assert_held(&m, 0x2000);
+    assert_in_flight(&m, 0x2000);
     assert_no_dma(&m);
     release(&m);
     pviommu_quit(iommu);
@@ -166,7 +166,7 @@ static void test_goes_on_after_reset(const void *machine)
         pviommu_reset(iommu);
         mirror_init(&m, iommu, QPCI_DEVFN(SLOT, 0));
         pviommu_assert_frames(iommu, 0, 0);
-        assert_held(&m, 0x1000);
+        assert_in_flight(&m, 0x1000);
         if (i == 0) {
             assert_no_dma(&m);
         }
@@ -186,7 +186,7 @@ static void test_goes_on_when_enabled(const void *machine)
     g_assert_cmpuint(mirror_hold(&m, 1, (GFN + 4) * PVIOMMU_PAGE, LEN, false),
                      ==, LEN);
     assert_status(pviommu_enable(iommu), 0);
-    assert_held(&m, 0x1000);
+    assert_in_flight(&m, 0x1000);
     assert_no_dma(&m);
     g_assert_false(mirror_dma_write(&m, GFN * PVIOMMU_PAGE, 1, 8));
     release(&m);

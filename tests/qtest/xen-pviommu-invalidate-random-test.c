@@ -18,16 +18,16 @@ typedef struct Random {
     struct {
         uint64_t nr;
         uint32_t pages[8];
-    } held[PVIOMMU_MIRROR_NR_SLOTS];
-    GArray *gone;               /* of page numbers */
+    } dma[PVIOMMU_MIRROR_NR_SLOTS];
+    GArray *removed;            /* of page numbers */
     uint64_t entries;
 } Random;
 
-static bool is_held(Random *r, uint32_t page)
+static bool is_in_flight(Random *r, uint32_t page)
 {
     for (int s = 0; s < PVIOMMU_MIRROR_NR_SLOTS; s++) {
-        for (uint64_t i = 0; i < r->held[s].nr; i++) {
-            if (r->held[s].pages[i] == page) {
+        for (uint64_t i = 0; i < r->dma[s].nr; i++) {
+            if (r->dma[s].pages[i] == page) {
                 return true;
             }
         }
@@ -36,17 +36,17 @@ static bool is_held(Random *r, uint32_t page)
 }
 
 /* Pages that left are mapped if DMA has them, and only then. */
-static void check_gone(Random *r)
+static void check_removed(Random *r)
 {
-    for (guint i = 0; i < r->gone->len; i++) {
-        uint32_t page = g_array_index(r->gone, uint32_t, i);
+    for (guint i = 0; i < r->removed->len; i++) {
+        uint32_t page = g_array_index(r->removed, uint32_t, i);
         uint64_t n = xensim_mapped(r->v.sim, page, 1);
 
-        if (is_held(r, page)) {
+        if (is_in_flight(r, page)) {
             g_assert_cmpuint(n, >=, 1);
         } else {
             g_assert_cmpuint(n, ==, 0);
-            g_array_remove_index_fast(r->gone, i--);
+            g_array_remove_index_fast(r->removed, i--);
         }
     }
 }
@@ -60,7 +60,7 @@ static void random_remove(Random *r, uint64_t first, uint64_t nr, bool ring)
             continue;
         }
         xensim_remove(v->sim, GFN + i, 1);
-        g_array_append_val(r->gone, r->page[i]);
+        g_array_append_val(r->removed, r->page[i]);
         r->page[i] = XENSIM_NO_PAGE;
         if (ring) {
             g_assert_true(xensim_buffer_invalidate(v->sim, GFN + i,
@@ -89,38 +89,38 @@ static void random_hold(Random *r, unsigned slot, uint64_t first, uint64_t nr)
 {
     uint64_t len;
 
-    if (r->held[slot].nr) {
-        mirror_release(&r->v.m[0], slot, r->held[slot].nr * PAGE);
-        r->held[slot].nr = 0;
+    if (r->dma[slot].nr) {
+        mirror_release(&r->v.m[0], slot, r->dma[slot].nr * PAGE);
+        r->dma[slot].nr = 0;
         return;
     }
-    nr = MIN(nr, ARRAY_SIZE(r->held[slot].pages));
+    nr = MIN(nr, ARRAY_SIZE(r->dma[slot].pages));
     for (uint64_t i = 0; i < nr; i++) {
         if (r->page[first + i] == XENSIM_NO_PAGE) {
             return;
         }
-        r->held[slot].pages[i] = r->page[first + i];
+        r->dma[slot].pages[i] = r->page[first + i];
     }
     len = hold(&r->v, slot, first, nr);
     g_assert_cmpuint(len, ==, nr * PAGE);
-    r->held[slot].nr = nr;
+    r->dma[slot].nr = nr;
 }
 
 /* Whoever holds a page reaches that one, whatever became of it. */
 static void random_touch(Random *r, unsigned slot, uint64_t value)
 {
-    for (uint64_t i = 0; i < r->held[slot].nr; i++) {
+    for (uint64_t i = 0; i < r->dma[slot].nr; i++) {
         uint64_t data;
 
         mirror_touch_write(&r->v.m[0], slot, i * PAGE + 24, value + i);
-        xensim_peek(r->v.sim, r->held[slot].pages[i], 24, &data, sizeof(data));
+        xensim_peek(r->v.sim, r->dma[slot].pages[i], 24, &data, sizeof(data));
         g_assert_cmphex(le64_to_cpu(data), ==, value + i);
     }
 }
 
 static void test_random_order_leaves_no_page(void)
 {
-    Random r = { .gone = g_array_new(false, false, sizeof(uint32_t)) };
+    Random r = { .removed = g_array_new(false, false, sizeof(uint32_t)) };
 
     start_with(&r.v, NULL, false, 1);
     for (int i = 0; i < RANDOM_PAGES; i++) {
@@ -157,18 +157,18 @@ static void test_random_order_leaves_no_page(void)
             }
             break;
         }
-        check_gone(&r);
+        check_removed(&r);
     }
     for (unsigned s = 0; s < PVIOMMU_MIRROR_NR_SLOTS; s++) {
         random_touch(&r, s, 0x77);
-        if (r.held[s].nr) {
+        if (r.dma[s].nr) {
             random_hold(&r, s, 0, 1);
         }
     }
-    check_gone(&r);
-    g_assert_cmpuint(r.gone->len, ==, 0);
+    check_removed(&r);
+    g_assert_cmpuint(r.removed->len, ==, 0);
     g_assert_cmpuint(xensim_counter(r.v.sim, "malformed"), ==, 0);
-    g_array_unref(r.gone);
+    g_array_unref(r.removed);
     quit(&r.v);
 }
 

@@ -154,7 +154,7 @@ static void test_unused_page_changes_nothing(void)
 
 /* --- DMA in flight -------------------------------------------------------- */
 
-static void check_held(bool iommu)
+static void check_in_flight(bool iommu)
 {
     uint32_t page, other;
     uint64_t data;
@@ -202,7 +202,7 @@ static void check_held(bool iommu)
 
 static void test_dma_in_flight_keeps_its_page(void)
 {
-    check_held(true);
+    check_in_flight(true);
 }
 
 /* Two DMAs that have a page in common, and one that each has for itself. */
@@ -407,7 +407,7 @@ static void test_mapcache_page_is_unmapped(void)
 
 static void test_mapcache_dma_in_flight_keeps_its_page(void)
 {
-    check_held(false);
+    check_in_flight(false);
     check_two_locks(false, true);
     check_two_locks(false, false);
 }

@@ -103,7 +103,7 @@ static void test_bucket_is_used_again(const void *options)
 static void test_busy_bucket_drops_the_page(const void *options)
 {
     bool splitting = options == &splits;
-    uint32_t page, held;
+    uint32_t page, in_use;
     Machine v;
 
     start(&v, options, NULL);
@@ -125,19 +125,19 @@ static void test_busy_bucket_drops_the_page(const void *options)
     mirror_touch_write(&v.m, 0, 8, 0x1234);
     g_assert_cmphex(xensim_readq(v.sim, (GFN + 2) * PAGE + 8), ==, 0x1234);
     hold(&v, 1, 3);
-    held = xensim_release(v.sim, GFN + 2, 1);
+    in_use = xensim_release(v.sim, GFN + 2, 1);
     hold(&v, 2, 4);
-    g_assert_cmpuint(mapped(&v, held), ==, 1);
+    g_assert_cmpuint(mapped(&v, in_use), ==, 1);
     mirror_touch_write(&v.m, 0, 8, 0x5678);
     mirror_release(&v.m, 0, PAGE);
     hold(&v, 0, 5);
     mirror_release(&v.m, 1, PAGE);
     if (splitting) {
-        g_assert_cmpuint(mapped(&v, held), ==, 0);
+        g_assert_cmpuint(mapped(&v, in_use), ==, 0);
     }
     /* Without, its bucket is retired when the first lock tries in vain. */
     mirror_release(&v.m, 2, PAGE);
-    g_assert_cmpuint(mapped(&v, held), ==, 0);
+    g_assert_cmpuint(mapped(&v, in_use), ==, 0);
     mirror_release(&v.m, 0, PAGE);
     xensim_add(v.sim, GFN + 2, 1);
     assert_status(pviommu_map(v.iommu, 0, BFN + 2, GFN + 2, 1, 0), 0);

@@ -122,8 +122,8 @@ static void test_map_that_enables_is_notified(const void *machine)
     mirror_assert_equal(&f->m[0], 0, BLOCK);
     mirror_assert_equal(&f->m[1], 0, BLOCK);
     /* Two of its kind must see the same: each is told once. */
-    mirror_assert_told(&f->m[0], 1, mirror_counter(&f->m[0],
-                                                   PVIOMMU_MIRROR_UNMAPS));
+    mirror_assert_notified(&f->m[0], 1,
+                           mirror_counter(&f->m[0], PVIOMMU_MIRROR_UNMAPS));
     fixture_free(f);
 }
 
@@ -155,8 +155,8 @@ static void test_unmap_is_notified_at_the_flush(const void *machine)
     fixture_clear(f);
 
     unmap(f, 0, BFN, 4);
-    mirror_assert_told(m, 0, 0);
-    mirror_assert_told(cache, 0, 0);
+    mirror_assert_notified(m, 0, 0);
+    mirror_assert_notified(cache, 0, 0);
     mirror_assert_page(m, BFN + 1, GFN + 1, RW);
     mirror_assert_page(cache, BFN + 1, GFN + 1, RW);
     /* But a device that asks gets nothing. */
@@ -165,7 +165,7 @@ static void test_unmap_is_notified_at_the_flush(const void *machine)
     /* A flush of other frames, or of another context, is none of it. */
     flush(f, 0, BFN + 4, 100);
     flush(f, pviommu_alloc_context(f->iommu), BFN, 4);
-    mirror_assert_told(m, 0, 0);
+    mirror_assert_notified(m, 0, 0);
     mirror_assert_page(m, BFN + 1, GFN + 1, RW);
 
     flush(f, 0, BFN + 1, 0);
@@ -179,8 +179,8 @@ static void test_unmap_is_notified_at_the_flush(const void *machine)
     /* What is flushed is not told again. */
     fixture_clear(f);
     assert_status(pviommu_flush_all(f->iommu, 0), 0);
-    mirror_assert_told(m, 0, 0);
-    mirror_assert_told(cache, 0, 0);
+    mirror_assert_notified(m, 0, 0);
+    mirror_assert_notified(cache, 0, 0);
     fixture_free(f);
 }
 
@@ -196,7 +196,7 @@ static void test_remap_unmaps_first(const void *machine)
     unmap(f, 0, BFN, 8);
     map(f, 0, BFN + 2, GFN + 0x100, 0);
     /* It was all one, and is told as one. */
-    mirror_assert_told(m, 1, 1);
+    mirror_assert_notified(m, 1, 1);
     mirror_assert_no_page(cache, BFN);
     mirror_assert_page(m, BFN + 2, GFN + 0x100, RW);
     mirror_assert_equal(m, 0, 1);
@@ -204,7 +204,7 @@ static void test_remap_unmaps_first(const void *machine)
 
     g_assert_true(mirror_fill(cache, (BFN + 2) * PVIOMMU_PAGE, true));
     assert_status(pviommu_flush_all(f->iommu, 0), 0);
-    mirror_assert_told(m, 1, 1);
+    mirror_assert_notified(m, 1, 1);
     mirror_assert_equal(m, 0, 1);
     mirror_assert_page(cache, BFN + 2, GFN + 0x100, RW);
 
@@ -240,8 +240,8 @@ static void test_flush_merges_ranges(const void *machine)
         pviommu_run(f->iommu, ops, BLOCK);
         fixture_clear(f);
         flush(f, 0, BFN, BLOCK);
-        mirror_assert_told(m, 0, 1);
-        mirror_assert_told(&f->m[2], 0, 1);
+        mirror_assert_notified(m, 0, 1);
+        mirror_assert_notified(&f->m[2], 0, 1);
         g_assert_cmpuint(mirror_counter(m, PVIOMMU_MIRROR_LARGEST_UNMAP), ==,
                          BLOCK * PVIOMMU_PAGE);
         mirror_assert_equal(m, 0, 0);
@@ -255,7 +255,7 @@ static void test_flush_merges_ranges(const void *machine)
     unmap(f, 0, BFN + 1, BLOCK);
     fixture_clear(f);
     assert_status(pviommu_flush_all(f->iommu, 0), 0);
-    mirror_assert_told(m, 0, 10);
+    mirror_assert_notified(m, 0, 10);
 
     /* With a hole in the middle that stays mapped. */
     for (unsigned i = 0; i < BLOCK; i++) {
@@ -266,7 +266,7 @@ static void test_flush_merges_ranges(const void *machine)
     unmap(f, 0, BFN + 257, 255);
     fixture_clear(f);
     flush(f, 0, BFN, BLOCK);
-    mirror_assert_told(m, 0, 9);
+    mirror_assert_notified(m, 0, 9);
     mirror_assert_equal(m, 0, 1);
     fixture_free(f);
 }
@@ -279,7 +279,7 @@ static void test_large_ranges_are_one(const void *machine)
     uint64_t size = (uint64_t)BLOCK * PVIOMMU_PAGE;
 
     map(f, 0, BFN, GFN, 16 * BLOCK);
-    mirror_assert_told(m, 1, mirror_counter(m, PVIOMMU_MIRROR_UNMAPS));
+    mirror_assert_notified(m, 1, mirror_counter(m, PVIOMMU_MIRROR_UNMAPS));
     g_assert_cmpuint(mirror_counter(m, PVIOMMU_MIRROR_LARGEST_MAP), ==,
                      16 * size);
     for (unsigned i = 0; i < 16 * BLOCK; i += 1111) {
@@ -406,11 +406,11 @@ static void test_attach_replays_the_context(const void *machine)
     /* Now only one of them is told, then the other. */
     fixture_clear(f);
     map(f, 0, BFN + 200, GFN, 0);
-    mirror_assert_told(&f->m[0], 0, 0);
-    mirror_assert_told(&f->m[1], 1, 0);
+    mirror_assert_notified(&f->m[0], 0, 0);
+    mirror_assert_notified(&f->m[1], 1, 0);
     map(f, c1, BFN + 200, GFN, 0);
-    mirror_assert_told(&f->m[0], 1, 0);
-    mirror_assert_told(&f->m[1], 1, 0);
+    mirror_assert_notified(&f->m[0], 1, 0);
+    mirror_assert_notified(&f->m[1], 1, 0);
 
     /* What waits for a flush stays behind, and does not come along. */
     unmap(f, c1, BFN + 50, 100);
@@ -425,7 +425,7 @@ static void test_attach_replays_the_context(const void *machine)
     /* To where it is already: nothing happens. */
     fixture_clear(f);
     assert_status(pviommu_attach(f->iommu, f->m[1].sbdf, c1), 0);
-    mirror_assert_told(&f->m[1], 0, 0);
+    mirror_assert_notified(&f->m[1], 0, 0);
 
     /* A context that goes takes nothing of others along. */
     assert_status(pviommu_free_context(f->iommu, c1), XEN_IOMMU_EBUSY);

@@ -56,8 +56,8 @@ static void check_errors(bool by_dma)
         { pviommu_op_map(0, BFN + 9, GFN, 513, 0), XEN_IOMMU_EINVAL },
         { pviommu_op_map(0, BFN + 9, GFN, UINT32_MAX, 0), XEN_IOMMU_EINVAL },
         { pviommu_op_unmap(0, BFN, 513), XEN_IOMMU_EINVAL },
-        { pviommu_op_unmap_holes(0, BFN, 513), XEN_IOMMU_EINVAL },
-        { pviommu_op_unmap_holes(0, BFN, UINT32_MAX), XEN_IOMMU_EINVAL },
+        { pviommu_op_unmap_skip(0, BFN, 513), XEN_IOMMU_EINVAL },
+        { pviommu_op_unmap_skip(0, BFN, UINT32_MAX), XEN_IOMMU_EINVAL },
         { pviommu_op_map(0, limit, GFN, 1, 0), XEN_IOMMU_EINVAL },
         { pviommu_op_map(0, limit - 3, GFN, 4, 0), XEN_IOMMU_EINVAL },
         { pviommu_op_unmap(0, limit, 1), XEN_IOMMU_EINVAL },
@@ -121,7 +121,7 @@ static void check_errors(bool by_dma)
     /* The most that it takes, and a flush of anything */
     push_map(&f->q, BFN + 0x200, GFN, 512);
     push_unmap(&f->q, BFN + 0x200, 512);
-    pviommu_queue_push(&f->q, pviommu_op_unmap_holes(0, BFN - 4, 512));
+    pviommu_queue_push(&f->q, pviommu_op_unmap_skip(0, BFN - 4, 512));
     pviommu_queue_push(&f->q, pviommu_op_flush(0, BFN - 1, UINT32_MAX));
     assert_fault(&f->m, BFN, GFN);
     assert_ran(&f->q, errors);
@@ -144,15 +144,15 @@ static void test_failures_are_stored_and_change_nothing(void)
 }
 
 /* An unmap with holes, in arrays (0), and in the queue, run in two ways */
-static void check_holes(Fixture *f, unsigned how, uint64_t bfn, uint32_t nr)
+static void check_skip(Fixture *f, unsigned how, uint64_t bfn, uint32_t nr)
 {
     uint32_t n;
 
     if (!how) {
-        assert_status(pviommu_unmap_holes(f->iommu, 0, bfn, nr), 0);
+        assert_status(pviommu_unmap_skip(f->iommu, 0, bfn, nr), 0);
         return;
     }
-    n = pviommu_queue_push(&f->q, pviommu_op_unmap_holes(0, bfn, nr));
+    n = pviommu_queue_push(&f->q, pviommu_op_unmap_skip(0, bfn, nr));
     if (how == 1) {
         call(f);
     } else {
@@ -168,16 +168,16 @@ static void test_unmap_can_skip_unmapped(void)
 
     for (unsigned how = 0; how < 3; how++) {
         /* All of it a hole */
-        check_holes(f, how, BFN, 0);
-        check_holes(f, how, BFN, 512);
-        check_holes(f, how, 0, 512);
-        check_holes(f, how, (1ull << 36) - 512, 512);
+        check_skip(f, how, BFN, 0);
+        check_skip(f, how, BFN, 512);
+        check_skip(f, how, 0, 512);
+        check_skip(f, how, (1ull << 36) - 512, 512);
         /* A reserved range, and what is around it */
-        check_holes(f, how, 0xfee00, 1);
-        check_holes(f, how, 0xfee00, 256);
+        check_skip(f, how, 0xfee00, 1);
+        check_skip(f, how, 0xfee00, 256);
         assert_status(pviommu_map(f->iommu, 0, 0xfedff, GFN, 1, 0), 0);
         assert_status(pviommu_map(f->iommu, 0, 0xfef00, GFN, 1, 0), 0);
-        check_holes(f, how, 0xfedff, 258);
+        check_skip(f, how, 0xfedff, 258);
         pviommu_assert_frames(f->iommu, 0, 2);
 
         /* Runs with holes before, between and behind; some not in it */
@@ -186,15 +186,15 @@ static void test_unmap_can_skip_unmapped(void)
                                   XEN_IOMMUOP_map_readonly), 0);
         assert_status(pviommu_map(f->iommu, 0, BFN + 9, GFN + 60, 10, 0), 0);
         assert_status(pviommu_map(f->iommu, 0, BFN + 500, GFN, 20, 0), 0);
-        check_holes(f, how, BFN + 2, 10);
+        check_skip(f, how, BFN + 2, 10);
         pviommu_assert_frames(f->iommu, 1 + 7 + 20, 2 + 4 + 3);
         pviommu_assert_mapped(f->iommu, 0, BFN + 1, GFN, 1, 0);
         pviommu_assert_mapped(f->iommu, 0, BFN + 12, GFN + 63, 7, 0);
-        check_holes(f, how, BFN, 512);
+        check_skip(f, how, BFN, 512);
         pviommu_assert_mapped(f->iommu, 0, BFN + 512, GFN + 12, 8, 0);
         pviommu_assert_frames(f->iommu, 8, 2 + 4 + 3 + 1 + 7 + 12);
         assert_fault(&f->m, BFN + 1, GFN);
-        check_holes(f, how, BFN + 512, 8);
+        check_skip(f, how, BFN + 512, 8);
 
         /* Waiting for the flush like all others */
         assert_status(pviommu_flush(f->iommu, 0, BFN, 512), 0);
@@ -207,16 +207,16 @@ static void test_unmap_can_skip_unmapped(void)
     for (unsigned i = 0; i < 40; i++) {
         assert_status(pviommu_map(f->iommu, 0, BFN + i * 777, GFN, 33, 0), 0);
     }
-    check_holes(f, 0, BFN, 40 * 777);
+    check_skip(f, 0, BFN, 40 * 777);
     pviommu_assert_frames(f->iommu, 0, 40 * 33);
-    check_holes(f, 0, 1, UINT32_MAX);
+    check_skip(f, 0, 1, UINT32_MAX);
 
     /* Not accepted, it is a flag that there is not. */
     assert_status(pviommu_map(f->iommu, 0, BFN, GFN, 1, 0), 0);
     pviommu_accept(f->iommu, XEN_IOMMU_FEATURES_ALL &
                              ~XEN_IOMMU_FEATURE_QUEUE);
-    assert_status(pviommu_unmap_holes(f->iommu, 0, BFN, 1), XEN_IOMMU_EINVAL);
-    assert_status(pviommu_unmap_holes(f->iommu, 0, BFN + 1, 1),
+    assert_status(pviommu_unmap_skip(f->iommu, 0, BFN, 1), XEN_IOMMU_EINVAL);
+    assert_status(pviommu_unmap_skip(f->iommu, 0, BFN + 1, 1),
                   XEN_IOMMU_EINVAL);
     pviommu_assert_mapped(f->iommu, 0, BFN, GFN, 1, 0);
     fixture_free(f);

@@ -178,7 +178,7 @@ static int model_map(Model *m, unsigned id, uint64_t bfn, uint64_t gfn,
 }
 
 static int model_unmap(Model *m, unsigned id, uint64_t bfn, uint32_t nr_frames,
-                       bool holes)
+                       bool skip_unmapped)
 {
     Context *c = model_context(m, id);
     uint64_t nr = MAX(nr_frames, 1);
@@ -189,10 +189,10 @@ static int model_unmap(Model *m, unsigned id, uint64_t bfn, uint32_t nr_frames,
     if (!c) {
         return -XEN_IOMMU_ENOENT;
     }
-    if (!holes && model_reserved(bfn, nr)) {
+    if (!skip_unmapped && model_reserved(bfn, nr)) {
         return -XEN_IOMMU_EADDRNOTAVAIL;
     }
-    for (uint64_t i = 0; !holes && i < nr; i++) {
+    for (uint64_t i = 0; !skip_unmapped && i < nr; i++) {
         if (!c->map[model_frame(bfn + i)]) {
             return -XEN_IOMMU_ENOENT;
         }

@@ -113,7 +113,7 @@ static struct xen_iommu_op random_change(Model *m, unsigned id)
     case 450 ... 749:
         return pviommu_op_unmap(id, bfn, nr);
     case 750 ... 779:
-        return pviommu_op_unmap_holes(id, bfn, nr);
+        return pviommu_op_unmap_skip(id, bfn, nr);
     case 780 ... 849:
         if (id < MAX_CONTEXTS && m->ctx[id].records > RECORDS_MAX) {
             /* It would be one of the whole context. */

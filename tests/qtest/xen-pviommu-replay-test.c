@@ -148,13 +148,13 @@ static void test_takes_several_doorbells(void)
     g_assert_cmpuint(pviommu_counter(f->iommu, XEN_PVIOMMU_COUNTER_ERRORS), ==,
                      0);
     mirror_assert_equal(&f->m, f->ctx, FRAMES);
-    mirror_assert_told(&f->m, FRAMES, mirror_counter(&f->m,
-                                                     PVIOMMU_MIRROR_UNMAPS));
+    mirror_assert_notified(&f->m, FRAMES,
+                           mirror_counter(&f->m, PVIOMMU_MIRROR_UNMAPS));
 
     /* From then on it is notified of each change. */
     mirror_clear(&f->m);
     assert_status(pviommu_map(f->iommu, f->ctx, BFN + 0x200000, GFN, 0, 0), 0);
-    mirror_assert_told(&f->m, 1, 0);
+    mirror_assert_notified(&f->m, 1, 0);
     fixture_free(f);
 }
 
@@ -328,7 +328,7 @@ static void test_dirty_sync_leaves_nothing(void)
         g_assert_cmpuint(mirror_counter(&m, PVIOMMU_MIRROR_OTHER_UNMAPS), ==,
                          0);
         /* Nor is anybody else told. */
-        mirror_assert_told(&m, 0, 0);
+        mirror_assert_notified(&m, 0, 0);
 
         g_assert_true(mirror_cmd(&m, PVIOMMU_MIRROR_CMD_LISTEN));
         mirror_clear(&m);

@@ -420,7 +420,7 @@ static void test_punched_pages_are_limited(void)
     g_autofree char *max_text = NULL;
     XenSim *sim = xensim_start_mirror(&options);
     QXenPVIOMMU *iommu = xensim_pviommu(sim);
-    unsigned max = 65530, holes, before;
+    unsigned max = 65530, max_punched, before;
     uint64_t entries = 0;
     QMirror m;
 
@@ -428,7 +428,7 @@ static void test_punched_pages_are_limited(void)
                             NULL)) {
         max = atoi(max_text);
     }
-    holes = max / 16;
+    max_punched = max / 16;
 
     /* A lock at each end: what is between them is one hole. */
     mirror_init(&m, iommu, QPCI_DEVFN(XENSIM_MIRROR_SLOT, 0));
@@ -462,9 +462,9 @@ static void test_punched_pages_are_limited(void)
     g_assert_cmpuint(xensim_counter(sim, "entries"), ==, 200 * per_bucket);
     /* One for a bucket, and one more for a hole. */
     g_assert_cmpuint(guest_mappings(sim), <=,
-                     before + MIN(holes, 200 * per_bucket) + 200);
+                     before + MIN(max_punched, 200 * per_bucket) + 200);
     g_assert_cmpint(xensim_counter(sim, "mapcache-buckets") > 0, ==,
-                    holes < 200 * per_bucket);
+                    max_punched < 200 * per_bucket);
     for (unsigned i = 0; i < 200; i += 13) {
         uint32_t page = xensim_page(sim, first + i * bucket);
 

@@ -40,7 +40,7 @@ int do_unmap(Fixture *f, uint16_t ctx, uint64_t bfn, uint32_t nr)
     return fixture_op(f, &op);
 }
 
-int do_unmap_holes(Fixture *f, uint16_t ctx, uint64_t bfn, uint32_t nr)
+int do_unmap_skip(Fixture *f, uint16_t ctx, uint64_t bfn, uint32_t nr)
 {
     struct xen_iommu_op op = {
         .op = cpu_to_le16(XEN_IOMMUOP_unmap),

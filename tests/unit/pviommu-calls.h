@@ -17,7 +17,7 @@
 int do_map(Fixture *f, uint16_t ctx, uint64_t bfn, uint64_t gfn,
            uint32_t nr, uint16_t flags);
 int do_unmap(Fixture *f, uint16_t ctx, uint64_t bfn, uint32_t nr);
-int do_unmap_holes(Fixture *f, uint16_t ctx, uint64_t bfn, uint32_t nr);
+int do_unmap_skip(Fixture *f, uint16_t ctx, uint64_t bfn, uint32_t nr);
 int do_flush(Fixture *f, uint16_t ctx, uint64_t bfn, uint32_t nr);
 int do_flush_all(Fixture *f, uint16_t ctx);
 int do_lookup(Fixture *f, uint16_t code, uint16_t ctx, uint64_t bfn,

@@ -578,7 +578,7 @@ void fixture_check(Fixture *f)
     for (unsigned gfn = 0; gfn < NR_GFNS; gfn++) {
         g_assert_cmpuint(f->backend.ro[gfn], ==, ro[gfn]);
         g_assert_cmpuint(f->backend.rw[gfn], ==, rw[gfn]);
-        machine_check_held(&f->backend, gfn);
+        machine_check_devices(&f->backend, gfn);
     }
     gfn_index_foreach(f->core.gfn_index, 0, 1ull << GFN_INDEX_BITS,
                       check_indexed, &seen);

@@ -74,7 +74,7 @@ static int backend_get(XenPVIOMMUBackend *be, uint16_t domid, uint64_t gfn,
  * There are as many references as places where devices may still use the
  * page. Devices of a context see the same places.
  */
-void machine_check_held(const XenPVIOMMUBackend *be, uint64_t gfn)
+void machine_check_devices(const XenPVIOMMUBackend *be, uint64_t gfn)
 {
     const Fixture *f = be->fixture;
     uint64_t ro = 0, rw = 0;
@@ -110,7 +110,7 @@ static void backend_put(XenPVIOMMUBackend *be, uint64_t gfn, uint64_t nr,
     for (uint64_t g = gfn; g < MIN(gfn + nr, NR_GFNS); g++) {
         g_assert_cmpuint(refs[g], >, 0);
         refs[g]--;
-        machine_check_held(be, g);
+        machine_check_devices(be, g);
     }
 }
 

@@ -24,8 +24,8 @@ int machine_backend_answer(const XenPVIOMMUBackend *be, uint16_t domid,
 /** machine_unplug: device @i is no more; it ends in context 0 */
 void machine_unplug(Fixture *f, unsigned i);
 
-/** machine_check_held: no device has the page beyond the references on it */
-void machine_check_held(const XenPVIOMMUBackend *be, uint64_t gfn);
+/** machine_check_devices: no device has the page beyond the references on it */
+void machine_check_devices(const XenPVIOMMUBackend *be, uint64_t gfn);
 
 /** machine_device: the device with this SBDF, or NULL */
 Device *machine_device(Fixture *f, uint32_t sbdf);

@@ -202,13 +202,13 @@ static int model_unmap(Fixture *f, struct xen_iommu_op *op)
     uint64_t bfn = le64_to_cpu(op->u.unmap.bfn);
     uint32_t nr_frames = le32_to_cpu(op->u.unmap.nr_frames);
     uint16_t id = le16_to_cpu(op->u.unmap.ctx);
-    bool holes = le16_to_cpu(op->flags) & XEN_IOMMUOP_unmap_holes;
+    bool skip_unmapped = le16_to_cpu(op->flags) & XEN_IOMMUOP_unmap_holes;
     uint64_t nr = nr_frames ? nr_frames : 1, runs = 0;
     bool missing = false, too_many;
     ModelContext *c;
 
     if (op->u.unmap.pad || op->u.unmap.pad1 || bad_ctx(f, id) ||
-        (holes && !model_accepted(f, XEN_IOMMU_FEATURE_QUEUE)) ||
+        (skip_unmapped && !model_accepted(f, XEN_IOMMU_FEATURE_QUEUE)) ||
         bad_range(f, bfn, nr_frames, fixture_bfn_limit(f))) {
         return -XEN_IOMMU_EINVAL;
     }
@@ -220,12 +220,12 @@ static int model_unmap(Fixture *f, struct xen_iommu_op *op)
     if (!c) {
         return -XEN_IOMMU_ENOENT;
     }
-    if (!holes && model_reserved(f, id, bfn, nr)) {
+    if (!skip_unmapped && model_reserved(f, id, bfn, nr)) {
         return -XEN_IOMMU_EADDRNOTAVAIL;
     }
     for (uint64_t i = 0; i < nr; i++) {
         if (!c->map[bfn + i]) {
-            missing |= !holes;
+            missing |= !skip_unmapped;
             continue;
         }
         runs += !i || !c->map[bfn + i - 1] ||

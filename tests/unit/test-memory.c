@@ -72,7 +72,7 @@ static int program_op(Fixture *f, GRand *rand)
     case 5 ... 6:
         return do_unmap(f, ctx, bfn, 1 + below(rand, nr));
     case 7 ... 8:
-        return do_unmap_holes(f, ctx, bfn, nr);
+        return do_unmap_skip(f, ctx, bfn, nr);
     case 9:
         return do_flush_all(f, ctx);
     case 10:
@@ -347,7 +347,7 @@ static void test_more_than_the_limits_can_be_loaded(void)
     g_assert_cmpuint(loaded, <=, 2 * f->core.budget.max_bytes);
     FAILS(ENOMEM, do_map(f, 0, 7, 10000, 1, 0));
     for (uint64_t bfn = 1 << 19; bfn < (i + 1) << 18; bfn += 1 << 26) {
-        OK(do_unmap_holes(f, 0, bfn, 1 << 26));
+        OK(do_unmap_skip(f, 0, bfn, 1 << 26));
         OK(do_flush_all(f, 0));
     }
     rcu_barrier();
@@ -434,7 +434,7 @@ static void hostile_full(Hostile *h)
 
         g_assert_true(bfn_table_next_run(h->f->core.contexts[0]->table, 0,
                                          1ull << 36, &run));
-        OK(do_unmap_holes(h->f, 0, run.bfn, MIN(nr, (1ull << 36) - run.bfn)));
+        OK(do_unmap_skip(h->f, 0, run.bfn, MIN(nr, (1ull << 36) - run.bfn)));
         OK(do_flush_all(h->f, 0));
         hostile_check(h);
     }

@@ -32,7 +32,7 @@ typedef enum State {
     MAPPED,
     PENDING,                    /* unmapped, and waits for a flush */
     OTHERS,                     /* mapped, by another emulator here */
-    LOST,                       /* was mapped, and is not by QEMU's doing */
+    REMOVED,                    /* was mapped, and is not by QEMU's doing */
 } State;
 
 typedef struct Mapping {
@@ -161,7 +161,7 @@ static int op_map(const struct xen_iommu_op *op)
 static int op_unmap(const struct xen_iommu_op *op)
 {
     uint64_t bfn = op->u.unmap.bfn, nr = MAX(op->u.unmap.nr_frames, 1);
-    bool lost = false, all = true;
+    bool removed = false, all = true;
 
     if (op->u.unmap.ctx || op->u.unmap.pad || op->u.unmap.pad1 ||
         !range_ok(bfn, nr, BFN_LIMIT)) {
@@ -174,10 +174,10 @@ static int op_unmap(const struct xen_iommu_op *op)
         const Mapping *m = find(bfn + i);
 
         all &= is_mapped(m);
-        lost |= m && m->state == LOST;
+        removed |= m && m->state == REMOVED;
     }
     if (!all) {
-        if (!lost) {
+        if (!removed) {
             sim_complain("iommu_op: unmap of BFN 0x%" PRIx64 " and %" PRIu64
                          " frames, not all of them mapped", bfn, nr);
         }
@@ -335,7 +335,7 @@ static void map_half(const struct xen_iommu_op *op)
 
     if (!op_map(op)) {
         for (uint64_t i = (nr + 1) / 2; i < nr; i++) {
-            add_mapping(op->u.map.bfn + i, 0, SIM_NO_PAGE, false, LOST);
+            add_mapping(op->u.map.bfn + i, 0, SIM_NO_PAGE, false, REMOVED);
         }
     }
 }
@@ -581,7 +581,7 @@ static bool cmd_lose(char **words, const uint64_t *args, GString *reply)
             g_string_append(reply, "not mapped");
             return false;
         }
-        add_mapping(args[0] + i, 0, SIM_NO_PAGE, false, LOST);
+        add_mapping(args[0] + i, 0, SIM_NO_PAGE, false, REMOVED);
     }
     return true;
 }

@@ -39,7 +39,7 @@ typedef struct Range {
 static struct {
     bool exists;
     bool enabled;
-    bool pages_told;            /* they are in the p2m */
+    bool pages_in_p2m;          /* they can be mapped from there */
     int bufioreq;               /* HVM_IOREQSRV_* */
     uint32_t page;              /* buffered, then synchronous */
     buffered_iopage_t *ring;

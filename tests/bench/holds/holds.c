@@ -40,7 +40,7 @@ static int64_t cpu_time(void)
 }
 
 /* What goes on by itself - RCU, freeing - does not count for the action. */
-static void settle(void)
+static void wait_until_idle(void)
 {
     int64_t before;
 
@@ -72,7 +72,7 @@ static void measure_ops(const char *what, struct xen_iommu_op *ops, unsigned nr)
     int64_t longest = 0, total = 0;
     unsigned pos = 0, calls = 0;
 
-    settle();
+    wait_until_idle();
     pviommu_store_ops(iommu, PVIOMMU_OPS_ADDR, ops, nr);
     while (pos < nr && calls < ACTIONS_MAX) {
         uint64_t block = XEN_PVIOMMU_BLOCKS;
@@ -174,7 +174,7 @@ static void measure_query(const char *what, const char *name, const char *args)
     QDict *response;
     int64_t took;
 
-    settle();
+    wait_until_idle();
     took = cpu_time();
     response = qtest_qmp_assert_success_ref(iommu->qts,
                                             "{'execute': %s, 'arguments': %p}",
@@ -188,12 +188,12 @@ static void measure_reset(const char *what)
 {
     int64_t took, total;
 
-    settle();
+    wait_until_idle();
     took = total = cpu_time();
     qtest_system_reset(iommu->qts);
     took = cpu_time() - took;
     /* What it leaves is freed beside what else there is to do. */
-    settle();
+    wait_until_idle();
     result(what, took, cpu_time() - total, 1);
     pviommu_probe(iommu);
     pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
@@ -205,7 +205,7 @@ static void measure_balloon(const char *what)
     int64_t took;
 
     virtio_ram_init(&ram, iommu, QPCI_DEVFN(BALLOON_SLOT, 0), 2);
-    settle();
+    wait_until_idle();
     took = cpu_time();
     balloon_give(&ram, BALLOON_INFLATE, GFN, 1);
     took = cpu_time() - took;
@@ -230,7 +230,7 @@ static void test_unmaps(void)
 
     g_assert_cmpuint(run_ops(map_sparse, 0, nr), >, 0);
     measure_op("unmap of pages far apart",
-               pviommu_op_unmap_holes(0, BFN, UINT32_MAX));
+               pviommu_op_unmap_skip(0, BFN, UINT32_MAX));
     measure_op(NULL, pviommu_op_flush(0, XEN_IOMMU_FLUSH_ALL, 0));
 
     /* A list of such operations */
@@ -246,7 +246,7 @@ static void test_unmaps(void)
                     ARRAY_SIZE(ops));
     }
     measure_op(NULL, pviommu_op_flush(0, XEN_IOMMU_FLUSH_ALL, 0));
-    measure_op(NULL, pviommu_op_unmap_holes(0, 0, UINT32_MAX));
+    measure_op(NULL, pviommu_op_unmap_skip(0, 0, UINT32_MAX));
     measure_op(NULL, pviommu_op_flush(0, XEN_IOMMU_FLUSH_ALL, 0));
 
     ctx = pviommu_alloc_context(iommu);
@@ -257,7 +257,7 @@ static void test_unmaps(void)
         struct xen_iommu_op op = pviommu_op_free(ctx);
         unsigned calls = 0;
 
-        settle();
+        wait_until_idle();
         do {
             pviommu_store_ops(iommu, PVIOMMU_OPS_ADDR, &op, 1);
             took = cpu_time();

@@ -32,7 +32,7 @@ static int opt_rounds = 3, opt_give = 1024, opt_use = 256;
 
 typedef struct Subject {
     const char *name, *features;
-    bool is_told;
+    bool per_page;
     XenSim *sim;
     uint64_t entries;           /* in the ring, ever */
     uint64_t *order;            /* pages to give, as GFNs */
@@ -40,8 +40,8 @@ typedef struct Subject {
 
 static Subject subjects[] = {
     { .name = "page by page", .features = "invalidate-page,whole-maps",
-      .is_told = true },
-    { .name = "older Linux", .features = "invalidate-page", .is_told = true },
+      .per_page = true },
+    { .name = "older Linux", .features = "invalidate-page", .per_page = true },
     { .name = "everything", .features = "whole-maps" },
 };
 
@@ -67,7 +67,7 @@ static int64_t use(Subject *s, unsigned first_mib, unsigned nr)
 /* Pages have left: QEMU is told. Returns: how long the guest waits. */
 static uint64_t announce(Subject *s, const uint64_t *gfns, unsigned nr)
 {
-    if (!s->is_told) {
+    if (!s->per_page) {
         xensim_invalidate_all(s->sim);
     } else if (nr == 1) {
         xensim_invalidate(s->sim, gfns[0], 1);

@@ -203,7 +203,7 @@ void mirror_assert_sane(QMirror *m)
     g_assert_cmpuint(mirror_counter(m, PVIOMMU_MIRROR_BISECTED), ==, 0);
 }
 
-void mirror_assert_told(QMirror *m, uint64_t maps, uint64_t unmaps)
+void mirror_assert_notified(QMirror *m, uint64_t maps, uint64_t unmaps)
 {
     g_assert_cmpuint(mirror_counter(m, PVIOMMU_MIRROR_MAPS), ==, maps);
     g_assert_cmpuint(mirror_counter(m, PVIOMMU_MIRROR_UNMAPS) +

@@ -84,8 +84,8 @@ void mirror_assert_equal(QMirror *m, uint16_t ctx, uint64_t frames);
 /** mirror_assert_sane: it was told nothing that VFIO could not do */
 void mirror_assert_sane(QMirror *m);
 
-/** mirror_assert_told: as many notifications since mirror_clear() */
-void mirror_assert_told(QMirror *m, uint64_t maps, uint64_t unmaps);
+/** mirror_assert_notified: as many notifications since mirror_clear() */
+void mirror_assert_notified(QMirror *m, uint64_t maps, uint64_t unmaps);
 
 /** mirror_assert_page: the page at @bfn is @gfn */
 void mirror_assert_page(QMirror *m, uint64_t bfn, uint64_t gfn, uint32_t perm);

@@ -285,8 +285,8 @@ struct xen_iommu_op pviommu_op_unmap(uint16_t ctx, uint64_t bfn, uint32_t nr)
     return op;
 }
 
-struct xen_iommu_op pviommu_op_unmap_holes(uint16_t ctx, uint64_t bfn,
-                                           uint32_t nr)
+struct xen_iommu_op pviommu_op_unmap_skip(uint16_t ctx, uint64_t bfn,
+                                          uint32_t nr)
 {
     struct xen_iommu_op op = pviommu_op_unmap(ctx, bfn, nr);
 
@@ -416,10 +416,10 @@ int32_t pviommu_enable(QXenPVIOMMU *iommu)
     return pviommu_run_one(iommu, pviommu_op_enable());
 }
 
-int32_t pviommu_unmap_holes(QXenPVIOMMU *iommu, uint16_t ctx, uint64_t bfn,
-                            uint32_t nr)
+int32_t pviommu_unmap_skip(QXenPVIOMMU *iommu, uint16_t ctx, uint64_t bfn,
+                           uint32_t nr)
 {
-    return pviommu_run_one(iommu, pviommu_op_unmap_holes(ctx, bfn, nr));
+    return pviommu_run_one(iommu, pviommu_op_unmap_skip(ctx, bfn, nr));
 }
 
 int32_t pviommu_set_queue(QXenPVIOMMU *iommu, uint16_t ctx, uint64_t addr,

@@ -144,8 +144,8 @@ int32_t pviommu_status(const struct xen_iommu_op *op);
 struct xen_iommu_op pviommu_op_map(uint16_t ctx, uint64_t bfn, uint64_t gfn,
                                    uint32_t nr, uint16_t flags);
 struct xen_iommu_op pviommu_op_unmap(uint16_t ctx, uint64_t bfn, uint32_t nr);
-struct xen_iommu_op pviommu_op_unmap_holes(uint16_t ctx, uint64_t bfn,
-                                           uint32_t nr);
+struct xen_iommu_op pviommu_op_unmap_skip(uint16_t ctx, uint64_t bfn,
+                                          uint32_t nr);
 struct xen_iommu_op pviommu_op_flush(uint16_t ctx, uint64_t bfn, uint32_t nr);
 struct xen_iommu_op pviommu_op_query_caps(void);
 struct xen_iommu_op pviommu_op_query_reserved(uint16_t ctx, uint32_t room,
@@ -171,8 +171,8 @@ int32_t pviommu_flush_all(QXenPVIOMMU *iommu, uint16_t ctx);
 int32_t pviommu_free_context(QXenPVIOMMU *iommu, uint16_t ctx);
 int32_t pviommu_attach(QXenPVIOMMU *iommu, uint32_t sbdf, uint16_t ctx);
 int32_t pviommu_enable(QXenPVIOMMU *iommu);
-int32_t pviommu_unmap_holes(QXenPVIOMMU *iommu, uint16_t ctx, uint64_t bfn,
-                            uint32_t nr);
+int32_t pviommu_unmap_skip(QXenPVIOMMU *iommu, uint16_t ctx, uint64_t bfn,
+                           uint32_t nr);
 int32_t pviommu_set_queue(QXenPVIOMMU *iommu, uint16_t ctx, uint64_t addr,
                           uint32_t nr_ops);
 /** pviommu_alloc_context: the context, which there has to be */
