@@ -172,7 +172,7 @@ static void test_map_takes_references(void)
                                    "flags 0"));
     unmap(sim, other, 1);
 
-    /* A part; what is left goes with what was never there. */
+    /* A part; unmapping more than what is left unmaps that. */
     unmap(sim, bfn + 3, 2);
     assert_refs(sim, page, 3, 1);
     assert_refs(sim, page + 3, 2, 0);
@@ -191,7 +191,7 @@ static void test_map_takes_references(void)
     qobject_unref(rsp);
     g_assert_true(g_str_has_suffix(xensim_last(sim, "iommu_op_map"),
                                    "flags 1"));
-    /* And the rest goes when QEMU does: xensim would complain. */
+    /* QEMU unmaps the rest as it exits, or xensim would complain. */
     map(sim, GFN, 100);
     xensim_quit(sim);
 }
@@ -238,7 +238,7 @@ static void test_failed_map_maps_nothing(void)
         map_fails(sim, GFN, 16, strerror(ways[i].err));
         assert_refs(sim, page, 16, 0);
         assert_reach(sim, "%s", "");
-        /* Nobody waits with QEMU's lock held. */
+        /* It is not tried again while the BQL is held. */
         if (ways[i].err != EIO) {
             g_assert_cmpuint(xensim_count(sim, "xencall2"), ==, calls + 1);
         }
@@ -261,7 +261,7 @@ static void test_bfns_of_other_emulators_are_avoided(void)
 
     command(sim, "occupy", first + 1, 20000);
     command(sim, "occupy", first + 1 + 20000 + 3, 1);
-    /* In the hole; then behind all of it. */
+    /* In the gap of three; then behind all of it. */
     g_assert_cmphex(map(sim, GFN, 3), ==, first + 1 + 20000);
     unmap(sim, first + 1 + 20000, 3);
     lookups = xensim_count(sim, "iommu_op_lookup_bfn");
@@ -295,7 +295,7 @@ static void test_domains_begin_apart(void)
     }
 }
 
-/* A device came to dom0, and brought reserved BFNs. */
+/* A device was added to dom0, with reserved BFNs. */
 static void test_bfns_reserved_later_are_avoided(void)
 {
     XenSim *sim = start();
@@ -366,7 +366,7 @@ static void test_pages_that_leave_are_unmapped(void)
     xensim_quit(sim);
 }
 
-/* Whoever was told of a BFN may use it until he gives it back. */
+/* A caller may use the BFNs that it was given until it unmaps them. */
 static void test_bfns_of_pages_that_left_stay_taken(void)
 {
     XenSim *sim = start_small();
@@ -425,7 +425,7 @@ static void test_failed_unmap_is_tried_again(void)
     xensim_quit(sim);
 }
 
-/* Unmapped, but the flush fails: the pages are held, and a flush is all. */
+/* Unmapped, but not flushed: references stay until a flush succeeds. */
 static void test_failed_flush_is_tried_again(void)
 {
     XenSim *sim = start();
@@ -474,8 +474,8 @@ static void test_removed_elsewhere_can_be_unmapped(void)
     uint32_t page = xensim_page(sim, GFN);
     uint64_t bfn = map(sim, GFN, 10000), calls;
 
-    command(sim, "lose", bfn + 3000, 100);
-    command(sim, "lose", bfn + 9999, 1);
+    command(sim, "revoke", bfn + 3000, 100);
+    command(sim, "revoke", bfn + 9999, 1);
     calls = xensim_count(sim, "xencall2");
     unmap(sim, bfn, 10000);
     g_assert_cmpuint(xensim_count(sim, "xencall2") - calls, <, 15);
@@ -484,9 +484,9 @@ static void test_removed_elsewhere_can_be_unmapped(void)
     }
     assert_reach(sim, "%s", "");
 
-    /* All of it; and then somebody else came. */
+    /* All of it; and then another emulator maps there. */
     bfn = map(sim, GFN, 10);
-    command(sim, "lose", bfn, 10);
+    command(sim, "revoke", bfn, 10);
     command(sim, "occupy", bfn + 2, 5);
     unmap(sim, bfn, 10);
     assert_reach(sim, "%s", "");
@@ -606,7 +606,7 @@ static void test_other_iommu_op_is_not_called(void)
     }
 }
 
-/* There is no host's IOMMU then, and who asks is told. */
+/* There is no IOMMU of the host then, and its QMP commands fail. */
 static void test_emulated_backend_maps_nothing(void)
 {
     XenSim *sim = xensim_start(NULL, DEVICE("emulated"));

@@ -571,8 +571,8 @@ static bool cmd_occupy(char **words, const uint64_t *args, GString *reply)
     return true;
 }
 
-/* lose BFN NR: what is mapped there goes, as with a domain that dies */
-static bool cmd_lose(char **words, const uint64_t *args, GString *reply)
+/* revoke BFN NR: what is mapped there is unmapped, as when a domain dies */
+static bool cmd_revoke(char **words, const uint64_t *args, GString *reply)
 {
     g_autoptr(SimLocker) locker = sim_locker_new(&sim_lock);
 
@@ -586,7 +586,7 @@ static bool cmd_lose(char **words, const uint64_t *args, GString *reply)
     return true;
 }
 
-/* reserve BFN NR: a device came that needs them */
+/* reserve BFN NR: a device was added that needs them */
 static bool cmd_reserve(char **words, const uint64_t *args, GString *reply)
 {
     g_autoptr(SimLocker) locker = sim_locker_new(&sim_lock);
@@ -602,7 +602,7 @@ static bool cmd_reserve(char **words, const uint64_t *args, GString *reply)
 const SimCommand sim_iommu_commands[] = {
     { "references", 1, cmd_references },
     { "occupy", 2, cmd_occupy },
-    { "lose", 2, cmd_lose },
+    { "revoke", 2, cmd_revoke },
     { "reserve", 2, cmd_reserve },
     { }
 };

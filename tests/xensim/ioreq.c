@@ -24,7 +24,7 @@
 #define BUFFERED_PORT   7
 #define VCPU_PORT(n)    (16 + (n))
 
-/* Where the server's pages are for those who do not map them as a resource. */
+/* Where the server's pages are if they are not mapped as a resource. */
 #define IOREQ_GFN       0xfeffe
 #define BUFIOREQ_GFN    0xfefff
 

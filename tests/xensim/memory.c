@@ -198,7 +198,7 @@ int xenforeignmemory_close(xenforeignmemory_handle *fmem)
     return sim_handle_free(__func__, fmem, SIM_FOREIGNMEMORY) ? 0 : -1;
 }
 
-/* Linux: with MAP_FIXED, what was there is replaced whatever comes then. */
+/* Linux: MAP_FIXED replaces what was mapped there, also if it then fails. */
 static void *map_pages(void *addr, int prot, int flags, size_t nr,
                        const xen_pfn_t *gfns, int *err)
 {

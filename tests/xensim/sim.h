@@ -19,7 +19,7 @@
 #define SIM_PAGE_SHIFT  12
 #define SIM_PAGE_SIZE   (1ul << SIM_PAGE_SHIFT)
 
-/* Held by whoever looks at the simulator's state, or changes it. */
+/* Protects the simulator's state. */
 extern pthread_mutex_t sim_lock;
 /* QEMU notified an event channel. */
 extern pthread_cond_t sim_notified;
