@@ -1,5 +1,5 @@
 /*
- * xen-pviommu: what the command line says, and is told
+ * xen-pviommu: properties, and messages about wrong ones
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

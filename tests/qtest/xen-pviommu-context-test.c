@@ -67,7 +67,7 @@ static void test_unknown_fails(void)
     pviommu_quit(f.iommu);
 }
 
-/* What is in one is not in another, and goes with it. */
+/* Mappings of one are in no other, and are freed with it. */
 static void test_mappings_are_its_own(void)
 {
     QEduPair f = edu_start_pair("q35", NULL);

@@ -74,7 +74,7 @@ static void salt(Fixture *f, uint64_t gfn, unsigned nr)
     }
 }
 
-/* The host has, or has not, what these pages held. */
+/* The host has, or has not, what was in these pages. */
 static void assert_salted(Fixture *f, uint64_t gfn, unsigned nr, bool salted)
 {
     for (unsigned i = 0; i < nr; i++) {
@@ -83,14 +83,14 @@ static void assert_salted(Fixture *f, uint64_t gfn, unsigned nr, bool salted)
     }
 }
 
-/* From here on the mirror notes what is at @gfn as it has to let go. */
+/* From here on the mirror notes what is at @gfn as it is unmapped. */
 static void watch(Fixture *f, uint64_t gfn)
 {
     mirror_clear(&f->mirror);
     mirror_write(&f->mirror, REG(WATCH), ADDR(gfn));
 }
 
-/* It had to, and then the page was still there. */
+/* It was unmapped, and then the page still had its data. */
 static void assert_seen_at_unmap(Fixture *f, uint64_t gfn)
 {
     g_assert_cmphex(mirror_read(&f->mirror, REG(SEEN)), ==, SALT(gfn));
@@ -360,7 +360,7 @@ static void test_ram_above_4g_is_found(const void *machine)
     fixture_free(f);
 }
 
-/* RAM that the guest has at two places goes from both. */
+/* RAM that the guest has at two places is unmapped at both. */
 static void test_aliased_ram_is_unmapped_twice(const void *machine)
 {
     g_autofree char *device =
@@ -469,7 +469,7 @@ static void test_unplugged_virtio_mem_slots_are_unmapped(const void *machine)
 /*
  * What VFIO would decide about the machine of @props: whether RAM can be
  * discarded in identity mode, and after it; and if it can, that VFIO is
- * told before.
+ * notified before.
  */
 static void check_pins(const char *machine, const char *props, bool before,
                        bool after)

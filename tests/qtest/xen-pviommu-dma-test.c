@@ -139,7 +139,7 @@ static void test_crosses_pages_that_are_apart(const void *machine)
     g_assert_cmpmem(got, sizeof(got), data, sizeof(data));
     g_assert_cmpuint(faults(iommu), ==, 0);
 
-    /* Into a hole: what is before it goes, the rest faults. */
+    /* Into unmapped BFNs: what is before them is written, the rest faults. */
     qtest_memset(iommu->qts, ADDR(GFN + 50), 0xdd, PVIOMMU_PAGE);
     qtest_memset(iommu->qts, ADDR(GFN + 51), 0xdd, PVIOMMU_PAGE);
     edu_store(&edu, ADDR(BFN + 4) - half, data, sizeof(data));
@@ -179,7 +179,7 @@ static void test_large_ranges_reach_each_page(void)
         edu_assert_no_access(&edu, ADDR(bfn + nr), ADDR(gfn + nr), 16);
         edu_assert_no_access(&edu, ADDR(bfn) - 16, ADDR(gfn) - 16, 16);
 
-        /* A page in the middle goes, its neighbours do not. */
+        /* A page in the middle is unmapped, its neighbours are not. */
         assert_status(pviommu_unmap(iommu, 0, bfn + nr / 2, 1), 0);
         edu_assert_no_access(&edu, ADDR(bfn + nr / 2), ADDR(gfn + nr / 2), 16);
         edu_assert_access(&edu, ADDR(bfn + nr / 2) - 16,

@@ -108,7 +108,7 @@ static void test_one_record_a_page(void)
     pviommu_assert_fault(iommu, 2, EDU_SBDF_A, 0, ADDR(BFN + 1), false,
                          UNMAPPED);
 
-    /* Once it was told, it is told again. */
+    /* Once there was a record, the next fault has one, too. */
     edu_dma(&edu, false, ADDR(BFN + 1), 8);
     pviommu_wait_faults(iommu, 4);
     pviommu_assert_fault(iommu, 3, EDU_SBDF_A, 0, ADDR(BFN + 1), false,
@@ -246,7 +246,7 @@ static void test_bad_ring_is_not_enabled(const void *machine)
     pviommu_quit(iommu);
 }
 
-/* A ring that is no RAM loses faults, and no more. */
+/* A ring that is not in RAM: faults are dropped, and no more. */
 static void test_ring_outside_ram_drops_records(void)
 {
     QEdu edu;
@@ -318,7 +318,7 @@ static bool pending(QXenPVIOMMU *iommu)
            (1u << XEN_PVIOMMU_MSIX_VECTOR_FAULT);
 }
 
-/* The interrupt came; the next one will be seen. */
+/* The interrupt was raised; the next one will be seen. */
 static void wait_msi(QXenPVIOMMU *iommu)
 {
     pviommu_wait_readl(iommu->qts, ADDR(MSI_GFN), MSI_DATA);
@@ -397,7 +397,7 @@ static void test_masked_interrupt_is_pending(const void *machine)
     pviommu_quit(iommu);
 }
 
-/* An interrupt that itself faults: told, and no end of QEMU. */
+/* An interrupt that itself faults is recorded, and QEMU runs on. */
 static void test_unmapped_interrupt_is_a_fault(void)
 {
     QEdu edu;

@@ -60,7 +60,7 @@ static void test_invalidation_leaves_them(void)
                      1);
     assert_reaches(sim, &m, page, 0x1111);
 
-    /* The page whose GFN is the grant's number goes, and the grant stays. */
+    /* The page whose GFN is the grant's number leaves, the grant stays. */
     qtest_writeq(sim->qts, REF * PAGE, 1);
     g_assert_cmpuint(xensim_mapped(sim, same, 1), ==, 1);
     xensim_release(sim, 0, 0xa0);
@@ -81,7 +81,7 @@ static void test_invalidation_leaves_them(void)
     g_assert_cmpuint(xensim_mapped(sim, page, 1), ==, 1);
     assert_reaches(sim, &m, page, 0x4444);
 
-    /* It goes when the DMA ends, by the library's function for it. */
+    /* It is unmapped when the DMA ends, by the library's function for it. */
     mirror_release(&m, 0, PAGE);
     g_assert_cmpuint(xensim_mapped(sim, page, 1), ==, 0);
     g_assert_cmpuint(xensim_count(sim, "xengnttab_unmap"), ==, 1);

@@ -47,7 +47,7 @@ static QXenPVIOMMU *start_root_port(void)
     return start_root_port_with(NULL);
 }
 
-/* A device that comes is in the default context, as it is by then. */
+/* A new device is in the default context, as that is by then. */
 static void test_new_device_is_in_context_0(void)
 {
     QXenPVIOMMU *iommu = start_root_port();
@@ -78,7 +78,7 @@ static void test_new_device_is_in_context_0(void)
     pviommu_quit(iommu);
 }
 
-/* Before the switch it sees the machine, and loses it like all others. */
+/* In identity mode it sees all memory, and none once that ends. */
 static void test_new_device_is_in_identity_mode(void)
 {
     QXenPVIOMMU *iommu = start_root_port();
@@ -94,7 +94,7 @@ static void test_new_device_is_in_identity_mode(void)
     pviommu_quit(iommu);
 }
 
-/* It goes, and what it left behind is in nobody's way. */
+/* Nothing that it used hinders the next device. */
 static void test_unplugged_device_leaves_nothing(void)
 {
     QXenPVIOMMU *iommu = start_root_port();
@@ -139,7 +139,7 @@ static void test_surprise_removal_detaches(void)
     pviommu_quit(iommu);
 }
 
-/* A new device begins in the default context, whoever was there before. */
+/* A new device begins in the default context, whatever the last one did. */
 static void test_next_device_is_in_context_0(void)
 {
     QXenPVIOMMU *iommu = start_root_port();
@@ -411,7 +411,7 @@ static void test_host_ranges_behind_a_bridge_add_up(void)
     assert_free(iommu, 0x400);
     assert_taken(iommu, 0x3ff);
 
-    /* With the last one goes all that the host had to say. */
+    /* The last one's removal ends all reserved ranges of the host. */
     assert_status(pviommu_unmap(iommu, 0, 0x600, 1), 0);
     assert_plugged(iommu, "m2", "br0", "5", c);
     assert_taken(iommu, 0x600);
@@ -451,7 +451,7 @@ static void wait_address_spaces(QXenPVIOMMU *iommu, unsigned nr)
 #define RESERVED_CYCLE  8
 
 /*
- * Bridges that come and go, with a device behind them that goes along. Their
+ * Bridges are plugged and unplugged, with a device behind them. Their
  * buses are where others were in QEMU's memory, and are others all the same.
  */
 static void test_bridges_come_and_go(void)
@@ -572,7 +572,7 @@ static void test_failed_plug_leaves_nothing(void)
 }
 
 /* All functions of a slot go at once, each with its address space. */
-static void test_functions_go_together(void)
+static void test_functions_are_unplugged_together(void)
 {
     QXenPVIOMMU *iommu = pviommu_start_accepted("pc", "premap=off", NULL);
     unsigned spaces = address_spaces(iommu);
@@ -604,7 +604,7 @@ static void test_functions_go_together(void)
 #define VF_SBDF         (SBDF | 0x80)
 
 /* Virtual functions end with their device. */
-static void test_virtual_functions_go_with_their_device(void)
+static void test_virtual_functions_end_with_their_device(void)
 {
     QXenPVIOMMU *iommu = start_root_port_with("premap=off");
     unsigned spaces = address_spaces(iommu);
@@ -677,7 +677,7 @@ static void test_new_device_on_pc_is_in_context_0(void)
     pviommu_quit(iommu);
 }
 
-/* The IOMMU itself neither comes nor goes. */
+/* The IOMMU itself can be neither plugged nor unplugged. */
 static void test_iommu_itself_cannot_be_plugged(const void *machine)
 {
     g_autofree char *args = pviommu_args(machine, "id=iommu", NULL);
@@ -719,10 +719,11 @@ int main(int argc, char **argv)
                 test_unplug_frees_reserved_ranges);
     pviommu_add("hotplug/failed-plug-leaves-nothing",
                 test_failed_plug_leaves_nothing);
-    pviommu_add("hotplug/functions-go-together", test_functions_go_together);
+    pviommu_add("hotplug/functions-are-unplugged-together",
+                test_functions_are_unplugged_together);
     if (qtest_has_device("igb")) {
-        pviommu_add("hotplug/virtual-functions-go-with-their-device",
-                    test_virtual_functions_go_with_their_device);
+        pviommu_add("hotplug/virtual-functions-end-with-their-device",
+                    test_virtual_functions_end_with_their_device);
     }
     pviommu_add("hotplug/late-listener-keeps-its-address-space",
                 test_late_listener_keeps_its_address_space);

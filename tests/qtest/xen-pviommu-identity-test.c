@@ -57,7 +57,7 @@ static uint64_t faults(const QEduPair *f)
     return pviommu_counter(f->iommu, XEN_PVIOMMU_COUNTER_FAULTS);
 }
 
-/* One device is put there before the switch, and does not notice that. */
+/* A device that is attached before is not affected by the enabling. */
 static void test_enabling_is_not_noticed(const void *machine)
 {
     QEduPair f = edu_start_pair(machine, NULL);
@@ -121,7 +121,7 @@ static void test_attach_elsewhere_enables(void)
     pviommu_quit(f.iommu);
 }
 
-/* What needs a table is refused, and pulls no switch. */
+/* What needs a table is refused, and does not enable translation. */
 static void test_table_operations_fail(const void *machine)
 {
     QEduPair f = edu_start_pair(machine, NULL);
@@ -214,7 +214,7 @@ static void test_reset_removes_it(const void *machine)
     pviommu_quit(f.iommu);
 }
 
-/* To a snapshot, and back, before the switch and after it. */
+/* To a snapshot, and back, before translation is enabled and after it. */
 static void check_snapshot(bool enabled)
 {
     g_autofree char *path = g_strdup_printf("%s/xen-pviommu-identity-%d.qcow2",
@@ -294,7 +294,7 @@ static void test_monitor_shows_it(void)
 }
 
 /*
- * A device of the host that sees all memory has it pinned: nobody discards any
+ * A device of the host that sees all memory pins it: none can be discarded
  * while it is in such a context, and as before when it is in another.
  */
 static void test_assigned_device_pins_memory(void)

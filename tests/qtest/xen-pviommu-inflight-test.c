@@ -1,5 +1,5 @@
 /*
- * xen-pviommu: DMA that is under way while what it uses goes, and DMA that
+ * xen-pviommu: DMA that is under way while its mapping ends, and DMA that
  * hits the IOMMU itself
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
@@ -32,7 +32,7 @@ static QXenPVIOMMU *start(const char *machine, const char *props, QMirror *m)
     return iommu;
 }
 
-/* Two that are held, one to each side, with their pages mapped in @ctx. */
+/* Two DMAs, one in each direction, with their pages mapped in @ctx. */
 static void hold(QMirror *m, uint16_t ctx)
 {
     assert_status(pviommu_map(m->iommu, ctx, BFN, GFN, 8, 0), 0);
@@ -59,7 +59,7 @@ static void assert_in_flight(QMirror *m, uint64_t salt)
 
 /*
  * A DMA that begins now fails. QEMU may lend a buffer to one that cannot be
- * mapped, but what is in there comes from nowhere and goes nowhere.
+ * mapped, but nothing is copied into it or out of it.
  */
 static void assert_no_dma(QMirror *m)
 {
@@ -104,7 +104,7 @@ static void test_goes_on_after_unmap(const void *machine)
     assert_in_flight(&m, 0x3000);
     assert_no_dma(&m);
 
-    /* The BFNs get other pages: what is held stays where it was. */
+    /* The BFNs get other pages: what is in flight stays in the old ones. */
     assert_status(pviommu_map(iommu, 0, BFN, GFN + 100, 8, 0), 0);
     assert_in_flight(&m, 0x4000);
     g_assert_true(mirror_dma_write(&m, BFN * PVIOMMU_PAGE, 0x77, 8));
@@ -193,7 +193,7 @@ static void test_goes_on_when_enabled(const void *machine)
     pviommu_quit(iommu);
 }
 
-/* The device goes, and with it what it held. */
+/* Unplugging the device ends its DMA. */
 static void test_ends_with_unplug(void)
 {
     QXenPVIOMMU *iommu = pviommu_start_accepted("pc", "premap=off", NULL);
@@ -406,7 +406,7 @@ static void test_own_interrupt_does_not_ring(const void *machine)
 }
 
 /*
- * The IOMMU's own interrupt goes where it has nothing mapped: a fault of its
+ * The IOMMU's own interrupt has an address that is not mapped: a fault of its
  * own. That raises no other interrupt, or there would be no end to it.
  */
 static void test_own_interrupt_faults_once(const void *machine)

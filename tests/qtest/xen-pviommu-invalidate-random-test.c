@@ -1,6 +1,6 @@
 /*
  * xen-pviommu under a simulated hypervisor: pages leave and come back while
- * devices hold them, in any order
+ * DMA uses them, in any order
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -13,7 +13,7 @@
 
 typedef struct Random {
     Machine v;
-    /* A page's number, and the slots that had it when they began. */
+    /* A page's number, and the pages of each DMA when it began. */
     uint32_t page[RANDOM_PAGES];
     struct {
         uint64_t nr;
@@ -35,7 +35,7 @@ static bool is_in_flight(Random *r, uint32_t page)
     return false;
 }
 
-/* Pages that left are mapped if DMA has them, and only then. */
+/* Removed pages stay mapped while DMA uses them, and only then. */
 static void check_removed(Random *r)
 {
     for (guint i = 0; i < r->removed->len; i++) {
@@ -106,7 +106,7 @@ static void random_hold(Random *r, unsigned slot, uint64_t first, uint64_t nr)
     r->dma[slot].nr = nr;
 }
 
-/* Whoever holds a page reaches that one, whatever became of it. */
+/* DMA reaches the page that it began in, whatever became of that. */
 static void random_touch(Random *r, unsigned slot, uint64_t value)
 {
     for (uint64_t i = 0; i < r->dma[slot].nr; i++) {

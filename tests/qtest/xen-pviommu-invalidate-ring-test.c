@@ -21,7 +21,7 @@ static void check_gib(bool iommu, bool ring)
     if (iommu) {
         int ret;
 
-        /* So long a range takes several goes. */
+        /* So long a range is invalidated in parts. */
         do {
             ret = pviommu_map(v.iommu, 0, BFN, GFN, 2 * GIB_PAGES, 0);
         } while (ret == -XEN_IOMMU_EAGAIN);

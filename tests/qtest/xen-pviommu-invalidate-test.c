@@ -61,7 +61,7 @@ static void test_many_pages_are_unmapped(void)
     g_assert_cmpuint(xensim_mapped(v.sim, page, nr), ==, nr);
     xensim_release(v.sim, GFN + from, gone);
     g_assert_cmpuint(xensim_mapped(v.sim, page + from, gone), ==, 0);
-    /* What was left of two buckets stayed; the one between them went. */
+    /* The rest of two buckets stayed; the one between them was dropped. */
     g_assert_cmpuint(xensim_mapped(v.sim, page, nr), ==, nr - gone);
     g_assert_cmpuint(xensim_counter(v.sim, "mapcache-buckets"), ==, 1);
     assert_counts(v.sim, (Counts) { .requests = 1, .pages = gone });
@@ -390,7 +390,7 @@ static void test_mapcache_page_is_unmapped(void)
     g_assert_cmpuint(mapped(&v, other), ==, 1);
     assert_counts(v.sim, (Counts) { .requests = 1, .pages = 1 });
     g_assert_cmpuint(xensim_counter(v.sim, "mapcache-pages"), ==, 1);
-    /* Memory that is not there is held like none: in a bounce buffer. */
+    /* DMA to a page that was removed uses a bounce buffer. */
     g_assert_cmpuint(hold(&v, 0, 1, 1), ==, PAGE);
     mirror_touch_write(&v.m[0], 0, 0, 1);
     g_assert_cmpuint(mapped(&v, page), ==, 0);

@@ -174,7 +174,7 @@ static void fixture_free(Fixture *f)
     g_free(f);
 }
 
-/* The page of request @i goes, and another one comes. */
+/* The page of request @i is replaced by another one. */
 static void remap(Fixture *f, unsigned i)
 {
     if (f->gfn[i]) {
@@ -355,7 +355,7 @@ static void test_requests_reach_their_pages(const void *machine)
     finish(f);
 }
 
-/* The same with all books checked, whoever runs the queue */
+/* The same with x-check=on, whichever thread runs the queue */
 static void test_requests_keep_references_right(const void *machine)
 {
     Fixture *f = fixture_new(machine, "premap=off", NULL);
@@ -364,7 +364,7 @@ static void test_requests_keep_references_right(const void *machine)
     finish(f);
 }
 
-/* Who listens takes the queue from the thread, and leaves it to it again. */
+/* With a listener the queue needs calls; without, the thread runs it again. */
 static void test_listeners_come_and_go(void)
 {
     Fixture *f = fixture_new("pc", "premap=off,x-check=off", NULL);
@@ -372,7 +372,7 @@ static void test_listeners_come_and_go(void)
 
     qtest_memset(qts, ADDR(GFN), UNTOUCHED, ADDR(DEPTH * POOL));
     for (unsigned i = 0; i < 12; i++) {
-        /* Requests are under way as it comes, and as it goes. */
+        /* Requests are under way as it is plugged, and as it is unplugged. */
         remap(f, 0);
         submit(f, 0);
         qtest_qmp_device_add(qts, "pviommu-mirror", "m0", "{'addr':'0x13'}");
@@ -402,8 +402,8 @@ static Fixture *fixture_with_bridge(const char *machine)
 }
 
 /*
- * RAM below 1 MiB comes and goes, and all of the machine's becomes another
- * section: what it maps of the rest is neither refused nor lost.
+ * RAM below 1 MiB is added and removed, and all of it becomes another
+ * section: what it maps of the rest is neither refused nor dropped.
  */
 static void test_memory_map_changes_refuse_nothing(const void *machine)
 {
@@ -415,8 +415,8 @@ static void test_memory_map_changes_refuse_nothing(const void *machine)
 }
 
 /*
- * The thread maps a page as it goes: whether it still could, or could not any
- * more, it is not mapped afterwards. One that stays is.
+ * The thread maps a page as that stops being RAM: whether the map succeeded or
+ * not, it is not mapped afterwards. One that stays is.
  */
 static void test_page_that_becomes_rom_is_unmapped(const void *machine)
 {

@@ -3,7 +3,7 @@
  * does DMA
  *
  * Listeners of the memory map and IOMMU notifiers of other devices may wait for
- * an I/O thread, and some let go of the BQL. pviommu-mirror is told to do both
+ * an I/O thread, and some release the BQL. pviommu-mirror is set to do both
  * while its I/O thread does DMA in a context whose queue is not empty. That
  * thread then wants the device's lock; no waiting listener may depend on it.
  *
@@ -217,7 +217,7 @@ static void test_enabling_by_a_queue_may_wait(const void *machine)
     fixture_free(f);
 }
 
-/* A device comes to a place where there was none: an address space is made. */
+/* A device is plugged where none was: an address space is created. */
 static void test_plug_may_wait(void)
 {
     Fixture *f = fixture_new("pc", "premap=off", "none");

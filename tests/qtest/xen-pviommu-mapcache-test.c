@@ -121,7 +121,7 @@ static void test_busy_bucket_drops_the_page(const void *options)
     mirror_release(&v.m, 1, PAGE);
     g_assert_cmpuint(mapped(&v, page), ==, 0);
 
-    /* What DMA has is what it is until it ends, and goes then. */
+    /* A page in use stays until its DMA ends, and is unmapped then. */
     mirror_touch_write(&v.m, 0, 8, 0x1234);
     g_assert_cmphex(xensim_readq(v.sim, (GFN + 2) * PAGE + 8), ==, 0x1234);
     hold(&v, 1, 3);
@@ -135,7 +135,7 @@ static void test_busy_bucket_drops_the_page(const void *options)
     if (splitting) {
         g_assert_cmpuint(mapped(&v, in_use), ==, 0);
     }
-    /* Without, its bucket is retired when the first lock tries in vain. */
+    /* Without, its bucket is detached when the first lock tries in vain. */
     mirror_release(&v.m, 2, PAGE);
     g_assert_cmpuint(mapped(&v, in_use), ==, 0);
     mirror_release(&v.m, 0, PAGE);
@@ -148,7 +148,7 @@ static void test_busy_bucket_drops_the_page(const void *options)
     quit(&v);
 }
 
-/* Pages that nobody has locked, in a bucket that nobody has */
+/* Pages without locks, in a bucket without locks */
 static void test_idle_bucket_drops_the_page(const void *options)
 {
     bool splitting = options == &splits;
@@ -176,10 +176,10 @@ static void test_idle_bucket_drops_the_page(const void *options)
 }
 
 /*
- * Without anybody who uses it, a bucket goes with the second page; but not for
+ * A bucket without locks is dropped at the second page that leaves; not for
  * two that leave at once.
  */
-static void test_unused_bucket_goes_with_the_second_page(const void *options)
+static void test_unused_bucket_ends_with_the_second_page(const void *options)
 {
     bool splitting = options == &splits;
     const uint64_t gfns[] = { GFN + 10, GFN + 2, GFN + 6 };
@@ -215,7 +215,7 @@ static void test_unused_bucket_goes_with_the_second_page(const void *options)
     quit(&v);
 }
 
-/* --- what is held for long ------------------------------------------------ */
+/* --- long-lived maps ------------------------------------------------------ */
 
 static void push_map(QPVIOMMUQueue *q, uint64_t bfn, uint64_t gfn)
 {
@@ -306,7 +306,7 @@ static void test_queue_in_an_unnamed_page_is_removed(const void *options)
     quit(&v);
 }
 
-/* A virtqueue behind no IOMMU is held, too; the pages around it are not. */
+/* A virtqueue behind no IOMMU is long-lived, too; pages around it are not. */
 static void test_virtqueue_keeps_its_own_pages_only(const void *options)
 {
     QVirtioRam rng;
@@ -330,7 +330,7 @@ static void test_virtqueue_keeps_its_own_pages_only(const void *options)
     }
     g_assert_cmpuint(xensim_counter(v.sim, "mapcache-deferred"), ==, 0);
 
-    /* Its own page stays until its driver lets go; then nobody has it. */
+    /* Its own page stays until its driver releases it. */
     for (unsigned i = 0; i < 2; i++) {
         page = xensim_release(v.sim, vq->desc / PAGE, 1);
         g_assert_cmpuint(mapped(&v, page), ==, !i);
@@ -361,8 +361,8 @@ int main(int argc, char **argv)
     add("bucket-is-used-again", test_bucket_is_used_again);
     add("busy-bucket-drops-the-page", test_busy_bucket_drops_the_page);
     add("idle-bucket-drops-the-page", test_idle_bucket_drops_the_page);
-    add("unused-bucket-goes-with-the-second-page",
-        test_unused_bucket_goes_with_the_second_page);
+    add("unused-bucket-ends-with-the-second-page",
+        test_unused_bucket_ends_with_the_second_page);
     add("queue-keeps-its-own-pages-only", test_queue_keeps_its_own_pages_only);
     add("queue-in-an-unnamed-page-is-removed",
         test_queue_in_an_unnamed_page_is_removed);

@@ -241,7 +241,7 @@ static void test_moves_twice(void)
     pviommu_quit(iommu);
 }
 
-/* Before the switch, on both machines; the switch is the guest's. */
+/* Identity mode is the guest's state, whatever premap each machine has. */
 static void test_keeps_identity_mode(const void *machine)
 {
     static const char *const premap[] = { "premap=on", "premap=off" };
@@ -601,7 +601,7 @@ static bool load_stream(const uint8_t *data, size_t len)
     rsp = qtest_qmp_assert_success_ref(qts, "{'execute': 'query-status'}");
     qobject_unref(rsp);
     if (loaded) {
-        /* It is a device, whatever it was told. */
+        /* The device still works, whatever it loaded. */
         qtest_system_reset(qts);
     }
     qtest_quit(qts);
@@ -671,7 +671,7 @@ static void test_damaged_stream_is_survived(void)
     }
     g_assert_true(load_flipped(&s, at, 0));
 
-    /* All over it, whatever comes of that. */
+    /* Anywhere in it, with any result. */
     for (unsigned i = 0; i < flips; i++) {
         refused += !load_flipped(&s, s.start + i * (s.end - s.start) / flips,
                                  i * 3 % 8);

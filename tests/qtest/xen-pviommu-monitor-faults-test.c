@@ -18,7 +18,7 @@
 
 /*
  * The faults as CONTEXT:ADDRESS in hex, w or r, the reason and the fate; as
- * many as are told of, and no more than @nr of them.
+ * many as are shown, and no more than @nr of them.
  */
 static char *faults_text(QXenPVIOMMU *iommu, unsigned nr, const char *sbdf)
 {
@@ -112,7 +112,7 @@ static void test_faults_have_a_fate(const void *machine)
     pviommu_wait_faults(iommu, 3);
     assert_faults(iommu, 1, "1:4000000000r unmapped delivered");
 
-    /* They outlive a reset; what waits then, waits no more. */
+    /* They survive a reset; what waits then is dropped. */
     edu_dma(&edu, false, ADDR(BFN + 1), 8);
     assert_faults(iommu, 1, "1:4000001000r unmapped waiting");
     pviommu_reset(iommu);
@@ -120,7 +120,7 @@ static void test_faults_have_a_fate(const void *machine)
                   "1:4000000000r unmapped delivered, "
                   "1:1000000000000r range delivered");
 
-    /* The last 32, and of more than can wait those that are lost, too. */
+    /* The last 32, those that are dropped among them. */
     edu_init(&edu, iommu, QPCI_DEVFN(0x11, 0));
     assert_status(pviommu_enable(iommu), 0);
     pviommu_fault_ring(iommu, 1);
@@ -133,7 +133,7 @@ static void test_faults_have_a_fate(const void *machine)
     pviommu_quit(iommu);
 }
 
-/* A ring that is not in RAM: they are lost. */
+/* A ring that is not in RAM: they are dropped. */
 static void test_faults_for_a_bad_ring_are_lost(void)
 {
     QXenPVIOMMU *iommu = pviommu_start_accepted("q35", NULL, EDU);

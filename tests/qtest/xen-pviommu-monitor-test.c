@@ -103,8 +103,8 @@ static char *places_text(QDict *part)
 }
 
 /*
- * The parts, @max BFNs each, with | between them; and nobody is told to go on
- * for ever, or where he was.
+ * The parts, @max BFNs each, with | between them; and the position to
+ * continue from always advances.
  */
 static void assert_places(QXenPVIOMMU *iommu, uint64_t gfn, unsigned max,
                           const char *places)
@@ -342,7 +342,7 @@ static void test_bridged_device_has_a_requester(void)
     pviommu_quit(iommu);
 }
 
-/* A device that went leaves nothing behind. */
+/* Nothing is shown of a device that was unplugged. */
 static void test_unplugged_device_is_not_shown(void)
 {
     QXenPVIOMMU *iommu = pviommu_start("q35", NULL,

@@ -20,7 +20,7 @@ typedef struct Fixture {
     QMirror m[3];
 } Fixture;
 
-/* A machine with two mirrors and a cache behind the IOMMU, all told apart. */
+/* Two mirrors and a cache behind the IOMMU, one function each. */
 static Fixture *fixture_new(const char *machine, const char *props,
                             const char *cache)
 {
@@ -113,7 +113,7 @@ static void test_enabling_replaces_memory(const void *machine)
     fixture_free(f);
 }
 
-/* The switch is pulled by the map itself, which the replay must not miss. */
+/* The map itself enables translation, and the replay must not miss it. */
 static void test_map_that_enables_is_notified(const void *machine)
 {
     Fixture *f = fixture_new(machine, NULL, "unmap");
@@ -121,7 +121,7 @@ static void test_map_that_enables_is_notified(const void *machine)
     map(f, 0, BFN, GFN, BLOCK);
     mirror_assert_equal(&f->m[0], 0, BLOCK);
     mirror_assert_equal(&f->m[1], 0, BLOCK);
-    /* Two of its kind must see the same: each is told once. */
+    /* Both mirrors see the same: each is notified once. */
     mirror_assert_notified(&f->m[0], 1,
                            mirror_counter(&f->m[0], PVIOMMU_MIRROR_UNMAPS));
     fixture_free(f);
@@ -142,7 +142,7 @@ static void test_premap_off_starts_empty(const void *machine)
     fixture_free(f);
 }
 
-/* A map is told at once, an unmap at the flush, and only then. */
+/* A map is notified at once, an unmap at the flush, and only then. */
 static void test_unmap_is_notified_at_the_flush(const void *machine)
 {
     Fixture *f = fixture_new(machine, "premap=off", "deviotlb");
@@ -159,10 +159,10 @@ static void test_unmap_is_notified_at_the_flush(const void *machine)
     mirror_assert_notified(cache, 0, 0);
     mirror_assert_page(m, BFN + 1, GFN + 1, RW);
     mirror_assert_page(cache, BFN + 1, GFN + 1, RW);
-    /* But a device that asks gets nothing. */
+    /* But a device that translates now fails. */
     g_assert_false(mirror_fill(cache, (BFN + 2) * PVIOMMU_PAGE, false));
 
-    /* A flush of other frames, or of another context, is none of it. */
+    /* A flush of other frames, or of another context, does not notify. */
     flush(f, 0, BFN + 4, 100);
     flush(f, pviommu_alloc_context(f->iommu), BFN, 4);
     mirror_assert_notified(m, 0, 0);
@@ -176,7 +176,7 @@ static void test_unmap_is_notified_at_the_flush(const void *machine)
     mirror_assert_equal(&f->m[1], 0, 1);
     g_assert_cmpuint(mirror_counter(m, PVIOMMU_MIRROR_MAPS), ==, 0);
     g_assert_cmpuint(mirror_counter(m, PVIOMMU_MIRROR_USEFUL_UNMAPS), ==, 1);
-    /* What is flushed is not told again. */
+    /* What is flushed is not notified again. */
     fixture_clear(f);
     assert_status(pviommu_flush_all(f->iommu, 0), 0);
     mirror_assert_notified(m, 0, 0);
@@ -184,7 +184,7 @@ static void test_unmap_is_notified_at_the_flush(const void *machine)
     fixture_free(f);
 }
 
-/* The old page goes before the new one comes; the flush does not hurt it. */
+/* The old page is unmapped before the new one is mapped, which stays. */
 static void test_remap_unmaps_first(const void *machine)
 {
     Fixture *f = fixture_new(machine, "premap=off", "unmap");
@@ -195,7 +195,7 @@ static void test_remap_unmaps_first(const void *machine)
     fixture_clear(f);
     unmap(f, 0, BFN, 8);
     map(f, 0, BFN + 2, GFN + 0x100, 0);
-    /* It was all one, and is told as one. */
+    /* It was one range, and is one notification. */
     mirror_assert_notified(m, 1, 1);
     mirror_assert_no_page(cache, BFN);
     mirror_assert_page(m, BFN + 2, GFN + 0x100, RW);
@@ -257,7 +257,7 @@ static void test_flush_merges_ranges(const void *machine)
     assert_status(pviommu_flush_all(f->iommu, 0), 0);
     mirror_assert_notified(m, 0, 10);
 
-    /* With a hole in the middle that stays mapped. */
+    /* But for one page in the middle, which stays mapped. */
     for (unsigned i = 0; i < BLOCK; i++) {
         ops[i] = pviommu_op_map(0, BFN + i, GFN + (i * 37) % 4096, 0, 0);
     }
@@ -271,7 +271,7 @@ static void test_flush_merges_ranges(const void *machine)
     fixture_free(f);
 }
 
-/* Large, aligned ranges are told as one, and translated as one. */
+/* Large, aligned ranges are one notification, and one translation. */
 static void test_large_ranges_are_one(const void *machine)
 {
     Fixture *f = fixture_new(machine, "premap=off", "deviotlb");
@@ -338,7 +338,7 @@ static void test_part_of_a_map_is_split_off(const void *machine)
     mirror_assert_equal(m, 0, BLOCK - 16 + 2 * BLOCK - 400);
     mirror_assert_equal(&f->m[1], 0, BLOCK - 16 + 2 * BLOCK - 400);
 
-    /* A device that comes later has been told otherwise, in other blocks. */
+    /* A device that is attached later was notified of other blocks. */
     {
         uint16_t ctx = pviommu_alloc_context(f->iommu);
 
@@ -382,7 +382,7 @@ static void test_readonly_is_passed_on(const void *machine)
     fixture_free(f);
 }
 
-/* Who comes into a context sees all of it, and nothing of the last one. */
+/* A device that is attached sees all of that context, and no other. */
 static void test_attach_replays_the_context(const void *machine)
 {
     Fixture *f = fixture_new(machine, "premap=off", "deviotlb");
@@ -403,7 +403,7 @@ static void test_attach_replays_the_context(const void *machine)
     mirror_assert_equal(&f->m[1], 0, 100);
     g_assert_cmpuint(mirror_counter(cache, PVIOMMU_MIRROR_ENTRIES), ==, 0);
 
-    /* Now only one of them is told, then the other. */
+    /* Now only one of them is notified, then the other. */
     fixture_clear(f);
     map(f, 0, BFN + 200, GFN, 0);
     mirror_assert_notified(&f->m[0], 0, 0);
@@ -412,7 +412,7 @@ static void test_attach_replays_the_context(const void *machine)
     mirror_assert_notified(&f->m[0], 1, 0);
     mirror_assert_notified(&f->m[1], 1, 0);
 
-    /* What waits for a flush stays behind, and does not come along. */
+    /* What waits for a flush stays in its context. */
     unmap(f, c1, BFN + 50, 100);
     assert_status(pviommu_attach(f->iommu, f->m[1].sbdf, c1), 0);
     mirror_assert_page(&f->m[0], BFN + 50, GFN + 0x1000, RW);
@@ -427,7 +427,7 @@ static void test_attach_replays_the_context(const void *machine)
     assert_status(pviommu_attach(f->iommu, f->m[1].sbdf, c1), 0);
     mirror_assert_notified(&f->m[1], 0, 0);
 
-    /* A context that goes takes nothing of others along. */
+    /* Freeing a context affects no other. */
     assert_status(pviommu_free_context(f->iommu, c1), XEN_IOMMU_EBUSY);
     assert_status(pviommu_attach(f->iommu, f->m[1].sbdf, 0), 0);
     assert_status(pviommu_attach(f->iommu, cache->sbdf, 0), 0);
@@ -536,7 +536,7 @@ static void test_reset_unmaps_all(const void *machine)
     fixture_free(f);
 }
 
-/* What is told of cannot ring: the doorbell is not entered again. */
+/* A notifier cannot ring: the doorbell is not entered again. */
 static void test_notifier_cannot_ring(const void *machine)
 {
     Fixture *f = fixture_new(machine, "premap=off", "deviotlb");
@@ -560,7 +560,7 @@ static void test_notifier_cannot_ring(const void *machine)
                      ==, rung + 3);
     pviommu_assert_frames(f->iommu, 0, 0);
 
-    /* Nor can what is told of change the operations that run: RAM is free. */
+    /* Nor can a notifier change the operations that run, in RAM. */
     mirror_write(&f->m[0], PVIOMMU_MIRROR_POKE, PVIOMMU_OPS_ADDR + 32);
     mirror_write(&f->m[0], PVIOMMU_MIRROR_DATA, 0xffffffff);
     {
@@ -578,7 +578,7 @@ static void test_notifier_cannot_ring(const void *machine)
     fixture_free(f);
 }
 
-/* A device that is plugged later, and unplugged with all that it was told */
+/* A device that is plugged later, and unplugged with what it mirrors */
 static void test_plugged_device_is_notified_of_all(void)
 {
     QXenPVIOMMU *iommu = pviommu_start_accepted("pc", "premap=off", NULL);

@@ -59,7 +59,7 @@ static void test_query_reserved_lists_the_msi_window(const void *machine)
     g_assert_cmpuint(le32_to_cpu(op.u.query_reserved.nr_entries), ==, 1);
     g_assert_cmphex(qtest_readq(iommu->qts, RANGES_ADDR + 0x1003), ==, MSI_BFN);
 
-    /* Of one device; and asking pulls no switch. */
+    /* Of one device; a query does not enable translation. */
     pviommu_accept(iommu, XEN_IOMMU_FEATURE_CONTEXTS);
     clear_ranges(iommu);
     op = pviommu_op_query_reserved(0, 1, RANGES_ADDR);

@@ -594,7 +594,7 @@ static void test_max_mappings_counts_pending(void)
     assert_status(pviommu_map(iommu, 0, BFN, GFN, 1, 0), 0);
     assert_status(pviommu_map(iommu, 0, BFN + 3, GFN, 1, 0), XEN_IOMMU_ENOSPC);
 
-    /* A context that goes gives back what it had. */
+    /* Freeing a context frees the room of its mappings. */
     assert_status(pviommu_free_context(iommu, ctx), 0);
     assert_status(pviommu_map(iommu, 0, BFN + 3, GFN, 1, 0), 0);
     pviommu_assert_frames(iommu, 4, 0);

@@ -113,7 +113,7 @@ static void test_unmap_shows_what_is_left(const void *machine)
             edu_assert_no_access(&edu, ADDR(bfn - 1),
                                  ADDR(gfn_of(bfn - 1 - BFN)), 16);
         }
-        /* Those of the assertions went to the same place. */
+        /* Those of the assertions were stored at the same address. */
         pviommu_store_ops(iommu, at, &ops[1], 2);
         assert_status(pviommu_ring(iommu, 0, at, 2, &done), 0);
     }
@@ -133,23 +133,23 @@ static void test_unmap_shows_what_is_left(const void *machine)
 /* A later part fails; nothing more than what it says is unmapped. */
 static void test_unmap_that_fails_says_how_far(void)
 {
-    const unsigned nr = 30000, hole = 29000;
+    const unsigned nr = 30000, unmapped = 29000;
     QEdu edu;
     QXenPVIOMMU *iommu = edu_start("q35", "x-check=off", &edu);
     struct xen_iommu_op op = pviommu_op_unmap(0, BFN, nr);
     uint64_t bfn;
 
     map_scattered(iommu, 0, BFN, nr);
-    assert_status(pviommu_unmap(iommu, 0, BFN + hole, 0), 0);
+    assert_status(pviommu_unmap(iommu, 0, BFN + unmapped, 0), 0);
     assert_status(pviommu_op(iommu, &op), XEN_IOMMU_ENOENT);
     bfn = le64_to_cpu(op.u.unmap.bfn);
     g_assert_cmphex(bfn + le32_to_cpu(op.u.unmap.nr_frames), ==, BFN + nr);
     g_assert_cmphex(bfn, >, BFN + XEN_IOMMU_UNMAP_RUNS);
-    g_assert_cmphex(bfn, <=, BFN + hole);
+    g_assert_cmphex(bfn, <=, BFN + unmapped);
     pviommu_assert_unmapped(iommu, 0, bfn - 1);
     assert_reached(&edu, bfn, bfn - BFN);
-    assert_reached(&edu, BFN + hole - 1, hole - 1);
-    assert_reached(&edu, BFN + hole + 1, hole + 1);
+    assert_reached(&edu, BFN + unmapped - 1, unmapped - 1);
+    assert_reached(&edu, BFN + unmapped + 1, unmapped + 1);
     op = pviommu_op_unmap_skip(0, bfn, BFN + nr - bfn);
     assert_status(pviommu_op(iommu, &op), 0);
     assert_status(pviommu_flush_all(iommu, 0), 0);
@@ -158,7 +158,7 @@ static void test_unmap_that_fails_says_how_far(void)
     pviommu_quit(iommu);
 }
 
-/* A flush that has much to tell tells it bit by bit, and then all is told. */
+/* A flush with many notifications sends them in parts, and then all. */
 static void test_flush_notifies_in_parts(void)
 {
     const unsigned nr = 1000;
@@ -194,7 +194,7 @@ static void test_flush_notifies_in_parts(void)
     mirror_assert_equal(&m, 0, nr);
     pviommu_assert_frames(iommu, nr, 0);
 
-    /* More than is kept to be told: unmaps tell of what was before them. */
+    /* With too many pending runs, unmaps notify of those before them. */
     assert_status(pviommu_flush_all(iommu, 0), 0);
     map_scattered(iommu, 0, BFN + 0x10000, 6000);
     assert_status(pviommu_unmap(iommu, 0, BFN + 0x10000, 6000), 0);
@@ -239,7 +239,7 @@ static void test_reset_begins_anew(const void *machine)
     pviommu_quit(iommu);
 }
 
-/* What waits for a flush goes with the first page that leaves. */
+/* Many runs that wait for a flush are dropped together. */
 static void test_flush_of_many_drops_all(void)
 {
     QEdu edu;

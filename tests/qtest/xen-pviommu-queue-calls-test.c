@@ -1,5 +1,5 @@
 /*
- * xen-pviommu: when queues take a call after all, and that the guest is told
+ * xen-pviommu: when queues need a call, and that their flags say so
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -12,8 +12,8 @@
 #define EXTRA_SLOT      0x14
 
 /*
- * In identity mode no device is translated, so that nothing but a call
- * can run what pulls it; and the guest is told.
+ * In identity mode no device is translated, so that only a call can run what
+ * enables translation; the queue's flag says so.
  */
 static void test_identity_mode_needs_a_call(const void *machine)
 {
@@ -35,7 +35,7 @@ static void test_identity_mode_needs_a_call(const void *machine)
     push_map(&f->q, BFN + 1, GFN + 1, 1);
     assert_reaches(&f->m, BFN + 1, GFN + 1);
 
-    /* What is malformed does not pull it, nor does a flush. */
+    /* Neither what is malformed nor a flush enables translation. */
     pviommu_reset(f->iommu);
     mirror_init(&f->m, f->iommu, QPCI_DEVFN(SLOT, 0));
     pviommu_accept(f->iommu, XEN_IOMMU_FEATURES_ALL);
@@ -53,7 +53,7 @@ static void test_identity_mode_needs_a_call(const void *machine)
     fixture_free(f);
 }
 
-/* A device listens: it is told what a call runs, and nothing runs else. */
+/* A listener is notified of what a call runs, and nothing runs else. */
 static void check_listener(Fixture *f, QMirror *m, bool maps)
 {
     uint64_t doorbells = counter(f, XEN_PVIOMMU_COUNTER_DOORBELLS);
@@ -109,8 +109,8 @@ static void test_listener_needs_calls(const void *machine)
 }
 
 /*
- * Listeners come and go, with operations in the queue whose guest was told
- * that they need no call: they have run by then, and it knows what they did.
+ * Listeners are added and removed, with operations in the queue that need no
+ * call: they have run by then, and the listener sees their effect.
  */
 static void test_new_listener_finds_it_run(void)
 {
@@ -151,9 +151,9 @@ static void test_new_listener_finds_it_run(void)
 }
 
 /*
- * One comes, and there is more in the queues than it can wait for: those that
- * are too much are no more, and say so; the others ran, and so did one with
- * hardly anything in it, which it got to last.
+ * A listener is added, with more in the queues than it can wait for: queues
+ * with too much work are dead, and say so; the others ran, and so did one with
+ * hardly anything in it, which is the last one.
  */
 static void test_new_listener_makes_long_ones_dead(void)
 {
@@ -248,7 +248,7 @@ static void test_new_listener_waits_for_a_full_one(void)
     fixture_free(f);
 }
 
-/* It comes while the guest's memory must not be written, nor read. */
+/* It is added while the guest's memory must not be written, nor read. */
 static void test_new_listener_waits_for_bus_mastering(void)
 {
     Fixture *f = fixture_new("pc", NULL, NULL);
@@ -269,7 +269,7 @@ static void test_new_listener_waits_for_bus_mastering(void)
     mirror_assert_page(&m, BFN, GFN, 3);
     check_listener(f, &m, true);
 
-    /* And it goes. */
+    /* And it is removed. */
     pviommu_set_bus_master(f->iommu, false);
     qpci_unplug_acpi_device_test(f->iommu->qts, "m0", 0x13);
     g_assert_cmphex(pviommu_queue_flags(&f->q), ==, DOORBELL);
@@ -281,7 +281,7 @@ static void test_new_listener_waits_for_bus_mastering(void)
     fixture_free(f);
 }
 
-/* Listeners that come as translation is enabled: they miss no map. */
+/* Listeners that are added as translation is enabled miss no map. */
 static void test_listener_sees_maps_that_enable(const void *machine)
 {
     g_autofree char *extra = g_strdup_printf(MIRROR_DEVICE("map"), SLOT + 1);
@@ -299,8 +299,8 @@ static void test_listener_sees_maps_that_enable(const void *machine)
 }
 
 /*
- * With so little room that something could fail, the guest is to be there; but
- * DMA still has it run.
+ * With so little room that something could fail, the queue asks for calls; but
+ * DMA still runs it.
  */
 static void test_little_room_needs_calls(void)
 {
@@ -357,8 +357,8 @@ static void test_little_room_needs_calls(void)
 }
 
 /*
- * Room that goes while operations are in the queue whose guest was told that
- * they need no call: whatever takes it, they do not fail for it.
+ * Other contexts take the room while operations are in the queue that need no
+ * call: they do not fail for it.
  */
 static void test_room_that_others_take_fails_nothing(void)
 {
@@ -414,7 +414,7 @@ static void test_room_returned_in_the_same_call_counts(void)
     fixture_free(f);
 }
 
-/* Memory that comes and goes in blocks is not looked up in a DMA. */
+/* Memory that is plugged in blocks is not looked up in a DMA. */
 static void test_virtio_mem_needs_calls(const void *machine)
 {
     Fixture *f = fixture_new(machine, NULL, "-m maxmem=1G "
@@ -443,7 +443,7 @@ static void test_virtio_mem_needs_calls(const void *machine)
     assert_ran(&f->q, 1);
     assert_reaches(&f->m, BFN, gfn);
 
-    /* A queue in such memory, if that can be, goes with it. */
+    /* A queue in such memory, if that can be, is removed with it. */
     q = (QPVIOMMUQueue) { f->iommu, 0, ADDR(gfn + 1), NR_OPS };
     qtest_memset(f->iommu->qts, q.addr, 0, pviommu_queue_size(NR_OPS));
     ret = pviommu_set_queue(f->iommu, 0, q.addr, NR_OPS);

@@ -1,5 +1,5 @@
 /*
- * xen-pviommu: operations of a queue that fail, and unmaps with holes
+ * xen-pviommu: operations of a queue that fail, and unmaps that skip
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -143,7 +143,7 @@ static void test_failures_are_stored_and_change_nothing(void)
     check_errors(true);
 }
 
-/* An unmap with holes, in arrays (0), and in the queue, run in two ways */
+/* An unmap that skips, in an array (0), and in the queue, run in two ways */
 static void check_skip(Fixture *f, unsigned how, uint64_t bfn, uint32_t nr)
 {
     uint32_t n;
@@ -167,7 +167,7 @@ static void test_unmap_can_skip_unmapped(void)
     Fixture *f = fixture_new("q35", NULL, NULL);
 
     for (unsigned how = 0; how < 3; how++) {
-        /* All of it a hole */
+        /* Nothing is mapped there. */
         check_skip(f, how, BFN, 0);
         check_skip(f, how, BFN, 512);
         check_skip(f, how, 0, 512);
@@ -180,7 +180,7 @@ static void test_unmap_can_skip_unmapped(void)
         check_skip(f, how, 0xfedff, 258);
         pviommu_assert_frames(f->iommu, 0, 2);
 
-        /* Runs with holes before, between and behind; some not in it */
+        /* Runs with gaps before, between and behind; some not in it */
         assert_status(pviommu_map(f->iommu, 0, BFN + 1, GFN, 3, 0), 0);
         assert_status(pviommu_map(f->iommu, 0, BFN + 4, GFN + 50, 2,
                                   XEN_IOMMUOP_map_readonly), 0);

@@ -1,6 +1,5 @@
 /*
- * xen-pviommu: the memory that queues are in, whoever takes it away or writes
- * to it
+ * xen-pviommu: the memory that queues are in is removed, or written by others
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -101,7 +100,7 @@ static void test_refilling_by_dma_makes_it_dead(void)
 #define  MEMHP_EJECT            (1 << 3)
 #define DIMM_ADDR       0x140000000ull
 
-/* The memory that the queue is in is pulled out, and freed. */
+/* The memory that the queue is in is unplugged, and freed. */
 static void test_unplugged_dimm_removes_it(const void *machine)
 {
     Fixture *f = fixture_new_bare(machine, "premap=off",
@@ -139,7 +138,7 @@ static void test_unplugged_dimm_removes_it(const void *machine)
     fixture_free(f);
 }
 
-/* A device that was there when the queue was set, and goes, is let go of. */
+/* No reference to a device stays that was plugged when the queue was set. */
 static void test_outlives_an_unplugged_device(void)
 {
     Fixture *f = fixture_new_bare("pc", "premap=off", NULL);
@@ -285,7 +284,7 @@ static void test_overlapping_memory_is_survived(const void *machine)
         pviommu_store_ops(f->iommu, at, &op, 1);
         pviommu_ring(f->iommu, 0, at, 1 + i % 3, NULL);
     }
-    /* It is a device, whatever it was told. */
+    /* The device still works, whatever it read. */
     pviommu_reset(f->iommu);
     mirror_init(&f->m, f->iommu, QPCI_DEVFN(SLOT, 0));
     pviommu_accept(f->iommu, XEN_IOMMU_FEATURES_ALL);

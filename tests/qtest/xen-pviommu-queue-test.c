@@ -197,12 +197,12 @@ static void test_map_runs_before_dma(const void *machine)
     assert_reaches(&f->m, BFN + 5, GFN + 2);
     edu_assert_access(&edu, ADDR(BFN + 5), ADDR(GFN + 2), 64);
 
-    /* Whoever asks what is there, as vhost does */
+    /* A translation without DMA, as vhost does */
     push_map(&f->q, BFN + 8, GFN + 8, 8);
     g_assert_cmpuint(mirror_translate(&f->m, ADDR(BFN + 9), true), ==,
                      ADDR(8));
     assert_ran(&f->q, 0);
-    /* And whoever maps a buffer */
+    /* And a DMA that is mapped for long */
     push_map(&f->q, BFN + 16, GFN + 16, 8);
     g_assert_cmpuint(mirror_hold(&f->m, 0, ADDR(BFN + 16), ADDR(8), true), ==,
                      ADDR(8));
@@ -465,7 +465,7 @@ static void test_calls_run_a_bounded_part(void)
     pviommu_queue_init(&f->q, f->iommu, 0, QUEUE(0), nr);
     g_assert_cmphex(pviommu_queue_flags(&f->q), ==, DOORBELL);
     for (unsigned i = 0; i < nr; i++) {
-        /* So that it is told page by page */
+        /* So that each page is a notification of its own */
         push_map(&f->q, BFN + i * frames, GFN + 1 + i, frames);
     }
     pviommu_store_ops(f->iommu, PVIOMMU_OPS_ADDR, &op, 1);
@@ -480,8 +480,8 @@ static void test_calls_run_a_bounded_part(void)
 }
 
 /*
- * Very many unmaps of the same BFNs that wait for a flush: they are none of the
- * business of those who map there again, and stay until one comes.
+ * Very many unmaps of the same BFNs that wait for a flush: they neither hinder
+ * nor slow maps of these BFNs, and stay until the flush.
  */
 static void test_pending_runs_do_not_slow_maps(void)
 {
@@ -636,7 +636,7 @@ static void test_each_context_has_its_own(const void *machine)
     assert_reaches(&f->m, BFN, GFN + 2);
     assert_reaches(&m, BFN, GFN + 3);
 
-    /* A device that moves sees what is queued where it comes to. */
+    /* A device that is attached sees what is queued in its new context. */
     push_map(&f->q, BFN + 1, GFN + 4, 1);
     push_map(&q, BFN + 1, GFN + 5, 1);
     assert_status(pviommu_attach(f->iommu, m.sbdf, 0), 0);

@@ -264,7 +264,7 @@ int model_lookup_bfn(Model *m, struct xen_iommu_op *op, unsigned id,
         return -XEN_IOMMU_ENOENT;
     }
     if (!c->map[i]) {
-        /* The hole, as long as 32 bits can say. */
+        /* What is not mapped, as long as 32 bits can say. */
         uint64_t end = MIN(bfn + UINT32_MAX, BFN_LIMIT);
 
         for (; i < NR_FRAMES; i++) {

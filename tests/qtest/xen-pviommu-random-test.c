@@ -3,7 +3,7 @@
  *
  * The model is docs/specs/xen-pviommu.rst in arrays, a page an entry. It says
  * before a batch runs what each operation has to return. Behind the IOMMU are
- * devices that remember what they are told, and must know what is mapped; or
+ * devices that mirror their notifications, and must have what is mapped; or
  * devices that listen to nothing, before whose DMA what is queued has to run.
  *
  * PVIOMMU_TEST_OPS in the environment: how many operations; PVIOMMU_TEST_SEED

@@ -1,5 +1,5 @@
 /*
- * xen-pviommu: a device that mirrors maps (VFIO) comes to a context that has
+ * xen-pviommu: a device that mirrors maps (VFIO) is attached to a context with
  * very many: it is notified of them in parts, and all can change in between
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
@@ -275,7 +275,7 @@ static void test_may_be_abandoned(void)
     fixture_free(f);
 }
 
-/* Unplugged in the middle; and another one that comes has all. */
+/* Unplugged in the middle; the next device has all. */
 static void test_ends_with_its_device(void)
 {
     QXenPVIOMMU *iommu = pviommu_start("pc", "premap=off,x-check=off", NULL);
@@ -323,11 +323,11 @@ static void test_dirty_sync_leaves_nothing(void)
     for (unsigned i = 0; i < 3; i++) {
         mirror_clear(&m);
         g_assert_true(mirror_cmd(&m, PVIOMMU_MIRROR_CMD_SYNC));
-        /* It is told what there is, and not to forget what it never had. */
+        /* It is notified of what is mapped, and of no unmap. */
         g_assert_cmpuint(mirror_counter(&m, PVIOMMU_MIRROR_OTHER_MAPS), >, 0);
         g_assert_cmpuint(mirror_counter(&m, PVIOMMU_MIRROR_OTHER_UNMAPS), ==,
                          0);
-        /* Nor is anybody else told. */
+        /* Nor is the other notifier called. */
         mirror_assert_notified(&m, 0, 0);
 
         g_assert_true(mirror_cmd(&m, PVIOMMU_MIRROR_CMD_LISTEN));

@@ -27,7 +27,7 @@ static void reset(QXenPVIOMMU *iommu, QEdu *edu)
     edu_init(edu, iommu, QPCI_DEVFN(0x11, 0));
 }
 
-/* Until the switch a device sees the machine as it is. */
+/* Until translation is enabled a device sees the machine as it is. */
 static void test_identity_mode_ends_when_enabled(const void *machine)
 {
     QEdu edu;
@@ -43,7 +43,7 @@ static void test_identity_mode_ends_when_enabled(const void *machine)
     }
     g_assert_cmpuint(pviommu_counter(iommu, XEN_PVIOMMU_COUNTER_FAULTS), ==, 0);
 
-    /* Pulled, it is all gone. */
+    /* Enabled, a device sees nothing. */
     assert_status(pviommu_enable(iommu), 0);
     g_assert_false(pviommu_identity(iommu));
     edu_dma(&edu, false, ADDR(GFN), 8);
@@ -52,13 +52,13 @@ static void test_identity_mode_ends_when_enabled(const void *machine)
     edu_assert_no_access(&edu, ADDR(GFN), ADDR(GFN), 64);
     edu_assert_no_access(&edu, PVIOMMU_RAM - 64, PVIOMMU_RAM - 64, 64);
 
-    /* It can be pulled once; more is no error. */
+    /* It is enabled once; to do so again is no error. */
     assert_status(pviommu_enable(iommu), 0);
     g_assert_false(pviommu_identity(iommu));
     pviommu_quit(iommu);
 }
 
-/* Which operations pull it: those that modify, also if they then fail. */
+/* Operations that modify enable it, also if they then fail. */
 static void test_changes_enable(void)
 {
     const struct {

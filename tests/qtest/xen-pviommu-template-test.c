@@ -10,7 +10,7 @@
 #include "qemu/osdep.h"
 #include "libqos/edu.h"
 
-/* A device that does DMA when it is told to, behind the IOMMU in slot 0x11. */
+/* A device that does DMA on command, behind the IOMMU in slot 0x11. */
 #define EDU_SLOT        0x11
 /* A bus frame that is no frame of the guest, and one of the guest's pages. */
 #define BFN             0x123450ull

@@ -91,7 +91,7 @@ static void test_snapshot_restores_all(void)
     stream_check(iommu);
     stream_check_faults(iommu);
     stream_check_dma(iommu);
-    /* The books, too: all that is held can be let go of. */
+    /* The references, too: all of them can be dropped. */
     assert_status(pviommu_flush_all(iommu, 1), 0);
     g_assert_cmpuint(pviommu_counter(iommu, XEN_PVIOMMU_COUNTER_PENDING), ==,
                      0);
@@ -169,7 +169,7 @@ static void test_stream_of_the_first_release_loads(void)
     pviommu_quit(iommu);
 }
 
-/* Pages that are there no more are lost, and the rest is not. */
+/* Pages that the machine has no more are dropped, and the rest is not. */
 static void test_missing_pages_are_dropped(void)
 {
     g_autofree char *path = stream_v1();
@@ -231,11 +231,11 @@ static void test_memory_map_may_load_later(const void *machine)
     pviommu_assert_mapped(iommu, 0, 0x220, vram + 32, 32, 0);
     pviommu_assert_mapped(iommu, 0, 0x300, GFN(0), 64, 0);
     pviommu_assert_frames(iommu, 16 + 12 + 64 + 32 + 64, 36);
-    /* That it came and went meanwhile is nothing the guest did. */
+    /* That it was removed and added meanwhile is not counted. */
     g_assert_cmpuint(pviommu_counter(iommu, XEN_PVIOMMU_COUNTER_INVALIDATED),
                      ==, 0);
 
-    /* These are mappings like any others: what goes away is gone. */
+    /* These are mappings like any others: pages that leave are unmapped. */
     vga->bus = iommu->pci;
     qpci_config_writew(vga, PCI_COMMAND, 0);
     pviommu_assert_unmapped(iommu, 0, 0x100);
@@ -246,7 +246,7 @@ static void test_memory_map_may_load_later(const void *machine)
 
 /*
  * What a machine makes of it that was given a good stream before: refused or
- * taken, as the case may be, but it lives on, with its books in order. Such a
+ * taken, as the case may be, but it works, with its references right. Such a
  * machine cannot run; see refused-test for one that can.
  */
 static bool try_damaged(const uint8_t *data, size_t len)

@@ -270,7 +270,7 @@ static void do_msi(Later *v)
     qpci_config_writew(&v->edu.dev, cap + PCI_MSI_FLAGS, 0);
 }
 
-/* A BAR goes, and comes again. */
+/* A BAR is unmapped, and mapped again. */
 static void do_bar(Later *v)
 {
     uint16_t cmd = qpci_config_readw(&v->edu.dev, PCI_COMMAND);
@@ -352,7 +352,7 @@ static void do_xenstore(Later *v)
     do_nothing(v);
 }
 
-/* By the keyboard controller; the hypervisor is told with the answer. */
+/* By the keyboard controller; QEMU tells the hypervisor in its answer. */
 static void do_reset(Later *v)
 {
     xensim_out(v->sim, 0, 0x64, 1, 0xfe);
@@ -429,8 +429,8 @@ static void test_later_failure_is_survived(void)
 }
 
 /*
- * A vCPU whose event or answer got lost waits for ever, as the hypervisor would
- * have it. The others do not.
+ * A vCPU whose event or answer was dropped waits for ever, as under Xen. The
+ * others do not.
  */
 static void test_failed_event_stalls_one_vcpu(void)
 {

@@ -24,7 +24,7 @@ static XenSimIoreq invalidate(uint64_t gfn, uint32_t count, uint64_t data)
     };
 }
 
-/* A page that the guest gave away, and that no one was told of. */
+/* A page that left the guest, and QEMU was not notified. */
 static void test_dma_to_a_missing_page_fails(void)
 {
     XenSim *sim = xensim_start_mirror(NULL);
@@ -360,8 +360,8 @@ static void test_locks_of_a_page_end_by_length(void)
     xensim_quit(sim);
 }
 
-/* A long range is looked at in several goes; nothing is mapped for that. */
-static void test_long_map_takes_several_goes(void)
+/* A long range is checked in parts; nothing is mapped for that. */
+static void test_long_map_runs_in_parts(void)
 {
     const XenSimOptions options = { .ram_mb = 3072 };
     const uint64_t first = 0x1000, nr = 0xa4000, go = 0x8000;
@@ -412,7 +412,7 @@ static unsigned guest_mappings(XenSim *sim)
     return lines;
 }
 
-/* Holes are limited, wherever they are, and those of neighbours are one. */
+/* Punched ranges are limited; neighbours are one range. */
 static void test_punched_pages_are_limited(void)
 {
     const XenSimOptions options = { .ram_mb = 1024 };
@@ -430,7 +430,7 @@ static void test_punched_pages_are_limited(void)
     }
     max_punched = max / 16;
 
-    /* A lock at each end: what is between them is one hole. */
+    /* A lock at each end: what is between them is punched as one. */
     mirror_init(&m, iommu, QPCI_DEVFN(XENSIM_MIRROR_SLOT, 0));
     mirror_hold(&m, 0, (uint64_t)first * PVIOMMU_PAGE, 8, true);
     mirror_hold(&m, 1, (uint64_t)(first + 255) * PVIOMMU_PAGE, 8, true);
@@ -460,7 +460,7 @@ static void test_punched_pages_are_limited(void)
     xensim_barrier(sim, entries);
     g_assert_cmpuint(xensim_counter(sim, "malformed"), ==, 0);
     g_assert_cmpuint(xensim_counter(sim, "entries"), ==, 200 * per_bucket);
-    /* One for a bucket, and one more for a hole. */
+    /* One for a bucket, and one more for a punched page. */
     g_assert_cmpuint(guest_mappings(sim), <=,
                      before + MIN(max_punched, 200 * per_bucket) + 200);
     g_assert_cmpint(xensim_counter(sim, "mapcache-buckets") > 0, ==,
@@ -495,8 +495,8 @@ int main(int argc, char **argv)
                 test_locked_bucket_drops_other_pages);
     pviommu_add("xensim/locks-of-a-page-end-by-length",
                 test_locks_of_a_page_end_by_length);
-    pviommu_add("xensim/long-map-takes-several-goes",
-                test_long_map_takes_several_goes);
+    pviommu_add("xensim/long-map-runs-in-parts",
+                test_long_map_runs_in_parts);
     pviommu_add("xensim/punched-pages-are-limited",
                 test_punched_pages_are_limited);
     return g_test_run();

@@ -35,8 +35,8 @@ Fixture *fixture_new(const FixtureConfig *config)
     for (unsigned i = 0; i < NR_GFNS; i++) {
         f->backend.kind[i] = i >= 160 && i < 192 ? KIND_MMIO :
                              i >= 192 && i < 256 ? KIND_ROM :
-                             i >= 3000 && i < 3100 ? KIND_HOLE :
-                             i >= 3900 ? KIND_HOLE : KIND_RAM;
+                             i >= 3000 && i < 3100 ? KIND_ABSENT :
+                             i >= 3900 ? KIND_ABSENT : KIND_RAM;
     }
     core->limits.bfn_bits = config->bfn_bits;
     core->limits.max_contexts = config->max_contexts;

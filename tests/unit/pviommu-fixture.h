@@ -29,7 +29,7 @@
 #define QUEUE_SIZE      0x100000
 
 typedef enum Kind {
-    KIND_HOLE,
+    KIND_ABSENT,
     KIND_RAM,
     KIND_ROM,
     KIND_MMIO,
@@ -72,7 +72,7 @@ typedef struct Device {
     bool gone;
     XenPVIOMMUContext *ctx;
     GArray *reserved;
-    /* What it was told, and not told to forget. */
+    /* Translations that it was notified of, until they are unmapped. */
     Frame *tlb;                 /* by BFN */
     uint32_t ro[NR_GFNS];       /* how often each page is in tlb */
     uint32_t rw[NR_GFNS];

@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What the core stands on in a test: a guest's memory and who refers to it,
- * and devices that remember what they are told
+ * What the core stands on in a test: a guest's memory with its references, and
+ * devices that remember their notifications
  */
 
 #include "qemu/osdep.h"
 #include "pviommu-machine.h"
 
-/* The backend: a guest's memory and who refers to it. */
+/* The backend: a guest's memory, with its references. */
 
 static Kind page_kind(const XenPVIOMMUBackend *be, uint64_t gfn)
 {
-    return gfn < NR_GFNS ? be->kind[gfn] : be->huge ? KIND_RAM : KIND_HOLE;
+    return gfn < NR_GFNS ? be->kind[gfn] : be->huge ? KIND_RAM : KIND_ABSENT;
 }
 
 /* What get() has to say, without doing it. */
@@ -31,7 +31,7 @@ int machine_backend_answer(const XenPVIOMMUBackend *be, uint16_t domid,
             break;
         }
         switch (page_kind(be, gfn)) {
-        case KIND_HOLE:
+        case KIND_ABSENT:
             return -XEN_IOMMU_ENOENT;
         case KIND_MMIO:
             return -XEN_IOMMU_EPERM;
@@ -142,7 +142,7 @@ const XenPVIOMMUBackendOps machine_backend_ops = {
     .refs = backend_refs,
 };
 
-/* The devices: they keep a translation until they are told to drop it. */
+/* The devices: they keep a translation until they are notified of its end. */
 
 void machine_tlb_set(Device *d, uint64_t bfn, Frame frame)
 {

@@ -299,7 +299,7 @@ static void random_map(Model *m, unsigned max_order)
         break;
     }
     if (m->pieces->len && chance(30)) {
-        /* Beside what is there, often going on where that ends. */
+        /* Beside what is mapped, often from its end on. */
         const BfnRun *p = piece_at(m, g_random_int_range(0, m->pieces->len));
 
         bfn = p->bfn + p->nr;
@@ -309,7 +309,7 @@ static void random_map(Model *m, unsigned max_order)
         }
     }
     if (nr && !model_range_empty(m, bfn, nr) && chance(80)) {
-        /* Fill the hole at bfn, as far as it goes. */
+        /* Fill the gap at bfn, to its end. */
         guint i = piece_index(m, bfn);
 
         nr = piece_at(m, i)->bfn > bfn ? piece_at(m, i)->bfn - bfn : 0;

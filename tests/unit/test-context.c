@@ -22,7 +22,7 @@ static void test_flush_drops_what_is_pending(void)
     OK(do_map(f, 0, 100, 300, 50, 0));
     OK(do_map(f, ctx, 100, 300, 50, 0));
     OK(do_unmap(f, 0, 100, 50));
-    /* The device is not told, and the page stays. */
+    /* The device is not notified, and the page stays. */
     g_assert_cmpuint(f->unmap_calls, ==, 0);
     g_assert_cmphex(f->dev[0].tlb[100], !=, 0);
     g_assert_cmpuint(fixture_page_refs(f, 300), ==, 2);
@@ -157,7 +157,7 @@ static void test_partial_flush_adds_no_run(void)
         uint64_t total = f->backend.total;
 
         OK(do_flush(f, 0, i * 100 + 15, 1));
-        /* What is over the limit goes as well. */
+        /* What is over the limit is dropped as well. */
         if (i) {
             g_assert_cmpuint(f->core.pending_frames, ==, 0);
         } else {
@@ -179,7 +179,7 @@ static void test_partial_flush_adds_no_run(void)
     fixture_free(f);
 }
 
-/* At the limit what stays of a record needs no room, or goes. */
+/* At the limit, what stays of a record needs no room, or is dropped. */
 static void test_partial_flush_works_at_the_limit(void)
 {
     FixtureConfig config = config_large;
@@ -310,7 +310,7 @@ static void test_contexts_are_independent(void)
     OK(do_map(f, two, 70, 310, 10, RO));
     OK(do_unmap(f, two, 72, 3));
     g_assert_cmpuint(fixture_page_refs(f, 301), ==, 1);
-    /* Mapped or waiting: all of it goes. */
+    /* Mapped or waiting: all of it is unmapped. */
     OK(do_free(f, two));
     g_assert_cmpuint(fixture_page_refs(f, 301), ==, 0);
     g_assert_cmpuint(fixture_page_refs(f, 312), ==, 0);
@@ -377,7 +377,7 @@ static void test_page_that_leaves_is_unmapped_everywhere(void)
     OK(do_map(f, 0, 19, 305, 0, 0));
     g_assert_cmpuint(fixture_page_refs(f, 305), ==, 5);
 
-    /* Nobody has it. */
+    /* Pages that are not mapped. */
     fixture_invalidate(f, 1, 100);
     fixture_invalidate(f, 3050, 100);
     g_assert_cmpuint(f->core.counter[XEN_PVIOMMU_COUNTER_INVALIDATED], ==, 0);
@@ -392,7 +392,7 @@ static void test_page_that_leaves_is_unmapped_everywhere(void)
     g_assert_cmphex(f->dev[1].tlb[78], ==, frame_new(306, false));
     FAILS(ENOENT, do_unmap(f, 0, 15, 0));
 
-    /* What waits for a flush goes as well. */
+    /* What waits for a flush is dropped as well. */
     fixture_invalidate(f, 309, 1);
     fixture_check(f);
     g_assert_cmpuint(f->core.pending_frames, ==, 2);
@@ -406,13 +406,13 @@ static void test_pending_runs_can_be_loaded(void)
 {
     Fixture *f = fixture_new(&config_large);
     BfnRun run = { .bfn = 100, .gfn = 300, .nr = 10 };
-    BfnRun hole = { .bfn = 100, .gfn = 3000, .nr = 10 };
+    BfnRun none = { .bfn = 100, .gfn = 3000, .nr = 10 };
 
     OK(xen_pviommu_context_load_pending(&f->core, f->core.contexts[0], &run));
     g_assert_cmpuint(f->core.pending_frames, ==, 10);
     g_assert_cmpuint(fixture_page_refs(f, 309), ==, 1);
     FAILS(ENOENT, xen_pviommu_context_load_pending(&f->core,
-                                                   f->core.contexts[0], &hole));
+                                                   f->core.contexts[0], &none));
     OK(do_map(f, 0, 105, 305, 0, 0));
     OK(do_flush(f, 0, 104, 3));
     g_assert_cmpuint(f->core.pending_frames, ==, 7);

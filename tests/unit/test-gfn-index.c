@@ -334,7 +334,7 @@ static bool count_two(void *opaque, uint16_t ctx, uint64_t bfn, uint64_t gfn,
     return ++*(unsigned *)opaque < 2;
 }
 
-/* Who has seen enough is not called again, wherever the rest is noted. */
+/* A callback that ends the search is not called again. */
 static void test_callback_can_end_the_search(void)
 {
     unsigned calls = 0;

@@ -326,7 +326,7 @@ static void random_event(Fixture *f)
             memset(&f->backend.kind[gfn], chance(500) ? KIND_RAM : KIND_PAGED,
                    nr);
         } else {
-            memset(&f->backend.kind[gfn], KIND_HOLE, MIN(nr, 3));
+            memset(&f->backend.kind[gfn], KIND_ABSENT, MIN(nr, 3));
         }
         break;
     case 16 ... 35:
@@ -334,7 +334,7 @@ static void random_event(Fixture *f)
         for (uint64_t i = gfn; i < gfn + nr; i++) {
             if (!fixture_page_refs(f, i)) {
                 f->backend.kind[i] = chance(900) ? KIND_RAM :
-                                     g_random_int_range(KIND_HOLE,
+                                     g_random_int_range(KIND_ABSENT,
                                                         KIND_PAGED + 1);
             }
         }

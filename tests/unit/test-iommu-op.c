@@ -335,7 +335,7 @@ static void test_unmap_can_skip_unmapped(void)
     config.nr_reserved = 1;
     f = fixture_new(&config);
     OK(do_alloc(f, &ctx));
-    /* It pulls the switch, too, whatever there is. */
+    /* It enables translation, too, if nothing is mapped. */
     OK(do_unmap_skip(f, 0, 0, 1 << 12));
     g_assert_false(f->core.identity);
     FAILS(ENOENT, do_unmap_skip(f, 3, 0, 1));
@@ -350,7 +350,7 @@ static void test_unmap_can_skip_unmapped(void)
     OK(do_map(f, 0, 45, 601, 2, 0));
     OK(do_map(f, 0, (1 << 12) - 1, 7, 1, 0));
     OK(do_map(f, ctx, 0, 300, 30, 0));
-    /* A part of a run at each end, and a hole */
+    /* A part of a run at each end, and a gap */
     OK(do_unmap_skip(f, 0, 2, 5));
     g_assert_cmpuint(f->core.pending_frames, ==, 3);
     /* Around what is reserved */
@@ -365,7 +365,7 @@ static void test_unmap_can_skip_unmapped(void)
     fixture_free(f);
 }
 
-/* As many runs as can wait, with holes between them, and one more */
+/* As many runs as can wait, with gaps between them, and one more */
 static void test_unmap_ends_where_pending_is_full(void)
 {
     FixtureConfig config = config_small;
@@ -418,7 +418,7 @@ static void test_set_queue_refuses_bad_memory(void)
     OK(do_set_queue(f, 0, 0, 0));
     g_assert_true(f->core.identity);
 
-    /* It goes with its context, and with all at a reset. */
+    /* It is freed with its context, and at a reset. */
     OK(do_free(f, ctx));
     OK(do_alloc(f, &ctx));
     g_assert_null(f->core.contexts[ctx]->queue);

@@ -70,7 +70,7 @@ static void test_nodes_are_zero_and_apart(void)
     pool = node_pool_new();
     churn(GUINT_TO_POINTER(g_test_rand_int()));
     g_assert_cmpuint(node_pool_nodes(), ==, 0);
-    /* Some are kept for those who come next. */
+    /* Some are kept for the next allocation. */
     g_assert_cmpuint(node_pool_bytes(pool), <=, 2 * NODE_POOL_CHUNK_SIZE +
                      NODE_POOL_FILL_MAX * NODE_POOL_NODE_BYTES);
     node_pool_release(pool);
@@ -166,7 +166,7 @@ static void test_heap_counts_what_malloc_gives(void)
     g_assert_null(node_pool_heap_realloc(pool, p, old, 2 * old));
     node_pool_test_fails = NULL;
     g_assert_cmpint(p[old - 1], ==, ARRAY_SIZE(sizes) - 1);
-    /* It goes with the last of what came from it. */
+    /* It is freed with the last of its allocations. */
     node_pool_release(pool);
     node_pool_heap_free(pool, p, old);
 }

@@ -70,7 +70,7 @@ static void test_unmap_takes_several_calls(void)
     g_assert_cmpuint(f->most_work, <, nr);
     g_assert_cmpuint(f->backend.total, ==, 0);
 
-    /* With holes, and the rest of a large address space behind it */
+    /* With gaps, and the rest of a large address space behind it */
     map_scattered(f, 0, 5, nr);
     OK(do_unmap_skip(f, 0, 0, UINT32_MAX));
     g_assert_cmpuint(f->core.pending.nr, ==, nr);
@@ -165,7 +165,7 @@ static void test_unmap_of_many_slots_takes_several_calls(void)
     fixture_free(f);
 }
 
-/* Who listens is notified a part at a time, by whatever needs it. */
+/* Listeners are notified in parts, whichever operation causes that. */
 static void test_notifying_takes_several_calls(void)
 {
     const unsigned nr = 4000;
@@ -267,7 +267,7 @@ static void test_reset_is_bounded(void)
     fixture_free(f);
 }
 
-/* What readers may still look at is left alone by who can wait. */
+/* Nodes that readers may still use are not freed if that can wait. */
 static void test_reap_waits_for_readers(void)
 {
     Fixture *f = fixture_large(1 << 24);

@@ -64,7 +64,7 @@ static int64_t use(Subject *s, unsigned first_mib, unsigned nr)
     return get_clock() - start;
 }
 
-/* Pages have left: QEMU is told. Returns: how long the guest waits. */
+/* Pages have left: QEMU is notified. Returns: how long the guest waits. */
 static uint64_t announce(Subject *s, const uint64_t *gfns, unsigned nr)
 {
     if (!s->per_page) {

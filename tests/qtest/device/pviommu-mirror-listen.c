@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * pviommu-mirror: what it is told, by listeners and notifiers, and keeps
+ * pviommu-mirror: its listeners and notifiers, and what it mirrors of them
  */
 
 #include "qemu/osdep.h"

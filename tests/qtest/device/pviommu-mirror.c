@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * pviommu-mirror: a test device that is told of translations
+ * pviommu-mirror: a test device that is notified of translations
  *
  * No hardware and no host kernel is needed to see what VFIO and vhost would
  * see behind a vIOMMU. pviommu-mirror.h describes the registers.
  *
- * What it holds of DMA it keeps across a reset: a test of DMA that is still
- * under way when the machine is reset needs just that.
+ * Its DMA in flight survives a reset: a test of DMA that is still under way
+ * when the machine is reset needs just that.
  */
 
 #include "qemu/osdep.h"
@@ -528,7 +528,7 @@ static void pviommu_mirror_class_init(ObjectClass *klass,
     object_class_property_set_description(
         klass, "alias", "guest-physical address of RAM to show in BAR 2");
     object_class_property_set_description(
-        klass, "iothread", "what it waits for, when it is told to");
+        klass, "iothread", "the thread that it waits for, with WAIT");
     object_class_property_set_description(
         klass, "late", "listen until the device is finalized, as VFIO does");
 }

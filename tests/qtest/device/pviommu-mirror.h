@@ -46,7 +46,7 @@
 #define PVIOMMU_MIRROR_WRITE            0x30 /* RW: not 0: a write */
 #define PVIOMMU_MIRROR_PERM             0x38 /* RO: bit 0 read, bit 1 write */
 #define PVIOMMU_MIRROR_MASK             0x40 /* RO: of an entry, its size - 1 */
-#define PVIOMMU_MIRROR_SLOT             0x48 /* RW: which of the held DMAs */
+#define PVIOMMU_MIRROR_SLOT             0x48 /* RW: a DMA in flight */
 /* While not 0: each notification makes it store DATA there, 32 bits. */
 #define PVIOMMU_MIRROR_POKE             0x50 /* RW: a guest-physical address */
 #define PVIOMMU_MIRROR_POKED            0x58 /* RO: stores that arrived */
@@ -76,7 +76,7 @@
 /* Unmapping them took something out. */
 #define PVIOMMU_MIRROR_USEFUL_UNMAPS    7
 /*
- * Notifications that nobody behind an IOMMU can do anything with: not a power
+ * Notifications that no device behind an IOMMU can use: not a power
  * of two, not aligned, MAP of what is mapped, not RAM, not the right type.
  */
 #define PVIOMMU_MIRROR_VIOLATIONS       8
@@ -84,7 +84,7 @@
 #define PVIOMMU_MIRROR_BISECTED         9
 #define PVIOMMU_MIRROR_RAM_SECTIONS     10  /* in its address space, now */
 #define PVIOMMU_MIRROR_IOMMU_SECTIONS   11
-#define PVIOMMU_MIRROR_WAITS            12  /* that came to an end */
+#define PVIOMMU_MIRROR_WAITS            12  /* that ended */
 #define PVIOMMU_MIRROR_STUCK            13  /* that did not; it waits no more */
 /* Of the other notifier, see _CMD_SYNC */
 #define PVIOMMU_MIRROR_OTHER_MAPS       14

@@ -1,5 +1,6 @@
 /*
- * libqos driver for pviommu-mirror, a test device that is told of translations
+ * libqos driver for pviommu-mirror, a test device that is notified of
+ * translations
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

@@ -1,5 +1,6 @@
 /*
- * libqos driver for pviommu-mirror, a test device that is told of translations
+ * libqos driver for pviommu-mirror, a test device that is notified of
+ * translations
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -16,7 +17,7 @@
 
 /*
  * On a command line: one in the slot that a "%x" says. In JSON, so that it
- * comes behind the IOMMU however that is written: it would not see it else.
+ * is created after the IOMMU however that is written: it would bypass it else.
  */
 #define MIRROR_DEVICE(notifier) \
     "-device '{\"driver\":\"pviommu-mirror\",\"addr\":\"%x\"," \
@@ -71,7 +72,7 @@ void mirror_release(QMirror *m, unsigned slot, uint64_t len);
 
 /**
  * mirror_dump: all that it has, in order, neighbours merged
- * @translated: leave out what is there untranslated
+ * @translated: leave out what is not translated
  */
 GArray *mirror_dump(QMirror *m, bool translated);
 
@@ -81,7 +82,7 @@ GArray *mirror_dump(QMirror *m, bool translated);
  */
 void mirror_assert_equal(QMirror *m, uint16_t ctx, uint64_t frames);
 
-/** mirror_assert_sane: it was told nothing that VFIO could not do */
+/** mirror_assert_sane: no notification that VFIO could not follow */
 void mirror_assert_sane(QMirror *m);
 
 /** mirror_assert_notified: as many notifications since mirror_clear() */

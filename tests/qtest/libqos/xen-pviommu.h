@@ -54,7 +54,7 @@ char *pviommu_machine_args(const char *machine);
 /**
  * pviommu_args: a machine with the device in PVIOMMU_SLOT
  *
- * The device checks its books after each doorbell, unless @props say no.
+ * x-check=on, unless @props say no: references are audited after each doorbell.
  *
  * @props: its properties, from "name=value" on, or JSON from "\"name\":" on,
  *         or NULL

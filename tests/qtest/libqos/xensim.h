@@ -1,8 +1,8 @@
 /*
  * A QEMU under a simulated hypervisor (tests/xensim), and the test's end of it
  *
- * What qtest reads and writes goes through QEMU, and so through the mapcache.
- * What is here goes past it: pages, and what the hypervisor sends.
+ * qtest reads and writes by QEMU, and so by the mapcache. The functions here
+ * do not: they access pages, and send what the hypervisor sends.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -199,7 +199,7 @@ uint64_t xensim_mapped(XenSim *sim, uint32_t page, uint64_t nr);
 /** xensim_references: how many the host's IOMMU has of @page */
 unsigned xensim_references(XenSim *sim, uint32_t page);
 
-/* A page's bytes, whoever has it. */
+/* A page's bytes, also if the guest has it no more. */
 void xensim_peek(XenSim *sim, uint32_t page, unsigned offset, void *buf,
                  unsigned len);
 void xensim_poke(XenSim *sim, uint32_t page, unsigned offset, const void *buf,
