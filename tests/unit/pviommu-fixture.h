@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The core in a test: a guest's memory, devices that remember what they are
- * told, and a model of docs/specs/xen-pviommu.rst in plain arrays, which says
- * what each operation has to return.
+ * The core in a test: a guest's memory, devices that remember their
+ * notifications, and a model of docs/specs/xen-pviommu.rst in plain arrays,
+ * which says what each operation has to return.
  */
 
 #ifndef TESTS_UNIT_PVIOMMU_FIXTURE_H

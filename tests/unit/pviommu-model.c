@@ -59,7 +59,7 @@ static ModelContext *model_context(Fixture *f, uint16_t id)
 }
 
 /*
- * Who reserves each BFN: 0, or a number of its own for each range, in the
+ * The reserved range of each BFN: 0, or the range's own number, in the
  * order in which they count
  */
 typedef struct Owner {

@@ -201,7 +201,7 @@ static void good(void)
          iommu_op(XEN_IOMMUOP_flush, BFN, 0, 0) == 0, "iommu_op");
     must(page == 8160 && number("references 8160") == 0, "references");
 
-    /* Its own eyes: each mapping counts, whoever unmaps it, and however. */
+    /* Its own eyes: each mapping counts, whatever unmaps it. */
     must(mapped(page) == 0, "nothing is mapped at first");
     a = map(GFN);
     b = map(GFN);

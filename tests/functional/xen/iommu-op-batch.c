@@ -89,7 +89,7 @@ void test_batch(void)
     CHECK_EQ(ops[0].status, -XEN_IOMMU_EINVAL);
     CHECK_EQ(lookup(base + 5), 0);
     CHECK_EQ(ops[0].u.lookup.nr_frames, 15);
-    /* "It was checked": there are holes. */
+    /* "It was checked": not all of it is mapped. */
     set_unmap(0, base, 20);
     CHECK_EQ(hypercall(ops, 1, 0, 1u << 31), 0);
     CHECK_EQ(ops[0].status, -XEN_IOMMU_ENOENT);
@@ -254,7 +254,7 @@ void test_stress(void)
         unmap(base + i, 1);
     }
     CHECK_EQ(flush_all(), 0);
-    /* None of the pages is held by anybody any more. */
+    /* No reference to any of the pages is left. */
     for (unsigned i = 0; i < 32; i++) {
         take_page(1000 + i);
     }

@@ -328,7 +328,7 @@ static void test_references(void)
     CHECK_EQ(pages(domid), before - 1);
     give_page(500);
     CHECK_EQ(pages(domid), before);
-    done("a page is held until the flush of its last BFN");
+    done("a page is referenced until the flush of its last BFN");
 
     CHECK_EQ(map(base, 500, 1), 0);
     take_page(500);

@@ -124,7 +124,7 @@ def passed_back(state):
 
 
 @test('iommu_op, translation is enabled: the program is through', on=['series', 'debug'])
-def big_switch(state):
+def enabled(state):
     """Dom0's disks, and what we talk with it by, are gone then: it is the last."""
     start = len(state.dom0.console())
     state.dom0.run('cp /t/bin/iommu-op-test /tmp/ &&'

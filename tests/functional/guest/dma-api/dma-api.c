@@ -251,8 +251,8 @@ static int map_low(phys_addr_t paddr)
 }
 
 /*
- * What is no RAM cannot be mapped. If the caller says so, the failure is told;
- * if it comes as a surprise it may not be, but the next time it is.
+ * What is not RAM cannot be mapped. If the caller says so, it gets an error; if
+ * not, it may get none the first time, but does the next time.
  */
 static void test_refused(void)
 {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * iommu-api: Linux's IOMMU API on a domain of its own, and what drivers seldom
- * do: ranges with holes, maps that fail, many CPUs in one domain
+ * do: ranges with gaps, maps that fail, many CPUs in one domain
  *
  * Runs while it is loaded: it stays loaded if all was right, and cannot be
  * loaded (-EIO) if something was not. One line in the log for each check. It
@@ -128,12 +128,12 @@ static void test_range(void)
 	EXPECT(leads_to(IOVA_RANGE + 110 * PAGE_SIZE, RAM_PAGES - 110,
 			paddr + 110 * PAGE_SIZE));
 
-	/* A range with a hole goes all the same, and what was there is counted. */
+	/* A range with a gap is unmapped, and what was mapped is counted. */
 	EXPECT(unmapped(IOVA_RANGE, RAM_PAGES) == RAM_PAGES - 10);
 	EXPECT(leads_to(IOVA_RANGE, RAM_PAGES, 0));
 	EXPECT(!unmapped(IOVA_RANGE, RAM_PAGES));
 
-	/* With holes at both ends, and more than one. */
+	/* With gaps at both ends, and more than one. */
 	EXPECT(!map(IOVA_RANGE + 5 * PAGE_SIZE, paddr, 20));
 	EXPECT(!map(IOVA_RANGE + 30 * PAGE_SIZE, paddr, 1));
 	EXPECT(unmapped(IOVA_RANGE, RAM_PAGES) == 21);
@@ -147,7 +147,7 @@ static void test_range(void)
 	       4 * PAGE_SIZE);
 	EXPECT(leads_to(IOVA_RANGE, 4, 0));
 	iommu_iotlb_sync(domain, &gather);
-	pr_info("iommu-api: a range, whole and with a hole: done\n");
+	pr_info("iommu-api: a range, whole and with a gap: done\n");
 }
 
 /*

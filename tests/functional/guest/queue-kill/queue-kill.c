@@ -4,7 +4,7 @@
  *
  * "ADDRESS SIZE WHAT", written to the parameter kill, waits until the queue at
  * that address (in hex) and of so many operations holds what is asked for, and
- * gives it a tail that is none. The driver, who keeps a tail of its own, has to
+ * gives it an invalid tail. The driver, which keeps a tail of its own, has to
  * find out. WHAT is one of
  *
  *   unmaps   unmaps, and no map, as its DMA may be about to begin
