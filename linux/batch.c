@@ -134,7 +134,6 @@ static void batch_map_failed(struct pviommu_domain *d,
 	u32 nr = op->u.map.nr_frames;
 
 	failure_add(d, bfn, bfn + nr, op->status);
-	frames_remove(d, nr);
 	pviommu_xlate_remove(&d->xlate, bfn, nr);
 }
 
@@ -189,8 +188,7 @@ static void batch_op_failed(struct pviommu_domain *d, struct xen_iommu_op *op,
 			batch_map_failed(d, op);
 		break;
 	case XEN_IOMMUOP_unmap:
-		frames_remove(d, pviommu_repair_unmap(d, op, repair,
-						      &complaint));
+		pviommu_repair_unmap(d, op, repair, &complaint);
 		if (complaint.op)
 			domain_complain(d, &complaint);
 		break;
@@ -207,8 +205,6 @@ static void batch_store(struct pviommu_domain *d, const struct xen_iommu_op *op)
 	domain_leave_queue(d);
 	*slot = *op;
 	slot->status = PVIOMMU_NOT_RUN;
-	if (op->op == XEN_IOMMUOP_unmap)
-		d->unmaps_batched += op->u.unmap.nr_frames;
 }
 
 /**
@@ -224,7 +220,6 @@ void pviommu_batch_send(struct pviommu_domain *d)
 	struct xen_iommu_op flush, *last;
 	bool repaired = false;
 	unsigned int i, nr;
-	u64 unmapped;
 
 	lockdep_assert_held(&d->lock);
 
@@ -245,25 +240,17 @@ void pviommu_batch_send(struct pviommu_domain *d)
 		d->waiting = 0;
 	}
 	nr = d->nr_batched;
-	unmapped = d->unmaps_batched;
 	d->nr_batched = 0;
-	d->unmaps_batched = 0;
 	d->maps_batched = false;
-	if (likely(!pviommu_run(d->v, d->block, d->ops, nr)) &&
-	    PVIOMMU_SYNC_MAP_REPORTS)
+	if (likely(!pviommu_run(d->v, d->block, d->ops, nr)))
 		return;
 	for (i = 0; i < nr; i++) {
 		if (likely(!d->ops[i].status))
 			continue;
-		/* An unmap that failed in part says what is left. */
-		if (d->ops[i].op == XEN_IOMMUOP_unmap)
-			unmapped -= d->ops[i].u.unmap.nr_frames;
 		batch_op_failed(d, &d->ops[i], &repair);
 		if (d->ops[i].op != XEN_IOMMUOP_lookup_bfn)
 			repaired = true;
 	}
-	frames_remove(d, unmapped);
-
 	if (likely(!repaired))
 		return;
 
@@ -355,7 +342,6 @@ static void batch_unmap_part(struct pviommu_domain *d, u64 bfn, u32 nr)
 	if (last && last->u.unmap.bfn + last->u.unmap.nr_frames == bfn &&
 	    last->u.unmap.nr_frames + nr <= RANGE_MAX) {
 		last->u.unmap.nr_frames += nr;
-		d->unmaps_batched += nr;
 	} else {
 		if (d->maps_batched)
 			pviommu_batch_send(d);

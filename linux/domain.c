@@ -100,26 +100,12 @@ static int domain_map_error(struct pviommu_domain *d, u64 bfn, u64 nr,
 	return pviommu_failures_take(d, bfn, nr);
 }
 
-static noinline int domain_map(struct pviommu_domain *d, u64 bfn, u64 gfn,
-			       u64 nr, u16 map_flags, bool at_once,
-			       unsigned long *flags)
-	__must_hold(&d->lock)
+static noinline void domain_map(struct pviommu_domain *d, u64 bfn, u64 gfn,
+				u64 nr, u16 map_flags)
 {
 	pviommu_again_try(d, bfn, nr, true);
 	pviommu_failures_take(d, bfn, nr);
 	pviommu_batch_map(d, bfn, gfn, nr, map_flags);
-	/*
-	 * A core that does not ask for errors later has to get them now, which
-	 * takes a doorbell for each piece of a scatterlist. For the DMA API
-	 * this is done only where a map may fail: its other maps are of RAM
-	 * that is present, and there is room for them.
-	 */
-	if (PVIOMMU_SYNC_MAP_REPORTS ||
-	    (iommu_is_dma_domain(&d->domain) &&
-	     d->way != PVIOMMU_WAY_SYNCHRONOUS && !at_once))
-		return 0;
-	pviommu_batch_send(d);
-	return domain_map_error(d, bfn, nr, flags);
 }
 
 /**
@@ -148,24 +134,21 @@ int pviommu_domain_map_pages(struct iommu_domain *domain, unsigned long iova,
 	size_t size = pgsize * pgcount;
 	u64 nr = PVIOMMU_BFN(size);
 	unsigned long flags;
-	int error = 0;
-	bool at_once;
 
 	if (!(prot & (IOMMU_READ | IOMMU_WRITE)))
 		return -EINVAL;
 
 	flags = domain_lock(d);
 	xlate_add(&d->xlate, bfn, gfn);
-	at_once = !frames_add(d, nr) || prot & IOMMU_MMIO;
-	if (likely(!at_once && domain_queue_ready(d, nr)))
+	/* What is not RAM may fail. */
+	if (likely(!(prot & IOMMU_MMIO) && domain_queue_ready(d, nr)))
 		domain_queue_map(d, bfn, gfn, nr, map_flags);
 	else
-		error = domain_map(d, bfn, gfn, nr, map_flags, at_once, &flags);
+		domain_map(d, bfn, gfn, nr, map_flags);
 	domain_unlock(d, flags);
 
-	if (!error)
-		*mapped = size;
-	return error;
+	*mapped = size;
+	return 0;
 }
 
 static noinline int domain_sync_map(struct pviommu_domain *d,
@@ -178,14 +161,7 @@ static noinline int domain_sync_map(struct pviommu_domain *d,
 	pviommu_domain_queue_attend(d);
 	error = domain_map_error(d, PVIOMMU_BFN(iova), PVIOMMU_BFN(size),
 				 &flags);
-	if (!PVIOMMU_SYNC_MAP_REPORTS && error)
-		domain_be_synchronous(d);
 	domain_unlock(d, flags);
-
-	if (!PVIOMMU_SYNC_MAP_REPORTS && error)
-		dev_err_ratelimited(&d->v->pdev->dev,
-				    "context %u: map of %#zx bytes at %#lx failed, and this kernel cannot tell the driver: error %d\n",
-				    d->ctx, size, iova, error);
 	return error;
 }
 
@@ -231,7 +207,6 @@ static noinline u64 domain_unmap(struct pviommu_domain *d, u64 bfn, u64 nr)
 
 	flags = domain_lock(d);
 	xlate_remove(&d->xlate, bfn, nr);
-	frames_remove(d, unmapped);
 	if (unlikely(complaint.op))
 		domain_complain(d, &complaint);
 	domain_unlock(d, flags);
@@ -272,7 +247,6 @@ size_t pviommu_domain_unmap_pages(struct iommu_domain *domain,
 	if (likely(domain_queue_ready(d, nr))) {
 		xlate_remove(&d->xlate, bfn, nr);
 		n = domain_queue_unmap(d, bfn, nr);
-		frames_remove(d, nr);
 		if (!lazy) {
 			domain_queue_flush(d, n, bfn, nr);
 		} else {

@@ -7,14 +7,12 @@
 #ifndef XEN_PVIOMMU_DOMAIN_H
 #define XEN_PVIOMMU_DOMAIN_H
 
-#include <linux/atomic.h>
 #include <linux/bitmap.h>
 #include <linux/compiler.h>
 #include <linux/spinlock.h>
 
 #include "pviommu.h"
 #include "xlate.h"
-#include "compat.h"
 
 /*
  * Frames that wait for a flush in lazy mode before one goes along with the
@@ -71,10 +69,9 @@ enum pviommu_way {
  * @ops: BATCH_OPS operations that make the batch
  * @nr_batched: how many wait in the batch
  * @maps_batched: the last of them are maps
- * @unmaps_batched: frames of the unmaps among them
  * @unflushed: something was unmapped and no whole flush followed
  * @waiting: frames that wait for a flush, about
- * @frames: what it has of pviommu.frames
+ * @frames_compat: what it has of pviommu.frames_compat; without @lock
  * @nr_failures: how many of @failures are in use
  * @failures: maps that failed and whose mapper does not know yet
  * @nr_again: how many of @again are in use
@@ -95,10 +92,9 @@ struct pviommu_domain {
 	struct xen_iommu_op *ops;
 	unsigned int nr_batched;
 	bool maps_batched;
-	u64 unmaps_batched;
 	bool unflushed;
 	u64 waiting;
-	u64 frames;
+	atomic64_t frames_compat;
 	unsigned int nr_failures;
 	struct pviommu_failure failures[NR_FAILURES];
 	unsigned int nr_again;
@@ -161,27 +157,6 @@ static inline void domain_complain(struct pviommu_domain *d,
 {
 	if (!d->complaint.op)
 		d->complaint = *op;
-}
-
-/*
- * Frames mapped or about to be, where somebody has to know. -ENOSPC cannot
- * come as a surprise while they are no more than the device takes.
- */
-
-static inline bool frames_add(struct pviommu_domain *d, u64 nr)
-{
-	if (PVIOMMU_SYNC_MAP_REPORTS)
-		return true;
-	d->frames += nr;
-	return atomic64_add_return(nr, &d->v->frames) <= d->v->max_mappings;
-}
-
-static inline void frames_remove(struct pviommu_domain *d, u64 nr)
-{
-	if (PVIOMMU_SYNC_MAP_REPORTS)
-		return;
-	d->frames -= nr;
-	atomic64_sub(nr, &d->v->frames);
 }
 
 /* Operations */

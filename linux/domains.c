@@ -78,7 +78,6 @@ void pviommu_domain_free(struct iommu_domain *domain)
 
 	/* This removes all mappings, and what is queued. */
 	clear_bit(d->ctx, v->contexts);
-	frames_remove(d, d->frames);
 	error = pviommu_context_free(v, d->ctx);
 	if (error)
 		dev_err(&v->pdev->dev, "context %u cannot be freed: error %d\n",

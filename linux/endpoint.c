@@ -9,7 +9,6 @@
 #include <linux/slab.h>
 
 #include "endpoint.h"
-#include "compat.h"
 
 /* What pci_dev.dma_alias_mask has bits for. */
 #define BUS_DEVFNS		256
@@ -175,7 +174,7 @@ static int rid_get(struct pviommu *v, u32 sbdf, const struct pviommu_rid *via,
 	error = rid_first_use(v, sbdf, via, early);
 	if (error)
 		return error;
-	rid = kzalloc(sizeof(*rid), GFP_KERNEL);
+	rid = kzalloc_obj(*rid);
 	if (!rid)
 		return -ENOMEM;
 	rid->users = 1;

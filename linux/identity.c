@@ -191,12 +191,10 @@ int pviommu_identity_start(struct pviommu *v, bool attach_all)
 			error = error ?: ops[i].status;
 		}
 	}
-	if (ram.nr) {
-		v->identity_frames = ram.frames;
-		atomic64_add(ram.frames, &v->frames);
+	pviommu_identity_frames_compat(v, ram.frames);
+	if (ram.nr)
 		dev_warn(&v->pdev->dev,
 			 "the device is too old for identity contexts: its devices reach the RAM that there is now, and none that is added, or that a balloon returns\n");
-	}
 out:
 	kfree(ram.ops);
 	return error;
@@ -240,6 +238,5 @@ void pviommu_identity_unused(struct pviommu *v)
 		dev_err(&v->pdev->dev, "context %u cannot be freed: error %d\n",
 			v->identity_ctx, error);
 	v->identity_ctx = XEN_IOMMU_CTX_DEFAULT;
-	atomic64_sub(v->identity_frames, &v->frames);
-	v->identity_frames = 0;
+	pviommu_identity_frames_compat(v, 0);
 }

@@ -20,7 +20,6 @@
 #include <linux/slab.h>
 
 #include "endpoint.h"
-#include "compat.h"
 
 /* Before the registration */
 
@@ -171,7 +170,7 @@ static void driver_goes(struct pviommu *v, struct device *dev)
 	}
 	mutex_unlock(&v->rids_lock);
 	if (leave)
-		pviommu_leave_core_compat(dev);
+		iommu_group_remove_device(dev);
 }
 
 /**
@@ -253,7 +252,7 @@ static void regroup(struct pviommu *v, struct iommu_group *group,
 	iommu_group_for_each_dev(group, &mates, mates_add);
 	if (mates_lock(v, &mates, dev, &locked))
 		for (i = 0; i < mates.nr; i++)
-			pviommu_leave_core_compat(mates.devs[i]);
+			iommu_group_remove_device(mates.devs[i]);
 	for (i = 0; i < mates.nr; i++) {
 		if (i < locked && mates.devs[i] != dev)
 			device_unlock(mates.devs[i]);

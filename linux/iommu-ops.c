@@ -9,7 +9,7 @@
 #include <linux/slab.h>
 
 #include "endpoint.h"
-#include "compat.h"
+#include "compat-ops.h"
 
 /* Where x86 devices write interrupts: assumed if the device returns no list. */
 #define MSI_WINDOW_START	0xfee00000UL
@@ -107,8 +107,14 @@ static struct iommu_device *pviommu_probe_device(struct device *dev)
 		return ERR_PTR(-ENODEV);
 	}
 	dev_iommu_priv_set(dev, ep);
+#ifndef PVIOMMU_CORE_6_1_COMPAT
+	/*
+	 * Where each flush of a context costs a doorbell: in lazy mode, one
+	 * flush for more unmaps.
+	 */
 	if (!(v->features & XEN_IOMMU_FEATURE_QUEUE))
-		pviommu_flush_seldom_compat(dev);
+		dev->iommu->shadow_on_flush = 1;
+#endif
 	/*
 	 * For the order of suspend, resume and shutdown: the IOMMU is suspended
 	 * after all devices, and resumed before them.
@@ -149,14 +155,14 @@ struct iommu_domain *pviommu_alloc_paging(struct device *dev)
 }
 
 static const struct iommu_domain_ops pviommu_domain_ops = {
+	.attach_dev		= pviommu_attach,
 	.map_pages		= pviommu_domain_map_pages,
 	.unmap_pages		= pviommu_domain_unmap_pages,
 	.flush_iotlb_all	= pviommu_domain_flush_iotlb_all,
+	.iotlb_sync_map		= pviommu_domain_sync_map,
 	.iotlb_sync		= pviommu_domain_iotlb_sync,
 	.iova_to_phys		= pviommu_domain_iova_to_phys,
 	.free			= pviommu_domain_free,
-	PVIOMMU_ATTACH_COMPAT
-	PVIOMMU_DOMAIN_OPS_COMPAT
 };
 
 /*
@@ -166,8 +172,10 @@ static const struct iommu_domain_ops pviommu_domain_ops = {
 struct iommu_domain pviommu_blocked_domain = {
 	.type = IOMMU_DOMAIN_BLOCKED,
 	.ops = &(const struct iommu_domain_ops) {
-		PVIOMMU_ATTACH_COMPAT
-		PVIOMMU_STATIC_OPS_COMPAT
+		.attach_dev = pviommu_attach,
+#ifdef PVIOMMU_CORE_6_1_COMPAT
+		.free = pviommu_static_free_compat,
+#endif
 	},
 };
 
@@ -178,8 +186,10 @@ struct iommu_domain pviommu_blocked_domain = {
 struct iommu_domain pviommu_identity_domain = {
 	.type = IOMMU_DOMAIN_IDENTITY,
 	.ops = &(const struct iommu_domain_ops) {
-		PVIOMMU_ATTACH_COMPAT
-		PVIOMMU_STATIC_OPS_COMPAT
+		.attach_dev = pviommu_attach,
+#ifdef PVIOMMU_CORE_6_1_COMPAT
+		.free = pviommu_static_free_compat,
+#endif
 	},
 };
 
@@ -199,5 +209,13 @@ const struct iommu_ops pviommu_ops = {
 	.def_domain_type	= pviommu_def_domain_type,
 	.default_domain_ops	= &pviommu_domain_ops,
 	.owner			= THIS_MODULE,
-	PVIOMMU_OPS_COMPAT
+#ifdef PVIOMMU_CORE_6_1_COMPAT
+	.domain_alloc		= pviommu_domain_alloc_compat,
+	.pgsize_bitmap		= PVIOMMU_PAGE_SIZES,
+	.probe_finalize		= pviommu_probe_finalize_compat,
+#else
+	.domain_alloc_paging	= pviommu_alloc_paging,
+	.identity_domain	= &pviommu_identity_domain,
+	.blocked_domain		= &pviommu_blocked_domain,
+#endif
 };

@@ -15,7 +15,6 @@
 #include <linux/suspend.h>
 
 #include "pviommu.h"
-#include "compat.h"
 
 #define FEATURES_NEEDED	(XEN_IOMMU_FEATURE_RANGES | \
 			 XEN_IOMMU_FEATURE_CONTEXTS | \
@@ -233,6 +232,29 @@ static int pviommu_register(struct pviommu *v)
 
 /* The PCI driver */
 
+/*
+ * Whether a device has another IOMMU. There may be several kinds at once, each
+ * with devices of its own.
+ */
+static bool pviommu_another(void)
+{
+	struct pci_dev *pdev = NULL;
+
+#ifdef PVIOMMU_CORE_6_1_COMPAT
+	/* There is one kind of IOMMU at a time. */
+	if (iommu_present(&pci_bus_type))
+		return true;
+#endif
+	for_each_pci_dev(pdev) {
+		/* VFIO without an IOMMU makes up a group, and no more. */
+		if (pdev->dev.iommu && device_iommu_mapped(&pdev->dev)) {
+			pci_dev_put(pdev);
+			return true;
+		}
+	}
+	return false;
+}
+
 static int pviommu_map_registers(struct pviommu *v)
 {
 	struct pci_dev *pdev = v->pdev;
@@ -287,12 +309,12 @@ static int pviommu_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	}
 
 	/* Before the first step that cannot be undone. */
-	if (pviommu_another_compat()) {
+	if (pviommu_another()) {
 		dev_err(dev, "another IOMMU is in use already\n");
 		return -EBUSY;
 	}
 
-	v = kzalloc(sizeof(*v), GFP_KERNEL);
+	v = kzalloc_obj(*v);
 	if (!v)
 		return -ENOMEM;
 	v->pdev = pdev;

@@ -133,7 +133,7 @@ struct pviommu_faults {
  * @features: XEN_IOMMU_FEATURE_* in use; queues are under @rids_lock
  * @max_contexts: contexts at a time, the default one included
  * @max_mappings: frames mapped or waiting for a flush at a time
- * @frames: frames mapped, where PVIOMMU_SYNC_MAP_REPORTS is 0; atomic
+ * @frames_compat: frames mapped, where somebody has to know
  * @contexts: bit n is set while context n is a domain's; atomic
  * @bfn_bits: BFNs are below 1 << @bfn_bits
  * @iommu: what the core knows of it
@@ -150,7 +150,7 @@ struct pviommu_faults {
  *	context, and who starts and stops a queue; taken in process context only
  * @endpoints: of struct pviommu_endpoint: all devices in use
  * @identity_ctx: the context that shows all of memory; 0 while there is none
- * @identity_frames: what is mapped for it, where the device has no such contexts
+ * @identity_frames_compat: what is mapped for it, of those
  * @rids: struct pviommu_rid by SBDF: every requester ID in use
  * @domains: all domains that are a context
  * @faults: the fault ring
@@ -166,7 +166,7 @@ struct pviommu {
 	u64 features;
 	unsigned int max_contexts;
 	u64 max_mappings;
-	atomic64_t frames;
+	atomic64_t frames_compat;
 	unsigned long *contexts;
 	unsigned int bfn_bits;
 
@@ -181,7 +181,7 @@ struct pviommu {
 	struct mutex rids_lock;
 	struct list_head endpoints;
 	u16 identity_ctx;
-	u64 identity_frames;
+	u64 identity_frames_compat;
 	struct xarray rids;
 	struct list_head domains;
 	struct pviommu_faults faults;
@@ -334,5 +334,7 @@ void pviommu_faults_ignore(struct pviommu *v);
 /* debugfs.c */
 
 void pviommu_debugfs_init(struct pviommu *v);
+
+#include "compat.h"
 
 #endif /* XEN_PVIOMMU_H */
