@@ -117,28 +117,6 @@ to_pviommu_domain(struct iommu_domain *domain)
 	return container_of(domain, struct pviommu_domain, domain);
 }
 
-static inline unsigned long domain_lock(struct pviommu_domain *d)
-	__acquires(&d->lock)
-{
-	unsigned long flags;
-
-	spin_lock_irqsave(&d->lock, flags);
-	return flags;
-}
-
-void pviommu_domain_unlock_complain(struct pviommu_domain *d,
-				    unsigned long flags)
-	__releases(&d->lock);
-
-static inline void domain_unlock(struct pviommu_domain *d, unsigned long flags)
-	__releases(&d->lock)
-{
-	if (unlikely(d->complaint.op))
-		pviommu_domain_unlock_complain(d, flags);
-	else
-		spin_unlock_irqrestore(&d->lock, flags);
-}
-
 /* Operations go to the batch; what is queued already runs before it. */
 static inline void domain_leave_queue(struct pviommu_domain *d)
 {
@@ -228,5 +206,29 @@ u64 pviommu_repair_unmap(struct pviommu_domain *d, struct xen_iommu_op *op,
 			 struct xen_iommu_op *complaint);
 u64 pviommu_unmap_now(struct pviommu_domain *d, u64 bfn, u64 nr,
 		      struct xen_iommu_op *complaint);
+
+/* domains.c */
+
+void pviommu_domain_unlock_complain(struct pviommu_domain *d,
+				    unsigned long flags)
+	__releases(&d->lock);
+
+static inline unsigned long domain_lock(struct pviommu_domain *d)
+	__acquires(&d->lock)
+{
+	unsigned long flags;
+
+	spin_lock_irqsave(&d->lock, flags);
+	return flags;
+}
+
+static inline void domain_unlock(struct pviommu_domain *d, unsigned long flags)
+	__releases(&d->lock)
+{
+	if (unlikely(d->complaint.op))
+		pviommu_domain_unlock_complain(d, flags);
+	else
+		spin_unlock_irqrestore(&d->lock, flags);
+}
 
 #endif /* XEN_PVIOMMU_DOMAIN_H */

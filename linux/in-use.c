@@ -114,7 +114,7 @@ int pviommu_keep_in_use(struct pviommu *v)
 	if (error)
 		forget_devices(v);
 	list_for_each_entry(ep, &v->endpoints, list)
-		dev_warn(ep->dev, PVIOMMU_NAME ": in use by %s already, so not protected: it reaches all of memory until that driver is unbound and bound again; to protect it from the start, load " PVIOMMU_NAME " first\n",
+		dev_warn(ep->dev, PVIOMMU_NAME ": in use by %s already, so not protected: it reaches all of memory until that driver is unbound and bound again; to protect it from the start, load xen-pviommu first\n",
 			 driver_name(ep->dev));
 	mutex_unlock(&v->rids_lock);
 	return error;
