@@ -17,7 +17,7 @@ PREFIX ?= /usr/local
 
 .PHONY: all qemu demo shell check check-scripts check-unit check-qtest check-qemu \
         check-functional check-guest check-kernels check-long check-xen check-asan check-tsan \
-        check-hooks check-style check-deb bench guest-tested-newest dom0 xen-shell install uninstall docs deb deb-indep series clean \
+        check-hooks check-series check-style check-deb bench guest-tested-newest dom0 xen-shell install uninstall docs deb deb-indep series clean \
         distclean help
 .DEFAULT_GOAL := all
 # The targets run one after the other; each uses all processors by itself.
@@ -110,6 +110,11 @@ check-tsan: build/configured
 check-hooks: build/configured
 	@scripts/check-hooks
 
+# PART=qemu, linux or xen: only that one. FROM=N goes on with patch N of it, and
+# ONLY=N,N... looks at some. qemu takes an hour.
+check-series: build/configured
+	@scripts/check-series $(if $(FROM),--from $(FROM)) $(if $(ONLY),--only $(ONLY)) $(PART)
+
 # In a second: scripts/check-style FILE...
 check-style: build/configured
 	@scripts/get-checkpatch
@@ -151,15 +156,15 @@ deb:
 deb-indep:
 	@scripts/build-deb --indep
 
-# SIGNOFF='NAME <ADDRESS>': the sender's.
+# SIGNOFF='NAME <ADDRESS>': the sender's. PART=qemu, linux or xen: only that one.
 series: build/configured
-	@scripts/make-series $(if $(SIGNOFF),--signoff '$(SIGNOFF)')
+	@scripts/make-series $(if $(SIGNOFF),--signoff '$(SIGNOFF)') $(PART)
 
 bench: build/configured deb-indep
 	@tests/bench/run
 
 clean:
-	rm -rf build/guest build/linux build/logs build/hooks build/qemu/out*
+	rm -rf build/guest build/linux build/logs build/hooks build/qemu/out* build/check-series
 	rm -rf build/xen/out* build/xen/guest build/disk
 	rm -f build/configured build/xen/tests.img build/xen/*.cpio.gz
 
@@ -187,7 +192,9 @@ help:
 	@echo "make check-tsan       what has threads, in a build with the thread sanitizer"
 	@echo "make check-style      the style of every file: checkpatch, linters, spelling"
 	@echo "make check-hooks      the hooks against a newer QEMU"
-	@echo "make series           the project as patches to mail, in build/series"
+	@echo "make series           the project as patches for QEMU, Linux and Xen, in build/series"
+	@echo "make check-series     each of these applies, builds and passes its tests; two hours"
+	@echo "       PART=qemu      or linux, xen: only that one; FROM=N goes on with patch N"
 	@echo "make bench            what it costs beside QEMU's other IOMMUs, in build/bench"
 	@echo "make check-deb        the packages, in Debians made for it; part of check-long"
 	@echo "make install          QEMU, for PREFIX=/usr/local; uninstall: out of there again"

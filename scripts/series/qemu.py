@@ -194,9 +194,8 @@ class Qemu:
             if path not in self.there:
                 self.there[path] = self.target(path)
                 self.put(path)
-        start = f"  (config_all_devices.has_key('{fix['config']}') ? "
-        self.tree.insert('tests/qtest/meson.build', "? ['tco-test']",
-                         f"{start}['{name}'] : []) + \\\n")
+        line = f"  (config_all_devices.has_key('{fix['config']}') ? ['{name}'] : []) +"
+        self.tree.insert('tests/qtest/meson.build', "? ['tco-test']", f'{line:92}\\\n')
 
     def row(self, subject, fix):
         """What shows a fault, for the cover letter."""
