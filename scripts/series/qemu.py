@@ -13,6 +13,8 @@ from series.common import (BUILD, HINT, TOP, Failure, maintainer, matching, mess
 COMPAT = 'hw/xen/compat.h'
 # Tests of fixes that need no device of the project.
 FIXES = 'tests/qtest/fixes'
+# Tables that bios-tables-test lets be what they are.
+ALLOWED_DIFF = 'tests/qtest/bios-tables-test-allowed-diff.h'
 
 
 class Qemu:
@@ -38,7 +40,8 @@ class Qemu:
         for _, text in self.hooks.values():
             for path in re.findall(r'^\+\+\+ b/(\S+)', text, re.M):
                 self.copy(path)
-        for path in self.EDITED:
+        for path in [*self.EDITED, ALLOWED_DIFF,
+                     *(fix['table'] for fix in self.plan['fixes'] if 'table' in fix)]:
             self.copy(path)
         for name, text in reversed(self.hooks.values()):
             self.tree.patch(text, name, '-R')
@@ -197,6 +200,28 @@ class Qemu:
         line = f"  (config_all_devices.has_key('{fix['config']}') ? ['{name}'] : []) +"
         self.tree.insert('tests/qtest/meson.build', "? ['tco-test']", f'{line:92}\\\n')
 
+    def table(self, fix, changed):
+        """A table that bios-tables-test knows is going to change, or has changed."""
+        name = os.path.basename(fix['table'])
+        known = read(self.tree.file(ALLOWED_DIFF))
+        if not changed:
+            write(self.tree.file(ALLOWED_DIFF), known + f'"{fix["table"]}",\n')
+            self.tree.commit(message(f'tests/acpi: {name} is about to change',
+                                     'bios-tables-test accepts that for the next patch.'))
+            return
+        write(self.tree.file(ALLOWED_DIFF), known.replace(f'"{fix["table"]}",\n', ''))
+        with open(self.tree.file(fix['table']), 'rb') as f:
+            table = bytearray(f.read())
+        table[fix['offset']:fix['offset'] + len(fix['bytes'])] = bytes(fix['bytes'])
+        # The sum of all bytes is 0.
+        table[9] = (table[9] - sum(table)) & 0xff
+        with open(self.tree.file(fix['table']), 'wb') as f:
+            f.write(table)
+        self.tree.commit(message(
+            f'tests/acpi: {name} as it is now',
+            f'At offset {fix["offset"]} it has the bytes ' +
+            ' '.join(f'{byte:02x}' for byte in fix['bytes']) + ', and another checksum.'))
+
     def row(self, subject, fix):
         """What shows a fault, for the cover letter."""
         for name in re.findall(r'\b([\w-]+)/([\w-]+)\b', fix.get('later', '')):
@@ -241,10 +266,16 @@ class Qemu:
         rows = []
         for fix in self.plan['fixes']:
             used.add(fix['hook'])
-            if said := self.hook(fix['hook']):
-                self.reproducer(fix)
-                self.tree.commit(message(*said))
-                rows.append(self.row(said[0], fix))
+            if fix['hook'] not in self.hooks:
+                continue
+            if 'table' in fix:
+                self.table(fix, False)
+            said = self.hook(fix['hook'])
+            self.reproducer(fix)
+            self.tree.commit(message(*said))
+            rows.append(self.row(said[0], fix))
+            if 'table' in fix:
+                self.table(fix, True)
         for step in self.plan['steps']:
             before = set(self.there)
             for path in matching(step.get('files', []), self.files):
