@@ -143,6 +143,69 @@ int do_set_queue(Fixture *f, uint16_t ctx, uint64_t addr, uint32_t nr_ops)
     return fixture_op(f, &op);
 }
 
+int do_enable_irqs(Fixture *f)
+{
+    struct xen_iommu_op op = {
+        .op = cpu_to_le16(XEN_IOMMUOP_enable),
+        .flags = cpu_to_le16(XEN_IOMMUOP_enable_irqs),
+    };
+
+    return fixture_op(f, &op);
+}
+
+int do_alloc_irqs(Fixture *f, uint32_t sbdf, uint32_t nr, uint32_t *handle)
+{
+    struct xen_iommu_op op = {
+        .op = cpu_to_le16(XEN_IOMMUOP_alloc_irqs),
+        .u.irqs = {
+            .sbdf = cpu_to_le32(sbdf),
+            .nr = cpu_to_le32(nr),
+        },
+    };
+    int ret = fixture_op(f, &op);
+
+    *handle = le32_to_cpu(op.u.irqs.handle);
+    return ret;
+}
+
+int do_set_irq(Fixture *f, uint32_t handle, uint32_t dest, uint8_t vector,
+               uint8_t delivery, uint16_t flags)
+{
+    struct xen_iommu_op op = {
+        .op = cpu_to_le16(XEN_IOMMUOP_set_irq),
+        .flags = cpu_to_le16(flags),
+        .u.set_irq = {
+            .handle = cpu_to_le32(handle),
+            .dest = cpu_to_le32(dest),
+            .vector = vector,
+            .delivery = delivery,
+        },
+    };
+
+    return fixture_op(f, &op);
+}
+
+int do_free_irqs(Fixture *f, uint32_t handle)
+{
+    struct xen_iommu_op op = {
+        .op = cpu_to_le16(XEN_IOMMUOP_free_irqs),
+        .u.irqs.handle = cpu_to_le32(handle),
+    };
+
+    return fixture_op(f, &op);
+}
+
+int do_direct_irqs(Fixture *f, uint32_t sbdf, bool on)
+{
+    struct xen_iommu_op op = {
+        .op = cpu_to_le16(XEN_IOMMUOP_direct_irqs),
+        .flags = cpu_to_le16(on ? XEN_IOMMUOP_direct_irqs_on : 0),
+        .u.direct_irqs.sbdf = cpu_to_le32(sbdf),
+    };
+
+    return fixture_op(f, &op);
+}
+
 int do_query_reserved(Fixture *f, uint16_t flags, uint32_t sbdf,
                       uint16_t ctx, uint64_t addr, uint32_t room,
                       uint32_t *nr)

@@ -27,6 +27,12 @@ int do_free(Fixture *f, uint16_t ctx);
 int do_attach(Fixture *f, uint32_t sbdf, uint16_t ctx);
 int do_enable(Fixture *f);
 int do_set_queue(Fixture *f, uint16_t ctx, uint64_t addr, uint32_t nr_ops);
+int do_enable_irqs(Fixture *f);
+int do_alloc_irqs(Fixture *f, uint32_t sbdf, uint32_t nr, uint32_t *handle);
+int do_set_irq(Fixture *f, uint32_t handle, uint32_t dest, uint8_t vector,
+               uint8_t delivery, uint16_t flags);
+int do_free_irqs(Fixture *f, uint32_t handle);
+int do_direct_irqs(Fixture *f, uint32_t sbdf, bool on);
 int do_query_reserved(Fixture *f, uint16_t flags, uint32_t sbdf,
                       uint16_t ctx, uint64_t addr, uint32_t room,
                       uint32_t *nr);

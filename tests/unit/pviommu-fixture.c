@@ -41,6 +41,7 @@ Fixture *fixture_new(const FixtureConfig *config)
     core->limits.bfn_bits = config->bfn_bits;
     core->limits.max_contexts = config->max_contexts;
     core->limits.max_mappings = config->max_mappings;
+    core->limits.max_irqs = config->max_irqs;
     core->control = !config->no_control;
     core->premap = config->premap;
     core->queues = !config->no_queues;
@@ -117,6 +118,34 @@ void fixture_reserve(Fixture *f, unsigned i, uint64_t bfn, uint64_t nr,
     machine_update_reserved(f, d->ctx);
 }
 
+/* Each entry, and whose it is */
+static void check_irqs(Fixture *f)
+{
+    const XenPVIOMMUIrqTable *t = &f->core.irqs;
+    unsigned owned[NR_DEVICES] = { 0 };
+
+    g_assert(t->enabled == f->model.irqs_enabled);
+    g_assert_cmpuint(t->size, <=, MAX_IRQS);
+    for (unsigned i = 0; i < t->size; i++) {
+        const XenPVIOMMUIrq *e = &t->entries[i];
+        const ModelIrq *m = &f->model.irq[i];
+
+        g_assert(e->owner == (m->owner ? &f->dev[m->owner - 1].irqs : NULL));
+        g_assert_cmpuint(e->index, ==, m->index);
+        g_assert_cmphex(e->flags, ==, m->flags);
+        g_assert_cmphex(e->dest, ==, m->dest);
+        g_assert_cmphex(e->vector, ==, m->vector);
+        g_assert_cmpuint(e->delivery, ==, m->delivery);
+        if (m->owner) {
+            owned[m->owner - 1]++;
+        }
+    }
+    for (unsigned i = 0; i < NR_DEVICES; i++) {
+        g_assert_cmpuint(f->dev[i].irqs.nr, ==, owned[i]);
+        g_assert(f->dev[i].irqs.direct == f->model.direct[i]);
+    }
+}
+
 /* What is quick to compare */
 static void check_books(Fixture *f)
 {
@@ -136,6 +165,7 @@ static void check_books(Fixture *f)
         g_assert(f->dev[i].ctx == core->contexts[f->model.device_ctx[i]]);
         devices[f->model.device_ctx[i]]++;
     }
+    check_irqs(f);
     for (unsigned i = 0; i < core->limits.max_contexts; i++) {
         g_assert(!!core->contexts[i] == f->model.ctx[i].live);
         if (core->contexts[i]) {
@@ -321,6 +351,10 @@ static int run(Fixture *f, bool queue, uint16_t id, struct xen_iommu_op *op)
         f->model.ctx[new_id].identity = le16_to_cpu(in.flags) & 1;
         expected.u.context.ctx = op->u.context.ctx;
     }
+    if (!ret && !op->status && code == XEN_IOMMUOP_alloc_irqs) {
+        model_irqs_new(f, op);
+        expected.u.irqs.handle = op->u.irqs.handle;
+    }
     if (memcmp(op, &expected, sizeof(*op))) {
         g_test_message("op %u flags 0x%x: status %d, not %d", code,
                        le16_to_cpu(in.flags),
@@ -439,6 +473,24 @@ static void model_lose(Fixture *f)
     }
 }
 
+void fixture_unplug(Fixture *f, unsigned i)
+{
+    machine_unplug(f, i);
+    model_irqs_lose(f, i);
+    check_books(f);
+}
+
+void fixture_accept(Fixture *f, uint64_t features)
+{
+    bool before = f->core.accepted & XEN_IOMMU_FEATURE_INTERRUPTS;
+
+    xen_pviommu_core_accept(&f->core, features);
+    if (before && !(features & XEN_IOMMU_FEATURE_INTERRUPTS)) {
+        model_irqs_reset(f);
+    }
+    check_books(f);
+}
+
 void fixture_invalidate(Fixture *f, uint64_t gfn, uint64_t nr)
 {
     bool all = f->core.pending.nr > XEN_PVIOMMU_PENDING_EXACT;
@@ -491,6 +543,10 @@ void fixture_reset(Fixture *f)
     memset(f->model.counter, 0, sizeof(f->model.counter));
     memset(f->model.device_ctx, 0, sizeof(f->model.device_ctx));
     f->model.identity = f->core.premap;
+    model_irqs_reset(f);
+    for (unsigned i = 0; i < NR_DEVICES; i++) {
+        f->dev[i].irqs.direct = false;
+    }
     model_context_new(f, 0);
     xen_pviommu_core_reset(&f->core);
     g_assert_cmpuint(f->core.accepted, ==, 0);

@@ -16,6 +16,7 @@
 #define NR_DEVICES      4
 #define MAX_CONTEXTS    8
 #define MODEL_MAX_BITS  14
+#define MAX_IRQS        96      /* entries that the model can have */
 
 #define DOMID_SELF      XEN_IOMMU_DOMID_SELF
 #define DOMID_FOREIGN   2       /* is there, and not ours to map */
@@ -69,6 +70,7 @@ struct XenPVIOMMUBackend {
 
 typedef struct Device {
     uint32_t sbdf;
+    XenPVIOMMUIrqOwner irqs;
     bool gone;
     XenPVIOMMUContext *ctx;
     GArray *reserved;
@@ -97,8 +99,20 @@ typedef struct ModelContext {
     XenPVIOMMUQueue queue;
 } ModelContext;
 
+typedef struct ModelIrq {
+    unsigned owner;             /* its device plus 1; 0: free */
+    unsigned index;
+    unsigned flags;
+    unsigned vector;
+    unsigned delivery;
+    uint32_t dest;
+} ModelIrq;
+
 typedef struct Model {
     bool identity;
+    ModelIrq irq[MAX_IRQS];
+    bool irqs_enabled;
+    bool direct[NR_DEVICES];
     ModelContext ctx[MAX_CONTEXTS];
     uint16_t device_ctx[NR_DEVICES];
     uint64_t mapped;
@@ -113,6 +127,7 @@ struct Fixture {
     XenPVIOMMUBackend backend;
     Device dev[NR_DEVICES];
     unsigned enabled;           /* calls */
+    unsigned irqs_enabled;      /* calls */
     uint64_t unmap_calls;
     uint64_t map_calls;
     uint8_t stored[STORE_SIZE];
@@ -134,6 +149,7 @@ typedef struct FixtureConfig {
     unsigned bfn_bits;
     unsigned max_contexts;
     uint64_t max_mappings;
+    unsigned max_irqs;          /* MAX_IRQS at the most, if it is modelled */
     bool premap;
     bool no_control;
     bool no_queues;
@@ -166,6 +182,12 @@ int fixture_op(Fixture *f, struct xen_iommu_op *op);
 
 /** fixture_queued_op: the same for an operation of a queue of context @id */
 int fixture_queued_op(Fixture *f, uint16_t id, struct xen_iommu_op *op);
+
+/** fixture_unplug: device @i is no more; it ends in context 0 */
+void fixture_unplug(Fixture *f, unsigned i);
+
+/** fixture_accept: as by the register */
+void fixture_accept(Fixture *f, uint64_t features);
 
 void fixture_invalidate(Fixture *f, uint64_t gfn, uint64_t nr);
 void fixture_reset(Fixture *f);

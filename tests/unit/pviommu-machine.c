@@ -284,6 +284,7 @@ static int client_attach(void *opaque, uint32_t sbdf, XenPVIOMMUContext *ctx)
 void machine_unplug(Fixture *f, unsigned i)
 {
     device_move(f, &f->dev[i], f->core.contexts[XEN_IOMMU_CTX_DEFAULT]);
+    xen_pviommu_irqs_free_owner(&f->core.irqs, &f->dev[i].irqs);
     f->dev[i].gone = true;
     f->model.device_ctx[i] = XEN_IOMMU_CTX_DEFAULT;
 }
@@ -314,6 +315,24 @@ static void client_enabled(void *opaque)
 
     g_assert_false(f->core.identity);
     f->enabled++;
+}
+
+static XenPVIOMMUIrqOwner *client_irq_owner(void *opaque, uint32_t sbdf)
+{
+    Device *d = machine_device(opaque, sbdf);
+
+    return d ? &d->irqs : NULL;
+}
+
+static void client_irqs_enabled(void *opaque)
+{
+    Fixture *f = opaque;
+
+    f->irqs_enabled++;
+    for (unsigned i = 0; i < NR_DEVICES && !f->core.irqs.enabled; i++) {
+        g_assert_cmpuint(f->dev[i].irqs.nr, ==, 0);
+        f->dev[i].irqs.direct = false;
+    }
 }
 
 bool machine_store_fits(uint64_t addr, uint64_t len)
@@ -369,6 +388,8 @@ const XenPVIOMMUAttachmentOps machine_attachment_ops = {
     .reserved = client_reserved,
     .attach_all = client_attach_all,
     .enabled = client_enabled,
+    .irq_owner = client_irq_owner,
+    .irqs_enabled = client_irqs_enabled,
 };
 
 const XenPVIOMMUGuestMemoryOps machine_memory_ops = {

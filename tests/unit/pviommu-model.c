@@ -331,14 +331,16 @@ static int model_query_reserved(Fixture *f, struct xen_iommu_op *op,
 
 static uint32_t model_ops(const Fixture *f)
 {
-    return f->ops.ops & (f->core.queues ? 0x1ffe : 0xffe);
+    return f->ops.ops & ((f->core.queues ? 0x1ffe : 0xffe) |
+                         (f->core.limits.max_irqs ? 0x1e000 : 0));
 }
 
 static int model_query_caps(Fixture *f, struct xen_iommu_op *op)
 {
     op->u.query_caps = (struct xen_iommu_op_query_caps) {
         .features = cpu_to_le64(7 + (f->core.queues ? 8 : 0) +
-                                (f->core.identity_contexts ? 16 : 0)),
+                                (f->core.identity_contexts ? 16 : 0) +
+                                (f->core.limits.max_irqs ? 32 : 0)),
         .ops = cpu_to_le32(model_ops(f)),
         .max_contexts = cpu_to_le16(f->core.limits.max_contexts),
         .bfn_bits = f->core.limits.bfn_bits,
@@ -484,7 +486,133 @@ static int model_enable_op(Fixture *f, struct xen_iommu_op *op)
     if (op->u.enable.pad[0] || op->u.enable.pad[1] || op->u.enable.pad[2]) {
         return -XEN_IOMMU_EINVAL;
     }
-    model_enable(f);
+    if (!op->flags) {
+        model_enable(f);
+    } else if (model_accepted(f, XEN_IOMMU_FEATURE_INTERRUPTS)) {
+        f->model.irqs_enabled = true;
+    } else {
+        return -XEN_IOMMU_EINVAL;
+    }
+    return 0;
+}
+
+static void model_irqs_free(Fixture *f, unsigned handle, unsigned nr)
+{
+    memset(&f->model.irq[handle], 0, nr * sizeof(f->model.irq[0]));
+}
+
+void model_irqs_new(Fixture *f, const struct xen_iommu_op *op)
+{
+    const Device *d = machine_device(f, le32_to_cpu(op->u.irqs.sbdf));
+    uint32_t handle = le32_to_cpu(op->u.irqs.handle);
+    uint32_t nr = le32_to_cpu(op->u.irqs.nr);
+
+    g_assert_cmpuint(handle + nr, <=, f->core.limits.max_irqs);
+    for (unsigned i = 0; i < nr; i++) {
+        g_assert_cmpuint(f->model.irq[handle + i].owner, ==, 0);
+        f->model.irq[handle + i] = (ModelIrq) {
+            .owner = d - f->dev + 1,
+            .index = i,
+            .flags = 1,
+        };
+    }
+}
+
+void model_irqs_lose(Fixture *f, unsigned i)
+{
+    for (unsigned j = 0; j < MAX_IRQS; j++) {
+        if (f->model.irq[j].owner == i + 1) {
+            model_irqs_free(f, j, 1);
+        }
+    }
+}
+
+void model_irqs_reset(Fixture *f)
+{
+    model_irqs_free(f, 0, MAX_IRQS);
+    memset(f->model.direct, 0, sizeof(f->model.direct));
+    f->model.irqs_enabled = false;
+}
+
+static int model_alloc_irqs(Fixture *f, const struct xen_iommu_op_irqs *u)
+{
+    uint32_t nr = le32_to_cpu(u->nr), found = 0;
+
+    if (u->handle || u->pad || u->pad1 || nr < 1 || nr > 32) {
+        return -XEN_IOMMU_EINVAL;
+    }
+    if (!machine_device(f, le32_to_cpu(u->sbdf))) {
+        return -XEN_IOMMU_ENODEV;
+    }
+    for (unsigned i = 0; i < f->core.limits.max_irqs && found < nr; i++) {
+        found = f->model.irq[i].owner ? 0 : found + 1;
+    }
+    /* Which ones is the core's choice: see fixture_op(). */
+    return found == nr ? 0 : -XEN_IOMMU_ENOSPC;
+}
+
+static ModelIrq *model_irq(Fixture *f, uint32_t handle)
+{
+    return handle < f->core.limits.max_irqs && f->model.irq[handle].owner
+           ? &f->model.irq[handle] : NULL;
+}
+
+static int model_free_irqs(Fixture *f, const struct xen_iommu_op_irqs *u)
+{
+    uint32_t handle = le32_to_cpu(u->handle);
+    const ModelIrq *irq = model_irq(f, handle);
+    unsigned nr = 1;
+
+    if (u->sbdf || u->nr || u->pad || u->pad1) {
+        return -XEN_IOMMU_EINVAL;
+    }
+    if (!irq || irq->index) {
+        return -XEN_IOMMU_ENOENT;
+    }
+    while (handle + nr < MAX_IRQS && irq[nr].owner == irq->owner &&
+           irq[nr].index == nr) {
+        nr++;
+    }
+    model_irqs_free(f, handle, nr);
+    return 0;
+}
+
+static int model_set_irq(Fixture *f, const struct xen_iommu_op *op)
+{
+    const struct xen_iommu_op_set_irq *u = &op->u.set_irq;
+    uint16_t flags = le16_to_cpu(op->flags);
+    ModelIrq *irq = model_irq(f, le32_to_cpu(u->handle));
+
+    if (u->pad || u->pad1 || u->pad2) {
+        return -XEN_IOMMU_EINVAL;
+    }
+    if (flags & 1 ? flags != 1 || u->dest || u->vector || u->delivery
+                  : u->delivery > 7 || u->delivery == 3 || u->delivery == 6 ||
+                    (u->delivery < 2 && u->vector < 16)) {
+        return -XEN_IOMMU_EINVAL;
+    }
+    if (!irq) {
+        return -XEN_IOMMU_ENOENT;
+    }
+    irq->flags = flags;
+    irq->dest = le32_to_cpu(u->dest);
+    irq->vector = u->vector;
+    irq->delivery = u->delivery;
+    return 0;
+}
+
+static int model_direct_irqs(Fixture *f, const struct xen_iommu_op *op)
+{
+    const struct xen_iommu_op_direct_irqs *u = &op->u.direct_irqs;
+    const Device *d = machine_device(f, le32_to_cpu(u->sbdf));
+
+    if (u->pad || u->pad1[0] || u->pad1[1]) {
+        return -XEN_IOMMU_EINVAL;
+    }
+    if (!d) {
+        return -XEN_IOMMU_ENODEV;
+    }
+    f->model.direct[d - f->dev] = op->flags;
     return 0;
 }
 
@@ -546,12 +674,16 @@ int model_run(Fixture *f, struct xen_iommu_op *op,
         [XEN_IOMMUOP_alloc_context] = { 1, XEN_IOMMU_FEATURE_CONTEXTS },
         [XEN_IOMMUOP_free_context] = { 0, XEN_IOMMU_FEATURE_CONTEXTS },
         [XEN_IOMMUOP_attach_device] = { 0, XEN_IOMMU_FEATURE_CONTEXTS },
-        [XEN_IOMMUOP_enable] = { 0, 0 },
+        [XEN_IOMMUOP_enable] = { 1, 0 },
         [XEN_IOMMUOP_set_queue] = { 0, XEN_IOMMU_FEATURE_QUEUE },
+        [XEN_IOMMUOP_alloc_irqs] = { 0, XEN_IOMMU_FEATURE_INTERRUPTS },
+        [XEN_IOMMUOP_set_irq] = { 7, XEN_IOMMU_FEATURE_INTERRUPTS },
+        [XEN_IOMMUOP_free_irqs] = { 0, XEN_IOMMU_FEATURE_INTERRUPTS },
+        [XEN_IOMMUOP_direct_irqs] = { 1, XEN_IOMMU_FEATURE_INTERRUPTS },
     };
     uint16_t code = le16_to_cpu(op->op);
 
-    if (code < 1 || code > 12 || !(model_ops(f) & (1u << code))) {
+    if (code < 1 || code > 16 || !(model_ops(f) & (1u << code))) {
         return -XEN_IOMMU_EOPNOTSUPP;
     }
     if (!f->core.control && code != XEN_IOMMUOP_query_caps) {
@@ -583,6 +715,14 @@ int model_run(Fixture *f, struct xen_iommu_op *op,
         return model_attach_device(f, op);
     case XEN_IOMMUOP_set_queue:
         return model_set_queue(f, op);
+    case XEN_IOMMUOP_alloc_irqs:
+        return model_alloc_irqs(f, &op->u.irqs);
+    case XEN_IOMMUOP_set_irq:
+        return model_set_irq(f, op);
+    case XEN_IOMMUOP_free_irqs:
+        return model_free_irqs(f, &op->u.irqs);
+    case XEN_IOMMUOP_direct_irqs:
+        return model_direct_irqs(f, op);
     default:
         return model_enable_op(f, op);
     }

@@ -24,6 +24,15 @@ bool model_queues(uint16_t id, const struct xen_iommu_op *op);
 /** model_accepted: the guest accepted these features */
 bool model_accepted(const Fixture *f, uint64_t feature);
 
+/** model_irqs_new: the entries that the core has chosen for @op, which ran */
+void model_irqs_new(Fixture *f, const struct xen_iommu_op *op);
+
+/** model_irqs_lose: device @i has no interrupts any more */
+void model_irqs_lose(Fixture *f, unsigned i);
+
+/** model_irqs_reset: nor has any device, and they are not remapped */
+void model_irqs_reset(Fixture *f);
+
 void model_context_new(Fixture *f, unsigned id);
 void model_context_free(Fixture *f, unsigned id);
 

@@ -146,6 +146,54 @@ static uint32_t random_sbdf(const Fixture *f)
                       : f->dev[g_random_int_range(0, NR_DEVICES)].sbdf;
 }
 
+/* Of an entry that is in use, mostly the first of its allocation; or any */
+static uint32_t random_handle(const Fixture *f)
+{
+    unsigned start = g_random_int_range(0, MAX_IRQS);
+
+    for (unsigned i = 0; i < MAX_IRQS && chance(990); i++) {
+        const ModelIrq *irq = &f->model.irq[(start + i) % MAX_IRQS];
+
+        if (irq->owner && (!irq->index || chance(300))) {
+            return (start + i) % MAX_IRQS;
+        }
+    }
+    return chance(500) ? start : odd_u64();
+}
+
+static unsigned random_irq_op(const Fixture *f, struct xen_iommu_op *op)
+{
+    static const uint8_t delivery[] = { 0, 1, 2, 4, 5, 7 };
+
+    switch (g_random_int_range(0, 10)) {
+    case 0 ... 2:
+        op->u.irqs.sbdf = cpu_to_le32(random_sbdf(f));
+        op->u.irqs.nr = cpu_to_le32(chance(980) ? g_random_int_range(0, 12)
+                                                : odd_u64());
+        return XEN_IOMMUOP_alloc_irqs;
+    case 3 ... 6:
+        op->u.set_irq.handle = cpu_to_le32(random_handle(f));
+        if (chance(200)) {
+            op->flags = cpu_to_le16(XEN_IOMMUOP_set_irq_masked);
+            return XEN_IOMMUOP_set_irq;
+        }
+        op->flags = cpu_to_le16(g_random_int_range(0, 4) << 1);
+        op->u.set_irq.dest = cpu_to_le32(odd_u64());
+        op->u.set_irq.vector = g_random_int_range(chance(100) ? 0 : 16, 256);
+        op->u.set_irq.delivery =
+            chance(900) ? delivery[g_random_int_range(0, ARRAY_SIZE(delivery))]
+                        : g_random_int_range(0, 256);
+        return XEN_IOMMUOP_set_irq;
+    case 7 ... 8:
+        op->u.irqs.handle = cpu_to_le32(random_handle(f));
+        return XEN_IOMMUOP_free_irqs;
+    default:
+        op->u.direct_irqs.sbdf = cpu_to_le32(random_sbdf(f));
+        op->flags = cpu_to_le16(chance(500) ? XEN_IOMMUOP_direct_irqs_on : 0);
+        return XEN_IOMMUOP_direct_irqs;
+    }
+}
+
 static void random_op(const Fixture *f, struct xen_iommu_op *op)
 {
     unsigned code = 0;
@@ -159,10 +207,13 @@ static void random_op(const Fixture *f, struct xen_iommu_op *op)
             ((uint8_t *)op)[i] = g_random_int();
         }
         if (chance(800)) {
-            op->op = cpu_to_le16(g_random_int_range(0, 15));
+            op->op = cpu_to_le16(g_random_int_range(0, 19));
         }
         return;
-    case 1 ... 42:
+    case 1 ... 4:
+        code = random_irq_op(f, op);
+        break;
+    case 5 ... 42:
         code = XEN_IOMMUOP_map;
         op->flags = chance(300) ? cpu_to_le16(XEN_IOMMUOP_map_readonly) : 0;
         op->u.map = (struct xen_iommu_op_map) {
@@ -245,6 +296,9 @@ static void random_op(const Fixture *f, struct xen_iommu_op *op)
         break;
     case 98:
         code = chance(500) ? XEN_IOMMUOP_query_caps : XEN_IOMMUOP_enable;
+        if (code == XEN_IOMMUOP_enable && chance(300)) {
+            op->flags = cpu_to_le16(XEN_IOMMUOP_enable_irqs);
+        }
         break;
     default:
         code = XEN_IOMMUOP_set_queue;
@@ -279,6 +333,7 @@ static Fixture *random_fixture(void)
         .max_contexts = g_random_int_range(1, MAX_CONTEXTS + 1),
         .max_mappings = chance(500) ? 50000 : 1 + random_below(3000),
         .premap = chance(500),
+        .max_irqs = chance(900) ? 1 + random_below(MAX_IRQS) : 0,
         .no_control = chance(30),
         .no_queues = chance(50),
         .no_identity = chance(50),
@@ -340,8 +395,8 @@ static void random_event(Fixture *f)
         }
         break;
     case 36:
-        f->core.accepted = chance(700) ? xen_pviommu_core_features(&f->core)
-                                       : g_random_int_range(0, 16);
+        fixture_accept(f, chance(700) ? xen_pviommu_core_features(&f->core)
+                                      : g_random_int_range(0, 64));
         break;
     case 37:
         if (chance(50)) {
@@ -360,7 +415,7 @@ static void test_random_operations_match_the_model(void)
 {
     const char *env = g_getenv("XEN_PVIOMMU_TEST_OPS");
     uint64_t left = env ? g_ascii_strtoull(env, NULL, 0) : RANDOM_OPS;
-    uint64_t counts[XEN_IOMMUOP_set_queue + 1][2] = { 0 };
+    uint64_t counts[XEN_IOMMUOP_direct_irqs + 1][2] = { 0 };
 
     while (left) {
         Fixture *f = random_fixture();
@@ -381,7 +436,7 @@ static void test_random_operations_match_the_model(void)
                 ret = fixture_op(f, &op);
             }
             code = le16_to_cpu(op.op);
-            if (code <= XEN_IOMMUOP_set_queue) {
+            if (code <= XEN_IOMMUOP_direct_irqs) {
                 counts[code][!!ret]++;
             }
             if (chance(60)) {
@@ -390,7 +445,7 @@ static void test_random_operations_match_the_model(void)
         }
         fixture_free(f);
     }
-    for (unsigned code = 1; code <= XEN_IOMMUOP_set_queue; code++) {
+    for (unsigned code = 1; code <= XEN_IOMMUOP_direct_irqs; code++) {
         g_test_message("op %u: %" PRIu64 " done, %" PRIu64 " refused", code,
                        counts[code][0], counts[code][1]);
     }

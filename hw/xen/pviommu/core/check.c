@@ -110,10 +110,14 @@ static void check_context(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
 void xen_pviommu_core_check(XenPVIOMMUCore *core)
 {
     g_autoptr(GHashTable) pages = g_hash_table_new(NULL, NULL);
+    const char *wrong = xen_pviommu_irqs_wrong(&core->irqs);
     Audit audit = { .pages = pages };
     GHashTableIter iter;
     gpointer gfn, refs;
 
+    if (wrong) {
+        check_failed("xen-pviommu: interrupts: %s", wrong);
+    }
     for (uint32_t id = 0; id < core->limits.max_contexts; id++) {
         if (core->contexts[id]) {
             check_context(core, core->contexts[id], &audit);

@@ -12,6 +12,7 @@
 #define HW_XEN_PVIOMMU_CLIENT_H
 
 #include "bfn-table.h"
+#include "irq-table.h"
 
 typedef struct XenPVIOMMUContext XenPVIOMMUContext;
 
@@ -47,6 +48,13 @@ typedef struct XenPVIOMMUAttachmentOps {
      * lock meanwhile: the caller has the BQL, and holds the lock once.
      */
     void (*enabled)(void *opaque);
+    /* Whose the interrupts of a device are; NULL: there is no such device. */
+    XenPVIOMMUIrqOwner *(*irq_owner)(void *opaque, uint32_t sbdf);
+    /*
+     * Interrupts are remapped from now on, or are not any more: then no owner
+     * is direct. Releases the lock meanwhile, as enabled does.
+     */
+    void (*irqs_enabled)(void *opaque);
 } XenPVIOMMUAttachmentOps;
 
 /* The guest's memory: where results and queues are. */

@@ -22,7 +22,8 @@ static size_t core_budget(const XenPVIOMMUCore *core)
 {
     uint64_t frames = MIN(core->limits.max_mappings, SIZE_MAX / 1024);
 
-    return 64 * frames + 32 * MiB;
+    return 64 * frames + 32 * MiB +
+           xen_pviommu_irqs_bytes(core->limits.max_irqs);
 }
 
 size_t xen_pviommu_core_max_bytes(const XenPVIOMMUCore *core)
@@ -66,6 +67,7 @@ static void core_free(XenPVIOMMUCore *core)
     NodePool *pool = core->budget.pool;
 
     xen_pviommu_pending_finalize(core);
+    xen_pviommu_irqs_finalize(&core->irqs, pool);
     node_pool_heap_free(pool, core->unmap_runs,
                         XEN_IOMMU_UNMAP_RUNS * sizeof(BfnRun));
     node_pool_heap_free(pool, core->contexts,
@@ -90,7 +92,8 @@ bool xen_pviommu_core_init(XenPVIOMMUCore *core)
     core->unmap_runs = node_pool_heap_alloc(pool, XEN_IOMMU_UNMAP_RUNS *
                                             sizeof(BfnRun));
     core->gfn_index = gfn_index_new(&core->budget);
-    if (core->contexts && core->unmap_runs && core->gfn_index &&
+    if (xen_pviommu_irqs_init(&core->irqs, pool, core->limits.max_irqs) &&
+        core->contexts && core->unmap_runs && core->gfn_index &&
         context_new_default(core)) {
         return true;
     }
@@ -186,6 +189,7 @@ void xen_pviommu_core_reset(XenPVIOMMUCore *core)
             gfn_index_free(index);
         }
     }
+    xen_pviommu_irqs_reset(&core->irqs);
     core->accepted = 0;
     core->identity = core->premap;
     memset(core->counter, 0, sizeof(core->counter));
@@ -232,6 +236,29 @@ void xen_pviommu_core_enable(XenPVIOMMUCore *core)
         trace_xen_pviommu_enable();
         core->identity = false;
         core->attachment_ops->enabled(core->client);
+    }
+}
+
+void xen_pviommu_core_enable_irqs(XenPVIOMMUCore *core)
+{
+    if (!core->irqs.enabled) {
+        trace_xen_pviommu_irqs_enabled(true);
+        core->irqs.enabled = true;
+        core->irqs.changes++;
+        core->attachment_ops->irqs_enabled(core->client);
+    }
+}
+
+void xen_pviommu_core_accept(XenPVIOMMUCore *core, uint64_t features)
+{
+    uint64_t before = core->accepted;
+
+    core->accepted = features & xen_pviommu_core_features(core);
+    if (before & ~core->accepted & XEN_IOMMU_FEATURE_INTERRUPTS) {
+        trace_xen_pviommu_irqs_enabled(false);
+        xen_pviommu_irqs_reset(&core->irqs);
+        core->irqs.changes++;
+        core->attachment_ops->irqs_enabled(core->client);
     }
 }
 

@@ -85,6 +85,17 @@ void xen_pviommu_core_check(XenPVIOMMUCore *core);
  */
 void xen_pviommu_core_enable(XenPVIOMMUCore *core);
 
+/** xen_pviommu_core_enable_irqs: the same for the remapping of interrupts */
+void xen_pviommu_core_enable_irqs(XenPVIOMMUCore *core);
+
+/**
+ * xen_pviommu_core_accept: the guest accepts features, of those offered
+ *
+ * Without that of interrupts these are not remapped, and none is allocated.
+ * That releases the lock meanwhile.
+ */
+void xen_pviommu_core_accept(XenPVIOMMUCore *core, uint64_t features);
+
 /**
  * xen_pviommu_core_invalidate: pages are going away
  *

@@ -9,6 +9,7 @@
 #include "context.h"
 #include "core.h"
 #include "iommu-op.h"
+#include "irq-op.h"
 #include "trace.h"
 
 QEMU_BUILD_BUG_ON(sizeof(struct xen_iommu_op) != 32);
@@ -404,11 +405,17 @@ static int op_enable(XenPVIOMMUCore *core, struct xen_iommu_op *op,
                      uint16_t flags)
 {
     const struct xen_iommu_op_enable *u = &op->u.enable;
+    bool irqs = flags & XEN_IOMMUOP_enable_irqs;
 
-    if (u->pad[0] || u->pad[1] || u->pad[2]) {
+    if (u->pad[0] || u->pad[1] || u->pad[2] ||
+        (irqs && !has_feature(core, XEN_IOMMU_FEATURE_INTERRUPTS))) {
         return -XEN_IOMMU_EINVAL;
     }
-    xen_pviommu_core_enable(core);
+    if (irqs) {
+        xen_pviommu_core_enable_irqs(core);
+    } else {
+        xen_pviommu_core_enable(core);
+    }
     return 0;
 }
 
@@ -486,10 +493,30 @@ static const OpInfo op_info[] = {
     },
     [XEN_IOMMUOP_enable] = {
         .run = op_enable,
+        .flags = XEN_IOMMUOP_enable_irqs,
     },
     [XEN_IOMMUOP_set_queue] = {
         .run = op_set_queue,
         .feature = XEN_IOMMU_FEATURE_QUEUE,
+    },
+    [XEN_IOMMUOP_alloc_irqs] = {
+        .run = xen_pviommu_op_alloc_irqs,
+        .feature = XEN_IOMMU_FEATURE_INTERRUPTS,
+    },
+    [XEN_IOMMUOP_set_irq] = {
+        .run = xen_pviommu_op_set_irq,
+        .flags = XEN_IOMMUOP_set_irq_masked | XEN_IOMMUOP_set_irq_logical |
+                 XEN_IOMMUOP_set_irq_level,
+        .feature = XEN_IOMMU_FEATURE_INTERRUPTS,
+    },
+    [XEN_IOMMUOP_free_irqs] = {
+        .run = xen_pviommu_op_free_irqs,
+        .feature = XEN_IOMMU_FEATURE_INTERRUPTS,
+    },
+    [XEN_IOMMUOP_direct_irqs] = {
+        .run = xen_pviommu_op_direct_irqs,
+        .flags = XEN_IOMMUOP_direct_irqs_on,
+        .feature = XEN_IOMMU_FEATURE_INTERRUPTS,
     },
 };
 

@@ -26,6 +26,7 @@
 #include "client.h"
 #include "gfn-index.h"
 #include "guest-log.h"
+#include "irq-table.h"
 #include "page.h"
 #include "reserved.h"
 
@@ -84,6 +85,7 @@ typedef struct XenPVIOMMULimits {
     uint64_t max_mappings;      /* frames mapped or pending, all contexts */
     uint32_t max_contexts;      /* the default one included */
     uint32_t bfn_bits;
+    uint32_t max_irqs;          /* entries for interrupts; 0: not remapped */
 } XenPVIOMMULimits;
 
 typedef struct XenPVIOMMUCore {
@@ -110,6 +112,7 @@ typedef struct XenPVIOMMUCore {
     uint64_t mapped_frames;             /* in all contexts */
     uint64_t pending_frames;
     XenPVIOMMUBudget budget;
+    XenPVIOMMUIrqTable irqs;
     bool loading;               /* what a guest had elsewhere finds room here */
     GArray *reserved;           /* in every context */
     /* Lists of what resets left; xen_pviommu_core_reap() frees it in parts */
@@ -170,7 +173,8 @@ static inline uint64_t xen_pviommu_core_features(const XenPVIOMMUCore *core)
 {
     return XEN_IOMMU_FEATURES_ALL &
            ~(core->queues ? 0 : XEN_IOMMU_FEATURE_QUEUE) &
-           ~(core->identity_contexts ? 0 : XEN_IOMMU_FEATURE_IDENTITY);
+           ~(core->identity_contexts ? 0 : XEN_IOMMU_FEATURE_IDENTITY) &
+           ~(core->limits.max_irqs ? 0 : XEN_IOMMU_FEATURE_INTERRUPTS);
 }
 
 /** xen_pviommu_bfn_limit: BFNs are below it */

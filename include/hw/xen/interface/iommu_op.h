@@ -64,6 +64,10 @@
 #define XEN_IOMMUOP_attach_device       10
 #define XEN_IOMMUOP_enable              11
 #define XEN_IOMMUOP_set_queue           12
+#define XEN_IOMMUOP_alloc_irqs          13
+#define XEN_IOMMUOP_set_irq             14
+#define XEN_IOMMUOP_free_irqs           15
+#define XEN_IOMMUOP_direct_irqs         16
 
 /*
  * Features. What a guest has not accepted, it must not use: nr_frames, ctx
@@ -75,11 +79,13 @@
 #define XEN_IOMMU_FEATURE_LOOKUP        (1ULL << 2) /* lookup_bfn, _gfn */
 #define XEN_IOMMU_FEATURE_QUEUE         (1ULL << 3) /* set_queue, unmap_holes */
 #define XEN_IOMMU_FEATURE_IDENTITY      (1ULL << 4) /* alloc_context_identity */
+#define XEN_IOMMU_FEATURE_INTERRUPTS    (1ULL << 5) /* *_irq*, enable_irqs */
 #define XEN_IOMMU_FEATURES_ALL          (XEN_IOMMU_FEATURE_RANGES | \
                                          XEN_IOMMU_FEATURE_CONTEXTS | \
                                          XEN_IOMMU_FEATURE_LOOKUP | \
                                          XEN_IOMMU_FEATURE_QUEUE | \
-                                         XEN_IOMMU_FEATURE_IDENTITY)
+                                         XEN_IOMMU_FEATURE_IDENTITY | \
+                                         XEN_IOMMU_FEATURE_INTERRUPTS)
 
 /* The context every device starts in; it is always there. */
 #define XEN_IOMMU_CTX_DEFAULT           0
@@ -211,7 +217,12 @@ struct xen_iommu_op_attach_device {
     uint64_t pad1[2];
 };
 
-/* enable: enable translation, if no modifying operation did so already. */
+/*
+ * enable: enable translation, if no modifying operation did so already. With
+ * the irqs flag (feature INTERRUPTS) enable the remapping of interrupts
+ * instead.
+ */
+#define XEN_IOMMUOP_enable_irqs         (1U << 0)
 struct xen_iommu_op_enable {
     uint64_t pad[3];
 };
@@ -226,6 +237,64 @@ struct xen_iommu_op_set_queue {
     uint16_t pad1;
     uint16_t ctx;
     uint32_t nr_ops;            /* a power of two, or 0 */
+};
+
+/*
+ * Interrupts. While remapping is enabled a device raises one by a write of the
+ * 4 bytes XEN_IOMMU_IRQ_DATA(n) to XEN_IOMMU_IRQ_ADDR(handle): that of entry
+ * handle + n, which was allocated for this device together with entry handle.
+ * What is written there otherwise is a fault.
+ */
+#define XEN_IOMMU_IRQ_ADDR(handle)      (0xfee00000U | (handle) << 2)
+#define XEN_IOMMU_IRQ_DATA(n)           (0x40U + (n))
+#define XEN_IOMMU_MAX_IRQS              65536U /* handles are below it */
+
+/*
+ * alloc_irqs: nr entries that follow each other, masked, for the device sbdf.
+ * free_irqs: all of those that were allocated with handle, the first of them.
+ */
+#define XEN_IOMMU_ALLOC_IRQS            32U /* nr is no more */
+struct xen_iommu_op_irqs {
+    uint32_t handle;            /* alloc: OUT; free: IN */
+    uint32_t sbdf;              /* alloc: IN; free: 0 */
+    uint32_t nr;                /* alloc: IN, not 0; free: 0 */
+    uint32_t pad;
+    uint64_t pad1;
+};
+
+/*
+ * set_irq: what entry handle raises from now on. With the masked flag nothing,
+ * and all but handle is 0.
+ */
+#define XEN_IOMMUOP_set_irq_masked      (1U << 0)
+#define XEN_IOMMUOP_set_irq_logical     (1U << 1) /* dest; else an APIC ID */
+#define XEN_IOMMUOP_set_irq_level       (1U << 2) /* else edge-triggered */
+#define XEN_IOMMU_IRQ_FIXED             0 /* delivery, as a local APIC has it */
+#define XEN_IOMMU_IRQ_LOWEST            1
+#define XEN_IOMMU_IRQ_SMI               2
+#define XEN_IOMMU_IRQ_NMI               4
+#define XEN_IOMMU_IRQ_INIT              5
+#define XEN_IOMMU_IRQ_EXTINT            7
+#define XEN_IOMMU_IRQ_MIN_VECTOR        16 /* of fixed and lowest */
+struct xen_iommu_op_set_irq {
+    uint32_t handle;
+    uint32_t dest;
+    uint8_t vector;
+    uint8_t delivery;           /* XEN_IOMMU_IRQ_* */
+    uint16_t pad;
+    uint32_t pad1;
+    uint64_t pad2;
+};
+
+/*
+ * direct_irqs: with the on flag the interrupts of the device sbdf are not
+ * remapped, as for all devices until that is enabled; without it they are.
+ */
+#define XEN_IOMMUOP_direct_irqs_on      (1U << 0)
+struct xen_iommu_op_direct_irqs {
+    uint32_t sbdf;
+    uint32_t pad;
+    uint64_t pad1[2];
 };
 
 struct xen_iommu_op {
@@ -243,6 +312,9 @@ struct xen_iommu_op {
         struct xen_iommu_op_attach_device attach_device;
         struct xen_iommu_op_enable enable;
         struct xen_iommu_op_set_queue set_queue;
+        struct xen_iommu_op_irqs irqs;
+        struct xen_iommu_op_set_irq set_irq;
+        struct xen_iommu_op_direct_irqs direct_irqs;
     } u;
 };
 
@@ -367,5 +439,7 @@ struct xen_iommu_fault {
 #define XEN_IOMMU_FAULT_REASON_unmapped 1
 #define XEN_IOMMU_FAULT_REASON_readonly 2
 #define XEN_IOMMU_FAULT_REASON_range    3 /* no BFN: beyond bfn_bits */
+#define XEN_IOMMU_FAULT_REASON_irq      4 /* no interrupt of this device's */
+#define XEN_IOMMU_FAULT_REASON_masked   5 /* one that is masked */
 
 #endif /* XEN_PUBLIC_IOMMU_OP_H */
