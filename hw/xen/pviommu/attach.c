@@ -116,11 +116,43 @@ static void attach_enabled(void *opaque)
     }
 }
 
+static XenPVIOMMUIrqOwner *attach_irq_owner(void *opaque, uint32_t sbdf)
+{
+    XenPVIOMMUFunction *f = function_by_sbdf(opaque, sbdf);
+
+    return f ? &f->irqs : NULL;
+}
+
+void xen_pviommu_attach_reset_irqs(XenPVIOMMUState *s)
+{
+    XenPVIOMMUFunction *f;
+    GHashTableIter iter;
+
+    g_hash_table_iter_init(&iter, s->functions);
+    while (g_hash_table_iter_next(&iter, (void **)&f, NULL)) {
+        f->irqs.direct = false;
+    }
+}
+
+static void attach_irqs_enabled(void *opaque)
+{
+    XenPVIOMMUState *s = opaque;
+
+    if (!s->core.irqs.enabled) {
+        xen_pviommu_attach_reset_irqs(s);
+    }
+    qemu_rec_mutex_unlock(&s->lock);
+    xen_pviommu_attach_update(s);
+    qemu_rec_mutex_lock(&s->lock);
+}
+
 const XenPVIOMMUAttachmentOps xen_pviommu_attachment_ops = {
     .attach = attach_one,
     .attach_all = attach_all,
     .reserved = attach_reserved,
     .enabled = attach_enabled,
+    .irq_owner = attach_irq_owner,
+    .irqs_enabled = attach_irqs_enabled,
 };
 
 void xen_pviommu_attach_update(XenPVIOMMUState *s)
@@ -154,6 +186,30 @@ static void function_path(const XenPVIOMMUFunction *f, GByteArray *path)
     }
 }
 
+static PCIBus *bus_behind(PCIBus *bus, uint8_t devfn)
+{
+    PCIBus *child;
+
+    QLIST_FOREACH(child, &bus->child, sibling) {
+        if (child->parent_dev && child->parent_dev->devfn == devfn) {
+            return child;
+        }
+    }
+    return NULL;
+}
+
+bool xen_pviommu_function_at_path(XenPVIOMMUState *s, const uint8_t *path,
+                                  unsigned len, XenPVIOMMUFunction **f)
+{
+    PCIBus *bus = pci_get_bus(PCI_DEVICE(s));
+
+    for (; bus && len > 1; path++, len--) {
+        bus = bus_behind(bus, *path);
+    }
+    *f = bus ? xen_pviommu_function_find(s, bus, *path) : NULL;
+    return bus;
+}
+
 void xen_pviommu_foreach_function(XenPVIOMMUState *s,
                                   XenPVIOMMUFunctionFunc *func, void *opaque)
 {
@@ -164,7 +220,7 @@ void xen_pviommu_foreach_function(XenPVIOMMUState *s,
     g_hash_table_iter_init(&iter, s->functions);
     while (g_hash_table_iter_next(&iter, (void **)&f, NULL)) {
         function_path(f, path);
-        func(opaque, path->data, path->len, f->ctx);
+        func(opaque, path->data, path->len, f);
     }
 }
 
@@ -202,23 +258,11 @@ void xen_pviommu_foreach_device(XenPVIOMMUState *s, XenPVIOMMUDeviceFunc *func,
 bool xen_pviommu_attach_path(XenPVIOMMUState *s, const uint8_t *path,
                              unsigned len, XenPVIOMMUContext *ctx)
 {
-    PCIBus *bus = pci_get_bus(PCI_DEVICE(s));
     XenPVIOMMUFunction *f;
 
-    for (; len > 1; path++, len--) {
-        PCIBus *child;
-
-        QLIST_FOREACH(child, &bus->child, sibling) {
-            if (child->parent_dev && child->parent_dev->devfn == *path) {
-                break;
-            }
-        }
-        if (!child) {
-            return false;
-        }
-        bus = child;
+    if (!xen_pviommu_function_at_path(s, path, len, &f)) {
+        return false;
     }
-    f = xen_pviommu_function_find(s, bus, *path);
     if (!f) {
         return true;
     }

@@ -93,6 +93,8 @@ struct XenPVIOMMUState {
     DeviceListener bypass_listener;
     QEMUBH *bypass_bh;
     GHashTable *bypassing;      /* devices and buses that it was warned of */
+    /* irq.c; BQL */
+    uint64_t irq_changes;       /* that KVM's routes are after */
     /* registers.c; BQL */
     MemoryRegion bar;
     MemoryRegion regs;

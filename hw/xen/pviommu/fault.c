@@ -21,6 +21,10 @@ static const char *reason_name(uint32_t reason)
         return "unmapped";
     case XEN_IOMMU_FAULT_REASON_readonly:
         return "readonly";
+    case XEN_IOMMU_FAULT_REASON_irq:
+        return "interrupt";
+    case XEN_IOMMU_FAULT_REASON_masked:
+        return "masked interrupt";
     default:
         return "out of range";
     }
@@ -293,7 +297,7 @@ static bool fault_valid(const XenPVIOMMUState *s, const XenPVIOMMUFault *fault)
 {
     return fault->sbdf <= UINT16_MAX &&
            fault->reason >= XEN_IOMMU_FAULT_REASON_unmapped &&
-           fault->reason <= XEN_IOMMU_FAULT_REASON_range &&
+           fault->reason <= XEN_IOMMU_FAULT_REASON_masked &&
            fault->ctx < s->core.limits.max_contexts &&
            !(fault->flags & ~XEN_IOMMU_FAULT_write);
 }

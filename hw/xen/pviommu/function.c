@@ -15,6 +15,7 @@
 #include "qemu/timer.h"
 #include "hw/pci/pci_bus.h"
 #include "function.h"
+#include "irq.h"
 #include "notify.h"
 #include "pinned.h"
 #include "trace.h"
@@ -112,6 +113,7 @@ void xen_pviommu_function_update(XenPVIOMMUFunction *f)
     for (guint i = 0; i < f->windows->len; i++) {
         memory_region_set_enabled(g_ptr_array_index(f->windows, i), !identity);
     }
+    memory_region_set_enabled(&f->irq_window, f->s->core.irqs.enabled);
 }
 
 /*
@@ -301,6 +303,7 @@ XenPVIOMMUFunction *xen_pviommu_function_new(XenPVIOMMUState *s, PCIBus *bus,
         function_add_window(f, XEN_PVIOMMU_MSI_BFN, XEN_PVIOMMU_MSI_NR);
     }
     function_add_windows(f, f->reserved);
+    xen_pviommu_irq_window_init(f);
     xen_pviommu_function_update(f);
     memory_region_transaction_commit();
     address_space_init(&f->as, &f->root, f->name);
@@ -361,6 +364,7 @@ void xen_pviommu_function_end(XenPVIOMMUFunction *f)
     memory_region_transaction_begin();
     memory_region_del_subregion(&f->root, &f->identity);
     memory_region_del_subregion(&f->root, MEMORY_REGION(&f->translated));
+    memory_region_del_subregion(&f->root, &f->irq_window);
     for (guint i = 0; i < f->windows->len; i++) {
         memory_region_del_subregion(&f->root, g_ptr_array_index(f->windows, i));
     }
@@ -369,6 +373,7 @@ void xen_pviommu_function_end(XenPVIOMMUFunction *f)
     WITH_QEMU_LOCK_GUARD(&s->lock) {
         g_hash_table_remove(s->functions, f);
         xen_pviommu_notify_ended(f);
+        xen_pviommu_irqs_free_owner(&s->core.irqs, &f->irqs);
         ctx->nr_devices--;
         qatomic_rcu_set(&f->ctx, NULL);
         if (f->reserved->len) {

@@ -25,6 +25,7 @@ struct XenPVIOMMUFunction {
     char *name;
     XenPVIOMMUContext *ctx;     /* RCU; NULL once it ended */
     unsigned nr_assigned;       /* devices of the host it is the function of */
+    XenPVIOMMUIrqOwner irqs;
 
     /* Listeners; see notify.c. */
     IOMMUNotifierFlag notifiers;
@@ -38,6 +39,7 @@ struct XenPVIOMMUFunction {
     GArray *reserved;           /* what this function alone reserves */
     GHashTable *host_reserved;  /* the host's part, of GArray, by PCIDevice */
     GPtrArray *windows;         /* of MemoryRegion, where it is always 1:1 */
+    MemoryRegion irq_window;    /* in front of all, while irqs are remapped */
 };
 
 /** xen_pviommu_functions_init: there are none */

@@ -30,6 +30,12 @@ static void print_device(Monitor *mon, const XenPVIOMMUDevice *dev)
     if (dev->requester) {
         monitor_printf(mon, ", behind %s", dev->requester);
     }
+    if (dev->has_interrupts) {
+        monitor_printf(mon, ", %u interrupts", dev->interrupts);
+    }
+    if (dev->has_direct_interrupts) {
+        monitor_printf(mon, ", interrupts not remapped");
+    }
     if (dev->bypass) {
         monitor_printf(mon, ": %s", dev->bypass);
     }
@@ -84,6 +90,7 @@ static void print_state(Monitor *mon, const XenPVIOMMUInfo *info)
 {
     const XenPVIOMMUCounters *c = info->counters;
     const XenPVIOMMUFaultRing *ring = info->fault_ring;
+    const XenPVIOMMUInterrupts *irqs = info->interrupts;
 
     monitor_printf(mon, "%s: backend %s, identity map %s, guest control %s\n",
                    info->qom_path, XenPVIOMMUBackendKind_str(info->backend),
@@ -113,6 +120,9 @@ static void print_state(Monitor *mon, const XenPVIOMMUInfo *info)
         monitor_printf(mon, " 0x%" PRIx64 ", %u entries, head %u, tail %u\n",
                        ring->address, ring->size, ring->head, ring->tail);
     }
+    monitor_printf(mon, "interrupts: %sremapped, %u of %u entries, %" PRIu64
+                   " raised\n", irqs->remapped ? "" : "not ", irqs->used,
+                   irqs->max, irqs->raised);
     print_reserved(mon, "", info->reserved);
 }
 

@@ -34,6 +34,14 @@ qmp_x_query_xen_pviommu_gfn(uint64_t gfn, bool has_start_context,
     return NULL;
 }
 
+XenPVIOMMUInterruptList *
+qmp_x_query_xen_pviommu_interrupts(bool has_start, uint32_t start, bool has_max,
+                                   uint32_t max, Error **errp)
+{
+    error_setg(errp, "this QEMU has no xen-pviommu");
+    return NULL;
+}
+
 XenPVIOMMUFaultInfoList *qmp_x_query_xen_pviommu_faults(Error **errp)
 {
     error_setg(errp, "this QEMU has no xen-pviommu");

@@ -41,7 +41,7 @@ bool xen_pviommu_monitor_max(bool has_max, uint32_t *max, Error **errp)
     return true;
 }
 
-static char *sbdf_string(uint32_t sbdf)
+char *xen_pviommu_monitor_sbdf(uint32_t sbdf)
 {
     return g_strdup_printf("%04x:%02x:%02x.%x", sbdf >> 16, PCI_BUS_NUM(sbdf),
                            PCI_SLOT(sbdf), PCI_FUNC(sbdf));
@@ -115,6 +115,19 @@ static XenPVIOMMUFaultRing *fault_ring(const XenPVIOMMUFaults *f)
     return ring;
 }
 
+static XenPVIOMMUInterrupts *interrupts(const XenPVIOMMUIrqTable *irqs)
+{
+    XenPVIOMMUInterrupts *i = g_new(XenPVIOMMUInterrupts, 1);
+
+    *i = (XenPVIOMMUInterrupts) {
+        .remapped = irqs->enabled,
+        .max = irqs->size,
+        .used = irqs->nr_used,
+        .raised = irqs->raised,
+    };
+    return i;
+}
+
 /* A device on its way to the list of its context, or to those without. */
 typedef struct Attached {
     uint32_t ctx;               /* BYPASSING: none */
@@ -143,14 +156,23 @@ static void collect_device(void *opaque, XenPVIOMMUContext *ctx,
         return;
     }
     a.dev = g_new0(XenPVIOMMUDevice, 1);
-    a.dev->sbdf = sbdf_string(a.sbdf);
+    a.dev->sbdf = xen_pviommu_monitor_sbdf(a.sbdf);
     if (a.sbdf != sbdf) {
-        a.dev->requester = sbdf_string(sbdf);
+        a.dev->requester = xen_pviommu_monitor_sbdf(sbdf);
     }
     a.dev->type = g_strdup(object_get_typename(OBJECT(dev)));
     a.dev->id = g_strdup(DEVICE(dev)->id);
     a.dev->qom_path = object_get_canonical_path(OBJECT(dev));
     a.dev->bypass = g_strdup(xen_pviommu_bypass_reason(dev));
+    if (ctx) {
+        const XenPVIOMMUIrqOwner *irqs =
+            &xen_pviommu_function_of_device(dev)->irqs;
+
+        a.dev->has_interrupts = irqs->nr > 0;
+        a.dev->interrupts = irqs->nr;
+        a.dev->has_direct_interrupts = irqs->direct;
+        a.dev->direct_interrupts = irqs->direct;
+    }
     g_array_append_val(attached->list, a);
 }
 
@@ -286,6 +308,7 @@ XenPVIOMMUInfo *qmp_x_query_xen_pviommu(bool has_start_context,
         info->counters = counters(s);
         info->fault_ring = fault_ring(&s->faults);
     }
+    info->interrupts = interrupts(&core->irqs);
     info->reserved = reserved_list(core->reserved);
     info->bypassing = bypassing_list(s);
     end = contexts_end(core, first, max);
@@ -304,6 +327,10 @@ static XenPVIOMMUFaultReason fault_reason(uint32_t reason)
         return XEN_PVIOMMU_FAULT_REASON_UNMAPPED;
     case XEN_IOMMU_FAULT_REASON_readonly:
         return XEN_PVIOMMU_FAULT_REASON_READONLY;
+    case XEN_IOMMU_FAULT_REASON_irq:
+        return XEN_PVIOMMU_FAULT_REASON_INTERRUPT;
+    case XEN_IOMMU_FAULT_REASON_masked:
+        return XEN_PVIOMMU_FAULT_REASON_MASKED;
     default:
         return XEN_PVIOMMU_FAULT_REASON_RANGE;
     }
@@ -325,7 +352,7 @@ XenPVIOMMUFaultInfoList *qmp_x_query_xen_pviommu_faults(Error **errp)
         XenPVIOMMUFaultInfo *info = g_new0(XenPVIOMMUFaultInfo, 1);
 
         info->time = records[i].time;
-        info->sbdf = sbdf_string(fault->sbdf);
+        info->sbdf = xen_pviommu_monitor_sbdf(fault->sbdf);
         info->context = fault->ctx;
         info->address = fault->addr;
         info->write = fault->flags & XEN_IOMMU_FAULT_write;

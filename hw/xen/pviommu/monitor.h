@@ -20,4 +20,7 @@ XenPVIOMMUState *xen_pviommu_monitor_device(Error **errp);
 /** xen_pviommu_monitor_max: how many objects a reply has, at the most */
 bool xen_pviommu_monitor_max(bool has_max, uint32_t *max, Error **errp);
 
+/** xen_pviommu_monitor_sbdf: SEGMENT:BUS:SLOT.FUNCTION; g_free() */
+char *xen_pviommu_monitor_sbdf(uint32_t sbdf);
+
 #endif /* HW_XEN_PVIOMMU_MONITOR_H */

@@ -8,6 +8,7 @@
 #include "system/xen.h"
 #include "core/iommu-op.h"
 #include "guest-memory.h"
+#include "irq.h"
 #include "queue.h"
 #include "registers.h"
 #include "trace.h"
@@ -211,12 +212,12 @@ static void write_reg32(XenPVIOMMUState *s, hwaddr reg, uint32_t value)
 
     switch (reg) {
     case XEN_PVIOMMU_REG_ACCEPTED:
-        s->core.accepted = deposit64(s->core.accepted, 0, 32, value) &
-                           xen_pviommu_core_features(&s->core);
+        xen_pviommu_core_accept(&s->core,
+                                deposit64(s->core.accepted, 0, 32, value));
         return;
     case XEN_PVIOMMU_REG_ACCEPTED + 4:
-        s->core.accepted = deposit64(s->core.accepted, 32, 32, value) &
-                           xen_pviommu_core_features(&s->core);
+        xen_pviommu_core_accept(&s->core,
+                                deposit64(s->core.accepted, 32, 32, value));
         return;
     case XEN_PVIOMMU_REG_FAULT_CTRL:
         write_fault_ctrl(s, value);
@@ -280,6 +281,7 @@ static void write_block32(XenPVIOMMUState *s, hwaddr addr, uint32_t value)
         return;
     case XEN_PVIOMMU_BLOCK_DOORBELL:
         ring_doorbell(s, i, value);
+        xen_pviommu_irqs_update(s);
         return;
     case XEN_PVIOMMU_BLOCK_DOORBELL + 4:
         /* The upper half of a doorbell written in 64 bits. */
@@ -338,6 +340,7 @@ static void regs_write(void *opaque, hwaddr addr, uint64_t value, unsigned size)
     WITH_QEMU_LOCK_GUARD(&s->lock) {
         write_as_32(s, addr, value, size, write_reg32);
     }
+    xen_pviommu_irqs_update(s);
 }
 
 static uint64_t blocks_read(void *opaque, hwaddr addr, unsigned size)

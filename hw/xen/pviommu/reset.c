@@ -7,6 +7,7 @@
 #include "qemu/lockable.h"
 #include "attach.h"
 #include "guest-memory.h"
+#include "irq.h"
 #include "queue.h"
 #include "reset.h"
 #include "vmstate-runs.h"
@@ -37,9 +38,11 @@ void xen_pviommu_reset(XenPVIOMMUState *s)
         /* First: to remove one alone may change the flags in the others. */
         xen_pviommu_queues_remove(s);
         xen_pviommu_core_reset(&s->core);
+        xen_pviommu_attach_reset_irqs(s);
     }
     timer_mod(&s->reap_timer, qemu_clock_get_ms(QEMU_CLOCK_REALTIME));
     xen_pviommu_attach_update(s);
+    xen_pviommu_irqs_update(s);
     xen_pviommu_faults_reset(s);
     memset(s->blocks, 0, sizeof(s->blocks));
 }

@@ -36,16 +36,13 @@
 #include "queue.h"
 #include "reset.h"
 #include "vmstate.h"
+#include "vmstate-irqs.h"
 #include "vmstate-runs.h"
 #include "trace.h"
 
 /* Of the number of contexts: a byte of flags follows each ID. */
 #define CONTEXTS_FLAGS  (1u << 31)
 #define CONTEXT_IDENTITY (1u << 0)
-
-#define PATH_END        0
-/* Bridges on the way to a function, and itself: PCI has 256 buses. */
-#define PATH_MAX_LEN    UINT8_MAX
 
 static int put_contexts(QEMUFile *f, void *pv, size_t size,
                         const VMStateField *field, JSONWriter *vmdesc)
@@ -143,16 +140,16 @@ typedef struct PathsOut {
 } PathsOut;
 
 static void add_function(void *opaque, const uint8_t *path, unsigned len,
-                         XenPVIOMMUContext *ctx)
+                         XenPVIOMMUFunction *f)
 {
-    const uint8_t id[] = { ctx->id >> 8, ctx->id };
+    const uint8_t id[] = { f->ctx->id >> 8, f->ctx->id };
     const uint8_t path_len = len;
     PathsOut *out = opaque;
 
-    if (ctx->id == XEN_IOMMU_CTX_DEFAULT) {
+    if (f->ctx->id == XEN_IOMMU_CTX_DEFAULT) {
         return;
     }
-    if (len > PATH_MAX_LEN) {
+    if (len > XEN_PVIOMMU_PATH_MAX) {
         out->too_long = true;
         return;
     }
@@ -174,11 +171,11 @@ static int put_functions(QEMUFile *f, void *pv, size_t size,
     if (out.too_long) {
         error_report("xen-pviommu: a device behind more than %d bridges is "
                      "attached to a context, which cannot be saved",
-                     PATH_MAX_LEN - 1);
+                     XEN_PVIOMMU_PATH_MAX - 1);
         return -EINVAL;
     }
     qemu_put_buffer(f, bytes->data, bytes->len);
-    qemu_put_byte(f, PATH_END);
+    qemu_put_byte(f, XEN_PVIOMMU_PATH_END);
     return 0;
 }
 
@@ -188,8 +185,8 @@ static int get_functions(QEMUFile *f, void *pv, size_t size,
     XenPVIOMMUState *s = pv;
     uint8_t len;
 
-    while ((len = qemu_get_byte(f)) != PATH_END) {
-        uint8_t path[PATH_MAX_LEN];
+    while ((len = qemu_get_byte(f)) != XEN_PVIOMMU_PATH_END) {
+        uint8_t path[XEN_PVIOMMU_PATH_MAX];
         XenPVIOMMUContext *ctx;
         uint16_t id;
         int ret;
@@ -368,6 +365,10 @@ static bool features_valid(const XenPVIOMMUState *s)
         error_report("xen-pviommu: the guest uses queues, and this machine "
                      "does not offer any: give its xen-pviommu queues=on, as "
                      "on the source");
+    } else if (missing & XEN_IOMMU_FEATURE_INTERRUPTS) {
+        error_report("xen-pviommu: the guest has interrupts remapped, and this "
+                     "machine does not offer that: give its xen-pviommu the "
+                     "max-interrupts of the source");
     } else if (missing) {
         error_report("xen-pviommu: the guest uses identity contexts, and this "
                      "machine does not offer any: give its xen-pviommu "
@@ -458,6 +459,7 @@ const VMStateDescription xen_pviommu_vmstate = {
     },
     .subsections = (const VMStateDescription * const []) {
         &xen_pviommu_vmstate_queues,
+        &xen_pviommu_vmstate_irqs,
         NULL
     },
 };

@@ -19,6 +19,7 @@
 #include "guest-memory.h"
 #include "host-device.h"
 #include "host-iommu.h"
+#include "irq.h"
 #include "notify.h"
 #include "queue.h"
 #include "registers.h"
@@ -105,6 +106,7 @@ static const PCIIOMMUOps pci_ops = {
     .allows_discard = xen_pviommu_function_allows_discard,
     .set_iommu_device = xen_pviommu_host_set_device,
     .unset_iommu_device = xen_pviommu_host_unset_device,
+    .remap_msi = xen_pviommu_irq_remap_msi,
 };
 
 /* What the machine must be like, and have no other of. */
@@ -167,6 +169,11 @@ static bool check_properties(XenPVIOMMUState *s, Error **errp)
     }
     if (!limits->max_contexts || limits->max_contexts > UINT16_MAX) {
         error_setg(errp, "max-contexts must be between 1 and %u", UINT16_MAX);
+        return false;
+    }
+    if (limits->max_irqs > XEN_IOMMU_MAX_IRQS) {
+        error_setg(errp, "max-interrupts must be between 0 and %u",
+                   XEN_IOMMU_MAX_IRQS);
         return false;
     }
     if (!s->max_ops || s->max_ops > XEN_PVIOMMU_MAX_OPS_LIMIT) {
@@ -335,6 +342,8 @@ static const Property xen_pviommu_properties[] = {
                        core.limits.max_mappings, 1ull << 24),
     DEFINE_PROP_UINT32("max-contexts", XenPVIOMMUState,
                        core.limits.max_contexts, 1024),
+    DEFINE_PROP_UINT32("max-interrupts", XenPVIOMMUState,
+                       core.limits.max_irqs, 8192),
     DEFINE_PROP_UINT32("max-ops", XenPVIOMMUState, max_ops, 512),
     DEFINE_PROP_BOOL("viot", XenPVIOMMUState, viot, false),
     DEFINE_PROP_BOOL("x-check", XenPVIOMMUState, check, false),
@@ -364,6 +373,8 @@ static const struct {
                   "12 bits more" },
     { "max-mappings", "4 KiB frames mapped or awaiting a flush at a time" },
     { "max-contexts", "address spaces at a time, the default one included" },
+    { "max-interrupts", "entries that interrupts of devices are remapped by, "
+                        "up to 65536; 0: they are not remapped" },
     { "max-ops", "operations that one doorbell runs, 1 to 65536" },
     { "viot", "on: firmware tables name it as the IOMMU, so that drivers of "
               "devices wait for its driver; a guest without that waits for "

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Interrupts on their way to the local APICs: of QEMU, of KVM or of Xen
+ */
+
+#include "qemu/osdep.h"
+#include "hw/i386/apic_internal.h"
+#include "system/kvm.h"
+#include "target/i386/kvm/kvm_i386.h"
+#include "irq.h"
+
+void xen_pviommu_irq_send(MSIMessage *msg)
+{
+    /* Not by the window in the system's memory: that has no room for dest. */
+    apic_get_class(&error_abort)->send_msi(msg);
+}
+
+void xen_pviommu_irq_update_routes(void)
+{
+#ifdef CONFIG_KVM
+    if (kvm_enabled()) {
+        kvm_update_msi_routes_all(NULL, true, 0, 0);
+    }
+#endif
+}
