@@ -32,7 +32,7 @@ static void fuzz_event(Fixture *f, const struct xen_iommu_op *op)
         fixture_reset(f);
         break;
     case 1:
-        f->core.accepted = op->u.map.bfn & XEN_IOMMU_FEATURES_ALL;
+        fixture_accept(f, op->u.map.bfn & XEN_IOMMU_FEATURES_ALL);
         break;
     default:
         fixture_invalidate(f, gfn, nr);
@@ -46,7 +46,7 @@ static void fuzz_tame(struct xen_iommu_op *op)
 {
     struct xen_iommu_op_map *u = &op->u.map;
 
-    op->op = cpu_to_le16(le16_to_cpu(op->op) % (XEN_IOMMUOP_set_queue + 1));
+    op->op = cpu_to_le16(le16_to_cpu(op->op) % (XEN_IOMMUOP_direct_irqs + 1));
     switch (le16_to_cpu(op->op)) {
     case XEN_IOMMUOP_map:
         op->flags = cpu_to_le16(le16_to_cpu(op->flags) & 1);
@@ -73,6 +73,30 @@ static void fuzz_tame(struct xen_iommu_op *op)
         op->u.set_queue.ctx = cpu_to_le16(le16_to_cpu(u->ctx) % 3);
         op->u.set_queue.nr_ops = cpu_to_le32(1u << (u->nr_frames % 12));
         return;
+    case XEN_IOMMUOP_alloc_irqs:
+        op->u.irqs = (struct xen_iommu_op_irqs) {
+            .sbdf = cpu_to_le32((le32_to_cpu(op->u.irqs.sbdf) % 5) * 0x108),
+            .nr = cpu_to_le32(le32_to_cpu(op->u.irqs.nr) % 8),
+        };
+        return;
+    case XEN_IOMMUOP_set_irq:
+        op->u.set_irq.handle =
+            cpu_to_le32(le32_to_cpu(op->u.set_irq.handle) % MAX_IRQS);
+        op->u.set_irq.pad = 0;
+        op->u.set_irq.pad1 = 0;
+        op->u.set_irq.pad2 = 0;
+        return;
+    case XEN_IOMMUOP_free_irqs:
+        op->u.irqs = (struct xen_iommu_op_irqs) {
+            .handle = cpu_to_le32(le32_to_cpu(op->u.irqs.handle) % MAX_IRQS),
+        };
+        return;
+    case XEN_IOMMUOP_direct_irqs:
+        op->flags = cpu_to_le16(le16_to_cpu(op->flags) & 1);
+        op->u.direct_irqs = (struct xen_iommu_op_direct_irqs) {
+            .sbdf = cpu_to_le32((le32_to_cpu(op->u.irqs.sbdf) % 5) * 0x108),
+        };
+        return;
     default:
         return;
     }
@@ -98,6 +122,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         .bfn_bits = 12,
         .max_contexts = 3,
         .max_mappings = 5000,
+        .max_irqs = MAX_IRQS,
         .reserved = reserved,
     };
     struct xen_iommu_op op;

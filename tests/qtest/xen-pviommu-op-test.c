@@ -169,7 +169,7 @@ static void test_query_caps_says_limits_and_state(const void *machine)
     assert_status(pviommu_op(iommu, &op), 0);
     g_assert_cmphex(le64_to_cpu(op.u.query_caps.features), ==,
                     XEN_IOMMU_FEATURES_ALL);
-    g_assert_cmphex(le32_to_cpu(op.u.query_caps.ops), ==, 0x1ffe);
+    g_assert_cmphex(le32_to_cpu(op.u.query_caps.ops), ==, 0x1fffe);
     g_assert_cmpuint(le16_to_cpu(op.u.query_caps.max_contexts), ==, 9);
     g_assert_cmpuint(op.u.query_caps.bfn_bits, ==, 30);
     g_assert_cmphex(op.u.query_caps.state, ==,
@@ -242,7 +242,7 @@ static void test_lookup_finds_runs_both_ways(void)
 
 static void test_unknown_op_fails(void)
 {
-    static const uint16_t codes[] = { 0, 13, 31, 32, 33, 0x102, 0xffff };
+    static const uint16_t codes[] = { 0, 17, 31, 32, 33, 0x102, 0xffff };
     QXenPVIOMMU *iommu = pviommu_start_accepted("q35", NULL, NULL);
 
     for (unsigned i = 0; i < ARRAY_SIZE(codes); i++) {
@@ -276,6 +276,11 @@ static void test_nonzero_pads_fail(void)
         { pviommu_op_free(ctx), { { 10, 32 } } },
         { pviommu_op_attach(PVIOMMU_SLOT << 3, ctx), { { 14, 32 } } },
         { pviommu_op_enable(), { { 8, 32 } } },
+        { pviommu_op_alloc_irqs(PVIOMMU_SLOT << 3, 1),
+          { { 8, 12 }, { 20, 32 } } },
+        { pviommu_op_set_irq(0, 0, 0x61, 0, 0), { { 18, 32 } } },
+        { pviommu_op_free_irqs(0), { { 12, 32 } } },
+        { pviommu_op_direct_irqs(PVIOMMU_SLOT << 3, true), { { 12, 32 } } },
     };
 
     for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
@@ -313,7 +318,14 @@ static void test_unknown_flags_fail(void)
         { pviommu_op_alloc(), XEN_IOMMUOP_alloc_context_identity },
         { pviommu_op_free(1), 0 },
         { pviommu_op_attach(PVIOMMU_SLOT << 3, 0), 0 },
-        { pviommu_op_enable(), 0 },
+        { pviommu_op_enable(), XEN_IOMMUOP_enable_irqs },
+        { pviommu_op_alloc_irqs(PVIOMMU_SLOT << 3, 1), 0 },
+        { pviommu_op_set_irq(0, 0, 0x61, 0, 0),
+          XEN_IOMMUOP_set_irq_masked | XEN_IOMMUOP_set_irq_logical |
+          XEN_IOMMUOP_set_irq_level },
+        { pviommu_op_free_irqs(0), 0 },
+        { pviommu_op_direct_irqs(PVIOMMU_SLOT << 3, true),
+          XEN_IOMMUOP_direct_irqs_on },
     };
 
     for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {

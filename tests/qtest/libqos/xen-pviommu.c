@@ -416,6 +416,87 @@ int32_t pviommu_enable(QXenPVIOMMU *iommu)
     return pviommu_run_one(iommu, pviommu_op_enable());
 }
 
+int32_t pviommu_enable_irqs(QXenPVIOMMU *iommu)
+{
+    struct xen_iommu_op op = pviommu_op_enable();
+
+    op.flags = cpu_to_le16(XEN_IOMMUOP_enable_irqs);
+    return pviommu_op(iommu, &op);
+}
+
+struct xen_iommu_op pviommu_op_alloc_irqs(uint32_t sbdf, uint32_t nr)
+{
+    struct xen_iommu_op op = new_op(XEN_IOMMUOP_alloc_irqs);
+
+    op.u.irqs.sbdf = cpu_to_le32(sbdf);
+    op.u.irqs.nr = cpu_to_le32(nr);
+    return op;
+}
+
+struct xen_iommu_op pviommu_op_set_irq(uint32_t handle, uint32_t dest,
+                                       uint8_t vector, uint8_t delivery,
+                                       uint16_t flags)
+{
+    struct xen_iommu_op op = new_op(XEN_IOMMUOP_set_irq);
+
+    op.flags = cpu_to_le16(flags);
+    op.u.set_irq.handle = cpu_to_le32(handle);
+    op.u.set_irq.dest = cpu_to_le32(dest);
+    op.u.set_irq.vector = vector;
+    op.u.set_irq.delivery = delivery;
+    return op;
+}
+
+struct xen_iommu_op pviommu_op_free_irqs(uint32_t handle)
+{
+    struct xen_iommu_op op = new_op(XEN_IOMMUOP_free_irqs);
+
+    op.u.irqs.handle = cpu_to_le32(handle);
+    return op;
+}
+
+struct xen_iommu_op pviommu_op_direct_irqs(uint32_t sbdf, bool on)
+{
+    struct xen_iommu_op op = new_op(XEN_IOMMUOP_direct_irqs);
+
+    op.flags = cpu_to_le16(on ? XEN_IOMMUOP_direct_irqs_on : 0);
+    op.u.direct_irqs.sbdf = cpu_to_le32(sbdf);
+    return op;
+}
+
+int32_t pviommu_alloc_irqs(QXenPVIOMMU *iommu, uint32_t sbdf, uint32_t nr,
+                           uint32_t *handle)
+{
+    struct xen_iommu_op op = pviommu_op_alloc_irqs(sbdf, nr);
+    int32_t ret = pviommu_op(iommu, &op);
+
+    *handle = le32_to_cpu(op.u.irqs.handle);
+    return ret;
+}
+
+int32_t pviommu_set_irq(QXenPVIOMMU *iommu, uint32_t handle, uint32_t dest,
+                        uint8_t vector, uint8_t delivery, uint16_t flags)
+{
+    struct xen_iommu_op op = pviommu_op_set_irq(handle, dest, vector, delivery,
+                                                flags);
+
+    return pviommu_op(iommu, &op);
+}
+
+int32_t pviommu_free_irqs(QXenPVIOMMU *iommu, uint32_t handle)
+{
+    struct xen_iommu_op op = pviommu_op_free_irqs(handle);
+
+    return pviommu_op(iommu, &op);
+}
+
+int32_t pviommu_direct_irqs(QXenPVIOMMU *iommu, uint32_t sbdf, bool on)
+{
+    struct xen_iommu_op op = pviommu_op_direct_irqs(sbdf, on);
+
+    return pviommu_op(iommu, &op);
+}
+
 int32_t pviommu_unmap_skip(QXenPVIOMMU *iommu, uint16_t ctx, uint64_t bfn,
                            uint32_t nr)
 {

@@ -160,6 +160,13 @@ struct xen_iommu_op pviommu_op_enable(void);
 struct xen_iommu_op pviommu_op_set_queue(uint16_t ctx, uint64_t addr,
                                          uint32_t nr_ops);
 
+struct xen_iommu_op pviommu_op_alloc_irqs(uint32_t sbdf, uint32_t nr);
+struct xen_iommu_op pviommu_op_set_irq(uint32_t handle, uint32_t dest,
+                                       uint8_t vector, uint8_t delivery,
+                                       uint16_t flags);
+struct xen_iommu_op pviommu_op_free_irqs(uint32_t handle);
+struct xen_iommu_op pviommu_op_direct_irqs(uint32_t sbdf, bool on);
+
 /* The same, run at once; they return the status. */
 int32_t pviommu_map(QXenPVIOMMU *iommu, uint16_t ctx, uint64_t bfn,
                     uint64_t gfn, uint32_t nr, uint16_t flags);
@@ -171,6 +178,13 @@ int32_t pviommu_flush_all(QXenPVIOMMU *iommu, uint16_t ctx);
 int32_t pviommu_free_context(QXenPVIOMMU *iommu, uint16_t ctx);
 int32_t pviommu_attach(QXenPVIOMMU *iommu, uint32_t sbdf, uint16_t ctx);
 int32_t pviommu_enable(QXenPVIOMMU *iommu);
+int32_t pviommu_enable_irqs(QXenPVIOMMU *iommu);
+int32_t pviommu_alloc_irqs(QXenPVIOMMU *iommu, uint32_t sbdf, uint32_t nr,
+                           uint32_t *handle);
+int32_t pviommu_set_irq(QXenPVIOMMU *iommu, uint32_t handle, uint32_t dest,
+                        uint8_t vector, uint8_t delivery, uint16_t flags);
+int32_t pviommu_free_irqs(QXenPVIOMMU *iommu, uint32_t handle);
+int32_t pviommu_direct_irqs(QXenPVIOMMU *iommu, uint32_t sbdf, bool on);
 int32_t pviommu_unmap_skip(QXenPVIOMMU *iommu, uint16_t ctx, uint64_t bfn,
                            uint32_t nr);
 int32_t pviommu_set_queue(QXenPVIOMMU *iommu, uint16_t ctx, uint64_t addr,
