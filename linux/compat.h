@@ -17,6 +17,7 @@
 
 #include <linux/dma-map-ops.h>
 #include <linux/iommu.h>
+#include <linux/irq.h>
 #include <linux/module.h>
 #include <linux/pci.h>
 #include <linux/platform_device.h>
@@ -87,6 +88,25 @@ static inline void pviommu_unregister_compat(const struct iommu_ops *ops)
 }
 
 static inline void pviommu_identity_frames_compat(struct pviommu *v, u64 nr)
+{
+}
+
+#endif
+
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 14, 0)
+
+/*
+ * An interrupt can be moved while it is not handled, as that changes nothing
+ * in the device. Newer kernels think so unless they are told otherwise.
+ */
+static inline void pviommu_irq_move_anytime_compat(unsigned int virq)
+{
+	irq_set_status_flags(virq, IRQ_MOVE_PCNTXT);
+}
+
+#else
+
+static inline void pviommu_irq_move_anytime_compat(unsigned int virq)
 {
 }
 

@@ -107,6 +107,7 @@ static struct iommu_device *pviommu_probe_device(struct device *dev)
 		return ERR_PTR(-ENODEV);
 	}
 	dev_iommu_priv_set(dev, ep);
+	pviommu_irqs_add(v, pdev, ep->in_use);
 #ifndef PVIOMMU_CORE_6_1_COMPAT
 	/*
 	 * Where each flush of a context costs a doorbell: in lazy mode, one
@@ -129,6 +130,8 @@ static void pviommu_release_device(struct device *dev)
 	struct pviommu *v = ep->v;
 
 	device_link_remove(dev, &v->pdev->dev);
+	if (!ep->leaving)
+		pviommu_irqs_remove(v, to_pci_dev(dev));
 	mutex_lock(&v->rids_lock);
 	if (ep->leaving) {
 		ep->leaving = false;

@@ -361,8 +361,10 @@ static int pviommu_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	}
 	if (!use_queues)
 		v->features &= ~XEN_IOMMU_FEATURE_QUEUE;
+	pviommu_irqs_start(v);
 	error = pviommu_enable(v);
 	if (error) {
+		pviommu_irqs_stop(v);
 		pviommu_forget_in_use(v);
 		goto err_in_use;
 	}
@@ -387,6 +389,7 @@ static int pviommu_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 
 err_instance:
 	pviommu_instance = NULL;
+	pviommu_irqs_stop(v);
 	pviommu_forget_in_use(v);
 err_in_use:
 	mutex_unlock(&v->bind_lock);
@@ -441,6 +444,7 @@ static void pviommu_remove(struct pci_dev *pdev)
 	pviommu_in_use_exit(v);
 	pviommu_unregister(v);
 	pviommu_instance = NULL;
+	pviommu_irqs_stop(v);
 	unregister_pm_notifier(&v->pm_nb);
 	iommu_device_sysfs_remove(&v->iommu);
 	pviommu_faults_stop(v);
@@ -452,7 +456,10 @@ static void pviommu_remove(struct pci_dev *pdev)
 
 static void pviommu_shutdown(struct pci_dev *pdev)
 {
-	pviommu_leave_memory(pci_get_drvdata(pdev));
+	struct pviommu *v = pci_get_drvdata(pdev);
+
+	pviommu_leave_memory(v);
+	pviommu_irqs_leave(v);
 }
 
 static const struct pci_device_id pviommu_ids[] = {

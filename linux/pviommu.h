@@ -20,6 +20,7 @@
  *   xlate.c         where BFNs lead: cached translations
  *   queue.c         a queue, as the device sees it
  *   fault.c         the fault ring
+ *   irqs.c          interrupts: what messages of devices raise
  *   transport.c     register blocks and doorbells; knows no operation
  *
  * The driver keeps no copy of what is mapped: the device has it. Everything
@@ -154,6 +155,11 @@ struct pviommu_faults {
  * @rids: struct pviommu_rid by SBDF: every requester ID in use
  * @domains: all domains that are a context
  * @faults: the fault ring
+ * @irq_domain: that of the interrupts that are remapped, or NULL if none are
+ * @irq_fwnode: what names it
+ * @irq_block: a register block for entries; under @irq_lock
+ * @irq_op: an operation for that; under @irq_lock
+ * @irq_lock: innermost, taken with interrupts off
  * @debugfs: the directory of its files
  */
 struct pviommu {
@@ -185,6 +191,11 @@ struct pviommu {
 	struct xarray rids;
 	struct list_head domains;
 	struct pviommu_faults faults;
+	struct irq_domain *irq_domain;
+	struct fwnode_handle *irq_fwnode;
+	struct pviommu_block *irq_block;
+	struct xen_iommu_op *irq_op;
+	raw_spinlock_t irq_lock;
 	struct dentry *debugfs;
 };
 
@@ -334,6 +345,14 @@ void pviommu_faults_ignore(struct pviommu *v);
 /* debugfs.c */
 
 void pviommu_debugfs_init(struct pviommu *v);
+
+/* irqs.c */
+
+void pviommu_irqs_start(struct pviommu *v);
+void pviommu_irqs_stop(struct pviommu *v);
+void pviommu_irqs_leave(struct pviommu *v);
+void pviommu_irqs_add(struct pviommu *v, struct pci_dev *pdev, bool in_use);
+void pviommu_irqs_remove(struct pviommu *v, struct pci_dev *pdev);
 
 #include "compat.h"
 

@@ -67,7 +67,8 @@ def qemu_command(kernel, append, work, log, qemu=QEMU, accel='tcg', device='xen-
         '-device', 'pcie-pci-bridge,id=bridge',
         *behind_bridge(drive, work, 1), *behind_bridge(drive, work, 2),
         '-netdev', 'user,id=n0', '-device', 'e1000e,netdev=n0',
-        '-device', 'edu',
+        # One that can write to where interrupts are.
+        '-device', 'edu,dma_mask=0xffffffff',
         '-trace', 'xen_pviommu_fault*', '-d', 'guest_errors', '-D', log,
         '-kernel', kernel_path(kernel), '-initrd', initrd_path(kernel),
         '-append', f'{KERNEL_ARGS} {append}',

@@ -20,12 +20,14 @@
 #include <inttypes.h>
 #include <linux/pci_regs.h>
 #include <linux/vfio.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -41,7 +43,11 @@
 #define EDU_ID_MASK     0xffu
 #define EDU_ID_VALUE    0xedu
 
-/* Bus addresses edu can put out: by default it has 28 address lines. */
+/* Where interrupts are written to */
+#define WINDOW          UINT64_C(0xfee00000)
+#define HANDLES         32      /* more than there are in use */
+
+/* Bus addresses, of 28 bits: edu may have no more address lines. */
 #define IOVA_SOURCE     UINT64_C(0x01000000)
 #define IOVA_TARGET     UINT64_C(0x01400000)
 #define IOVA_READONLY   UINT64_C(0x01800000)
@@ -140,6 +146,20 @@ static void find_edu(Edu *edu)
     die("no edu device");
 }
 
+/* The driver does if it was asked to, on kernels that it can on; not under Xen. */
+static bool remaps_interrupts(void)
+{
+    static const char parameter[] =
+        "/sys/module/xen_pviommu/parameters/interrupts";
+    FILE *f = access("/sys/hypervisor/type", F_OK) ? fopen(parameter, "r") : NULL;
+    bool on = f && fgetc(f) == 'Y';
+
+    if (f) {
+        fclose(f);
+    }
+    return on;
+}
+
 static void bind_to_vfio(Edu *edu)
 {
     char path[256];
@@ -150,9 +170,13 @@ static void bind_to_vfio(Edu *edu)
     write_file(path, "vfio-pci", true);
     write_file("/sys/bus/pci/drivers_probe", edu->name, true);
 
-    /* Interrupts are not remapped, which VFIO wants to be told is all right. */
+    /*
+     * Where interrupts are not remapped VFIO wants to be told that this is all
+     * right; elsewhere it is not.
+     */
     write_file("/sys/module/vfio_iommu_type1/parameters/"
-               "allow_unsafe_interrupts", "1", false);
+               "allow_unsafe_interrupts", remaps_interrupts() ? "0" : "1",
+               false);
 }
 
 /* VFIO */
@@ -283,13 +307,14 @@ static void edu_write(Edu *edu, unsigned reg, uint64_t value)
     *(volatile uint64_t *)(edu->bar + reg) = value;
 }
 
-static void edu_dma(Edu *edu, uint64_t src, uint64_t dst, uint64_t command)
+static void edu_dma_part(Edu *edu, uint64_t src, uint64_t dst, uint64_t count,
+                         uint64_t command)
 {
     uint64_t end = now_ms() + DMA_TIMEOUT_MS;
 
     edu_write(edu, EDU_DMA_SRC, src);
     edu_write(edu, EDU_DMA_DST, dst);
-    edu_write(edu, EDU_DMA_COUNT, PAGE);
+    edu_write(edu, EDU_DMA_COUNT, count);
     edu_write(edu, EDU_DMA_CMD, command | EDU_DMA_RUN);
     while (*(volatile uint64_t *)(edu->bar + EDU_DMA_CMD) & EDU_DMA_RUN) {
         if (now_ms() > end) {
@@ -298,6 +323,11 @@ static void edu_dma(Edu *edu, uint64_t src, uint64_t dst, uint64_t command)
         usleep(5000);
     }
     __sync_synchronize();
+}
+
+static void edu_dma(Edu *edu, uint64_t src, uint64_t dst, uint64_t command)
+{
+    edu_dma_part(edu, src, dst, PAGE, command);
 }
 
 /* The device reads a page at @iova into its buffer. */
@@ -472,6 +502,139 @@ static void check_edge(Edu *edu, uint64_t *source)
     munmap(pages, 2 * PAGE);
 }
 
+/* Interrupts: the device's own one, and those that it tries to raise */
+
+static int enable_msi(Edu *edu)
+{
+    struct {
+        struct vfio_irq_set set;
+        int32_t fd;
+    } irq = {
+        .set = {
+            .argsz = sizeof(irq),
+            .flags = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER,
+            .index = VFIO_PCI_MSI_IRQ_INDEX,
+            .count = 1,
+        },
+        .fd = eventfd(0, EFD_NONBLOCK),
+    };
+
+    if (irq.fd < 0 || ioctl(edu->device, VFIO_DEVICE_SET_IRQS, &irq) < 0) {
+        die("VFIO_DEVICE_SET_IRQS: %s", strerror(errno));
+    }
+    return irq.fd;
+}
+
+/* How often it came since it was last asked; waits for that. */
+static uint64_t raised(int fd, int ms)
+{
+    struct pollfd pfd = { .fd = fd, .events = POLLIN };
+    uint64_t n = 0;
+
+    if (poll(&pfd, 1, ms) == 1 && read(fd, &n, sizeof(n)) != sizeof(n)) {
+        die("reading an eventfd: %s", strerror(errno));
+    }
+    return n;
+}
+
+/* Interrupts of all CPUs in the line of /proc/interrupts with this name */
+static uint64_t interrupts(const char *name)
+{
+    FILE *f = fopen("/proc/interrupts", "r");
+    char line[1024];
+    uint64_t sum = 0;
+
+    while (f && fgets(line, sizeof(line), f)) {
+        char *at = line + strspn(line, " "), *end;
+
+        if (strncmp(at, name, strlen(name)) || at[strlen(name)] != ':') {
+            continue;
+        }
+        for (at += strlen(name) + 1; ; at = end) {
+            unsigned long long n = strtoull(at, &end, 10);
+
+            if (end == at) {
+                break;
+            }
+            sum += n;
+        }
+    }
+    if (f) {
+        fclose(f);
+    }
+    return sum;
+}
+
+/* The device writes @data to @addr. */
+static void edu_write32(Edu *edu, uint32_t *source, uint64_t addr,
+                        uint32_t data)
+{
+    source[0] = data;
+    edu_dma_part(edu, IOVA_SOURCE, EDU_BUFFER, sizeof(data), 0);
+    edu_dma_part(edu, EDU_BUFFER, addr, sizeof(data), EDU_DMA_TO_RAM);
+}
+
+/*
+ * Of what every CPU counts by itself, and nothing raises here: a thermal event,
+ * another one, and an NMI
+ */
+static const struct {
+    const char *name;
+    uint32_t data;
+} strange[] = {
+    { "TRM", 0xfa },
+    { "THR", 0xf9 },
+    { "NMI", 0x400 },
+};
+
+static void check_interrupts(Edu *edu, uint64_t *source)
+{
+    int fd = enable_msi(edu);
+    uint64_t before[3], n;
+    unsigned i, cpu;
+
+    *(volatile uint32_t *)(edu->bar + EDU_RAISE) = 1;
+    n = raised(fd, 10000);
+    *(volatile uint32_t *)(edu->bar + EDU_ACK) = 1;
+    check(n == 1, "its interrupt arrives", "%" PRIu64 " of 1", n);
+    if (!remaps_interrupts()) {
+        return;
+    }
+
+    for (i = 0; i < 3; i++) {
+        before[i] = interrupts(strange[i].name);
+    }
+    for (i = 0; i < 3; i++) {
+        for (cpu = 0; cpu < 2; cpu++) {
+            edu_write32(edu, (uint32_t *)source, WINDOW | cpu << 12,
+                        strange[i].data);
+        }
+    }
+    /* A page of messages at once, which are none as they are not 4 bytes. */
+    for (i = 0; i < PAGE / 4; i++) {
+        ((uint32_t *)source)[i] = 0x40;
+    }
+    edu_read_page(edu, IOVA_SOURCE);
+    edu_write_page(edu, WINDOW);
+    usleep(100000);
+    for (i = 0, n = 0; i < 3; i++) {
+        n += interrupts(strange[i].name) - before[i];
+    }
+    check(n == 0, "interrupts that are not its own", "%" PRIu64
+          " of 6 arrived", n);
+    check(raised(fd, 0) == 0, "its interrupt by other messages",
+          "a page of %u bytes", PAGE);
+
+    /* Every handle that there may be: one of them is its own. */
+    for (i = 0, n = 0; i < HANDLES; i++) {
+        edu_write32(edu, (uint32_t *)source, WINDOW + 4 * i, 0x40);
+        n += raised(fd, 0);
+    }
+    n += raised(fd, 1000);
+    check(n == 1, "the handle that is its own", "%" PRIu64 " of %u raised it",
+          n, HANDLES);
+}
+
 static void check_all(Edu *edu, uint64_t *source, uint64_t *target)
 {
     check_mapped(edu, source, target);
@@ -500,6 +663,7 @@ int main(int argc, char *argv[])
     map_page(&edu, target, IOVA_TARGET, false);
 
     check_all(&edu, source, target);
+    check_interrupts(&edu, source);
     if (argc > 1) {
         while (access(argv[1], F_OK)) {
             usleep(100000);

@@ -10,6 +10,8 @@
 #define EDU_VENDOR      0x1234
 #define EDU_DEVICE      0x11e8
 
+#define EDU_RAISE       0x60
+#define EDU_ACK         0x64
 #define EDU_DMA_SRC     0x80
 #define EDU_DMA_DST     0x88
 #define EDU_DMA_COUNT   0x90
