@@ -398,7 +398,8 @@ void pviommu_irqs_leave(struct pviommu *v)
  * pviommu_irqs_start() - have interrupts remapped, if the IOMMU can
  * @v: the IOMMU, before it is registered
  *
- * Without that it works as well: VFIO then says that interrupts are unsafe.
+ * Only if the user has asked for it. Without that it works as well: VFIO then
+ * says that interrupts are unsafe.
  *
  * Context: Process context; the device's bind_lock is held until the IOMMU is
  *	registered, so that no driver is bound in between.

@@ -146,18 +146,18 @@ static void find_edu(Edu *edu)
     die("no edu device");
 }
 
-/* The driver does if it was asked to, on kernels that it can on; not under Xen. */
+/* The driver does if it was asked to, where it can; not under Xen. */
 static bool remaps_interrupts(void)
 {
     static const char parameter[] =
         "/sys/module/xen_pviommu/parameters/interrupts";
-    FILE *f = access("/sys/hypervisor/type", F_OK) ? fopen(parameter, "r") : NULL;
+    FILE *f = fopen(parameter, "r");
     bool on = f && fgetc(f) == 'Y';
 
     if (f) {
         fclose(f);
     }
-    return on;
+    return on && access("/sys/hypervisor/type", F_OK);
 }
 
 static void bind_to_vfio(Edu *edu)
