@@ -24,6 +24,16 @@ static XenSimIoreq invalidate(uint64_t gfn, uint32_t count, uint64_t data)
     };
 }
 
+/* Mappings that no bucket has any more stay until threads have used them. */
+static void wait_mapped(XenSim *sim, uint32_t page, uint64_t nr, uint64_t want)
+{
+    gint64 end = g_get_monotonic_time() + PVIOMMU_WAIT_US;
+
+    while (xensim_mapped(sim, page, nr) != want) {
+        g_assert_cmpint(g_get_monotonic_time(), <, end);
+    }
+}
+
 /* A page that left the guest, and QEMU was not notified. */
 static void test_dma_to_a_missing_page_fails(void)
 {
@@ -47,7 +57,7 @@ static void test_dma_to_a_missing_page_fails(void)
     /* Across its edges. */
     g_assert_false(mirror_dma_write(&m, iova + PVIOMMU_PAGE - 4, 1, 8));
     g_assert_false(mirror_dma_write(&m, iova + 2 * PVIOMMU_PAGE - 4, 1, 8));
-    g_assert_cmpuint(xensim_mapped(sim, page, 3), ==, 2);
+    wait_mapped(sim, page, 3, 2);
 
     /* What takes its time does so in memory of QEMU's own. */
     g_assert_cmpuint(mirror_hold(&m, 0, iova + PVIOMMU_PAGE, PVIOMMU_PAGE,
@@ -65,7 +75,34 @@ static void test_dma_to_a_missing_page_fails(void)
     xensim_add(sim, GFN + 1, 1);
     g_assert_true(mirror_dma_write(&m, iova + PVIOMMU_PAGE, 0x77, 8));
     g_assert_cmphex(xensim_readq(sim, (GFN + 1) * PVIOMMU_PAGE), ==, 0x77);
-    g_assert_cmpuint(xensim_mapped(sim, xensim_page(sim, GFN + 1), 1), ==, 1);
+    wait_mapped(sim, xensim_page(sim, GFN + 1), 1, 1);
+    pviommu_free(iommu);
+    xensim_quit(sim);
+}
+
+/* A page leaves while a mapping that no bucket has any more still has it. */
+static void test_page_leaves_a_mapping_without_a_bucket(void)
+{
+    XenSim *sim = xensim_start_mirror(NULL);
+    QXenPVIOMMU *iommu = xensim_pviommu(sim);
+    QMirror m;
+
+    mirror_init(&m, iommu, QPCI_DEVFN(XENSIM_MIRROR_SLOT, 0));
+    pviommu_accept(iommu, XEN_IOMMU_FEATURES_ALL);
+    assert_status(pviommu_map(iommu, 0, BFN, GFN, 2, 0), 0);
+    xensim_invalidate_all(sim);
+    xensim_remove(sim, GFN + 1, 1);
+    for (unsigned i = 0; i < 20; i++) {
+        uint32_t page;
+
+        g_assert_true(mirror_dma_write(&m, BFN * PVIOMMU_PAGE, i, 8));
+        /* The bucket is mapped anew, as it lacks that page. */
+        g_assert_false(mirror_dma_write(&m, (BFN + 1) * PVIOMMU_PAGE, 1, 8));
+        page = xensim_release(sim, GFN, 1);
+        g_assert_cmpuint(xensim_mapped(sim, page, 1), ==, 0);
+        xensim_add(sim, GFN, 1);
+        assert_status(pviommu_map(iommu, 0, BFN, GFN, 1, 0), 0);
+    }
     pviommu_free(iommu);
     xensim_quit(sim);
 }
@@ -479,6 +516,8 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     pviommu_add("xensim/dma-to-a-missing-page-fails",
                 test_dma_to_a_missing_page_fails);
+    pviommu_add("xensim/page-leaves-a-mapping-without-a-bucket",
+                test_page_leaves_a_mapping_without_a_bucket);
     pviommu_add("xensim/identity-dma-to-a-missing-page-fails",
                 test_identity_dma_to_a_missing_page_fails);
     pviommu_add("xensim/array-in-a-missing-page-ends-there",

@@ -67,15 +67,21 @@ static struct {
     unsigned nr_detached;
     unsigned batch;             /* of pages that left at once */
     QLIST_HEAD(, MapCacheLongLived) long_lived;
+    QLIST_HEAD(, MapCacheOld) old;
 } pages = {
     .long_lived = QLIST_HEAD_INITIALIZER(pages.long_lived),
+    .old = QLIST_HEAD_INITIALIZER(pages.old),
 };
 
-typedef struct MapCacheScratch {
+/* A mapping that no entry has any more, and threads may still use. */
+typedef struct MapCacheOld {
     struct rcu_head rcu;
     void *base;
     size_t size;
-} MapCacheScratch;
+    uint64_t gfn;
+    bool listed;                /* it has pages of the guest: pages.old */
+    QLIST_ENTRY(MapCacheOld) next;
+} MapCacheOld;
 
 static hwaddr mapcache_entry_pages(const MapCacheEntry *entry)
 {
@@ -157,10 +163,35 @@ static bool mapcache_replace(MapCache *mc, MapCacheEntry *entry,
     return true;
 }
 
-static void mapcache_scratch_free(MapCacheScratch *scratch)
+static void mapcache_old_free(MapCacheOld *old)
 {
-    munmap(scratch->base, scratch->size);
-    g_free(scratch);
+    /* A release that follows finds it in the list, or nothing mapped. */
+    WITH_QEMU_LOCK_GUARD(&pages.mc->lock) {
+        if (old->listed) {
+            QLIST_REMOVE(old, next);
+        }
+        munmap(old->base, old->size);
+    }
+    g_free(old);
+}
+
+static void mapcache_unmap_at_once(void *base, size_t size)
+{
+    if (munmap(base, size)) {
+        error_report("mapcache: cannot unmap guest pages: %s",
+                     strerror(errno));
+        exit(EXIT_FAILURE);
+    }
+}
+
+static MapCacheOld *mapcache_old_new(MapCache *mc, MapCacheEntry *entry)
+{
+    MapCacheOld *old = g_new0(MapCacheOld, 1);
+
+    old->base = entry->vaddr_base;
+    old->size = entry->size;
+    old->gfn = entry->paddr_index << (mc->bucket_shift - XC_PAGE_SHIFT);
+    return old;
 }
 
 /*
@@ -168,19 +199,55 @@ static void mapcache_scratch_free(MapCacheScratch *scratch)
  * return. Others may be about to use a pointer that they got in an RCU critical
  * section: until that ends they find scratch memory.
  */
-void xen_mapcache_unmap(MapCache *mc, MapCacheEntry *entry)
+static void mapcache_unmap_left(MapCache *mc, MapCacheEntry *entry)
 {
     xen_mapcache_forget_punched(mc, entry);
     if (mapcache_scratch(entry->vaddr_base, entry->size)) {
-        MapCacheScratch *scratch = g_new(MapCacheScratch, 1);
+        MapCacheOld *old = mapcache_old_new(mc, entry);
 
-        scratch->base = entry->vaddr_base;
-        scratch->size = entry->size;
-        call_rcu(scratch, mapcache_scratch_free, rcu);
-    } else if (munmap(entry->vaddr_base, entry->size)) {
-        error_report("mapcache: cannot unmap guest pages: %s",
-                     strerror(errno));
-        exit(EXIT_FAILURE);
+        call_rcu(old, mapcache_old_free, rcu);
+    } else {
+        mapcache_unmap_at_once(entry->vaddr_base, entry->size);
+    }
+}
+
+void xen_mapcache_unmap(MapCache *mc, MapCacheEntry *entry)
+{
+    MapCacheOld *old;
+
+    if (mc != pages.mc || entry->deferred ||
+        entry->flags & XEN_MAPCACHE_ENTRY_DUMMY) {
+        mapcache_unmap_left(mc, entry);
+        return;
+    }
+    /*
+     * Its pages are the guest's. Scratch memory would swallow what another
+     * thread is just writing to them.
+     */
+    xen_mapcache_forget_punched(mc, entry);
+    old = mapcache_old_new(mc, entry);
+    old->listed = true;
+    QLIST_INSERT_HEAD(&pages.old, old, next);
+    call_rcu(old, mapcache_old_free, rcu);
+}
+
+/* Pages leave, and are still mapped where an entry was. */
+static void mapcache_drop_from_old(uint64_t gfn, uint64_t nr)
+{
+    MapCacheOld *old, *next;
+
+    QLIST_FOREACH_SAFE(old, &pages.old, next, next) {
+        if (gfn >= old->gfn + (old->size >> XC_PAGE_SHIFT) ||
+            gfn + nr <= old->gfn) {
+            continue;
+        }
+        if (!mapcache_scratch(old->base, old->size)) {
+            error_report("mapcache: cannot unmap guest pages: %s",
+                         strerror(errno));
+            exit(EXIT_FAILURE);
+        }
+        QLIST_REMOVE(old, next);
+        old->listed = false;
     }
 }
 
@@ -189,7 +256,7 @@ static void mapcache_drop_entry(MapCache *mc, MapCacheEntry *entry)
     if (!(entry->flags & XEN_MAPCACHE_ENTRY_DUMMY)) {
         ram_block_notify_remove(entry->vaddr_base, entry->size, entry->size);
     }
-    xen_mapcache_unmap(mc, entry);
+    mapcache_unmap_left(mc, entry);
     mc->last_entry = NULL;
     g_free(entry->valid_mapping);
     *entry = (MapCacheEntry) { .next = entry->next };
@@ -404,6 +471,7 @@ static void mapcache_drop_range(MapCache *mc, uint64_t gfn, uint64_t nr)
     uint64_t first, last, reach;
 
     mapcache_defer_long_lived(gfn, nr);
+    mapcache_drop_from_old(gfn, nr);
     /* An entry is found by where it begins: at most so many buckets before. */
     reach = DIV_ROUND_UP(mc->max_entry_size, mc->bucket_size);
     first = gfn >> order;
@@ -435,6 +503,7 @@ static void mapcache_release(const XenPageRange *ranges, unsigned nr_ranges)
 /* All of them; those that are locked lose what no lock covers. */
 void xen_mapcache_drop_all(MapCache *mc)
 {
+    mapcache_drop_from_old(0, 1ull << XEN_GFN_BITS);
     for (unsigned long i = 0; i < mc->nr_buckets; i++) {
         mapcache_drop_from_slot(mc, &mc->entry[i], 0,
                                 1ull << XEN_GFN_BITS);
