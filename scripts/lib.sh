@@ -12,6 +12,8 @@ trap '[ $? = 9 ] || unexpected "${BASH_SOURCE[0]}" "$LINENO" "$BASH_COMMAND"' ER
 : "${TOP:?TOP is the top directory of the project}"
 BUILD=$TOP/build
 LOGS=$BUILD/logs
+# Where QEMU is: its source in src, what is built in out. check-hooks has another one.
+export QEMU_DIR=${XEN_PVIOMMU_QEMU_DIR:-$BUILD/qemu}
 # Downloads live here, so that a second checkout downloads nothing.
 : "${HOME:=$BUILD}"
 export CACHE=${XEN_PVIOMMU_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/xen-pviommu}
@@ -23,8 +25,9 @@ LOG=/dev/null
 # The Debian suite whose QEMU is used, and the series this is tested with; of
 # a tree of one's own, the oldest that can work.
 export QEMU_SUITE=trixie QEMU_SERIES=10.0 QEMU_OLDEST=10.0
-# The same for Xen, which xen/ is for.
-export XEN_SUITE=bookworm XEN_SERIES=4.17
+# Debian's suites whose Xen the series in xen/ is for, oldest first; xen_of has
+# the versions.
+export XEN_SUITES='bookworm trixie'
 
 say()  { printf '%s\n' "$*"; }
 step() { printf '==> %s\n' "$*"; }
@@ -49,9 +52,14 @@ no_room() {
 }
 
 # die MESSAGE [WHAT-TO-DO]...: the one message a failure ends with. A disk that
-# is full is the reason, whatever failed.
+# is full is the reason, whatever failed. With REASON, the message goes into that
+# file, as the caller goes on without.
 die() {
     local line advice
+    if [ -n "${REASON:-}" ] && ! no_room; then
+        printf '%s\n' "$1" > "$REASON"
+        exit 9
+    fi
     printf '\nxen-pviommu: %s\n' "$1" >&2
     shift
     if advice=$(no_room); then set -- "$advice"; fi
@@ -73,6 +81,10 @@ case $TOP in
         "Move the checkout to a path without spaces, quotes and any of" \
         ": ; & | < > ( ) * ? [ ] { } # % \$ ! \\" ;;
 esac
+
+# has PATTERN: a line of the input fits. It reads all of it: grep -q would end the
+# program that writes it, which pipefail takes for a failure.
+has() { grep -E "$1" | cat > /dev/null; }
 
 # version_ge A B: A is B or newer.
 version_ge() { [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1)" = "$2" ]; }
@@ -128,6 +140,35 @@ logged() {
 machine_suite() {
     # shellcheck disable=SC1091
     (. /etc/os-release; printf '%s' "${VERSION_CODENAME:-unknown}")
+}
+
+# xen_of SUITE: the series of Xen that a Debian has.
+xen_of() {
+    case $1 in
+    bookworm) echo 4.17 ;;
+    *)        echo 4.20 ;;
+    esac
+}
+
+# xen_suite VERSION: the Debian that has this Xen; fails if none has.
+xen_suite() {
+    local suite
+    for suite in $XEN_SUITES; do
+        if [ "$(xen_of "$suite")" = "$1" ]; then
+            echo "$suite"
+            return
+        fi
+    done
+    return 1
+}
+
+# other_suites: those of XEN_SUITES that this machine does not run.
+other_suites() {
+    local suite own
+    own=$(machine_suite)
+    for suite in $XEN_SUITES; do
+        [ "$suite" = "$own" ] || echo "$suite"
+    done
 }
 
 # apt_sites: the Debian archives that this machine's apt is set up for, as
@@ -292,6 +333,11 @@ start_initramfs() {
     cp /bin/busybox "$ROOT/bin/"
     for applet in sh mount; do ln -s busybox "$ROOT/bin/$applet"; done
     install -m 755 "$1" "$ROOT/init"
+}
+
+# libraries_of FILE: what it is linked with here, the loader included.
+libraries_of() {
+    ldd "$1" | sed -n 's/.*=> \(\/[^ ]*\) .*/\1/p; s/^[[:space:]]*\(\/[^ ]*\) .*/\1/p'
 }
 
 # put_modules LIST NAME...: the modules of $KERNEL, and what they need, in

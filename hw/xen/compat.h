@@ -32,6 +32,13 @@
 #define XEN_PVIOMMU_CONST
 #endif
 
+/* QEMU 11 lets functions that only look at a MemoryRegion say so. */
+#if QEMU_VERSION_MAJOR >= 11
+#define XEN_PVIOMMU_CONST_MR const
+#else
+#define XEN_PVIOMMU_CONST_MR
+#endif
+
 /* Also of 10.1: a variable that -ftrivial-auto-var-init leaves alone. */
 #ifndef QEMU_UNINITIALIZED
 #if __has_attribute(uninitialized)

@@ -10,7 +10,7 @@
 
 #include "qemu/osdep.h"
 #include "qemu/main-loop.h"
-#include "hw/xen/xen_native.h"
+#include "hw/xen/xen-hvm-common.h"
 #include "hw/xen/xen-page-release.h"
 #include "hw/xen/interface/invalidate_page.h"
 #include "system/xen-mapcache.h"
@@ -61,7 +61,10 @@ static void forget_everything(void)
 {
     handle_collected();
     missed = false;
-    xen_invalidate_map_cache();
+    /* From QEMU 11.0 on, xenpvh can do without a mapcache. */
+    if (xen_page_source_backs(&xen_memory)) {
+        xen_invalidate_map_cache();
+    }
     xen_page_release_unnamed();
 }
 

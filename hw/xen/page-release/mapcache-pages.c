@@ -21,9 +21,6 @@
  * Xen (PVH, HVM) its privcmd driver takes a part of a mapping for the first
  * pages of it. A bucket that is locked is detached then: all bits are cleared,
  * so that it gets no new lock, and it is unmapped with the last one.
- *
- * A long-lived mapping, as of a queue, would keep such a bucket. It is made
- * beside the buckets, on its own.
  */
 
 #include "qemu/osdep.h"
@@ -31,10 +28,12 @@
 #include "qemu/error-report.h"
 #include "qemu/lockable.h"
 #include "qemu/rcu.h"
+#include "../compat-memory.h"
 #include "hw/xen/xen-hvm-common.h"
 #include "hw/xen/xen-page-release.h"
 #include "hw/xen/xen_native.h"
 #include "hw/xen/xen-mapcache-internal.h"
+#include "mapcache-long-lived.h"
 #include <xen/features.h>
 
 /* Punched ranges in a bucket. */
@@ -49,16 +48,6 @@
 #define MAPCACHE_PUNCHED_SHARE     16
 #define MAPCACHE_MAX_MAP_COUNT  65530
 
-/* What is mapped for long. */
-typedef struct MapCacheLongLived {
-    uint8_t *base;
-    uint64_t gfn;
-    uint64_t nr;                /* pages */
-    unsigned holders;
-    unsigned long *left;        /* those of them that left the guest */
-    QLIST_ENTRY(MapCacheLongLived) next;
-} MapCacheLongLived;
-
 /* Under the lock of mc, but for those that do not change after the start. */
 static struct {
     MapCache *mc;               /* that of guest memory: does not change */
@@ -66,10 +55,8 @@ static struct {
     bool whole_buckets;         /* does not change */
     unsigned nr_detached;
     unsigned batch;             /* of pages that left at once */
-    QLIST_HEAD(, MapCacheLongLived) long_lived;
     QLIST_HEAD(, MapCacheOld) old;
 } pages = {
-    .long_lived = QLIST_HEAD_INITIALIZER(pages.long_lived),
     .old = QLIST_HEAD_INITIALIZER(pages.old),
 };
 
@@ -362,115 +349,12 @@ static unsigned mapcache_drop_from_slot(MapCache *mc, MapCacheEntry *head,
     return dropped;
 }
 
-static void *mapcache_map_long_lived(uint64_t addr, uint64_t size)
-{
-    const uint64_t gfn = addr >> XC_PAGE_SHIFT;
-    const uint64_t nr = DIV_ROUND_UP(addr + size, XC_PAGE_SIZE) - gfn;
-    g_autofree xen_pfn_t *pfns = g_new(xen_pfn_t, nr);
-    g_autofree int *err = g_new0(int, nr);
-    MapCacheLongLived *m;
-    uint8_t *base;
-
-    for (uint64_t i = 0; i < nr; i++) {
-        pfns[i] = gfn + i;
-    }
-    /* First: pages that leave meanwhile are noted when the lock is free. */
-    QEMU_LOCK_GUARD(&pages.mc->lock);
-    QLIST_FOREACH(m, &pages.long_lived, next) {
-        if (m->gfn == gfn && m->nr == nr && bitmap_empty(m->left, nr)) {
-            m->holders++;
-            return m->base + addr % XC_PAGE_SIZE;
-        }
-    }
-    base = xenforeignmemory_map2(xen_fmem, xen_domid, NULL,
-                                 PROT_READ | PROT_WRITE, 0, nr, pfns, err);
-    for (uint64_t i = 0; base && i < nr; i++) {
-        if (err[i]) {
-            xenforeignmemory_unmap(xen_fmem, base, nr);
-            base = NULL;
-        }
-    }
-    if (!base) {
-        return NULL;
-    }
-    m = g_new(MapCacheLongLived, 1);
-    *m = (MapCacheLongLived) {
-        .base = base, .gfn = gfn, .nr = nr, .holders = 1,
-        .left = bitmap_new(nr),
-    };
-    QLIST_INSERT_HEAD(&pages.long_lived, m, next);
-    return base + addr % XC_PAGE_SIZE;
-}
-
-/* Returns: false if there is none at @p. The mapcache is locked. */
-bool xen_mapcache_drop_long_lived(void *p)
-{
-    MapCacheLongLived *m;
-
-    QLIST_FOREACH(m, &pages.long_lived, next) {
-        if (m->base == (void *)((uintptr_t)p & XC_PAGE_MASK)) {
-            break;
-        }
-    }
-    if (!m) {
-        return false;
-    }
-    if (--m->holders == 0) {
-        QLIST_REMOVE(m, next);
-        xen_page_release_stats.mapcache_released += bitmap_count_one(m->left,
-                                                                   m->nr);
-        xenforeignmemory_unmap(xen_fmem, m->base, m->nr);
-        g_free(m->left);
-        g_free(m);
-    }
-    return true;
-}
-
-static void mapcache_unmap_long_lived(void *p)
-{
-    QEMU_LOCK_GUARD(&pages.mc->lock);
-
-    xen_mapcache_drop_long_lived(p);
-}
-
-/*
- * What it has is a lock in a bucket. We can be in a coroutine, as virtio is
- * loaded; the caller does not expect to wait here.
- */
-static void mapcache_cache_long_lived(MemoryRegionCache *cache)
-{
-    uint64_t addr = memory_region_get_ram_addr(cache->mrs.mr) + cache->xlat;
-    void *p = mapcache_map_long_lived(addr, cache->len);
-
-    if (p) {
-        QEMU_LOCK_GUARD(&pages.mc->lock);
-        xen_invalidate_map_cache_entry_unlocked(pages.mc, cache->ptr,
-                                                cache->len);
-        cache->ptr = p;
-    }
-}
-
-/* Their holders have to unmap them. */
-static void mapcache_defer_long_lived(uint64_t gfn, uint64_t nr)
-{
-    MapCacheLongLived *m;
-
-    QLIST_FOREACH(m, &pages.long_lived, next) {
-        uint64_t end = MIN(gfn + nr, m->gfn + m->nr);
-
-        for (uint64_t i = MAX(gfn, m->gfn); i < end; i++) {
-            xen_page_release_stats.mapcache_deferred +=
-                !test_and_set_bit(i - m->gfn, m->left);
-        }
-    }
-}
-
 static void mapcache_drop_range(MapCache *mc, uint64_t gfn, uint64_t nr)
 {
     const unsigned order = mc->bucket_shift - XC_PAGE_SHIFT;
     uint64_t first, last, reach;
 
-    mapcache_defer_long_lived(gfn, nr);
+    xen_mapcache_long_lived_left(gfn, nr);
     mapcache_drop_from_old(gfn, nr);
     /* An entry is found by where it begins: at most so many buckets before. */
     reach = DIV_ROUND_UP(mc->max_entry_size, mc->bucket_size);
@@ -657,9 +541,9 @@ void xen_mapcache_pages_init(MapCache *mc)
         .release = mapcache_release,
         .missing = mapcache_missing,
         .backs = mapcache_backs,
-        .map_long_lived = mapcache_map_long_lived,
-        .unmap_long_lived = mapcache_unmap_long_lived,
-        .cache_long_lived = mapcache_cache_long_lived,
+        .map_long_lived = xen_mapcache_long_lived_map,
+        .unmap_long_lived = xen_mapcache_long_lived_unmap,
+        .cache_long_lived = xen_mapcache_long_lived_cache,
     };
     unsigned max_map_count = MAPCACHE_MAX_MAP_COUNT;
     g_autofree char *text = NULL;
@@ -668,6 +552,7 @@ void xen_mapcache_pages_init(MapCache *mc)
         max_map_count = MIN(g_ascii_strtoull(text, NULL, 10), 1u << 20);
     }
     pages.mc = mc;
+    xen_mapcache_long_lived_init(mc);
     pages.max_punched = max_map_count / MAPCACHE_PUNCHED_SHARE;
     pages.whole_buckets = !mapcache_can_punch();
     xen_page_source_register(&source);

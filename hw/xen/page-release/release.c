@@ -11,6 +11,7 @@
 #include "qemu/lockable.h"
 #include "qemu/main-loop.h"
 #include "../compat.h"
+#include "../compat-memory.h"
 #include "hw/xen/xen-page-release.h"
 #include "qapi/qapi-commands-xen-pviommu.h"
 
