@@ -67,7 +67,8 @@ static int pviommu_negotiate(struct pviommu *v, bool *used_before)
 		       !(state & XEN_IOMMU_STATE_identity);
 	/* Also with queue=off: an earlier kernel's queues have to be removed. */
 	wanted = FEATURES_NEEDED | (features & (XEN_IOMMU_FEATURE_QUEUE |
-						XEN_IOMMU_FEATURE_IDENTITY));
+						XEN_IOMMU_FEATURE_IDENTITY |
+						XEN_IOMMU_FEATURE_MMIO));
 	writeq(wanted, v->regs + XEN_PVIOMMU_REG_ACCEPTED);
 	v->features = readq(v->regs + XEN_PVIOMMU_REG_ACCEPTED);
 	if (v->features != wanted) {

@@ -69,7 +69,7 @@ static void test_help_describes_properties(void)
 {
     static const char *const props[] = {
         "backend", "device-id", "premap", "control", "queues",
-        "identity-contexts", "bfn-bits",
+        "identity-contexts", "mmio", "bfn-bits",
         "max-mappings", "max-contexts", "max-ops", "reserved-regions",
         "device-reserved-regions", "viot", "x-check",
     };

@@ -12,6 +12,7 @@
 #include "qobject/qdict.h"
 #include "qobject/qlist.h"
 #include "libqos/bridge.h"
+#include "libqos/pviommu-mirror.h"
 #include "libqos/xen-pviommu-stream.h"
 
 #define BUS             3       /* behind the root port */
@@ -275,6 +276,38 @@ static void test_hostile(const void *machine)
     send_irq(&f.b, b, 0);
     assert_raised(&f, 1, 0x80);
     assert_no_fault(&f);
+    pviommu_quit(f.iommu);
+}
+
+/* One address of all there are, with what names an entry of its own */
+static void test_window(void)
+{
+    static const uint32_t messages[] = {
+        XEN_IOMMU_IRQ_DATA(0), XEN_IOMMU_IRQ_DATA(1), XEN_IOMMU_IRQ_DATA(2),
+        0x35, 0, UINT32_MAX,
+    };
+    g_autofree char *extra = g_strdup_printf(EDUS MIRROR_DEVICE("none"), 0x13);
+    Fixture f = { .iommu = pviommu_start("q35", NULL, extra) };
+    const uint32_t sbdf = SBDF(0, 0x13, 0);
+    QMirror mirror;
+    uint32_t h;
+
+    mirror_init(&mirror, f.iommu, QPCI_DEVFN(0x13, 0));
+    pviommu_accept(f.iommu, XEN_IOMMU_FEATURES_ALL);
+    alloc_set(f.iommu, SBDF_A, 1, 0x60);
+    h = alloc(f.iommu, sbdf, 2);
+    alloc_set(f.iommu, SBDF_B, 1, 0x63);
+    assert_status(pviommu_set_irq(f.iommu, h, 0, 0x61, 0, 0), 0);
+    assert_status(pviommu_set_irq(f.iommu, h + 1, 1, 0x62, 0, 0), 0);
+    assert_status(pviommu_enable_irqs(f.iommu), 0);
+    for (unsigned i = 0; i < ARRAY_SIZE(messages); i++) {
+        g_assert_cmpuint(mirror_sweep(&mirror, 0xfee00000, 0x100000,
+                                      messages[i]), ==, i < 2);
+    }
+    for (unsigned vector = 16; vector < 256; vector++) {
+        g_assert_cmpint(pending(f.iommu->qts, 0, vector), ==, vector == 0x61);
+        g_assert_cmpint(pending(f.iommu->qts, 1, vector), ==, vector == 0x62);
+    }
     pviommu_quit(f.iommu);
 }
 
@@ -750,6 +783,7 @@ int main(int argc, char **argv)
     pviommu_add_for_machines("irqs/reset", test_reset);
     pviommu_add_for_machines("irqs/own", test_own);
     qtest_add_func("/xen-pviommu/irqs/destinations", test_destinations);
+    qtest_add_func("/xen-pviommu/irqs/whole-window", test_window);
     qtest_add_func("/xen-pviommu/irqs/masked", test_masked);
     qtest_add_func("/xen-pviommu/irqs/direct", test_direct);
     qtest_add_func("/xen-pviommu/irqs/bridges", test_bridges);

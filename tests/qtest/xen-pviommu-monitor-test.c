@@ -289,7 +289,7 @@ static void test_state_is_shown(const void *machine)
     g_assert_false(qdict_get_bool(state, "identity"));
     qmp_assert_json(qdict_get(state, "accepted"),
                     "['ranges', 'contexts', 'queue', 'identity', "
-                    "'interrupts']");
+                    "'interrupts', 'mmio']");
     g_assert_cmpint(qdict_get_int(state, "mapped-frames"), ==, 83);
     g_assert_cmpint(qdict_get_int(state, "pending-frames"), ==, 15);
     qmp_assert_json(qdict_get(state, "counters"),
@@ -673,7 +673,7 @@ static void test_hmp_shows_the_same(const void *machine)
     assert_hmp(iommu->qts, "info xen-pviommu",
                "identity map on, guest control on\n",
                "accepted features: ranges contexts lookup queue identity "
-               "interrupts\n",
+               "interrupts mmio\n",
                "limits: bfn-bits 36, max-mappings 16777216, "
                "max-contexts 1024, max-ops 512\n",
                limit,

@@ -83,7 +83,7 @@ static void check_errors(bool by_dma)
         { pviommu_op_set_queue(0, QUEUE(1), 16), XEN_IOMMU_EINVAL },
         /* And what is none */
         { with_code(pviommu_op_enable(), 0), XEN_IOMMU_EINVAL },
-        { with_code(pviommu_op_enable(), 13), XEN_IOMMU_EINVAL },
+        { with_code(pviommu_op_enable(), IOMMU_OPS_END), XEN_IOMMU_EINVAL },
         { with_code(pviommu_op_enable(), UINT16_MAX), XEN_IOMMU_EINVAL },
     };
     uint32_t n[ARRAY_SIZE(cases)];

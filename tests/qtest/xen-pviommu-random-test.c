@@ -81,7 +81,8 @@ static void make_wrong(Model *m, struct xen_iommu_op *op)
     switch (below(m, 5)) {
     case 0:
         *op = pviommu_op_map(0, LOW, FIRST_GFN, 0, 0);
-        op->op = cpu_to_le16(one_in(m, 2) ? 0 : 13 + below(m, 60000));
+        op->op = cpu_to_le16(one_in(m, 2)
+                             ? 0 : IOMMU_OPS_END + below(m, 60000));
         op->status = cpu_to_le32(-XEN_IOMMU_EOPNOTSUPP);
         return;
     case 1:

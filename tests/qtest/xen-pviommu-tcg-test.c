@@ -10,6 +10,7 @@
 
 #include "qemu/osdep.h"
 #include "hw/pci/pci_regs.h"
+#include "libqos/firmware.h"
 #include "libqos/xen-pviommu.h"
 
 #define TOGGLES         1500
@@ -29,8 +30,7 @@
 #define NR_FILL         9
 
 /*
- * The firmware, 64 KiB that end at 4 GiB and at 1 MiB. It begins at f000:0000,
- * where the reset vector jumps to and the second processor starts:
+ * The firmware, from f000:0000, where both processors start:
  *
  *           .code16
  *   start:  cli
@@ -92,21 +92,14 @@ static const uint8_t firmware[] = {
     0x46, 0x04, 0xf7, 0xd0, 0x39, 0xd0, 0x74, 0x03, 0xff, 0x47, 0x08, 0xff,
     0x47, 0x04, 0xeb, 0xd0,
 };
-/* jmp f000:0000 */
-static const uint8_t reset_vector[] = { 0xea, 0x00, 0x00, 0x00, 0xf0 };
 
 static char *make_firmware(void)
 {
-    g_autofree uint8_t *image = g_malloc0(PVIOMMU_BIOS_SIZE);
-    char *path;
-    int fd = g_file_open_tmp("pviommu-tcg-XXXXXX", &path, NULL);
+    g_autofree uint8_t *image = g_malloc0(FIRMWARE_SIZE);
 
-    g_assert_cmpint(fd, >=, 0);
     memcpy(image, firmware, sizeof(firmware));
-    memcpy(image + PVIOMMU_BIOS_SIZE - 16, reset_vector, sizeof(reset_vector));
-    g_assert_cmpint(write(fd, image, PVIOMMU_BIOS_SIZE), ==, PVIOMMU_BIOS_SIZE);
-    close(fd);
-    return path;
+    firmware_set_reset(image);
+    return firmware_write(image);
 }
 
 /* A function with a BAR, behind those of the functions before. */

@@ -500,8 +500,10 @@ static void test_punched_pages_are_limited(void)
     /* One for a bucket, and one more for a punched page. */
     g_assert_cmpuint(guest_mappings(sim), <=,
                      before + MIN(max_punched, 200 * per_bucket) + 200);
-    g_assert_cmpint(xensim_counter(sim, "mapcache-buckets") > 0, ==,
-                    max_punched < 200 * per_bucket);
+    /* Cold buckets go as a whole, whatever the limit is. */
+    if (max_punched < 200 * per_bucket) {
+        g_assert_cmpuint(xensim_counter(sim, "mapcache-buckets"), >, 0);
+    }
     for (unsigned i = 0; i < 200; i += 13) {
         uint32_t page = xensim_page(sim, first + i * bucket);
 

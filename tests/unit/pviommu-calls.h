@@ -9,6 +9,7 @@
 
 #include "pviommu-fixture.h"
 #include "../assert-status.h"
+#include "../op-codes.h"
 
 #define OK(call) assert_status(call, 0)
 #define FAILS(error, call) assert_status(call, XEN_IOMMU_##error)

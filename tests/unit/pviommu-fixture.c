@@ -36,6 +36,7 @@ Fixture *fixture_new(const FixtureConfig *config)
         f->backend.kind[i] = i >= 160 && i < 192 ? KIND_MMIO :
                              i >= 192 && i < 256 ? KIND_ROM :
                              i >= 3000 && i < 3100 ? KIND_ABSENT :
+                             i >= 3100 && i < 3132 ? KIND_BAR :
                              i >= 3900 ? KIND_ABSENT : KIND_RAM;
     }
     core->limits.bfn_bits = config->bfn_bits;
@@ -46,6 +47,7 @@ Fixture *fixture_new(const FixtureConfig *config)
     core->premap = config->premap;
     core->queues = !config->no_queues;
     core->identity_contexts = !config->no_identity;
+    core->mmio = !config->no_mmio;
     core->backend_ops = &f->ops;
     core->backend = &f->backend;
     core->listener_ops = &machine_listener_ops;

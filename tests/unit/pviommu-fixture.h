@@ -34,6 +34,7 @@ typedef enum Kind {
     KIND_RAM,
     KIND_ROM,
     KIND_MMIO,
+    KIND_BAR,                   /* MMIO that can be mapped, with its feature */
     KIND_PAGED,                 /* out; comes back when it is asked for */
 } Kind;
 
@@ -154,6 +155,7 @@ typedef struct FixtureConfig {
     bool no_control;
     bool no_queues;
     bool no_identity;
+    bool no_mmio;
     uint32_t ops;               /* 0: all */
     const XenPVIOMMUReserved *reserved;
     unsigned nr_reserved;

@@ -16,7 +16,7 @@ static Kind page_kind(const XenPVIOMMUBackend *be, uint64_t gfn)
 
 /* What get() has to say, without doing it. */
 int machine_backend_answer(const XenPVIOMMUBackend *be, uint16_t domid,
-                           uint64_t gfn, uint64_t nr, bool readonly,
+                           uint64_t gfn, uint64_t nr, unsigned flags,
                            uint64_t *culprit)
 {
     if (domid == DOMID_FOREIGN) {
@@ -36,7 +36,12 @@ int machine_backend_answer(const XenPVIOMMUBackend *be, uint16_t domid,
         case KIND_MMIO:
             return -XEN_IOMMU_EPERM;
         case KIND_ROM:
-            if (!readonly) {
+            if (!(flags & XEN_PVIOMMU_GET_READONLY)) {
+                return -XEN_IOMMU_EPERM;
+            }
+            break;
+        case KIND_BAR:
+            if (!(flags & XEN_PVIOMMU_GET_MMIO)) {
                 return -XEN_IOMMU_EPERM;
             }
             break;
@@ -50,13 +55,14 @@ int machine_backend_answer(const XenPVIOMMUBackend *be, uint16_t domid,
 }
 
 static int backend_get(XenPVIOMMUBackend *be, uint16_t domid, uint64_t gfn,
-                       uint64_t nr, bool readonly)
+                       uint64_t nr, unsigned flags)
 {
+    bool readonly = flags & XEN_PVIOMMU_GET_READONLY;
     uint64_t culprit;
     int ret;
 
     g_assert_cmpuint(nr, >, 0);
-    ret = machine_backend_answer(be, domid, gfn, nr, readonly, &culprit);
+    ret = machine_backend_answer(be, domid, gfn, nr, flags, &culprit);
     if (ret == -XEN_IOMMU_EAGAIN) {
         be->kind[culprit] = KIND_RAM;
     }

@@ -15,10 +15,11 @@ extern const XenPVIOMMUGuestMemoryOps machine_memory_ops;
 
 /**
  * machine_backend_answer: what get() has to say, without doing it
+ * @flags: XEN_PVIOMMU_GET_*
  * @culprit: the first GFN that it says that of, if it is an error of a page
  */
 int machine_backend_answer(const XenPVIOMMUBackend *be, uint16_t domid,
-                           uint64_t gfn, uint64_t nr, bool readonly,
+                           uint64_t gfn, uint64_t nr, unsigned flags,
                            uint64_t *culprit);
 
 /** machine_unplug: device @i is no more; it ends in context 0 */

@@ -145,6 +145,13 @@ static bool bad_range(const Fixture *f, uint64_t start, uint32_t nr_frames,
     return start >= limit || start + nr > limit;
 }
 
+static unsigned model_get_flags(const Fixture *f, bool readonly)
+{
+    return (readonly ? XEN_PVIOMMU_GET_READONLY : 0) |
+           (model_accepted(f, XEN_IOMMU_FEATURE_MMIO) ? XEN_PVIOMMU_GET_MMIO
+                                                      : 0);
+}
+
 static int model_map(Fixture *f, struct xen_iommu_op *op)
 {
     uint64_t bfn = le64_to_cpu(op->u.map.bfn);
@@ -181,8 +188,8 @@ static int model_map(Fixture *f, struct xen_iommu_op *op)
         f->core.limits.max_mappings) {
         return -XEN_IOMMU_ENOSPC;
     }
-    ret = machine_backend_answer(&f->backend, domid, gfn, nr, readonly,
-                                 &culprit);
+    ret = machine_backend_answer(&f->backend, domid, gfn, nr,
+                                 model_get_flags(f, readonly), &culprit);
     if (ret) {
         return ret;
     }
@@ -340,7 +347,8 @@ static int model_query_caps(Fixture *f, struct xen_iommu_op *op)
     op->u.query_caps = (struct xen_iommu_op_query_caps) {
         .features = cpu_to_le64(7 + (f->core.queues ? 8 : 0) +
                                 (f->core.identity_contexts ? 16 : 0) +
-                                (f->core.limits.max_irqs ? 32 : 0)),
+                                (f->core.limits.max_irqs ? 32 : 0) +
+                                (f->core.mmio ? 64 : 0)),
         .ops = cpu_to_le32(model_ops(f)),
         .max_contexts = cpu_to_le16(f->core.limits.max_contexts),
         .bfn_bits = f->core.limits.bfn_bits,

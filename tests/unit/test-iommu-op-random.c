@@ -8,6 +8,7 @@
 #include "qemu/osdep.h"
 #include "qemu/bswap.h"
 #include "pviommu-fixture.h"
+#include "../op-codes.h"
 #include "test-rcu-barrier.h"
 
 #define RANDOM_OPS 200000
@@ -207,7 +208,7 @@ static void random_op(const Fixture *f, struct xen_iommu_op *op)
             ((uint8_t *)op)[i] = g_random_int();
         }
         if (chance(800)) {
-            op->op = cpu_to_le16(g_random_int_range(0, 19));
+            op->op = cpu_to_le16(g_random_int_range(0, IOMMU_OPS_END + 2));
         }
         return;
     case 1 ... 4:
@@ -337,6 +338,7 @@ static Fixture *random_fixture(void)
         .no_control = chance(30),
         .no_queues = chance(50),
         .no_identity = chance(50),
+        .no_mmio = chance(50),
         .ops = chance(100) ? g_random_int() | 0xe : 0,
     };
     XenPVIOMMUReserved reserved[6];
@@ -396,7 +398,7 @@ static void random_event(Fixture *f)
         break;
     case 36:
         fixture_accept(f, chance(700) ? xen_pviommu_core_features(&f->core)
-                                      : g_random_int_range(0, 64));
+                                      : g_random_int_range(0, 128));
         break;
     case 37:
         if (chance(50)) {

@@ -13,11 +13,15 @@
 
 static void test_unknown_operation_fails(void)
 {
-    static const uint16_t codes[] = { 0, 13, 31, 32, 33, 43, 255, 256, 0xffff };
+    static const uint16_t codes[] = {
+        0, IOMMU_OPS_END, 31, 32, 33, 43, 255, 256, 0xffff,
+    };
     FixtureConfig config = config_small;
     struct xen_iommu_op op;
-    Fixture *f = fixture_new(&config);
+    Fixture *f;
 
+    config.max_irqs = 16;
+    f = fixture_new(&config);
     for (int i = 0; i < ARRAY_SIZE(codes); i++) {
         op = (struct xen_iommu_op) { .op = cpu_to_le16(codes[i]) };
         FAILS(EOPNOTSUPP, fixture_op(f, &op));
@@ -35,7 +39,8 @@ static void test_unknown_operation_fails(void)
     FAILS(EOPNOTSUPP, fixture_op(f, &op));
     op = (struct xen_iommu_op) { .op = cpu_to_le16(XEN_IOMMUOP_query_caps) };
     OK(fixture_op(f, &op));
-    g_assert_cmphex(le32_to_cpu(op.u.query_caps.ops), ==, 0x1efa);
+    g_assert_cmphex(le32_to_cpu(op.u.query_caps.ops), ==,
+                    IOMMU_OPS_ALL & config.ops);
     fixture_free(f);
 }
 
@@ -45,8 +50,9 @@ static void test_no_control_refuses_all_but_query_caps(void)
     Fixture *f;
 
     config.no_control = true;
+    config.max_irqs = 16;
     f = fixture_new(&config);
-    for (uint16_t code = 1; code <= XEN_IOMMUOP_set_queue; code++) {
+    for (uint16_t code = 1; code < IOMMU_OPS_END; code++) {
         struct xen_iommu_op op = { .op = cpu_to_le16(code) };
 
         if (code == XEN_IOMMUOP_query_caps) {
@@ -284,6 +290,32 @@ static void test_map_refuses_pages_by_kind(void)
     g_assert_cmpuint(f->backend.ro[495], ==, 0);
     g_assert_cmpuint(f->backend.ro[250], ==, 1);
     g_assert_cmpuint(f->backend.rw[250], ==, 0);
+    fixture_free(f);
+}
+
+/* A BAR is as RAM: mapped, pending, and gone by itself. */
+static void test_map_of_a_bar_needs_its_feature(void)
+{
+    Fixture *f = fixture_new(&config_small);
+
+    fixture_accept(f, XEN_IOMMU_FEATURES_ALL & ~XEN_IOMMU_FEATURE_MMIO);
+    FAILS(EPERM, do_map(f, 0, 1, 3100, 0, 0));
+    FAILS(EPERM, do_map(f, 0, 1, 3131, 2, RO));
+    fixture_accept(f, XEN_IOMMU_FEATURES_ALL);
+    FAILS(ENOENT, do_map(f, 0, 1, 3099, 2, 0));
+    OK(do_map(f, 0, 1, 3130, 4, 0));
+    OK(do_map(f, 0, 8, 3100, 0, RO));
+    OK(do_map(f, 0, 9, 3110, 0, 0));
+    OK(do_unmap(f, 0, 9, 0));
+
+    /* What is mapped stays when the guest accepts less. */
+    fixture_accept(f, 0);
+    g_assert_cmpuint(fixture_page_refs(f, 3131), ==, 1);
+    FAILS(EPERM, do_map(f, 0, 10, 3100, 0, 0));
+    fixture_invalidate(f, 3100, 32);
+    g_assert_cmpuint(f->core.mapped_frames, ==, 2);
+    g_assert_cmpuint(f->core.pending_frames, ==, 0);
+    g_assert_cmpuint(fixture_page_refs(f, 3132), ==, 1);
     fixture_free(f);
 }
 
@@ -699,6 +731,8 @@ int main(int argc, char **argv)
     g_test_add_func("/iommu-op/out-of-range-fails", test_out_of_range_fails);
     g_test_add_func("/iommu-op/map-refuses-pages-by-kind",
                     test_map_refuses_pages_by_kind);
+    g_test_add_func("/iommu-op/map-of-a-bar-needs-its-feature",
+                    test_map_of_a_bar_needs_its_feature);
     g_test_add_func("/iommu-op/map-and-unmap-are-all-or-nothing",
                     test_map_and_unmap_are_all_or_nothing);
     g_test_add_func("/iommu-op/unmap-can-skip-unmapped",

@@ -12,40 +12,23 @@
  * the transaction. commit() replaces it and reports what was removed in one
  * hold of the lock, so that what was mapped from the old copy meanwhile is
  * unmapped, too.
+ *
+ * MMIO of a PCI function has nothing that could be held: what is mapped is a
+ * part of a BAR at an address, until that BAR is elsewhere.
  */
 
 #include "qemu/osdep.h"
 #include "qemu/lockable.h"
 #include "qemu/main-loop.h"
 #include "qemu/rcu.h"
-#include "../compat.h"
 #include "backend-emulated.h"
 #include "core/page.h"
 #include "hw/xen/xen-page-release.h"
+#include "memory-map.h"
 #include "trace.h"
 
-typedef enum SectionKind {
-    SECTION_RAM,
-    SECTION_ROM,
-    SECTION_OTHER,
-} SectionKind;
-
-/* A part of the memory map, by guest-physical byte address. */
-typedef struct Section {
-    uint64_t start;
-    uint64_t last;
-    MemoryRegion *mr;
-    uint64_t offset;            /* in mr, of start */
-    SectionKind kind;
-    bool unpluggable;                 /* parts of it can be unplugged */
-} Section;
-
-/* The memory map at one time. It never changes, and holds a reference on mr. */
-typedef struct MemoryMap {
-    struct rcu_head rcu;
-    GArray *sections;           /* of Section, sorted by address */
-    unsigned nr_unpluggable;          /* sections with a RamDiscardManager */
-} MemoryMap;
+typedef XenPVIOMMUSection Section;
+typedef XenPVIOMMUMemoryMap MemoryMap;
 
 struct XenPVIOMMUBackend {
     MemoryListener listener;
@@ -53,92 +36,14 @@ struct XenPVIOMMUBackend {
     MemoryMap *map;             /* lock; replaced by commit() only */
     const Section *last;        /* of map: where the last page was; or NULL */
     bool changed;               /* BQL: by the transaction under way */
+    bool mmio;                  /* some was mapped */
     uint64_t held;              /* references, in all */
     uint64_t work;
     GHashTable *audit;          /* GFN -> references, if they are kept */
-    XenPVIOMMURemovedFunc *removed;
-    XenPVIOMMUUnpluggedFunc *unplugged;
+    PCIDevice *self;
+    const XenPVIOMMUMemoryEvents *events;   /* NULL: nothing is reported */
     void *opaque;
 };
-
-static const Section *memory_map_at(const MemoryMap *map, guint i)
-{
-    return &g_array_index(map->sections, Section, i);
-}
-
-/* The first section that has something of [@start, @last], or NULL. */
-static const Section *memory_map_find(const MemoryMap *map, uint64_t start,
-                                      uint64_t last)
-{
-    guint low = 0, high = map->sections->len;
-
-    while (low < high) {
-        guint mid = low + (high - low) / 2;
-
-        if (memory_map_at(map, mid)->last < start) {
-            low = mid + 1;
-        } else {
-            high = mid;
-        }
-    }
-    return low < map->sections->len && memory_map_at(map, low)->start <= last
-        ? memory_map_at(map, low) : NULL;
-}
-
-static SectionKind section_kind(const MemoryRegionSection *section)
-{
-    MemoryRegion *mr = section->mr;
-
-    if (!memory_region_is_ram(mr) || memory_region_is_ram_device(mr)) {
-        return memory_region_is_romd(mr) ? SECTION_ROM : SECTION_OTHER;
-    }
-    return section->readonly || memory_region_is_rom(mr) ? SECTION_ROM
-                                                         : SECTION_RAM;
-}
-
-static MemoryMap *memory_map_new(void)
-{
-    MemoryMap *map = g_new0(MemoryMap, 1);
-
-    map->sections = g_array_new(false, false, sizeof(Section));
-    return map;
-}
-
-/* A copy of the machine's memory map as it is now. BQL held. */
-static MemoryMap *memory_map_read(void)
-{
-    MemoryMap *map = memory_map_new();
-    uint64_t pos = 0;
-
-    do {
-        /* It takes a reference on the region, which the copy keeps. */
-        MemoryRegionSection found = memory_region_find(
-            get_system_memory(), pos, pos ? -pos : UINT64_MAX);
-        Section s = { .mr = found.mr };
-
-        if (!found.mr) {
-            break;
-        }
-        s.start = found.offset_within_address_space;
-        s.last = s.start + int128_get64(int128_sub(found.size, int128_one()));
-        s.offset = found.offset_within_region;
-        s.kind = section_kind(&found);
-        s.unpluggable = memory_region_has_ram_discard_manager(found.mr);
-        map->nr_unpluggable += s.unpluggable;
-        g_array_append_val(map->sections, s);
-        pos = s.last + 1;
-    } while (pos);
-    return map;
-}
-
-static void memory_map_free(MemoryMap *map)
-{
-    for (guint i = 0; i < map->sections->len; i++) {
-        memory_region_unref(memory_map_at(map, i)->mr);
-    }
-    g_array_unref(map->sections);
-    g_free(map);
-}
 
 static void emulated_removed(XenPVIOMMUBackend *b, uint64_t start, uint64_t end)
 {
@@ -146,8 +51,8 @@ static void emulated_removed(XenPVIOMMUBackend *b, uint64_t start, uint64_t end)
     uint64_t nr = DIV_ROUND_UP(end, XEN_PVIOMMU_PAGE_SIZE) - gfn;
 
     trace_xen_pviommu_removed(gfn, nr);
-    if (b->removed) {
-        b->removed(b->opaque, gfn, nr);
+    if (b->events) {
+        b->events->removed(b->opaque, gfn, nr);
     }
 }
 
@@ -157,7 +62,7 @@ static void emulated_compare(XenPVIOMMUBackend *b, const Section *old)
     uint64_t pos = old->start, end = old->last + 1;
 
     while (pos < end) {
-        const Section *s = memory_map_find(b->map, pos, end - 1);
+        const Section *s = xen_pviommu_memory_map_find(b->map, pos, end - 1);
         uint64_t same, next;
 
         if (!s) {
@@ -167,6 +72,7 @@ static void emulated_compare(XenPVIOMMUBackend *b, const Section *old)
         same = MAX(pos, s->start);
         next = MIN(end, s->last + 1);
         if (s->mr != old->mr || s->kind > old->kind ||
+            (old->kind == SECTION_MMIO && s->kind != SECTION_MMIO) ||
             s->offset + (same - s->start) !=
             old->offset + (same - old->start)) {
             same = next;
@@ -178,37 +84,69 @@ static void emulated_compare(XenPVIOMMUBackend *b, const Section *old)
     }
 }
 
+/* Report what is in @a and not in @b: of BARs that stayed, as those are. */
+static void emulated_compare_device_ram(XenPVIOMMUBackend *be,
+                                        const MemoryMap *a, const MemoryMap *b)
+{
+    for (guint i = 0; i < a->device_ram->len; i++) {
+        const XenPVIOMMUDeviceRam *ram = xen_pviommu_device_ram_at(a, i);
+
+        if (!xen_pviommu_has_device_ram(b, ram)) {
+            be->events->can_pin_changed(be->opaque, ram->start,
+                                        ram->end - ram->start);
+        }
+    }
+}
+
 static void emulated_region_changed(MemoryListener *listener,
                                     MemoryRegionSection *section)
 {
     container_of(listener, XenPVIOMMUBackend, listener)->changed = true;
 }
 
-static void emulated_commit(MemoryListener *listener)
+static void emulated_update(XenPVIOMMUBackend *b)
 {
-    XenPVIOMMUBackend *b = container_of(listener, XenPVIOMMUBackend, listener);
-    MemoryMap *old = b->map, *new;
+    MemoryMap *old = b->map, *new = xen_pviommu_memory_map_read(b->self, old);
 
-    if (!b->changed) {
-        return;
-    }
-    b->changed = false;
-    new = memory_map_read();
     trace_xen_pviommu_memory_map(new->sections->len, new->nr_unpluggable);
     WITH_QEMU_LOCK_GUARD(b->lock) {
         b->map = new;
         b->last = NULL;
         for (guint i = 0; i < old->sections->len; i++) {
-            if (memory_map_at(old, i)->kind != SECTION_OTHER) {
-                emulated_compare(b, memory_map_at(old, i));
+            if (xen_pviommu_memory_map_at(old, i)->kind != SECTION_OTHER) {
+                emulated_compare(b, xen_pviommu_memory_map_at(old, i));
             }
         }
-        if (b->unplugged && !old->nr_unpluggable != !new->nr_unpluggable) {
-            b->unplugged(b->opaque);
+        if (b->events && b->mmio) {
+            emulated_compare_device_ram(b, old, new);
+            emulated_compare_device_ram(b, new, old);
+        }
+        if (b->events && !old->nr_unpluggable != !new->nr_unpluggable) {
+            b->events->unplugged(b->opaque);
         }
     }
     /* The last reference on a region may be ours: not in a transaction. */
-    call_rcu(old, memory_map_free, rcu);
+    call_rcu(old, xen_pviommu_memory_map_free, rcu);
+}
+
+static void emulated_commit(MemoryListener *listener)
+{
+    XenPVIOMMUBackend *b = container_of(listener, XenPVIOMMUBackend, listener);
+
+    if (b->changed) {
+        b->changed = false;
+        emulated_update(b);
+    }
+}
+
+void xen_pviommu_emulated_unplugged(XenPVIOMMUBackend *b, const PCIDevice *dev)
+{
+    for (guint i = 0; i < b->map->sections->len; i++) {
+        if (xen_pviommu_memory_map_at(b->map, i)->dev == dev) {
+            emulated_update(b);
+            break;
+        }
+    }
 }
 
 /* Only for the reference audit: QEMU's own RAM needs no references. */
@@ -268,8 +206,15 @@ static int section_populated(XenPVIOMMUBackend *b, const Section *s,
     }
 }
 
+/* XEN_PVIOMMU_GET_* that there must be for a section that is not RAM */
+static unsigned section_needs(XenPVIOMMUSectionKind kind)
+{
+    return kind == SECTION_ROM ? XEN_PVIOMMU_GET_READONLY :
+           kind == SECTION_MMIO ? XEN_PVIOMMU_GET_MMIO : UINT_MAX;
+}
+
 static int emulated_get(XenPVIOMMUBackend *b, uint16_t domid,
-                        uint64_t gfn, uint64_t nr, bool readonly)
+                        uint64_t gfn, uint64_t nr, unsigned flags)
 {
     uint64_t pos = gfn << XEN_IOMMU_PAGE_SHIFT;
     uint64_t end = (gfn + nr) << XEN_IOMMU_PAGE_SHIFT;
@@ -285,13 +230,13 @@ static int emulated_get(XenPVIOMMUBackend *b, uint16_t domid,
 
         if (!s || s->start > pos ||
             s->last < pos + XEN_PVIOMMU_PAGE_SIZE - 1) {
-            s = memory_map_find(b->map, pos, pos + XEN_PVIOMMU_PAGE_SIZE - 1);
+            s = xen_pviommu_memory_map_find(b->map, pos,
+                                            pos + XEN_PVIOMMU_PAGE_SIZE - 1);
         }
-        if (!s) {
+        if (!s || s->hidden) {
             return -XEN_IOMMU_ENOENT;
         }
-        if (s->kind == SECTION_OTHER ||
-            (s->kind == SECTION_ROM && !readonly) ||
+        if ((s->kind != SECTION_RAM && section_needs(s->kind) & ~flags) ||
             s->start > pos || s->last < pos + XEN_PVIOMMU_PAGE_SIZE - 1) {
             return -XEN_IOMMU_EPERM;
         }
@@ -301,6 +246,7 @@ static int emulated_get(XenPVIOMMUBackend *b, uint16_t domid,
             return ret;
         }
         b->last = s;
+        b->mmio |= s->kind == SECTION_MMIO;
         pos = next;
     }
     b->held += nr;
@@ -362,11 +308,12 @@ void xen_pviommu_emulated_held(XenPVIOMMUBackend *b, uint64_t gfn, uint64_t nr,
     uint64_t end = (gfn + nr) << XEN_IOMMU_PAGE_SHIFT;
     const Section *s;
 
-    while (pos < end && (s = memory_map_find(b->map, pos, end - 1))) {
+    while (pos < end &&
+           (s = xen_pviommu_memory_map_find(b->map, pos, end - 1))) {
         uint64_t start = MAX(pos, s->start);
 
         pos = MIN(end, s->last + 1);
-        if (s->kind != SECTION_OTHER && xen_page_source_backs(s->mr)) {
+        if (s->kind <= SECTION_ROM && xen_page_source_backs(s->mr)) {
             xen_page_ranges_add(ranges, section_frame(s, start),
                                 (pos - start) >> XEN_IOMMU_PAGE_SHIFT);
         }
@@ -378,21 +325,48 @@ bool xen_pviommu_emulated_has_unplugged(const XenPVIOMMUBackend *b)
     return b && b->map->nr_unpluggable;
 }
 
-XenPVIOMMUBackend *xen_pviommu_emulated_new(bool audit, QemuRecMutex *lock,
-                                            XenPVIOMMURemovedFunc *removed,
-                                            XenPVIOMMUUnpluggedFunc *unplugged,
-                                            void *opaque)
+bool xen_pviommu_emulated_can_pin(const XenPVIOMMUBackend *b, uint64_t gfn,
+                                  uint64_t *nr)
+{
+    const uint64_t pos = gfn << XEN_IOMMU_PAGE_SHIFT;
+    uint64_t end = gfn + *nr;
+    const Section *s;
+    bool can;
+
+    if (!b || !b->mmio) {
+        return true;
+    }
+    s = xen_pviommu_memory_map_find(b->map, pos,
+                                    (end << XEN_IOMMU_PAGE_SHIFT) - 1);
+    if (s && s->start <= pos) {
+        can = s->kind <= SECTION_ROM;
+        end = MIN(end, (s->last >> XEN_IOMMU_PAGE_SHIFT) + 1);
+        if (s->kind == SECTION_MMIO) {
+            can = xen_pviommu_is_device_ram(b->map, gfn, &end);
+        }
+    } else {
+        /* It is about to be unmapped. */
+        can = false;
+        end = s ? MAX(gfn + 1, s->start >> XEN_IOMMU_PAGE_SHIFT) : end;
+    }
+    *nr = end - gfn;
+    return can;
+}
+
+XenPVIOMMUBackend *
+xen_pviommu_emulated_new(bool audit, PCIDevice *self, QemuRecMutex *lock,
+                         const XenPVIOMMUMemoryEvents *events, void *opaque)
 {
     XenPVIOMMUBackend *b = g_new0(XenPVIOMMUBackend, 1);
 
     if (audit) {
         b->audit = g_hash_table_new(NULL, NULL);
     }
+    b->self = self;
     b->lock = lock;
-    b->removed = removed;
-    b->unplugged = unplugged;
+    b->events = events;
     b->opaque = opaque;
-    b->map = memory_map_new();
+    b->map = xen_pviommu_memory_map_new();
     b->listener = (MemoryListener) {
         .name = "xen-pviommu",
         .region_add = emulated_region_changed,
@@ -406,10 +380,9 @@ XenPVIOMMUBackend *xen_pviommu_emulated_new(bool audit, QemuRecMutex *lock,
 void xen_pviommu_emulated_free(XenPVIOMMUBackend *b)
 {
     /* The listener sees all RAM removed now, and the guest keeps it. */
-    b->removed = NULL;
-    b->unplugged = NULL;
+    b->events = NULL;
     memory_listener_unregister(&b->listener);
-    memory_map_free(b->map);
+    xen_pviommu_memory_map_free(b->map);
     g_clear_pointer(&b->audit, g_hash_table_unref);
     g_free(b);
 }

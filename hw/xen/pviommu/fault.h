@@ -10,8 +10,8 @@
 #ifndef HW_XEN_PVIOMMU_FAULT_H
 #define HW_XEN_PVIOMMU_FAULT_H
 
+#include "qemu/main-loop.h"
 #include "qemu/thread.h"
-#include "block/aio.h"
 #include "hw/xen/interface/iommu_op.h"
 #include "qapi/qapi-types-xen-pviommu.h"
 

@@ -14,6 +14,7 @@
 #include "qemu/rcu.h"
 #include "qemu/timer.h"
 #include "hw/pci/pci_bus.h"
+#include "backend-emulated.h"
 #include "function.h"
 #include "irq.h"
 #include "notify.h"
@@ -424,6 +425,7 @@ static void functions_device_unrealized(DeviceListener *listener,
 
     if (object_dynamic_cast(OBJECT(dev), TYPE_PCI_DEVICE)) {
         functions_end(s, false);
+        xen_pviommu_emulated_unplugged(s->core.backend, PCI_DEVICE(dev));
     }
 }
 

@@ -23,6 +23,7 @@
 #include "system/xen.h"
 #include "host-hypercall.h"
 #include "host-iommu.h"
+#include "host-runs.h"
 #include "trace.h"
 
 /* How often the hypervisor is asked for a place, and steps where it refuses. */
@@ -32,96 +33,14 @@
 /* Emulators of one host have as many domains, and BFNs in common. */
 #define DOMAIN_BITS 15
 
-typedef enum HostRunState {
-    RUN_MAPPED,                 /* or a part of it, if the hypervisor failed */
-    RUN_UNFLUSHED,              /* not mapped, but the pages are still held */
-    RUN_GONE,                   /* the pages are not held any more */
-} HostRunState;
-
-/*
- * What one map brought, or a part of it. A run whose pages left the guest is
- * the owner's until it is unmapped: its device may still use these BFNs.
- * A run that has no owner any more is one that the hypervisor failed to unmap.
- */
-typedef struct HostRun {
-    IntervalTreeNode by_bfn;
-    IntervalTreeNode by_gfn;    /* in the tree unless it is gone */
-    HostRunState state;
-    bool owned;
-} HostRun;
-
 static struct {
     bool ready;
     uint64_t bfn_limit;
     uint64_t next_bfn;          /* where a free range is looked for first */
     IntervalTreeRoot reserved;  /* BFNs */
-    IntervalTreeRoot by_bfn;
-    IntervalTreeRoot by_gfn;
     XenPageHolder holder;
     Notifier exit;
 } host;
-
-static HostRun *run_of_bfn(IntervalTreeNode *node)
-{
-    return node ? container_of(node, HostRun, by_bfn) : NULL;
-}
-
-static uint64_t run_frames(const HostRun *run)
-{
-    return run->by_bfn.last - run->by_bfn.start + 1;
-}
-
-static void run_insert(HostRun *run)
-{
-    interval_tree_insert(&run->by_bfn, &host.by_bfn);
-    if (run->state != RUN_GONE) {
-        interval_tree_insert(&run->by_gfn, &host.by_gfn);
-    }
-}
-
-static void run_remove(HostRun *run)
-{
-    interval_tree_remove(&run->by_bfn, &host.by_bfn);
-    if (run->state != RUN_GONE) {
-        interval_tree_remove(&run->by_gfn, &host.by_gfn);
-    }
-}
-
-static void run_set(HostRun *run, uint64_t bfn, uint64_t gfn, uint64_t nr)
-{
-    run->by_bfn.start = bfn;
-    run->by_bfn.last = bfn + nr - 1;
-    run->by_gfn.start = gfn;
-    run->by_gfn.last = gfn + nr - 1;
-    run_insert(run);
-}
-
-static HostRun *run_new(uint64_t bfn, uint64_t gfn, uint64_t nr,
-                        HostRunState state, bool owned)
-{
-    HostRun *run = g_new0(HostRun, 1);
-
-    run->state = state;
-    run->owned = owned;
-    run_set(run, bfn, gfn, nr);
-    return run;
-}
-
-/* Make [@start, @end) of @run's BFNs, which it has, a run of its own: @run. */
-static void run_cut(HostRun *run, uint64_t start, uint64_t end)
-{
-    uint64_t first = run->by_bfn.start, limit = run->by_bfn.last + 1;
-    uint64_t gfn = run->by_gfn.start;
-
-    run_remove(run);
-    if (first < start) {
-        run_new(first, gfn, start - first, run->state, run->owned);
-    }
-    if (end < limit) {
-        run_new(end, gfn + (end - first), limit - end, run->state, run->owned);
-    }
-    run_set(run, start, gfn + (start - first), end - start);
-}
 
 static int host_lookup(uint64_t bfn)
 {
@@ -144,7 +63,7 @@ static void host_op_flush(unsigned i, const HostRun *run)
         &xen_pviommu_host_op(i, XEN_IOMMUOP_flush)->u.flush;
 
     u->bfn = run->by_bfn.start;
-    u->nr_frames = run_frames(run);
+    u->nr_frames = xen_pviommu_host_run_frames(run);
 }
 
 /*
@@ -154,7 +73,7 @@ static void host_op_flush(unsigned i, const HostRun *run)
 static int host_unmap_rest(const HostRun *run)
 {
     uint64_t bfn = run->by_bfn.start, gfn = run->by_gfn.start;
-    uint64_t left = run_frames(run), nr;
+    uint64_t left = xen_pviommu_host_run_frames(run), nr;
 
     for (; left; bfn += nr, gfn += nr, left -= nr) {
         const struct xen_iommu_op_lookup *found =
@@ -178,15 +97,17 @@ static int host_unmap_rest(const HostRun *run)
 }
 
 /* Returns: 0, or a negated errno, and what the hypervisor holds is noted. */
-static int run_let_go(HostRun *run)
+static int host_run_let_go(HostRun *run)
 {
+    const uint64_t bfn = run->by_bfn.start;
+    const uint64_t nr = xen_pviommu_host_run_frames(run);
     int rc = 0, flushed;
 
-    if (run->state == RUN_GONE) {
+    if (run->state == HOST_RUN_GONE) {
         return 0;
     }
-    if (run->state == RUN_MAPPED) {
-        host_op_unmap(run->by_bfn.start, run_frames(run));
+    if (run->state == HOST_RUN_MAPPED) {
+        host_op_unmap(bfn, nr);
         host_op_flush(1, run);
         rc = xen_pviommu_host_call(2);
         flushed = xen_pviommu_host_result(1)->status;
@@ -199,30 +120,28 @@ static int run_let_go(HostRun *run)
         flushed = XEN_PVIOMMU_HOST_NOT_RUN;
     }
     if (rc >= 0) {
-        run->state = RUN_UNFLUSHED;
+        run->state = HOST_RUN_UNFLUSHED;
         if (flushed == XEN_PVIOMMU_HOST_NOT_RUN) {
             host_op_flush(0, run);
             flushed = xen_pviommu_host_call(1);
         }
         rc = flushed;
     }
-    trace_xen_pviommu_host_unmap(run->by_bfn.start, run_frames(run), rc);
+    trace_xen_pviommu_host_unmap(bfn, nr, rc);
     if (rc < 0) {
         error_report_once("xen-pviommu: the hypervisor keeps %" PRIu64 " pages "
                           "at BFN 0x%" PRIx64 " mapped for devices: %s",
-                          run_frames(run), run->by_bfn.start, strerror(-rc));
+                          nr, bfn, strerror(-rc));
         return rc;
     }
-    interval_tree_remove(&run->by_gfn, &host.by_gfn);
-    run->state = RUN_GONE;
+    xen_pviommu_host_run_gone(run);
     return 0;
 }
 
-static void run_free_if_over(HostRun *run)
+static void host_run_free_if_over(HostRun *run)
 {
-    if (run->state == RUN_GONE && !run->owned) {
-        run_remove(run);
-        g_free(run);
+    if (run->state == HOST_RUN_GONE && !run->owned) {
+        xen_pviommu_host_run_free(run);
     }
 }
 
@@ -251,10 +170,11 @@ static int host_map_at(uint64_t bfn, uint64_t gfn, uint32_t nr, bool readonly)
     trace_xen_pviommu_host_map(bfn, gfn, nr, readonly, rc);
     if (rc == -XEN_IOMMU_EIO) {
         /* It could not undo all of it, perhaps. Later, it may. */
-        HostRun *run = run_new(bfn, gfn, nr, RUN_MAPPED, false);
+        HostRun *run = xen_pviommu_host_run_new(bfn, gfn, nr, HOST_RUN_MAPPED,
+                                                false);
 
-        run_let_go(run);
-        run_free_if_over(run);
+        host_run_let_go(run);
+        host_run_free_if_over(run);
     }
     return rc;
 }
@@ -288,11 +208,13 @@ static uint64_t host_taken(uint64_t bfn, uint64_t nr)
 {
     IntervalTreeNode *node = interval_tree_iter_first(&host.reserved, bfn,
                                                       bfn + nr - 1);
+    const HostRun *run;
 
-    if (!node) {
-        node = interval_tree_iter_first(&host.by_bfn, bfn, bfn + nr - 1);
+    if (node) {
+        return node->last + 1;
     }
-    return node ? node->last + 1 : 0;
+    run = xen_pviommu_host_run_first(bfn, nr);
+    return run ? run->by_bfn.last + 1 : 0;
 }
 
 /* Map at the first place that is free. What is below half is left to others. */
@@ -361,15 +283,14 @@ int xen_pviommu_host_map(uint64_t gfn, uint64_t nr, bool readonly,
         }
         return rc;
     }
-    run_new(*bfn, gfn, nr, RUN_MAPPED, true);
+    xen_pviommu_host_run_new(*bfn, gfn, nr, HOST_RUN_MAPPED, true);
     host.next_bfn = *bfn + nr;
     return 0;
 }
 
 int xen_pviommu_host_unmap(uint64_t bfn, uint64_t nr, Error **errp)
 {
-    g_autoptr(GPtrArray) runs = g_ptr_array_new();
-    IntervalTreeNode *node;
+    g_autoptr(GPtrArray) runs = NULL;
     uint64_t end;
     int rc = 0;
 
@@ -378,20 +299,17 @@ int xen_pviommu_host_unmap(uint64_t bfn, uint64_t nr, Error **errp)
         return 0;
     }
     end = bfn + MIN(nr, host.bfn_limit - bfn);
-    for (node = interval_tree_iter_first(&host.by_bfn, bfn, end - 1); node;
-         node = interval_tree_iter_next(node, bfn, end - 1)) {
-        g_ptr_array_add(runs, run_of_bfn(node));
-    }
+    runs = xen_pviommu_host_runs(bfn, end - bfn);
     for (guint i = 0; i < runs->len; i++) {
         HostRun *run = g_ptr_array_index(runs, i);
         int failed;
 
-        run_cut(run, MAX(bfn, run->by_bfn.start),
-                MIN(end, run->by_bfn.last + 1));
+        xen_pviommu_host_run_cut(run, MAX(bfn, run->by_bfn.start),
+                                 MIN(end, run->by_bfn.last + 1));
         run->owned = false;
-        failed = run_let_go(run);
+        failed = host_run_let_go(run);
         rc = rc ?: failed;
-        run_free_if_over(run);
+        host_run_free_if_over(run);
     }
     if (rc < 0) {
         error_setg(errp, "the hypervisor did not unmap all of them: %s",
@@ -402,21 +320,17 @@ int xen_pviommu_host_unmap(uint64_t bfn, uint64_t nr, Error **errp)
 
 static void host_pages_removed(uint64_t gfn, uint64_t nr)
 {
-    g_autoptr(GPtrArray) runs = g_ptr_array_new();
-    IntervalTreeNode *node;
+    g_autoptr(GPtrArray) runs = xen_pviommu_host_runs_of_pages(gfn, nr);
 
-    for (node = interval_tree_iter_first(&host.by_gfn, gfn, gfn + nr - 1); node;
-         node = interval_tree_iter_next(node, gfn, gfn + nr - 1)) {
-        g_ptr_array_add(runs, container_of(node, HostRun, by_gfn));
-    }
     for (guint i = 0; i < runs->len; i++) {
         HostRun *run = g_ptr_array_index(runs, i);
         uint64_t start = MAX(gfn, run->by_gfn.start) - run->by_gfn.start;
         uint64_t last = MIN(gfn + nr - 1, run->by_gfn.last) - run->by_gfn.start;
 
-        run_cut(run, run->by_bfn.start + start, run->by_bfn.start + last + 1);
-        run_let_go(run);
-        run_free_if_over(run);
+        xen_pviommu_host_run_cut(run, run->by_bfn.start + start,
+                                 run->by_bfn.start + last + 1);
+        host_run_let_go(run);
+        host_run_free_if_over(run);
     }
 }
 
@@ -436,27 +350,27 @@ static void host_release(XenPageHolder *holder, const XenPageRange *ranges,
 
 static void host_held(XenPageHolder *holder, GArray *ranges)
 {
-    IntervalTreeNode *n;
+    g_autoptr(GPtrArray) runs =
+        xen_pviommu_host_runs_of_pages(0, 1ull << XEN_GFN_BITS);
 
-    for (n = interval_tree_iter_first(&host.by_gfn, 0, UINT64_MAX); n;
-         n = interval_tree_iter_next(n, 0, UINT64_MAX)) {
-        xen_page_ranges_add(ranges, n->start, n->last - n->start + 1);
+    for (guint i = 0; i < runs->len; i++) {
+        const HostRun *run = g_ptr_array_index(runs, i);
+
+        xen_page_ranges_add(ranges, run->by_gfn.start,
+                            xen_pviommu_host_run_frames(run));
     }
 }
 
 /* The hypervisor knows domains, not processes: it unmaps nothing by itself. */
 static void host_let_go_of_all(void)
 {
-    IntervalTreeNode *node;
+    HostRun *run;
     uint64_t kept = 0;
 
     xen_pviommu_host_unmap(0, host.bfn_limit, NULL);
-    while ((node = interval_tree_iter_first(&host.by_bfn, 0, UINT64_MAX))) {
-        HostRun *run = run_of_bfn(node);
-
-        kept += run_frames(run);
-        run_remove(run);
-        g_free(run);
+    while ((run = xen_pviommu_host_run_first(0, host.bfn_limit))) {
+        kept += xen_pviommu_host_run_frames(run);
+        xen_pviommu_host_run_free(run);
     }
     if (kept) {
         error_report("xen-pviommu: %" PRIu64 " pages of the guest stay mapped "
@@ -471,7 +385,7 @@ static void host_exit(Notifier *notifier, void *data)
 
 /* --- start and end -------------------------------------------------------- */
 
-static void forget_reserved(void)
+static void host_forget_reserved(void)
 {
     IntervalTreeNode *node;
 
@@ -481,7 +395,7 @@ static void forget_reserved(void)
     }
 }
 
-static void note_reserved(const GArray *ranges)
+static void host_note_reserved(const GArray *ranges)
 {
     for (guint i = 0; i < ranges->len; i++) {
         const struct xen_iommu_reserved_range *r =
@@ -497,7 +411,7 @@ static void note_reserved(const GArray *ranges)
     }
 }
 
-static bool get_reserved(Error **errp)
+static bool host_get_reserved(Error **errp)
 {
     g_autoptr(GArray) ranges =
         g_array_new(false, false, sizeof(struct xen_iommu_reserved_range));
@@ -505,7 +419,7 @@ static bool get_reserved(Error **errp)
     if (!xen_pviommu_host_reserved(ranges, errp)) {
         return false;
     }
-    note_reserved(ranges);
+    host_note_reserved(ranges);
     for (uint64_t at = host.bfn_limit / 2; at < host.bfn_limit;) {
         uint64_t end = host_taken(at, 1);
 
@@ -521,7 +435,7 @@ static bool get_reserved(Error **errp)
 }
 
 /* Emulators of different guests do not begin at the same place. */
-static uint64_t first_bfn(void)
+static uint64_t host_first_bfn(void)
 {
     uint64_t half = host.bfn_limit / 2;
 
@@ -530,7 +444,7 @@ static uint64_t first_bfn(void)
 
 static void host_close(void)
 {
-    forget_reserved();
+    host_forget_reserved();
     xen_pviommu_host_close();
     host.ready = false;
 }
@@ -551,8 +465,8 @@ bool xen_pviommu_host_init(Error **errp)
     if (!xen_pviommu_host_open(&host.bfn_limit, errp)) {
         return false;
     }
-    host.next_bfn = first_bfn();
-    if (!get_reserved(errp)) {
+    host.next_bfn = host_first_bfn();
+    if (!host_get_reserved(errp)) {
         host_close();
         return false;
     }
@@ -602,24 +516,24 @@ void qmp_x_xen_pviommu_host_unmap(uint64_t bfn, bool has_frames,
 XenPVIOMMUHostRangeList *qmp_x_query_xen_pviommu_host(Error **errp)
 {
     XenPVIOMMUHostRangeList *list = NULL, **tail = &list;
-    IntervalTreeNode *node;
+    g_autoptr(GPtrArray) runs = NULL;
 
     if (!host_ready(errp)) {
         return NULL;
     }
-    for (node = interval_tree_iter_first(&host.by_bfn, 0, UINT64_MAX); node;
-         node = interval_tree_iter_next(node, 0, UINT64_MAX)) {
-        const HostRun *run = run_of_bfn(node);
+    runs = xen_pviommu_host_runs(0, host.bfn_limit);
+    for (guint i = 0; i < runs->len; i++) {
+        const HostRun *run = g_ptr_array_index(runs, i);
         XenPVIOMMUHostRange *range;
 
         /* Without a flush, devices may still know of what was unmapped. */
-        if (run->state == RUN_GONE) {
+        if (run->state == HOST_RUN_GONE) {
             continue;
         }
         range = g_new0(XenPVIOMMUHostRange, 1);
         range->bfn = run->by_bfn.start;
         range->gfn = run->by_gfn.start;
-        range->frames = run_frames(run);
+        range->frames = xen_pviommu_host_run_frames(run);
         QAPI_LIST_APPEND(tail, range);
     }
     return list;

@@ -11,8 +11,14 @@
 
 void xen_pviommu_irq_send(MSIMessage *msg)
 {
+    /* A machine has one class of them, which is looked up by name. */
+    static const APICCommonClass *apics;
+
+    if (!apics) {
+        apics = apic_get_class(&error_abort);
+    }
     /* Not by the window in the system's memory: that has no room for dest. */
-    apic_get_class(&error_abort)->send_msi(msg);
+    apics->send_msi(msg);
 }
 
 void xen_pviommu_irq_update_routes(void)

@@ -7,6 +7,7 @@
 #include "qemu/host-utils.h"
 #include "qemu/interval-tree.h"
 #include "qemu/main-loop.h"
+#include "backend-emulated.h"
 #include "core/pending.h"
 #include "notify.h"
 #include "queue.h"
@@ -217,15 +218,28 @@ static bool notifier_clip(const IOMMUNotifier *n, uint64_t *bfn, uint64_t *nr)
     return *nr;
 }
 
+/*
+ * What listens for maps, as VFIO, gives memory of this process to a physical
+ * device. MMIO that QEMU emulates is none: that device faults there.
+ */
 static void notifier_map(XenPVIOMMUFunction *f, IOMMUNotifier *n,
                          const BfnRun *run)
 {
     uint64_t bfn = run->bfn, nr = run->nr;
 
-    if ((n->notifier_flags & IOMMU_NOTIFIER_MAP) &&
-        notifier_clip(n, &bfn, &nr)) {
-        trace_xen_pviommu_notify_map(f->name, bfn, run->gfn, nr);
-        notify_range(f, n, bfn, nr, run);
+    if (!(n->notifier_flags & IOMMU_NOTIFIER_MAP) ||
+        !notifier_clip(n, &bfn, &nr)) {
+        return;
+    }
+    while (nr) {
+        uint64_t gfn = run->gfn + (bfn - run->bfn), part = nr;
+
+        if (xen_pviommu_emulated_can_pin(f->s->core.backend, gfn, &part)) {
+            trace_xen_pviommu_notify_map(f->name, bfn, gfn, part);
+            notify_range(f, n, bfn, part, run);
+        }
+        bfn += part;
+        nr -= part;
     }
 }
 

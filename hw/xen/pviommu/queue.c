@@ -4,19 +4,15 @@
  */
 
 #include "qemu/osdep.h"
-#include "qemu/error-report.h"
 #include "qemu/lockable.h"
 #include "qemu/main-loop.h"
 #include "qemu/timer.h"
-#include "migration/qemu-file-types.h"
-#include "migration/vmstate.h"
 #include "system/xen.h"
 #include "backend-emulated.h"
 #include "core/iommu-op.h"
 #include "guest-memory.h"
 #include "queue.h"
 #include "queue-memory.h"
-#include "vmstate-runs.h"
 #include "trace.h"
 
 /*
@@ -477,10 +473,9 @@ void xen_pviommu_queues_remap(XenPVIOMMUState *s)
     queues_tell_now(s);
 }
 
-/* Lock held. Its memory is looked up by xen_pviommu_queues_remap(). */
-static bool queue_load(XenPVIOMMUState *s, XenPVIOMMUContext *ctx,
-                       uint64_t addr, uint32_t nr_ops, uint32_t head,
-                       uint32_t errors)
+bool xen_pviommu_queue_load(XenPVIOMMUState *s, XenPVIOMMUContext *ctx,
+                            uint64_t addr, uint32_t nr_ops, uint32_t head,
+                            uint32_t errors)
 {
     XenPVIOMMUQueue *q;
 
@@ -497,84 +492,6 @@ static bool queue_load(XenPVIOMMUState *s, XenPVIOMMUContext *ctx,
     queue_add(q);
     return true;
 }
-
-static int put_queues(QEMUFile *f, void *pv, size_t size,
-                      const VMStateField *field, JSONWriter *vmdesc)
-{
-    XenPVIOMMUState *s = pv;
-    XenPVIOMMUQueue *q;
-
-    qemu_put_be32(f, s->queues.nr);
-    QLIST_FOREACH(q, &s->queues.list, next) {
-        qemu_put_be16(f, q->ctx->id);
-        qemu_put_be64(f, q->addr);
-        qemu_put_be32(f, q->nr_ops);
-        qemu_put_be32(f, q->head);
-        qemu_put_be32(f, q->errors);
-    }
-    return 0;
-}
-
-static int get_queues(QEMUFile *f, void *pv, size_t size,
-                      const VMStateField *field)
-{
-    XenPVIOMMUState *s = pv;
-
-    for (uint32_t nr = qemu_get_be32(f); nr; nr--) {
-        uint32_t id = qemu_get_be16(f);
-        uint64_t addr = qemu_get_be64(f);
-        uint32_t nr_ops = qemu_get_be32(f);
-        uint32_t head = qemu_get_be32(f);
-        uint32_t errors = qemu_get_be32(f);
-        int ret = qemu_file_get_error(f);
-        XenPVIOMMUContext *ctx;
-
-        if (ret) {
-            return ret;
-        }
-        QEMU_LOCK_GUARD(&s->lock);
-
-        if (!xen_pviommu_load_goes_on(s)) {
-            return -ECANCELED;
-        }
-        ctx = xen_pviommu_context_find(&s->core, id);
-        if (!ctx || !queue_load(s, ctx, addr, nr_ops, head, errors)) {
-            error_report("xen-pviommu: context %u: bad queue in the stream: "
-                         "address 0x%" PRIx64 ", %u entries", id, addr, nr_ops);
-            return -EINVAL;
-        }
-    }
-    return 0;
-}
-
-static const VMStateInfo vmstate_info_queues = {
-    .name = "xen-pviommu queues",
-    .get = get_queues,
-    .put = put_queues,
-};
-
-static bool queues_needed(void *opaque)
-{
-    const XenPVIOMMUState *s = opaque;
-
-    return !QLIST_EMPTY(&s->queues.list);
-}
-
-const VMStateDescription xen_pviommu_vmstate_queues = {
-    .name = "xen-pviommu/queues",
-    .version_id = 1,
-    .minimum_version_id = 1,
-    .needed = queues_needed,
-    .fields = (const VMStateField[]) {
-        {
-            .name = "queues",
-            .info = &vmstate_info_queues,
-            .flags = VMS_SINGLE,
-            .offset = 0,
-        },
-        VMSTATE_END_OF_LIST()
-    },
-};
 
 void xen_pviommu_queues_init(XenPVIOMMUState *s)
 {

@@ -15,7 +15,7 @@
 #define HW_XEN_PVIOMMU_QUEUE_H
 
 #include "qemu/bswap.h"
-#include "block/aio.h"
+#include "qemu/main-loop.h"
 #include "core/state.h"
 
 typedef struct XenPVIOMMUState XenPVIOMMUState;
@@ -52,8 +52,6 @@ typedef struct XenPVIOMMUQueues {
     QEMUBH *bh;
 } XenPVIOMMUQueues;
 
-extern const VMStateDescription xen_pviommu_vmstate_queues;
-
 /**
  * xen_pviommu_queue_set: XenPVIOMMUGuestMemoryOps.set_queue
  *
@@ -61,6 +59,17 @@ extern const VMStateDescription xen_pviommu_vmstate_queues;
  */
 int xen_pviommu_queue_set(XenPVIOMMUState *s, XenPVIOMMUContext *ctx,
                           uint64_t addr, uint32_t nr_ops);
+
+/**
+ * xen_pviommu_queue_load: add a queue as a stream has it
+ *
+ * Its memory is looked up by xen_pviommu_queues_remap().
+ *
+ * Returns: false if there can be none such in @ctx, or there is no memory.
+ */
+bool xen_pviommu_queue_load(XenPVIOMMUState *s, XenPVIOMMUContext *ctx,
+                            uint64_t addr, uint32_t nr_ops, uint32_t head,
+                            uint32_t errors);
 
 /**
  * xen_pviommu_queues_remap: map the memory of queues that were loaded

@@ -6,6 +6,7 @@
 #include "qemu/osdep.h"
 #include "qemu/bswap.h"
 #include "system/xen.h"
+#include "../compat-memory.h"
 #include "core/iommu-op.h"
 #include "guest-memory.h"
 #include "irq.h"

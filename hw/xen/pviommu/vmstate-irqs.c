@@ -2,8 +2,8 @@
 /*
  * Migration of interrupts that are remapped
  *
- * Functions are named by the way to them, as in vmstate.c; each is followed by
- * its entries, in the order of their handles.
+ * Functions are named by their paths (vmstate-path.h); each is followed by its
+ * entries, in the order of their handles.
  */
 
 #include "qemu/osdep.h"
@@ -12,8 +12,9 @@
 #include "qemu/lockable.h"
 #include "migration/qemu-file-types.h"
 #include "attach.h"
-#include "vmstate.h"
+#include "device.h"
 #include "vmstate-irqs.h"
+#include "vmstate-path.h"
 #include "vmstate-runs.h"
 
 #define IRQS_ENABLED    (1u << 0)
@@ -28,11 +29,6 @@ typedef struct QEMU_PACKED StreamIrq {
     uint8_t flags;
     uint8_t index;
 } StreamIrq;
-
-typedef struct IrqsOut {
-    GByteArray *bytes;
-    bool too_long;
-} IrqsOut;
 
 static void add_entries(const XenPVIOMMUIrqTable *t,
                         const XenPVIOMMUIrqOwner *owner, GByteArray *bytes)
@@ -62,21 +58,14 @@ static void add_function(void *opaque, const uint8_t *path, unsigned len,
 {
     const uint32_t nr = cpu_to_be32(f->irqs.nr);
     const uint8_t flags = f->irqs.direct ? OWNER_DIRECT : 0;
-    const uint8_t path_len = len;
-    IrqsOut *out = opaque;
+    XenPVIOMMUPathList *list = opaque;
 
-    if (!f->irqs.nr && !f->irqs.direct) {
-        return;
+    if ((f->irqs.nr || f->irqs.direct) &&
+        xen_pviommu_path_add(list, path, len)) {
+        g_byte_array_append(list->bytes, &flags, 1);
+        g_byte_array_append(list->bytes, (const guint8 *)&nr, sizeof(nr));
+        add_entries(&f->s->core.irqs, &f->irqs, list->bytes);
     }
-    if (len > XEN_PVIOMMU_PATH_MAX) {
-        out->too_long = true;
-        return;
-    }
-    g_byte_array_append(out->bytes, &path_len, 1);
-    g_byte_array_append(out->bytes, path, len);
-    g_byte_array_append(out->bytes, &flags, 1);
-    g_byte_array_append(out->bytes, (const guint8 *)&nr, sizeof(nr));
-    add_entries(&f->s->core.irqs, &f->irqs, out->bytes);
 }
 
 static int put_irqs(QEMUFile *f, void *pv, size_t size,
@@ -84,23 +73,15 @@ static int put_irqs(QEMUFile *f, void *pv, size_t size,
 {
     XenPVIOMMUState *s = pv;
     g_autoptr(GByteArray) bytes = g_byte_array_new();
-    IrqsOut out = { .bytes = bytes };
+    XenPVIOMMUPathList list = { .bytes = bytes };
     bool enabled;
 
     WITH_QEMU_LOCK_GUARD(&s->lock) {
         enabled = s->core.irqs.enabled;
-        xen_pviommu_foreach_function(s, add_function, &out);
-    }
-    if (out.too_long) {
-        error_report("xen-pviommu: a device behind more than %d bridges has "
-                     "interrupts, which cannot be saved",
-                     XEN_PVIOMMU_PATH_MAX - 1);
-        return -EINVAL;
+        xen_pviommu_foreach_function(s, add_function, &list);
     }
     qemu_put_byte(f, enabled ? IRQS_ENABLED : 0);
-    qemu_put_buffer(f, bytes->data, bytes->len);
-    qemu_put_byte(f, XEN_PVIOMMU_PATH_END);
-    return 0;
+    return xen_pviommu_path_put(f, &list, "has interrupts");
 }
 
 /* @f: NULL for a function that is not here */
@@ -119,9 +100,6 @@ static int load_entry(XenPVIOMMUState *s, XenPVIOMMUFunction *f,
 
     QEMU_LOCK_GUARD(&s->lock);
 
-    if (!xen_pviommu_load_goes_on(s)) {
-        return -ECANCELED;
-    }
     /* It may have been unplugged, if a wait for the stream released the BQL. */
     if (f && f->ctx && !xen_pviommu_irq_restore(&s->core.irqs, handle, &irq)) {
         error_report("xen-pviommu: interrupt %u: bad in the stream, or beyond "
@@ -158,13 +136,10 @@ static int get_entries(QEMUFile *f, XenPVIOMMUState *s, const uint8_t *path,
     uint8_t flags = qemu_get_byte(f);
     uint32_t nr = qemu_get_be32(f);
     XenPVIOMMUFunction *function;
-    int ret = qemu_file_get_error(f);
+    int ret = xen_pviommu_load_check(s, f);
 
     if (ret) {
         return ret;
-    }
-    if (!xen_pviommu_load_goes_on(s)) {
-        return -ECANCELED;
     }
     function = load_function(s, path, len, flags, &ret);
     object_ref(OBJECT(function));
@@ -172,7 +147,7 @@ static int get_entries(QEMUFile *f, XenPVIOMMUState *s, const uint8_t *path,
         StreamIrq entry;
 
         qemu_get_buffer(f, (uint8_t *)&entry, sizeof(entry));
-        ret = qemu_file_get_error(f);
+        ret = xen_pviommu_load_check(s, f);
         if (!ret) {
             ret = load_entry(s, function, &entry);
         }
@@ -187,7 +162,8 @@ static int get_irqs(QEMUFile *f, void *pv, size_t size,
     XenPVIOMMUState *s = pv;
     uint8_t flags = qemu_get_byte(f);
     int ret = qemu_file_get_error(f);
-    uint8_t len;
+    uint8_t path[XEN_PVIOMMU_PATH_MAX];
+    unsigned len;
 
     if (ret) {
         return ret;
@@ -198,23 +174,17 @@ static int get_irqs(QEMUFile *f, void *pv, size_t size,
                      "did not accept the feature, or flags 0x%x", flags);
         return -EINVAL;
     }
-    while ((len = qemu_get_byte(f)) != XEN_PVIOMMU_PATH_END) {
-        uint8_t path[XEN_PVIOMMU_PATH_MAX];
-
-        qemu_get_buffer(f, path, len);
+    while ((len = xen_pviommu_path_get(f, path))) {
         ret = get_entries(f, s, path, len);
         if (ret) {
             return ret;
         }
     }
-    ret = qemu_file_get_error(f);
+    ret = xen_pviommu_load_check(s, f);
     if (ret) {
         return ret;
     }
     WITH_QEMU_LOCK_GUARD(&s->lock) {
-        if (!xen_pviommu_load_goes_on(s)) {
-            return -ECANCELED;
-        }
         s->core.irqs.enabled = flags & IRQS_ENABLED;
     }
     return 0;

@@ -514,6 +514,16 @@ bool xen_pviommu_load_goes_on(const XenPVIOMMUState *s)
     return true;
 }
 
+int xen_pviommu_load_check(const XenPVIOMMUState *s, QEMUFile *f)
+{
+    int ret = qemu_file_get_error(f);
+
+    if (!ret && !xen_pviommu_load_goes_on(s)) {
+        ret = -ECANCELED;
+    }
+    return ret;
+}
+
 void xen_pviommu_load_begin(XenPVIOMMUState *s)
 {
     s->deferred = g_new0(XenPVIOMMUDeferredRuns, 1);

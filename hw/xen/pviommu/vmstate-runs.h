@@ -22,12 +22,21 @@ extern const VMStateInfo xen_pviommu_vmstate_mappings;
 void xen_pviommu_load_begin(XenPVIOMMUState *s);
 
 /**
- * xen_pviommu_load_goes_on: to be asked after each wait for the stream
+ * xen_pviommu_load_goes_on: the machine was not reset since the load began
  *
- * Returns: false, with a message, if the machine was reset meanwhile. Nothing
- * that was loaded before is there any more, and no more must be.
+ * Returns: false, with a message, if it was. Nothing that was loaded before is
+ * there any more, and no more must be.
  */
 bool xen_pviommu_load_goes_on(const XenPVIOMMUState *s);
+
+/**
+ * xen_pviommu_load_check: to be asked after something was read from the stream,
+ * which may have waited for it
+ *
+ * Returns: 0; the error of the stream, which yields zeros then; or -ECANCELED,
+ * with a message, if the load does not go on.
+ */
+int xen_pviommu_load_check(const XenPVIOMMUState *s, QEMUFile *f);
 
 /** xen_pviommu_load_forget_deferred: deferred runs are not wanted any more */
 void xen_pviommu_load_forget_deferred(XenPVIOMMUState *s);

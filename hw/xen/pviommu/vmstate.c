@@ -2,9 +2,8 @@
 /*
  * Migration: contexts travel as runs, functions as their place in the machine
  *
- * Bus numbers are the guest's and come later in the stream, so a function is
- * named by the way to it. What is loaded is checked as what a guest maps
- * is; the references are taken anew.
+ * What is loaded is checked as what a guest maps is; the references are taken
+ * anew.
  *
  * All of it is in the device's section: what is sent while the guest runs
  * (SaveVMHandlers) is not called for when Xen's toolstack saves a guest.
@@ -37,6 +36,8 @@
 #include "reset.h"
 #include "vmstate.h"
 #include "vmstate-irqs.h"
+#include "vmstate-path.h"
+#include "vmstate-queues.h"
 #include "vmstate-runs.h"
 #include "trace.h"
 
@@ -134,28 +135,16 @@ static const VMStateInfo vmstate_info_contexts = {
     .put = put_contexts,
 };
 
-typedef struct PathsOut {
-    GByteArray *bytes;
-    bool too_long;
-} PathsOut;
-
 static void add_function(void *opaque, const uint8_t *path, unsigned len,
                          XenPVIOMMUFunction *f)
 {
     const uint8_t id[] = { f->ctx->id >> 8, f->ctx->id };
-    const uint8_t path_len = len;
-    PathsOut *out = opaque;
+    XenPVIOMMUPathList *list = opaque;
 
-    if (f->ctx->id == XEN_IOMMU_CTX_DEFAULT) {
-        return;
+    if (f->ctx->id != XEN_IOMMU_CTX_DEFAULT &&
+        xen_pviommu_path_add(list, path, len)) {
+        g_byte_array_append(list->bytes, id, sizeof(id));
     }
-    if (len > XEN_PVIOMMU_PATH_MAX) {
-        out->too_long = true;
-        return;
-    }
-    g_byte_array_append(out->bytes, &path_len, 1);
-    g_byte_array_append(out->bytes, path, len);
-    g_byte_array_append(out->bytes, id, sizeof(id));
 }
 
 static int put_functions(QEMUFile *f, void *pv, size_t size,
@@ -163,45 +152,31 @@ static int put_functions(QEMUFile *f, void *pv, size_t size,
 {
     XenPVIOMMUState *s = pv;
     g_autoptr(GByteArray) bytes = g_byte_array_new();
-    PathsOut out = { .bytes = bytes };
+    XenPVIOMMUPathList list = { .bytes = bytes };
 
     WITH_QEMU_LOCK_GUARD(&s->lock) {
-        xen_pviommu_foreach_function(s, add_function, &out);
+        xen_pviommu_foreach_function(s, add_function, &list);
     }
-    if (out.too_long) {
-        error_report("xen-pviommu: a device behind more than %d bridges is "
-                     "attached to a context, which cannot be saved",
-                     XEN_PVIOMMU_PATH_MAX - 1);
-        return -EINVAL;
-    }
-    qemu_put_buffer(f, bytes->data, bytes->len);
-    qemu_put_byte(f, XEN_PVIOMMU_PATH_END);
-    return 0;
+    return xen_pviommu_path_put(f, &list, "is attached to a context");
 }
 
 static int get_functions(QEMUFile *f, void *pv, size_t size,
                          const VMStateField *field)
 {
     XenPVIOMMUState *s = pv;
-    uint8_t len;
+    uint8_t path[XEN_PVIOMMU_PATH_MAX];
+    unsigned len;
 
-    while ((len = qemu_get_byte(f)) != XEN_PVIOMMU_PATH_END) {
-        uint8_t path[XEN_PVIOMMU_PATH_MAX];
+    while ((len = xen_pviommu_path_get(f, path))) {
+        uint16_t id = qemu_get_be16(f);
+        int ret = xen_pviommu_load_check(s, f);
         XenPVIOMMUContext *ctx;
-        uint16_t id;
-        int ret;
 
-        qemu_get_buffer(f, path, len);
-        id = qemu_get_be16(f);
-        ret = qemu_file_get_error(f);
         if (ret) {
             return ret;
         }
         QEMU_LOCK_GUARD(&s->lock);
 
-        if (!xen_pviommu_load_goes_on(s)) {
-            return -ECANCELED;
-        }
         ctx = xen_pviommu_context_find(&s->core, id);
         if (!ctx || (s->saved.identity && !ctx->identity) ||
             !xen_pviommu_attach_path(s, path, len, ctx)) {
@@ -369,6 +344,10 @@ static bool features_valid(const XenPVIOMMUState *s)
         error_report("xen-pviommu: the guest has interrupts remapped, and this "
                      "machine does not offer that: give its xen-pviommu the "
                      "max-interrupts of the source");
+    } else if (missing & XEN_IOMMU_FEATURE_MMIO) {
+        error_report("xen-pviommu: the guest may map BARs of PCI functions, "
+                     "and this machine does not offer that: give its "
+                     "xen-pviommu mmio=on, as on the source");
     } else if (missing) {
         error_report("xen-pviommu: the guest uses identity contexts, and this "
                      "machine does not offer any: give its xen-pviommu "

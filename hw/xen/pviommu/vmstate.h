@@ -12,11 +12,6 @@
 #include "migration/vmstate.h"
 #include "device.h"
 
-/* In the stream a function is named by its path, with its length before it. */
-#define XEN_PVIOMMU_PATH_END    0
-/* Bridges on the way to a function, and itself: PCI has 256 buses. */
-#define XEN_PVIOMMU_PATH_MAX    UINT8_MAX
-
 extern const VMStateDescription xen_pviommu_vmstate;
 
 /** xen_pviommu_vmstate_init: act when the machine stops and continues */

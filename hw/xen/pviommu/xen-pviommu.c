@@ -47,10 +47,25 @@ static void pages_removed(void *opaque, uint64_t gfn, uint64_t nr)
     }
 }
 
+static void can_pin_changed(void *opaque, uint64_t gfn, uint64_t nr)
+{
+    XenPVIOMMUState *s = opaque;
+
+    QEMU_LOCK_GUARD(&s->lock);
+
+    xen_pviommu_core_renotify(&s->core, gfn, nr);
+}
+
 static void unplugged_changed(void *opaque)
 {
     xen_pviommu_queues_update(opaque);
 }
+
+static const XenPVIOMMUMemoryEvents memory_events = {
+    .removed = pages_removed,
+    .can_pin_changed = can_pin_changed,
+    .unplugged = unplugged_changed,
+};
 
 static void front_release(XenPageHolder *holder, const XenPageRange *ranges,
                           unsigned nr_ranges)
@@ -259,9 +274,8 @@ static void xen_pviommu_realize(PCIDevice *dev, Error **errp)
     xen_pviommu_bypass_init(s);
     xen_pviommu_notify_init(s);
     xen_pviommu_functions_init(s);
-    s->core.backend = xen_pviommu_emulated_new(s->check, &s->lock,
-                                               pages_removed,
-                                               unplugged_changed, s);
+    s->core.backend = xen_pviommu_emulated_new(s->check, dev, &s->lock,
+                                               &memory_events, s);
     s->holder.release = front_release;
     s->holder.held = front_held;
     xen_page_holder_register(&s->holder);
@@ -337,6 +351,7 @@ static const Property xen_pviommu_properties[] = {
     DEFINE_PROP_BOOL("queues", XenPVIOMMUState, core.queues, true),
     DEFINE_PROP_BOOL("identity-contexts", XenPVIOMMUState,
                      core.identity_contexts, true),
+    DEFINE_PROP_BOOL("mmio", XenPVIOMMUState, core.mmio, true),
     DEFINE_PROP_UINT32("bfn-bits", XenPVIOMMUState, core.limits.bfn_bits, 36),
     DEFINE_PROP_UINT64("max-mappings", XenPVIOMMUState,
                        core.limits.max_mappings, 1ull << 24),
@@ -369,6 +384,8 @@ static const struct {
     { "identity-contexts", "on: the guest may have devices see its memory 1:1, "
                            "as before it took over; its driver does so for "
                            "those that were in use then" },
+    { "mmio", "on: the guest may map BARs of PCI functions, for DMA from one "
+              "device to another" },
     { "bfn-bits", "width of a bus frame number, 12 to 40; bus addresses have "
                   "12 bits more" },
     { "max-mappings", "4 KiB frames mapped or awaiting a flush at a time" },

@@ -52,6 +52,7 @@
 #define IOVA_TARGET     UINT64_C(0x01400000)
 #define IOVA_READONLY   UINT64_C(0x01800000)
 #define IOVA_EDGE       UINT64_C(0x01c00000)
+#define IOVA_BAR        UINT64_C(0x02000000)
 #define IOVA_UNMAPPED   UINT64_C(0x03000000)
 #define IOVA_TAKEN_AWAY UINT64_C(0x03400000)
 
@@ -502,6 +503,20 @@ static void check_edge(Edu *edu, uint64_t *source)
     munmap(pages, 2 * PAGE);
 }
 
+/* The registers of a device, which VFIO maps for all devices of a container */
+static void check_bar(Edu *edu, uint64_t *target)
+{
+    uint32_t id = *(volatile uint32_t *)(edu->bar + EDU_ID);
+
+    map_page(edu, (void *)edu->bar, IOVA_BAR, false);
+    memset(target, 0, PAGE);
+    edu_dma_part(edu, IOVA_BAR + EDU_ID, EDU_BUFFER, sizeof(id), 0);
+    edu_dma_part(edu, EDU_BUFFER, IOVA_TARGET, sizeof(id), EDU_DMA_TO_RAM);
+    check((uint32_t)target[0] == id, "read of the registers of a device",
+          "%#x at IOVA %#" PRIx64, (uint32_t)target[0], IOVA_BAR);
+    unmap_page(edu, IOVA_BAR);
+}
+
 /* Interrupts: the device's own one, and those that it tries to raise */
 
 static int enable_msi(Edu *edu)
@@ -642,6 +657,7 @@ static void check_all(Edu *edu, uint64_t *source, uint64_t *target)
     check_write_unmapped(edu, source);
     check_readonly(edu, target);
     check_edge(edu, source);
+    check_bar(edu, target);
 
     /* All that went wrong on the way must not have moved the rest. */
     check_mapped(edu, source, target);

@@ -53,6 +53,9 @@ struct PVIOMMUMirror {
 
     MemoryRegion bar;
     MemoryRegion alias_bar;
+    MemoryRegion assigned_bar;
+    MemoryRegion assigned_memory;
+    void *memory;
     AddressSpace *as;
     MemoryListener listener;
     MemoryListener waiter;      /* of the machine's memory, and waits */
@@ -78,6 +81,7 @@ struct PVIOMMUMirror {
     uint64_t seen;
     uint64_t wait;
     uint64_t ring;
+    uint64_t hide;
     bool forbids;               /* that RAM is discarded */
     HostIOMMUDevice *host;
 
@@ -89,6 +93,7 @@ struct PVIOMMUMirror {
     uint64_t alias;
     IOThread *iothread;
     bool late;
+    bool assigned;
     IOMMUNotifier other;        /* of SYNC and LISTEN */
     bool listens;
 };

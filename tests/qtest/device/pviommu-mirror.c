@@ -11,6 +11,7 @@
 
 #include "qemu/osdep.h"
 #include "qemu/host-utils.h"
+#include "qemu/memalign.h"
 #include "qemu/module.h"
 #include "qemu/main-loop.h"
 #include "qapi/error.h"
@@ -131,6 +132,17 @@ static void cmd_count(PVIOMMUMirror *m)
         uint32_t data = cpu_to_le32(i * m->data);
 
         m->result += pci_dma_write(PCI_DEVICE(m), m->iova, &data,
+                                   sizeof(data)) == MEMTX_OK;
+    }
+}
+
+static void cmd_sweep(PVIOMMUMirror *m)
+{
+    uint32_t data = cpu_to_le32(m->data);
+
+    m->result = 0;
+    for (uint64_t i = 0; i < m->len; i++) {
+        m->result += pci_dma_write(PCI_DEVICE(m), m->iova + i, &data,
                                    sizeof(data)) == MEMTX_OK;
     }
 }
@@ -271,6 +283,9 @@ static void run_command(PVIOMMUMirror *m, uint64_t cmd)
     case PVIOMMU_MIRROR_CMD_UNLISTEN:
         mirror_unlisten(m);
         break;
+    case PVIOMMU_MIRROR_CMD_SWEEP:
+        cmd_sweep(m);
+        break;
     }
 }
 
@@ -298,6 +313,8 @@ static uint64_t *operand(PVIOMMUMirror *m, hwaddr addr)
         return m->iothread ? &m->wait : NULL;
     case PVIOMMU_MIRROR_RING:
         return &m->ring;
+    case PVIOMMU_MIRROR_HIDE:
+        return &m->hide;
     default:
         return NULL;
     }
@@ -338,6 +355,9 @@ static void bar_write(void *opaque, hwaddr addr, uint64_t value, unsigned size)
 
     if (reg) {
         *reg = value;
+        if (reg == &m->hide && m->assigned) {
+            memory_region_set_enabled(&m->assigned_memory, !value);
+        }
     } else if (addr == PVIOMMU_MIRROR_CMD) {
         run_command(m, value);
     }
@@ -370,6 +390,41 @@ static bool add_alias(PVIOMMUMirror *m, Error **errp)
     pci_register_bar(PCI_DEVICE(m), PVIOMMU_MIRROR_ALIAS_BAR,
                      PCI_BASE_ADDRESS_SPACE_MEMORY, &m->alias_bar);
     return true;
+}
+
+static uint64_t assigned_read(void *opaque, hwaddr addr, unsigned size)
+{
+    return 0;
+}
+
+static void assigned_write(void *opaque, hwaddr addr, uint64_t value,
+                           unsigned size)
+{
+    /* Nothing looks at it. */
+}
+
+static const MemoryRegionOps assigned_ops = {
+    .read = assigned_read,
+    .write = assigned_write,
+    .endianness = DEVICE_LITTLE_ENDIAN,
+};
+
+/* As VFIO has it: what can be mapped is in front of what is trapped. */
+static void add_assigned(PVIOMMUMirror *m)
+{
+    m->memory = qemu_memalign(qemu_real_host_page_size(),
+                              PVIOMMU_MIRROR_MEMORY_SIZE);
+    memset(m->memory, 0, PVIOMMU_MIRROR_MEMORY_SIZE);
+    memory_region_init_io(&m->assigned_bar, OBJECT(m), &assigned_ops, m,
+                          "pviommu-mirror-assigned",
+                          PVIOMMU_MIRROR_ASSIGNED_SIZE);
+    memory_region_init_ram_device_ptr(&m->assigned_memory, OBJECT(m),
+                                      "pviommu-mirror-memory",
+                                      PVIOMMU_MIRROR_MEMORY_SIZE, m->memory);
+    memory_region_add_subregion(&m->assigned_bar, PVIOMMU_MIRROR_MEMORY_OFFSET,
+                                &m->assigned_memory);
+    pci_register_bar(PCI_DEVICE(m), PVIOMMU_MIRROR_ASSIGNED_BAR,
+                     PCI_BASE_ADDRESS_SPACE_MEMORY, &m->assigned_bar);
 }
 
 /* In VFIO's order: what it forbids, what it maps, what it tells the IOMMU. */
@@ -433,6 +488,9 @@ static void pviommu_mirror_realize(PCIDevice *dev, Error **errp)
     if (m->alias && !add_alias(m, errp)) {
         return;
     }
+    if (m->assigned) {
+        add_assigned(m);
+    }
     QLIST_INIT(&m->sections);
     m->as = pci_device_iommu_address_space(dev);
     if (m->iothread) {
@@ -490,6 +548,7 @@ static void pviommu_mirror_finalize(Object *obj)
         stop_mirroring(m);
     }
     g_free(m->iova_ranges);
+    qemu_vfree(m->memory);
 }
 
 static const Property pviommu_mirror_properties[] = {
@@ -501,6 +560,7 @@ static const Property pviommu_mirror_properties[] = {
     DEFINE_PROP_LINK("iothread", PVIOMMUMirror, iothread, TYPE_IOTHREAD,
                      IOThread *),
     DEFINE_PROP_BOOL("late", PVIOMMUMirror, late, false),
+    DEFINE_PROP_BOOL("assigned", PVIOMMUMirror, assigned, false),
 };
 
 static void pviommu_mirror_class_init(ObjectClass *klass,
@@ -527,6 +587,8 @@ static void pviommu_mirror_class_init(ObjectClass *klass,
                               "the first and last address of each range");
     object_class_property_set_description(
         klass, "alias", "guest-physical address of RAM to show in BAR 2");
+    object_class_property_set_description(
+        klass, "assigned", "BAR 4 is partly memory, as VFIO has it");
     object_class_property_set_description(
         klass, "iothread", "the thread that it waits for, with WAIT");
     object_class_property_set_description(

@@ -19,6 +19,8 @@
  * 1 MiB of guest RAM at that guest-physical address. With late=on it listens
  * until it is finalized.
  *
+ * With assigned=on, BAR 4 is like one of a device that VFIO assigns: 64 KiB
+ * that the device emulates, and amid it memory, which the test can hide.
  *
  * With iothread=ID it can wait for that thread, in a transaction of the memory
  * map or in a notification, as other listeners do: see _WAIT.
@@ -35,6 +37,10 @@
 #define PVIOMMU_MIRROR_BAR_SIZE         0x1000
 #define PVIOMMU_MIRROR_ALIAS_BAR        2
 #define PVIOMMU_MIRROR_ALIAS_SIZE       0x100000
+#define PVIOMMU_MIRROR_ASSIGNED_BAR     4
+#define PVIOMMU_MIRROR_ASSIGNED_SIZE    0x10000
+#define PVIOMMU_MIRROR_MEMORY_OFFSET    0x4000 /* of its memory in BAR 4 */
+#define PVIOMMU_MIRROR_MEMORY_SIZE      0x8000
 
 /* Operands of commands, and what they answer with. */
 #define PVIOMMU_MIRROR_CMD              0x00 /* WO: _CMD_*, and it runs */
@@ -63,6 +69,8 @@
 #define PVIOMMU_MIRROR_WAIT_NOTIFIED    2
 #define PVIOMMU_MIRROR_WAIT_UNLOCKED    4   /* and drops the BQL meanwhile */
 #define PVIOMMU_MIRROR_RING             0x78 /* RW: a guest-physical address */
+
+#define PVIOMMU_MIRROR_HIDE             0x200 /* RW: not 0: BAR 4's memory */
 
 /* What there is, and what happened since the last _CMD_CLEAR. */
 #define PVIOMMU_MIRROR_COUNTER(n)       (0x80 + 8 * (n))
@@ -126,6 +134,11 @@
 /* Register the same notifier, with no replay; and take it away again. */
 #define PVIOMMU_MIRROR_CMD_LISTEN       12
 #define PVIOMMU_MIRROR_CMD_UNLISTEN     13
+/*
+ * LEN writes of 32 bits, DATA, at IOVA, the next byte, and so on. RESULT: how
+ * many worked
+ */
+#define PVIOMMU_MIRROR_CMD_SWEEP        14
 
 #define PVIOMMU_MIRROR_NR_SLOTS         8
 

@@ -112,6 +112,14 @@ uint64_t mirror_count(QMirror *m, uint64_t iova, uint64_t by, uint64_t nr)
     return mirror_cmd(m, CMD(COUNT));
 }
 
+uint64_t mirror_sweep(QMirror *m, uint64_t iova, uint64_t nr, uint32_t data)
+{
+    mirror_write(m, REG(IOVA), iova);
+    mirror_write(m, REG(DATA), data);
+    mirror_write(m, REG(LEN), nr);
+    return mirror_cmd(m, CMD(SWEEP));
+}
+
 uint64_t mirror_hold(QMirror *m, unsigned slot, uint64_t iova, uint64_t len,
                      bool write)
 {

@@ -62,6 +62,9 @@ bool mirror_dma_write(QMirror *m, uint64_t iova, uint64_t data, unsigned len);
 /** mirror_count: write 32 bits at @iova @nr times: @by, 2 * @by, and so on */
 uint64_t mirror_count(QMirror *m, uint64_t iova, uint64_t by, uint64_t nr);
 
+/** mirror_sweep: write @data, 32 bits, at @nr addresses from @iova on */
+uint64_t mirror_sweep(QMirror *m, uint64_t iova, uint64_t nr, uint32_t data);
+
 /* A DMA that takes its time. mirror_hold returns how much could be mapped. */
 uint64_t mirror_hold(QMirror *m, unsigned slot, uint64_t iova, uint64_t len,
                      bool write);

@@ -7,6 +7,7 @@
 #include "qemu/osdep.h"
 #include "qemu/bswap.h"
 #include "hw/pci/pci_regs.h"
+#include "libqos/firmware.h"
 #include "libqos/pci-pc.h"
 #include "libqos/xen-pviommu.h"
 
@@ -31,16 +32,12 @@ static const char *get_bios(void)
 {
     if (!bios_path) {
         g_autofree uint8_t *bios = g_malloc(PVIOMMU_BIOS_SIZE);
-        int fd = g_file_open_tmp("pviommu-bios-XXXXXX", &bios_path, NULL);
 
-        g_assert_cmpint(fd, >=, 0);
-        atexit(remove_bios);
         for (unsigned i = 0; i < PVIOMMU_BIOS_SIZE; i++) {
             bios[i] = PVIOMMU_BIOS_BYTE(i);
         }
-        g_assert_cmpint(write(fd, bios, PVIOMMU_BIOS_SIZE), ==,
-                        PVIOMMU_BIOS_SIZE);
-        close(fd);
+        bios_path = firmware_write(bios);
+        atexit(remove_bios);
     }
     return bios_path;
 }

@@ -8,9 +8,11 @@
 #define TESTS_LIBQOS_XEN_PVIOMMU_H
 
 #include "libqtest.h"
+#include "libqos/firmware.h"
 #include "libqos/pci.h"
 #include "hw/xen/interface/iommu_op.h"
 #include "../../assert-status.h"
+#include "../../op-codes.h"
 
 #define PVIOMMU_PAGE            (1u << XEN_IOMMU_PAGE_SHIFT)
 
@@ -31,7 +33,7 @@
 #define PVIOMMU_FREE_GFN        0x2000
 
 /* The firmware that all machines get; each byte tells where it is. */
-#define PVIOMMU_BIOS_SIZE       0x10000
+#define PVIOMMU_BIOS_SIZE       FIRMWARE_SIZE
 #define PVIOMMU_BIOS_ADDR       (0x100000000ull - PVIOMMU_BIOS_SIZE)
 #define PVIOMMU_BIOS_BYTE(i)    ((uint8_t)((i) * 7 + ((i) >> 8)))
 

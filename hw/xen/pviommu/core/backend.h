@@ -9,23 +9,28 @@
 /* Each backend has a state of its own, with nothing in common. */
 typedef struct XenPVIOMMUBackend XenPVIOMMUBackend;
 
+/* Which pages @get may take */
+#define XEN_PVIOMMU_GET_READONLY (1u << 0)
+#define XEN_PVIOMMU_GET_MMIO    (1u << 1) /* those of PCI functions, too */
+
 typedef struct XenPVIOMMUBackendOps {
     /* Bit n: XEN_IOMMUOP_n can succeed. */
     uint32_t ops;
     /**
-     * @get: take a reference on each of @nr pages from @gfn of domain @domid,
-     * a writable one unless @readonly; all of them or none.
+     * @get: take a reference on each of @nr pages from @gfn of domain @domid;
+     * all of them or none.
+     * @flags: XEN_PVIOMMU_GET_*
      *
      * Returns: 0, or
      * -XEN_IOMMU_ESRCH: no such domain
      * -XEN_IOMMU_ENOENT: a GFN has no page
-     * -XEN_IOMMU_EPERM: no mapping privilege; not RAM; read-only RAM
+     * -XEN_IOMMU_EPERM: no mapping privilege; not what @flags allow
      * -XEN_IOMMU_EAGAIN: a page is on its way back, or there is more to look
      * at than is done at a time; ask again
      */
     int (*get)(XenPVIOMMUBackend *backend, uint16_t domid,
-               uint64_t gfn, uint64_t nr, bool readonly);
-    /** @put: drop references that @get took with the same @readonly. */
+               uint64_t gfn, uint64_t nr, unsigned flags);
+    /** @put: drop references that @get took, @readonly or not. */
     void (*put)(XenPVIOMMUBackend *backend,
                 uint64_t gfn, uint64_t nr, bool readonly);
     /**

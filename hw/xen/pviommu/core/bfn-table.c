@@ -44,6 +44,16 @@ static void slot_publish(uint64_t *slot, uint64_t value)
 #endif
 }
 
+/* A leaf, or nothing: it leads nowhere. */
+static void slot_set(uint64_t *slot, uint64_t value)
+{
+#if HOST_LONG_BITS == 64
+    qatomic_set(slot, value);
+#else
+    qatomic_set_u64(slot, value);
+#endif
+}
+
 /* The largest aligned block that starts at @pos and ends by @end. */
 static unsigned block_order(uint64_t pos, uint64_t end)
 {
@@ -298,7 +308,7 @@ bool bfn_table_map(BfnTable *t, const BfnRun *run)
         for (unsigned i = 0; i < nr; i++) {
             uint64_t old = slot[i];
 
-            qatomic_set_u64(&slot[i], leaf);
+            slot_set(&slot[i], leaf);
             if (!old) {
                 taken++;
             } else {
@@ -364,8 +374,7 @@ static void table_reblock(BfnTable *t, uint64_t bfn, uint64_t end)
             for (unsigned i = slot_index(bfn, l);
                  bfn < last && i < LEVEL_SLOTS && slot_is_leaf(n->slot[i]);
                  i++) {
-                qatomic_set_u64(&n->slot[i],
-                                slot_with_order(n->slot[i], order));
+                slot_set(&n->slot[i], slot_with_order(n->slot[i], order));
                 bfn += 1ull << level_shift(l);
                 t->budget->work++;
             }
@@ -385,7 +394,7 @@ static void node_clear(BfnTable *t, BfnNode *n, unsigned level, uint64_t base,
 
         t->budget->work++;
         if (slot_is_leaf(slot)) {
-            qatomic_set_u64(&n->slot[i], 0);
+            slot_set(&n->slot[i], 0);
             n->used--;
             table_reserve(t, -leaf_reserve(level, 1));
         } else if (slot && slot_node(slot)->used) {
@@ -422,7 +431,7 @@ static bool table_unmap_blocks(BfnTable *t, uint64_t bfn, uint64_t nr)
         return false;
     }
     for (unsigned i = first; i <= last; i++) {
-        qatomic_set_u64(&n->slot[i], 0);
+        slot_set(&n->slot[i], 0);
     }
     n->used -= nr;
     t->budget->work += nr;

@@ -205,6 +205,19 @@ static bool run_is_crowded(XenPVIOMMUCore *core, const BfnRun *run)
            gfn_index_crowded(core->gfn_index, run->gfn, run->nr, max - 1);
 }
 
+static int context_get(XenPVIOMMUCore *core, uint16_t domid, const BfnRun *run)
+{
+    /* What a guest mapped stays, whatever it accepted later. */
+    uint64_t features = core->loading ? xen_pviommu_core_features(core)
+                                      : core->accepted;
+    unsigned flags =
+        (run->readonly ? XEN_PVIOMMU_GET_READONLY : 0) |
+        (features & XEN_IOMMU_FEATURE_MMIO ? XEN_PVIOMMU_GET_MMIO : 0);
+
+    return core->backend_ops->get(core->backend, domid, run->gfn, run->nr,
+                                  flags);
+}
+
 int xen_pviommu_context_map(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
                             uint16_t domid, const BfnRun *run)
 {
@@ -226,8 +239,7 @@ int xen_pviommu_context_map(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
                                 run->nr);
         return -XEN_IOMMU_ENOSPC;
     }
-    ret = core->backend_ops->get(core->backend, domid, run->gfn, run->nr,
-                                 run->readonly);
+    ret = context_get(core, domid, run);
     if (ret) {
         return ret;
     }
@@ -398,8 +410,7 @@ int xen_pviommu_context_load_pending(XenPVIOMMUCore *core,
     if (!xen_pviommu_pending_reserve(core, 1)) {
         return -XEN_IOMMU_ENOMEM;
     }
-    ret = core->backend_ops->get(core->backend, XEN_IOMMU_DOMID_SELF, run->gfn,
-                                 run->nr, run->readonly);
+    ret = context_get(core, XEN_IOMMU_DOMID_SELF, run);
     if (!ret) {
         /* No device of the new machine has ever seen it. */
         xen_pviommu_pending_add(core, ctx, run, true);

@@ -305,6 +305,26 @@ void xen_pviommu_core_invalidate(XenPVIOMMUCore *core,
     xen_pviommu_pending_invalidate(core, gfn, nr);
 }
 
+static bool renotify_place(void *opaque, uint16_t id, uint64_t bfn,
+                           uint64_t gfn, uint64_t nr)
+{
+    XenPVIOMMUCore *core = opaque;
+    XenPVIOMMUContext *ctx = core->contexts[id];
+    BfnRun run;
+
+    if (ctx->nr_devices &&
+        bfn_table_next_run(ctx->table, bfn, bfn + nr, &run)) {
+        core->listener_ops->unmap(core->client, ctx, run.bfn, run.nr);
+        core->listener_ops->map(core->client, ctx, &run);
+    }
+    return true;
+}
+
+void xen_pviommu_core_renotify(XenPVIOMMUCore *core, uint64_t gfn, uint64_t nr)
+{
+    gfn_index_foreach(core->gfn_index, gfn, nr, renotify_place, core);
+}
+
 void xen_pviommu_core_held(XenPVIOMMUCore *core, XenPVIOMMUHeldFunc *func,
                            void *opaque)
 {

@@ -37,8 +37,8 @@ void xen_pviommu_core_load_end(XenPVIOMMUCore *core);
 /**
  * xen_pviommu_core_init: the state of a reset device
  *
- * limits, control, premap, queues, identity_contexts, client and all _ops are
- * set by the caller before; backend, before the first operation.
+ * limits, control, premap, queues, identity_contexts, mmio, client and all _ops
+ * are set by the caller before; backend, before the first operation.
  *
  * Returns: false if there is no memory.
  */
@@ -60,6 +60,8 @@ void xen_pviommu_core_reset(XenPVIOMMUCore *core);
 
 /* Nodes that are freed at a time: a fraction of a millisecond. */
 #define XEN_PVIOMMU_REAP_NODES 1024
+/* That an operation frees for its own sake; RCU gets each of them. */
+#define XEN_PVIOMMU_OP_REAP_NODES 256
 
 /**
  * xen_pviommu_core_reap: free some of what resets left
@@ -104,6 +106,14 @@ void xen_pviommu_core_accept(XenPVIOMMUCore *core, uint64_t features);
  */
 void xen_pviommu_core_invalidate(XenPVIOMMUCore *core,
                                  uint64_t gfn, uint64_t nr);
+
+/**
+ * xen_pviommu_core_renotify: listeners are notified of pages anew
+ *
+ * Which of [@gfn, @gfn + @nr) they are notified of has changed, and what is
+ * mapped has not.
+ */
+void xen_pviommu_core_renotify(XenPVIOMMUCore *core, uint64_t gfn, uint64_t nr);
 
 /* Called with a part of what is held; frames may be visited more than once. */
 typedef void XenPVIOMMUHeldFunc(void *opaque, uint64_t gfn, uint64_t nr);

@@ -10,20 +10,13 @@
 #include "core.h"
 #include "iommu-op.h"
 #include "irq-op.h"
+#include "map-op.h"
+#include "op-decode.h"
 #include "trace.h"
 
 QEMU_BUILD_BUG_ON(sizeof(struct xen_iommu_op) != 32);
 QEMU_BUILD_BUG_ON(sizeof(struct xen_iommu_fault) != 32);
 QEMU_BUILD_BUG_ON(sizeof(struct xen_iommu_reserved_range) != 16);
-
-/*
- * Slots of a table that a lookup looks at: a run of more is cut. At 8 bytes
- * each, in order, that takes some tens of microseconds.
- */
-#define LOOKUP_SLOTS (1u << 16)
-
-/* Nodes that an operation frees for its own sake; RCU gets each of them. */
-#define OP_REAP_NODES 256
 
 typedef struct OpInfo {
     /* A status, or XEN_PVIOMMU_UNFINISHED. */
@@ -32,38 +25,6 @@ typedef struct OpInfo {
     uint64_t feature;           /* that must be accepted */
     bool unprivileged;          /* works without control of the IOMMU */
 } OpInfo;
-
-static bool has_feature(const XenPVIOMMUCore *core, uint64_t feature)
-{
-    return (core->accepted & feature) == feature;
-}
-
-/* ctx and nr_frames as they are on the wire; false for -EINVAL. */
-static bool decode_ctx(const XenPVIOMMUCore *core, uint16_t ctx, uint32_t *id)
-{
-    *id = le16_to_cpu(ctx);
-    return !*id || has_feature(core, XEN_IOMMU_FEATURE_CONTEXTS);
-}
-
-static bool decode_nr(const XenPVIOMMUCore *core, uint32_t nr_frames,
-                      uint64_t *nr)
-{
-    uint32_t n = le32_to_cpu(nr_frames);
-
-    *nr = n ? n : 1;
-    return !n || has_feature(core, XEN_IOMMU_FEATURE_RANGES);
-}
-
-/* An identity context maps by itself: it has no table that could be changed. */
-static bool ctx_has_table(const XenPVIOMMUContext *ctx)
-{
-    return !ctx || !ctx->identity;
-}
-
-static bool range_within(uint64_t start, uint64_t nr, uint64_t limit)
-{
-    return start < limit && nr <= limit - start;
-}
 
 /* The list as the guest reads it; a range too long for an entry takes more. */
 static GArray *reserved_entries(const GArray *list)
@@ -99,8 +60,8 @@ static int op_query_reserved(XenPVIOMMUCore *core, struct xen_iommu_op *op,
     uint32_t id;
 
     if (u->pad || u->pad1 || (u->sbdf && !device) || (u->ctx && device) ||
-        (device && !has_feature(core, XEN_IOMMU_FEATURE_CONTEXTS)) ||
-        !decode_ctx(core, u->ctx, &id)) {
+        (device && !op_has_feature(core, XEN_IOMMU_FEATURE_CONTEXTS)) ||
+        !op_decode_ctx(core, u->ctx, &id)) {
         return -XEN_IOMMU_EINVAL;
     }
     xen_pviommu_reserved_add_all(list, core->reserved);
@@ -133,113 +94,6 @@ static int op_query_reserved(XenPVIOMMUCore *core, struct xen_iommu_op *op,
                                    sizeof(struct xen_iommu_reserved_range));
 }
 
-static int op_map(XenPVIOMMUCore *core, struct xen_iommu_op *op, uint16_t flags)
-{
-    const struct xen_iommu_op_map *u = &op->u.map;
-    uint16_t domid = le16_to_cpu(u->domid);
-    BfnRun run = {
-        .bfn = le64_to_cpu(u->bfn),
-        .gfn = le64_to_cpu(u->gfn),
-        .readonly = flags & XEN_IOMMUOP_map_readonly,
-    };
-    XenPVIOMMUContext *ctx;
-    uint32_t id;
-    int ret;
-
-    if (!decode_ctx(core, u->ctx, &id) ||
-        !decode_nr(core, u->nr_frames, &run.nr) ||
-        !range_within(run.bfn, run.nr, xen_pviommu_bfn_limit(core)) ||
-        !range_within(run.gfn, run.nr, 1ull << GFN_INDEX_BITS)) {
-        return -XEN_IOMMU_EINVAL;
-    }
-    ctx = xen_pviommu_context_find(core, id);
-    if (!ctx_has_table(ctx)) {
-        return -XEN_IOMMU_EINVAL;
-    }
-    xen_pviommu_core_enable(core);
-    ret = ctx ? xen_pviommu_context_map(core, ctx, domid, &run)
-              : -XEN_IOMMU_ENOENT;
-    if (ret == -XEN_IOMMU_ENOMEM &&
-        xen_pviommu_core_reap(core, OP_REAP_NODES, false)) {
-        /* The memory is that of what there was before a reset. */
-        return XEN_PVIOMMU_UNFINISHED;
-    }
-    if (!ret) {
-        core->counter[XEN_PVIOMMU_COUNTER_MAPS]++;
-    }
-    trace_xen_pviommu_map(id, run.bfn, run.gfn, run.nr, run.readonly, ret);
-    return ret;
-}
-
-static int op_unmap(XenPVIOMMUCore *core, struct xen_iommu_op *op,
-                    uint16_t flags)
-{
-    struct xen_iommu_op_unmap *u = &op->u.unmap;
-    bool skip_unmapped = flags & XEN_IOMMUOP_unmap_holes;
-    uint64_t bfn = le64_to_cpu(u->bfn);
-    XenPVIOMMUContext *ctx;
-    uint64_t nr;
-    uint32_t id;
-    int ret;
-
-    if (u->pad || u->pad1 || !decode_ctx(core, u->ctx, &id) ||
-        !decode_nr(core, u->nr_frames, &nr) ||
-        (skip_unmapped && !has_feature(core, XEN_IOMMU_FEATURE_QUEUE)) ||
-        !range_within(bfn, nr, xen_pviommu_bfn_limit(core))) {
-        return -XEN_IOMMU_EINVAL;
-    }
-    ctx = xen_pviommu_context_find(core, id);
-    if (!ctx_has_table(ctx)) {
-        return -XEN_IOMMU_EINVAL;
-    }
-    xen_pviommu_core_enable(core);
-    ret = ctx ? xen_pviommu_context_unmap_part(core, ctx, &bfn, &nr,
-                                               skip_unmapped)
-              : -XEN_IOMMU_ENOENT;
-    if (ret == XEN_PVIOMMU_UNFINISHED && bfn != le64_to_cpu(u->bfn)) {
-        u->bfn = cpu_to_le64(bfn);
-        u->nr_frames = cpu_to_le32(nr);
-    }
-    if (!ret) {
-        core->counter[XEN_PVIOMMU_COUNTER_UNMAPS]++;
-    }
-    trace_xen_pviommu_unmap(id, bfn, nr, ret);
-    return ret;
-}
-
-static int op_flush(XenPVIOMMUCore *core, struct xen_iommu_op *op,
-                    uint16_t flags)
-{
-    const struct xen_iommu_op_flush *u = &op->u.flush;
-    uint64_t bfn = le64_to_cpu(u->bfn);
-    bool all = bfn == XEN_IOMMU_FLUSH_ALL && !u->nr_frames;
-    XenPVIOMMUContext *ctx;
-    uint64_t nr;
-    uint32_t id;
-
-    if (u->pad || u->pad1 || !decode_ctx(core, u->ctx, &id)) {
-        return -XEN_IOMMU_EINVAL;
-    }
-    if (!all && (!decode_nr(core, u->nr_frames, &nr) ||
-                 !range_within(bfn, nr, xen_pviommu_bfn_limit(core)))) {
-        return -XEN_IOMMU_EINVAL;
-    }
-    ctx = xen_pviommu_context_find(core, id);
-    if (!ctx) {
-        return -XEN_IOMMU_ENOENT;
-    }
-    if (all) {
-        bfn = 0;
-        nr = xen_pviommu_bfn_limit(core);
-    }
-    if (!xen_pviommu_context_flush_part(core, ctx, bfn, nr)) {
-        return XEN_PVIOMMU_UNFINISHED;
-    }
-    core->counter[XEN_PVIOMMU_COUNTER_FLUSHES]++;
-    trace_xen_pviommu_flush(id, bfn, nr);
-    return 0;
-}
-
 static uint32_t supported_ops(const XenPVIOMMUCore *core);
 
 static int op_query_caps(XenPVIOMMUCore *core, struct xen_iommu_op *op,
@@ -253,84 +107,6 @@ static int op_query_caps(XenPVIOMMUCore *core, struct xen_iommu_op *op,
         .state = xen_pviommu_core_state(core),
         .max_mappings = cpu_to_le64(core->limits.max_mappings),
     };
-    return 0;
-}
-
-static void lookup_result(struct xen_iommu_op *op, const BfnRun *run)
-{
-    op->u.lookup.bfn = cpu_to_le64(run->bfn);
-    op->u.lookup.gfn = cpu_to_le64(run->gfn);
-    op->u.lookup.nr_frames = cpu_to_le32(run->nr);
-    op->flags = cpu_to_le16(run->readonly ? XEN_IOMMUOP_map_readonly : 0);
-}
-
-/* The run from @bfn on, as far as is looked, and nr_frames can say. */
-static bool lookup_run(XenPVIOMMUCore *core, XenPVIOMMUContext *ctx,
-                       uint64_t bfn, BfnRun *run)
-{
-    uint64_t end = MIN(bfn + UINT32_MAX, xen_pviommu_bfn_limit(core));
-
-    core->work++;
-    return bfn_table_next_part(ctx->table, bfn, end, LOOKUP_SLOTS, run) &&
-           run->bfn == bfn;
-}
-
-static int op_lookup_bfn(XenPVIOMMUCore *core, struct xen_iommu_op *op,
-                         uint16_t flags)
-{
-    struct xen_iommu_op_lookup *u = &op->u.lookup;
-    uint64_t bfn = le64_to_cpu(u->bfn), end;
-    XenPVIOMMUContext *ctx;
-    uint32_t id;
-    BfnRun run;
-
-    if (u->gfn || u->pad || u->nr_frames || !decode_ctx(core, u->ctx, &id) ||
-        !range_within(bfn, 1, xen_pviommu_bfn_limit(core))) {
-        return -XEN_IOMMU_EINVAL;
-    }
-    ctx = xen_pviommu_context_find(core, id);
-    if (!ctx_has_table(ctx)) {
-        return -XEN_IOMMU_EINVAL;
-    }
-    if (!ctx) {
-        return -XEN_IOMMU_ENOENT;
-    }
-    core->work++;
-    end = MIN(bfn + UINT32_MAX, xen_pviommu_bfn_limit(core));
-    if (!bfn_table_next_part(ctx->table, bfn, end, LOOKUP_SLOTS, &run) ||
-        run.bfn != bfn) {
-        /* The guest can look on where something is mapped again. */
-        u->nr_frames = cpu_to_le32((run.nr ? run.bfn : end) - bfn);
-        return -XEN_IOMMU_ENOENT;
-    }
-    lookup_result(op, &run);
-    return 0;
-}
-
-static int op_lookup_gfn(XenPVIOMMUCore *core, struct xen_iommu_op *op,
-                         uint16_t flags)
-{
-    const struct xen_iommu_op_lookup *u = &op->u.lookup;
-    uint64_t gfn = le64_to_cpu(u->gfn);
-    uint64_t from = le64_to_cpu(u->bfn), bfn;
-    XenPVIOMMUContext *ctx;
-    uint32_t id;
-    BfnRun run;
-
-    if (u->pad || u->nr_frames || !decode_ctx(core, u->ctx, &id) ||
-        !range_within(from, 1, xen_pviommu_bfn_limit(core)) ||
-        !range_within(gfn, 1, 1ull << GFN_INDEX_BITS)) {
-        return -XEN_IOMMU_EINVAL;
-    }
-    ctx = xen_pviommu_context_find(core, id);
-    if (!ctx_has_table(ctx)) {
-        return -XEN_IOMMU_EINVAL;
-    }
-    if (!ctx || !gfn_index_find(core->gfn_index, gfn, id, from, &bfn) ||
-        !lookup_run(core, ctx, bfn, &run)) {
-        return -XEN_IOMMU_ENOENT;
-    }
-    lookup_result(op, &run);
     return 0;
 }
 
@@ -348,7 +124,7 @@ static int op_alloc_context(XenPVIOMMUCore *core, struct xen_iommu_op *op,
     int ret;
 
     if (u->ctx || !context_pads_zero(u) ||
-        (identity && !has_feature(core, XEN_IOMMU_FEATURE_IDENTITY))) {
+        (identity && !op_has_feature(core, XEN_IOMMU_FEATURE_IDENTITY))) {
         return -XEN_IOMMU_EINVAL;
     }
     ret = xen_pviommu_context_alloc(core, &ctx);
@@ -357,7 +133,7 @@ static int op_alloc_context(XenPVIOMMUCore *core, struct xen_iommu_op *op,
         u->ctx = cpu_to_le16(ctx->id);
     }
     if (ret == -XEN_IOMMU_ENOMEM &&
-        xen_pviommu_core_reap(core, OP_REAP_NODES, false)) {
+        xen_pviommu_core_reap(core, XEN_PVIOMMU_OP_REAP_NODES, false)) {
         return XEN_PVIOMMU_UNFINISHED;
     }
     return ret;
@@ -408,7 +184,7 @@ static int op_enable(XenPVIOMMUCore *core, struct xen_iommu_op *op,
     bool irqs = flags & XEN_IOMMUOP_enable_irqs;
 
     if (u->pad[0] || u->pad[1] || u->pad[2] ||
-        (irqs && !has_feature(core, XEN_IOMMU_FEATURE_INTERRUPTS))) {
+        (irqs && !op_has_feature(core, XEN_IOMMU_FEATURE_INTERRUPTS))) {
         return -XEN_IOMMU_EINVAL;
     }
     if (irqs) {
@@ -438,12 +214,12 @@ static int op_set_queue(XenPVIOMMUCore *core, struct xen_iommu_op *op,
     XenPVIOMMUContext *ctx;
     uint32_t id;
 
-    if (u->pad || u->pad1 || !decode_ctx(core, u->ctx, &id) ||
+    if (u->pad || u->pad1 || !op_decode_ctx(core, u->ctx, &id) ||
         ((addr || nr_ops) && !xen_pviommu_queue_valid(addr, nr_ops))) {
         return -XEN_IOMMU_EINVAL;
     }
     ctx = xen_pviommu_context_find(core, id);
-    if (!ctx_has_table(ctx)) {
+    if (!op_ctx_has_table(ctx)) {
         return -XEN_IOMMU_EINVAL;
     }
     return ctx ? core->memory_ops->set_queue(core->client, ctx, addr, nr_ops)
@@ -456,26 +232,26 @@ static const OpInfo op_info[] = {
         .flags = XEN_IOMMUOP_query_reserved_device,
     },
     [XEN_IOMMUOP_map] = {
-        .run = op_map,
+        .run = xen_pviommu_op_map,
         .flags = XEN_IOMMUOP_map_readonly,
     },
     [XEN_IOMMUOP_unmap] = {
-        .run = op_unmap,
+        .run = xen_pviommu_op_unmap,
         .flags = XEN_IOMMUOP_unmap_holes,
     },
     [XEN_IOMMUOP_flush] = {
-        .run = op_flush,
+        .run = xen_pviommu_op_flush,
     },
     [XEN_IOMMUOP_query_caps] = {
         .run = op_query_caps,
         .unprivileged = true,
     },
     [XEN_IOMMUOP_lookup_bfn] = {
-        .run = op_lookup_bfn,
+        .run = xen_pviommu_op_lookup_bfn,
         .feature = XEN_IOMMU_FEATURE_LOOKUP,
     },
     [XEN_IOMMUOP_lookup_gfn] = {
-        .run = op_lookup_gfn,
+        .run = xen_pviommu_op_lookup_gfn,
         .feature = XEN_IOMMU_FEATURE_LOOKUP,
     },
     [XEN_IOMMUOP_alloc_context] = {
@@ -548,7 +324,7 @@ static int op_check(const XenPVIOMMUCore *core, uint16_t op, uint16_t flags)
     if (!core->control && !op_info[op].unprivileged) {
         return -XEN_IOMMU_EACCES;
     }
-    if (!has_feature(core, op_info[op].feature) ||
+    if (!op_has_feature(core, op_info[op].feature) ||
         (flags & ~op_info[op].flags)) {
         return -XEN_IOMMU_EINVAL;
     }

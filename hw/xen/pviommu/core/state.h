@@ -94,6 +94,7 @@ typedef struct XenPVIOMMUCore {
     bool premap;                /* it starts in identity mode */
     bool queues;                /* the guest may have queues */
     bool identity_contexts;     /* the guest may have identity contexts */
+    bool mmio;                  /* the guest may map MMIO of PCI functions */
 
     bool identity;              /* in identity mode: devices see all memory */
     uint64_t accepted;          /* XEN_IOMMU_FEATURE_* */
@@ -174,7 +175,8 @@ static inline uint64_t xen_pviommu_core_features(const XenPVIOMMUCore *core)
     return XEN_IOMMU_FEATURES_ALL &
            ~(core->queues ? 0 : XEN_IOMMU_FEATURE_QUEUE) &
            ~(core->identity_contexts ? 0 : XEN_IOMMU_FEATURE_IDENTITY) &
-           ~(core->limits.max_irqs ? 0 : XEN_IOMMU_FEATURE_INTERRUPTS);
+           ~(core->limits.max_irqs ? 0 : XEN_IOMMU_FEATURE_INTERRUPTS) &
+           ~(core->mmio ? 0 : XEN_IOMMU_FEATURE_MMIO);
 }
 
 /** xen_pviommu_bfn_limit: BFNs are below it */

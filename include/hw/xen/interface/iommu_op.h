@@ -80,12 +80,14 @@
 #define XEN_IOMMU_FEATURE_QUEUE         (1ULL << 3) /* set_queue, unmap_holes */
 #define XEN_IOMMU_FEATURE_IDENTITY      (1ULL << 4) /* alloc_context_identity */
 #define XEN_IOMMU_FEATURE_INTERRUPTS    (1ULL << 5) /* *_irq*, enable_irqs */
+#define XEN_IOMMU_FEATURE_MMIO          (1ULL << 6) /* map of BARs */
 #define XEN_IOMMU_FEATURES_ALL          (XEN_IOMMU_FEATURE_RANGES | \
                                          XEN_IOMMU_FEATURE_CONTEXTS | \
                                          XEN_IOMMU_FEATURE_LOOKUP | \
                                          XEN_IOMMU_FEATURE_QUEUE | \
                                          XEN_IOMMU_FEATURE_IDENTITY | \
-                                         XEN_IOMMU_FEATURE_INTERRUPTS)
+                                         XEN_IOMMU_FEATURE_INTERRUPTS | \
+                                         XEN_IOMMU_FEATURE_MMIO)
 
 /* The context every device starts in; it is always there. */
 #define XEN_IOMMU_CTX_DEFAULT           0
@@ -119,6 +121,10 @@ struct xen_iommu_op_query_reserved {
  * mapped at XEN_IOMMU_MAX_PLACES BFNs at the most, in all contexts together; a
  * map of XEN_IOMMU_LARGE_FRAMES or more does not add to a page that is mapped
  * at XEN_IOMMU_MAX_LARGE_PLACES. -ENOSPC beyond.
+ *
+ * With feature MMIO a page may also be one of a PCI function's memory BAR that
+ * is enabled, but not of the IOMMU's own. It is unmapped when the BAR appears
+ * elsewhere, and when the function is unplugged.
  */
 #define XEN_IOMMU_MAX_PLACES            8000
 #define XEN_IOMMU_MAX_LARGE_PLACES      1024

@@ -23,6 +23,8 @@
 #include <linux/slab.h>
 #include <linux/version.h>
 
+#include <hw/xen/interface/iommu_op.h>
+
 #include "edu-regs.h"
 #include "expect.h"
 
@@ -48,6 +50,7 @@ static struct device *dev;
 static struct iommu_domain *domain;
 static void __iomem *regs;
 static u8 *ram;
+static phys_addr_t edu_bar;
 static phys_addr_t bar;
 
 static u8 *page_at(unsigned int i)
@@ -251,8 +254,8 @@ static int map_low(phys_addr_t paddr)
 }
 
 /*
- * What is not RAM cannot be mapped. If the caller says so, it gets an error; if
- * not, it may get none the first time, but does the next time.
+ * The IOMMU's own BAR cannot be mapped. If the caller says that it is not RAM, it
+ * gets an error; if not, it may get none the first time, but does the next time.
  */
 static void test_refused(void)
 {
@@ -260,6 +263,11 @@ static void test_refused(void)
 
 	addr = dma_map_resource(dev, bar, PAGE_SIZE, DMA_BIDIRECTIONAL, 0);
 	EXPECT(dma_mapping_error(dev, addr));
+	/* A device's is as RAM. */
+	addr = dma_map_resource(dev, edu_bar, PAGE_SIZE, DMA_BIDIRECTIONAL, 0);
+	EXPECT(!dma_mapping_error(dev, addr));
+	EXPECT(iommu_iova_to_phys(domain, addr) == edu_bar);
+	dma_unmap_resource(dev, addr, PAGE_SIZE, DMA_BIDIRECTIONAL, 0);
 
 	if (!map_low(bar)) {
 		/* Whatever became of it, the device has looked. */
@@ -271,12 +279,13 @@ static void test_refused(void)
 	EXPECT(iommu_iova_to_phys(domain, IOVA_LOW) == virt_to_phys(ram));
 	EXPECT(iommu_unmap(domain, IOVA_LOW, PAGE_SIZE) == PAGE_SIZE);
 	EXPECT(!iommu_iova_to_phys(domain, IOVA_LOW));
-	pr_info("dma-api: what is no RAM: done\n");
+	pr_info("dma-api: what cannot be mapped: done\n");
 }
 
 static int __init dma_api_init(void)
 {
 	struct pci_dev *pdev = pci_get_device(EDU_VENDOR, EDU_DEVICE, NULL);
+	struct pci_dev *iommu;
 	int error;
 
 	if (!pdev) {
@@ -294,11 +303,15 @@ static int __init dma_api_init(void)
 	if (error)
 		goto put_device;
 	pci_set_master(pdev);
-	bar = pci_resource_start(pdev, 0);
+	edu_bar = pci_resource_start(pdev, 0);
+	iommu = pci_get_device(XEN_PVIOMMU_PCI_VENDOR_ID,
+			       XEN_PVIOMMU_PCI_DEVICE_ID, NULL);
+	bar = iommu ? pci_resource_start(iommu, XEN_PVIOMMU_BAR) : 0;
+	pci_dev_put(iommu);
 	regs = pci_iomap(pdev, 0, 0);
 	ram = (void *)__get_free_pages(GFP_KERNEL, RAM_ORDER);
 	error = -ENOMEM;
-	if (!regs || !ram)
+	if (!bar || !regs || !ram)
 		goto free;
 	error = dma_set_mask_and_coherent(dev, DMA_BIT_MASK(EDU_BITS));
 	if (error)

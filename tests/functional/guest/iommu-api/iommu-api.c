@@ -5,8 +5,8 @@
  *
  * Runs while it is loaded: it stays loaded if all was right, and cannot be
  * loaded (-EIO) if something was not. One line in the log for each check. It
- * needs an edu device without a driver; its BAR is what cannot be mapped, for
- * it is not RAM.
+ * needs an edu device without a driver. The IOMMU's own BAR is what cannot be
+ * mapped.
  */
 
 #include <linux/delay.h>
@@ -53,6 +53,7 @@
 static struct iommu_domain *domain;
 static struct page *ram;
 static phys_addr_t bar;
+static phys_addr_t edu_bar;
 static void __iomem *regs;
 
 /* What the device counted. */
@@ -199,10 +200,20 @@ static void test_refused(void)
 	EXPECT(leads_to(IOVA_RANGE, 4, paddr));
 	EXPECT(unmap(IOVA_RANGE, 4));
 	EXPECT(leads_to(IOVA_RANGE, 4, 0));
-	pr_info("iommu-api: what is no RAM, and the MSI window: done\n");
+	pr_info("iommu-api: the IOMMU's BAR, and the MSI window: done\n");
 }
 
-/* Pages backwards, so that each is a map of its own; @refused is no RAM. */
+/* A device's registers, as VFIO maps them for other devices */
+static void test_bar(void)
+{
+	EXPECT(!map(IOVA_RANGE, edu_bar, 4));
+	EXPECT(leads_to(IOVA_RANGE, 4, edu_bar));
+	EXPECT(unmap(IOVA_RANGE, 4));
+	EXPECT(leads_to(IOVA_RANGE, 4, 0));
+	pr_info("iommu-api: the BAR of a device: done\n");
+}
+
+/* Pages backwards, so that each is a map of its own; @refused fails. */
 static void test_list(int refused)
 {
 	struct scatterlist *list;
@@ -323,13 +334,14 @@ static int __init iommu_api_init(void)
 		pr_err("iommu-api: no edu device\n");
 		return -ENODEV;
 	}
-	bar = pci_resource_start(pdev, 0);
+	edu_bar = pci_resource_start(pdev, 0);
 
 	iommu = pci_get_device(XEN_PVIOMMU_PCI_VENDOR_ID,
 			       XEN_PVIOMMU_PCI_DEVICE_ID, NULL);
 	regs = iommu ? pci_iomap(iommu, XEN_PVIOMMU_BAR, 0) : NULL;
 	if (!regs)
 		goto put_device;
+	bar = pci_resource_start(iommu, XEN_PVIOMMU_BAR);
 	ram = alloc_pages(GFP_KERNEL, RAM_ORDER);
 	if (!ram)
 		goto unmap_regs;
@@ -343,6 +355,7 @@ static int __init iommu_api_init(void)
 	test_range();
 	test_runs();
 	test_refused();
+	test_bar();
 	test_list(-1);
 	test_list(0);
 	test_list(LIST_PAGES / 2);

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# shellcheck shell=sh disable=SC2154 # PCI
+#
+# Functions of the host in which tests/functional/listeners has devices assigned
+# to a machine of our QEMU: for init, which has read this.
+
+edus()
+{
+    for d in "$PCI"/*; do
+        [ "$(cat "$d/vendor"):$(cat "$d/device")" = 0x1234:0x11e8 ] && echo "${d##*/}"
+    done
+    true
+}
+
+# give_edus: to vfio-pci.
+give_edus()
+{
+    load vfio || return 1
+    for sbdf in $(edus); do
+        echo vfio-pci > "$PCI/$sbdf/driver_override" &&
+            echo "$sbdf" > /sys/bus/pci/drivers_probe &&
+            [ "$(driver_of "$sbdf")" = vfio-pci ] || return 1
+    done
+    [ "$(edus | wc -l)" = 2 ]
+}
+
+# listener_test NAME BITS ARGUMENT...: a program of tests; the host's IOMMU is so wide.
+listener_test()
+{
+    name=$1 bits=$2
+    shift 2
+    # shellcheck disable=SC2046 # two words
+    PVIOMMU_VFIO_EDUS="$(echo $(edus))" PVIOMMU_VFIO_BITS=$bits \
+        QTEST_QEMU_BINARY=/t/bin/qemu-system-x86_64 \
+        "/t/bin/xen-pviommu-$name-test" "$@"
+}

@@ -1,0 +1,478 @@
+/*
+ * xen-pviommu: devices of the host, which VFIO assigns to the machine
+ *
+ * It needs a host with an IOMMU: tests/functional/listeners is one, and says in
+ * the environment which devices it has.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <linux/capability.h>
+#include "qemu/units.h"
+#include "libqos/edu.h"
+#include "libqos/virtio-ram.h"
+#include "libqos/xen-pviommu-qmp.h"
+#include "standard-headers/linux/virtio_mem.h"
+
+#define GFN             0x4000ull               /* aligned to 2 MiB */
+#define BFN             0x4000000ull            /* aligned to 1 GiB */
+#define BLOCK           512u
+#define ADDR(frame)     ((uint64_t)(frame) * PVIOMMU_PAGE)
+#define RO              XEN_IOMMUOP_map_readonly
+
+#define RAM_SLOT        0x14
+#define BALLOON         "-device virtio-balloon-pci,addr=14 "
+
+/* Two edus of the host, as VFIO names them, and how wide its IOMMU is. */
+static char **host_edus;
+static unsigned host_bits;
+/* What the host's kernel says from here on. */
+static int kernel_log = -1;
+
+typedef struct Fixture {
+    QXenPVIOMMU *iommu;
+    QEdu a, b;
+} Fixture;
+
+/* In the slots of EDU_PAIR, @nr of them */
+static char *assigned_args(unsigned nr)
+{
+    return nr > 1
+        ? g_strdup_printf("-device vfio-pci,host=%s,addr=11 "
+                          "-device vfio-pci,host=%s,addr=12 ",
+                          host_edus[0], host_edus[1])
+        : g_strdup_printf("-device vfio-pci,host=%s,addr=11 ", host_edus[0]);
+}
+
+static void find_edus(Fixture *f, unsigned nr)
+{
+    edu_init(&f->a, f->iommu, EDU_SBDF_A);
+    if (nr > 1) {
+        edu_init(&f->b, f->iommu, EDU_SBDF_B);
+    }
+    pviommu_accept(f->iommu, XEN_IOMMU_FEATURES_ALL);
+}
+
+static Fixture *fixture_new(const char *machine, const char *props,
+                            const char *extra, unsigned nr)
+{
+    g_autofree char *devices = assigned_args(nr);
+    g_autofree char *args = g_strconcat(devices, extra, NULL);
+    Fixture *f = g_new0(Fixture, 1);
+
+    f->iommu = pviommu_start(machine, props, args);
+    find_edus(f, nr);
+    return f;
+}
+
+static void fixture_free(Fixture *f)
+{
+    pviommu_quit(f->iommu);
+    g_free(f);
+}
+
+static void map(Fixture *f, uint16_t ctx, uint64_t bfn, uint64_t gfn,
+                uint32_t nr, uint16_t flags)
+{
+    assert_status(pviommu_map(f->iommu, ctx, bfn, gfn, nr, flags), 0);
+}
+
+static void unmap(Fixture *f, uint16_t ctx, uint64_t bfn, uint32_t nr)
+{
+    assert_status(pviommu_unmap(f->iommu, ctx, bfn, nr), 0);
+    assert_status(pviommu_flush(f->iommu, ctx, bfn, nr), 0);
+}
+
+static void skip_log(void)
+{
+    if (kernel_log < 0) {
+        kernel_log = open("/dev/kmsg", O_RDONLY | O_NONBLOCK);
+        g_assert_cmpint(kernel_log, >=, 0);
+    }
+    lseek(kernel_log, 0, SEEK_END);
+}
+
+/*
+ * Whether the host's IOMMU has reported a fault at @addr since skip_log(), or
+ * does within seconds: in the words of the kernel's driver for Intel's or AMD's
+ */
+static bool fault_logged(uint64_t addr)
+{
+    g_autofree char *intel = g_strdup_printf("fault addr 0x%" PRIx64 " ", addr);
+    g_autofree char *amd = g_strdup_printf("address=0x%" PRIx64 " ", addr);
+    char line[8192];
+
+    for (unsigned ms = 0; ms < 6000; ) {
+        ssize_t len = read(kernel_log, line, sizeof(line) - 1);
+
+        if (len > 0) {
+            line[len] = 0;
+            if (strstr(line, intel) || strstr(line, amd)) {
+                return true;
+            }
+        } else if (errno != EPIPE) {
+            g_usleep(10000);
+            ms += 10;
+        }
+    }
+    return false;
+}
+
+/*
+ * The host's IOMMU stops it, and says so; the kernel logs no more than some in
+ * a few seconds.
+ */
+static void assert_host_faults(QEdu *edu, uint64_t addr)
+{
+    unsigned tries = 0;
+
+    skip_log();
+    do {
+        g_assert_cmpuint(tries++, <, 10);
+        edu_dma(edu, true, addr, 8);
+    } while (!fault_logged(addr));
+}
+
+/* Until the guest maps anything, all memory is in reach; then nothing else. */
+static void test_identity_mode_ends_with_the_first_map(const void *machine)
+{
+    Fixture *f = fixture_new(machine, NULL, NULL, 1);
+
+    g_assert_true(pviommu_identity(f->iommu));
+    edu_assert_access(&f->a, ADDR(GFN), ADDR(GFN), PVIOMMU_PAGE);
+    edu_assert_access(&f->a, PVIOMMU_RAM - 64, PVIOMMU_RAM - 64, 64);
+
+    edu_map_window(&f->a, f->iommu, 0, 0);
+    g_assert_false(pviommu_identity(f->iommu));
+    edu_assert_no_access(&f->a, ADDR(GFN), ADDR(GFN), 64);
+    assert_host_faults(&f->a, ADDR(GFN));
+    map(f, 0, BFN, GFN, 0, 0);
+    edu_assert_access(&f->a, ADDR(BFN), ADDR(GFN), 64);
+    fixture_free(f);
+}
+
+static void test_reaches_mapped_pages_only(const void *machine)
+{
+    Fixture *f = fixture_new(machine, "premap=off", NULL, 1);
+    const uint64_t last = (1ull << (host_bits - XEN_IOMMU_PAGE_SHIFT)) - 1;
+
+    edu_map_window(&f->a, f->iommu, 0, 0);
+    map(f, 0, BFN, GFN, 3, 0);
+    edu_assert_access(&f->a, ADDR(BFN) + 0x123, ADDR(GFN) + 0x123, 0x456);
+    edu_assert_access(&f->a, ADDR(BFN + 2), ADDR(GFN + 2), PVIOMMU_PAGE);
+    edu_assert_no_access(&f->a, ADDR(BFN + 3), ADDR(GFN + 3), 64);
+    assert_host_faults(&f->a, ADDR(BFN + 3));
+
+    /* The last that the host can map, and one page at two BFNs */
+    map(f, 0, last, GFN, 0, 0);
+    edu_assert_access(&f->a, ADDR(last), ADDR(GFN), 64);
+    edu_assert_access(&f->a, ADDR(BFN), ADDR(GFN), 64);
+
+    unmap(f, 0, BFN + 1, 1);
+    edu_assert_no_access(&f->a, ADDR(BFN + 1), ADDR(GFN + 1), 64);
+    edu_assert_access(&f->a, ADDR(BFN), ADDR(GFN), 64);
+    edu_assert_access(&f->a, ADDR(BFN + 2), ADDR(GFN + 2), 64);
+    map(f, 0, BFN + 1, GFN + 77, 1, 0);
+    edu_assert_access(&f->a, ADDR(BFN + 1), ADDR(GFN + 77), 64);
+    fixture_free(f);
+}
+
+static void test_does_not_write_readonly_pages(const void *machine)
+{
+    Fixture *f = fixture_new(machine, "premap=off", NULL, 1);
+
+    edu_map_window(&f->a, f->iommu, 0, 0);
+    map(f, 0, BFN, GFN, 4, RO);
+    edu_assert_readonly(&f->a, ADDR(BFN + 1), ADDR(GFN + 1), 64);
+    unmap(f, 0, BFN, 4);
+    map(f, 0, BFN, GFN, 4, 0);
+    edu_assert_access(&f->a, ADDR(BFN + 1), ADDR(GFN + 1), 64);
+    fixture_free(f);
+}
+
+/* What the host cannot map is reserved. */
+static void test_wider_bfns_are_reserved(const void *machine)
+{
+    const uint64_t end = 1ull << (host_bits - XEN_IOMMU_PAGE_SHIFT);
+    Fixture *f;
+
+    if (host_bits >= 48) {
+        g_test_skip("the host's IOMMU maps all BFNs");
+        return;
+    }
+    f = fixture_new(machine, "premap=off", NULL, 1);
+    assert_status(pviommu_map(f->iommu, 0, end, GFN, 0, 0),
+                  XEN_IOMMU_EADDRNOTAVAIL);
+    assert_status(pviommu_map(f->iommu, 0, end - 1, GFN, 2, 0),
+                  XEN_IOMMU_EADDRNOTAVAIL);
+    edu_map_window(&f->a, f->iommu, 0, 0);
+    map(f, 0, end - 1, GFN, 1, 0);
+    edu_assert_access(&f->a, ADDR(end - 1), ADDR(GFN), 64);
+    fixture_free(f);
+}
+
+/* Blocks as large as the host's page tables have them, and parts of these */
+static void test_parts_of_large_blocks_go(const void *machine)
+{
+    const unsigned nr = 32 * BLOCK;
+    Fixture *f = fixture_new(machine, "premap=off", NULL, 1);
+
+    edu_map_window(&f->a, f->iommu, 0, 0);
+    map(f, 0, BFN, GFN, nr, 0);
+    edu_assert_access(&f->a, ADDR(BFN), ADDR(GFN), 64);
+    edu_assert_access(&f->a, ADDR(BFN + nr - 1), ADDR(GFN + nr - 1), 64);
+
+    unmap(f, 0, BFN + 3 * BLOCK + 5, 1);
+    edu_assert_no_access(&f->a, ADDR(BFN + 3 * BLOCK + 5),
+                         ADDR(GFN + 3 * BLOCK + 5), 64);
+    edu_assert_access(&f->a, ADDR(BFN + 3 * BLOCK + 4),
+                      ADDR(GFN + 3 * BLOCK + 4), 64);
+    edu_assert_access(&f->a, ADDR(BFN + 3 * BLOCK + 6),
+                      ADDR(GFN + 3 * BLOCK + 6), 64);
+
+    unmap(f, 0, BFN + 8 * BLOCK, 2 * BLOCK);
+    edu_assert_no_access(&f->a, ADDR(BFN + 9 * BLOCK), ADDR(GFN + 9 * BLOCK),
+                         64);
+    edu_assert_access(&f->a, ADDR(BFN + 8 * BLOCK - 1),
+                      ADDR(GFN + 8 * BLOCK - 1), 64);
+    edu_assert_access(&f->a, ADDR(BFN + 10 * BLOCK), ADDR(GFN + 10 * BLOCK),
+                      64);
+    assert_status(pviommu_unmap_skip(f->iommu, 0, BFN, nr), 0);
+    assert_status(pviommu_flush_all(f->iommu, 0), 0);
+    pviommu_assert_frames(f->iommu, 1, 0);
+    edu_assert_no_access(&f->a, ADDR(BFN + 10 * BLOCK), ADDR(GFN + 10 * BLOCK),
+                         64);
+    fixture_free(f);
+}
+
+static void test_attach_replays_the_context(const void *machine)
+{
+    Fixture *f = fixture_new(machine, "premap=off", NULL, 1);
+    uint16_t ctx = pviommu_alloc_context(f->iommu);
+
+    edu_map_window(&f->a, f->iommu, 0, 0);
+    map(f, 0, BFN, GFN, BLOCK, 0);
+    map(f, ctx, BFN + 1, GFN + 1000, BLOCK, 0);
+    map(f, ctx, BFN + 4 * BLOCK, GFN, 1, RO);
+    assert_status(pviommu_attach(f->iommu, EDU_SBDF_A, ctx), 0);
+    edu_map_window(&f->a, f->iommu, ctx, 1);
+    edu_assert_access(&f->a, ADDR(BFN + 1), ADDR(GFN + 1000), 64);
+    edu_assert_access(&f->a, ADDR(BFN + BLOCK), ADDR(GFN + 999 + BLOCK), 64);
+    edu_assert_readonly(&f->a, ADDR(BFN + 4 * BLOCK), ADDR(GFN), 64);
+    edu_assert_no_access(&f->a, ADDR(BFN), ADDR(GFN), 64);
+
+    assert_status(pviommu_attach(f->iommu, EDU_SBDF_A, 0), 0);
+    edu_map_window(&f->a, f->iommu, 0, 2);
+    edu_assert_access(&f->a, ADDR(BFN), ADDR(GFN), 64);
+    edu_assert_no_access(&f->a, ADDR(BFN + 4 * BLOCK), ADDR(GFN), 64);
+    fixture_free(f);
+}
+
+static void test_devices_reach_their_own_contexts(const void *machine)
+{
+    Fixture *f = fixture_new(machine, "premap=off", NULL, 2);
+    uint16_t ctx = pviommu_alloc_context(f->iommu);
+
+    assert_status(pviommu_attach(f->iommu, EDU_SBDF_B, ctx), 0);
+    edu_map_window(&f->a, f->iommu, 0, 0);
+    edu_map_window(&f->b, f->iommu, ctx, 1);
+    map(f, 0, BFN, GFN, 8, 0);
+    map(f, ctx, BFN, GFN + 100, 4, 0);
+    edu_assert_access(&f->a, ADDR(BFN), ADDR(GFN), 64);
+    edu_assert_access(&f->b, ADDR(BFN), ADDR(GFN + 100), 64);
+    edu_assert_no_access(&f->b, ADDR(BFN + 5), ADDR(GFN + 5), 64);
+    unmap(f, ctx, BFN, 4);
+    edu_assert_no_access(&f->b, ADDR(BFN), ADDR(GFN), 64);
+    edu_assert_access(&f->a, ADDR(BFN), ADDR(GFN), 64);
+
+    /* And in one context */
+    assert_status(pviommu_attach(f->iommu, EDU_SBDF_B, 0), 0);
+    edu_map_window(&f->b, f->iommu, 0, 2);
+    edu_assert_access(&f->b, ADDR(BFN + 5), ADDR(GFN + 5), 64);
+    unmap(f, 0, BFN, 8);
+    edu_assert_no_access(&f->a, ADDR(BFN), ADDR(GFN), 64);
+    edu_assert_no_access(&f->b, ADDR(BFN), ADDR(GFN), 64);
+    fixture_free(f);
+}
+
+/* Whatever was mapped: the machine begins again with all of its memory. */
+static void test_reset_takes_all_back(const void *machine)
+{
+    Fixture *f = fixture_new(machine, NULL, NULL, 1);
+
+    for (unsigned round = 0; round < 2; round++) {
+        edu_map_window(&f->a, f->iommu, 0, 0);
+        map(f, 0, BFN + round, GFN, BLOCK, 0);
+        edu_assert_access(&f->a, ADDR(BFN + round), ADDR(GFN), 64);
+        pviommu_reset(f->iommu);
+        find_edus(f, 1);
+        edu_assert_access(&f->a, ADDR(GFN + 7), ADDR(GFN + 7), 64);
+        edu_assert_no_access(&f->a, ADDR(BFN + round), ADDR(GFN), 64);
+    }
+    fixture_free(f);
+}
+
+static void plug(Fixture *f)
+{
+    qtest_qmp_device_add(f->iommu->qts, "vfio-pci", "hot",
+                         "{'host': %s, 'addr': '0x11'}", host_edus[0]);
+    edu_init(&f->a, f->iommu, EDU_SBDF_A);
+}
+
+/* It has what its context maps, and nothing of it once it is gone. */
+static void test_plugged_device_reaches_the_context(void)
+{
+    Fixture *f = g_new0(Fixture, 1);
+
+    f->iommu = pviommu_start_accepted("pc", "premap=off", NULL);
+    map(f, 0, BFN, GFN, BLOCK, 0);
+    for (unsigned round = 0; round < 3; round++) {
+        plug(f);
+        edu_map_window(&f->a, f->iommu, 0, round);
+        edu_assert_access(&f->a, ADDR(BFN + round), ADDR(GFN + round), 64);
+        qpci_unplug_acpi_device_test(f->iommu->qts, "hot", 0x11);
+        unmap(f, 0, BFN + round, 1);
+    }
+    fixture_free(f);
+}
+
+/* The page is gone for the device before the host has it back. */
+static void test_discarded_page_is_unmapped(const void *machine)
+{
+    Fixture *f = fixture_new(machine, "premap=off", BALLOON, 1);
+    QVirtioRam balloon;
+
+    virtio_ram_init(&balloon, f->iommu, QPCI_DEVFN(RAM_SLOT, 0), 3);
+    edu_map_window(&f->a, f->iommu, 0, 0);
+    map(f, 0, BFN, GFN, BLOCK, 0);
+    qtest_writeq(f->iommu->qts, ADDR(GFN + 5), 0x5a5a5a5a);
+    qtest_writeq(f->iommu->qts, ADDR(GFN + 6), 0x5a5a5a5a);
+    balloon_give(&balloon, BALLOON_INFLATE, GFN + 5, 1);
+
+    g_assert_cmphex(qtest_readq(f->iommu->qts, ADDR(GFN + 5)), ==, 0);
+    g_assert_cmphex(qtest_readq(f->iommu->qts, ADDR(GFN + 6)), ==, 0x5a5a5a5a);
+    pviommu_assert_unmapped(f->iommu, 0, BFN + 5);
+    edu_assert_no_access(&f->a, ADDR(BFN + 5), ADDR(GFN + 5), 64);
+    edu_assert_access(&f->a, ADDR(BFN + 4), ADDR(GFN + 4), 64);
+    edu_assert_access(&f->a, ADDR(BFN + 6), ADDR(GFN + 6), 64);
+    balloon_give(&balloon, BALLOON_DEFLATE, GFN + 5, 1);
+    map(f, 0, BFN + 5, GFN + 5, 0, 0);
+    edu_assert_access(&f->a, ADDR(BFN + 5), ADDR(GFN + 5), 64);
+    virtio_ram_finalize(&balloon);
+    fixture_free(f);
+}
+
+/* A device that cannot be migrated is no worse for being asked. */
+static void test_migration_is_refused(const void *machine)
+{
+    Fixture *f = fixture_new(machine, "premap=off", NULL, 1);
+    g_autofree char *error = NULL;
+
+    edu_map_window(&f->a, f->iommu, 0, 0);
+    map(f, 0, BFN, GFN, BLOCK, 0);
+    error = qmp_error_text(qtest_qmp(f->iommu->qts, "{'execute': 'migrate',"
+                                     " 'arguments': {'uri': 'file:/tmp/x'}}"));
+    g_assert_nonnull(error);
+    g_test_message("%s", error);
+    g_assert_nonnull(strstr(error, host_edus[0]));
+    edu_assert_access(&f->a, ADDR(BFN), ADDR(GFN), 64);
+    fixture_free(f);
+}
+
+/* From here on limits of memory hold for this process and what it starts. */
+static void drop_capability(unsigned cap)
+{
+    struct __user_cap_header_struct head = {
+        .version = _LINUX_CAPABILITY_VERSION_3,
+    };
+    struct __user_cap_data_struct data[2];
+
+    g_assert_cmpint(prctl(PR_CAPBSET_DROP, cap), ==, 0);
+    g_assert_cmpint(syscall(SYS_capget, &head, data), ==, 0);
+    data[cap / 32].effective &= ~(1u << (cap % 32));
+    data[cap / 32].permitted &= ~(1u << (cap % 32));
+    data[cap / 32].inheritable &= ~(1u << (cap % 32));
+    g_assert_cmpint(syscall(SYS_capset, &head, data), ==, 0);
+}
+
+/*
+ * The process may lock no more: what does not fit is not in reach, all of it;
+ * what is mapped stays; and it can be mapped when there is room again.
+ */
+static void test_locked_memory_is_limited(const void *machine)
+{
+    struct rlimit old, limit = { 64 * MiB, 64 * MiB };
+    const unsigned nr = 24 * MiB / PVIOMMU_PAGE;
+    Fixture *f;
+
+    g_assert_cmpint(getrlimit(RLIMIT_MEMLOCK, &old), ==, 0);
+    drop_capability(CAP_IPC_LOCK);
+    g_assert_cmpint(setrlimit(RLIMIT_MEMLOCK, &limit), ==, 0);
+    f = fixture_new(machine, "premap=off", NULL, 1);
+    edu_map_window(&f->a, f->iommu, 0, 0);
+    map(f, 0, BFN, GFN, nr, 0);
+    map(f, 0, BFN + 0x10000, GFN + nr, nr, 0);
+    /* VFIO cannot tell the guest. */
+    map(f, 0, BFN + 0x20000, GFN + 2 * nr, nr / 2 + nr, 0);
+    for (unsigned i = 0; i < 2; i++) {
+        edu_assert_access(&f->a, ADDR(BFN + i * 0x10000), ADDR(GFN + i * nr),
+                          64);
+    }
+    for (unsigned i = 0; i < 3; i++) {
+        edu_assert_no_access(&f->a, ADDR(BFN + 0x20000 + i * nr / 2),
+                             ADDR(GFN + 2 * nr + i * nr / 2), 64);
+    }
+    unmap(f, 0, BFN + 0x20000, nr / 2 + nr);
+    unmap(f, 0, BFN, nr);
+    map(f, 0, BFN + 0x20000, GFN + 2 * nr, nr, 0);
+    edu_assert_access(&f->a, ADDR(BFN + 0x20000), ADDR(GFN + 2 * nr), 64);
+    fixture_free(f);
+    g_assert_cmpint(setrlimit(RLIMIT_MEMLOCK, &old), ==, 0);
+}
+
+int main(int argc, char **argv)
+{
+    const char *edus = getenv("PVIOMMU_VFIO_EDUS");
+    const char *bits = getenv("PVIOMMU_VFIO_BITS");
+
+    g_test_init(&argc, &argv, NULL);
+    if (!edus || !bits) {
+        g_printerr("tests/functional/listeners starts this, on a host that "
+                   "has what it needs.\n");
+        return 1;
+    }
+    host_edus = g_strsplit(edus, " ", 0);
+    host_bits = atoi(bits);
+    g_assert_cmpuint(g_strv_length(host_edus), ==, 2);
+
+    pviommu_add_for_machines("vfio/identity-mode-ends-with-the-first-map",
+                             test_identity_mode_ends_with_the_first_map);
+    pviommu_add_for_machines("vfio/reaches-mapped-pages-only",
+                             test_reaches_mapped_pages_only);
+    pviommu_add_for_machines("vfio/does-not-write-readonly-pages",
+                             test_does_not_write_readonly_pages);
+    pviommu_add_for_machines("vfio/wider-bfns-are-reserved",
+                             test_wider_bfns_are_reserved);
+    pviommu_add_for_machines("vfio/parts-of-large-blocks-go",
+                             test_parts_of_large_blocks_go);
+    pviommu_add_for_machines("vfio/attach-replays-the-context",
+                             test_attach_replays_the_context);
+    pviommu_add_for_machines("vfio/devices-reach-their-own-contexts",
+                             test_devices_reach_their_own_contexts);
+    pviommu_add_for_machines("vfio/reset-takes-all-back",
+                             test_reset_takes_all_back);
+    pviommu_add("vfio/plugged-device-reaches-the-context",
+                test_plugged_device_reaches_the_context);
+    pviommu_add_for_machines("vfio/discarded-page-is-unmapped",
+                             test_discarded_page_is_unmapped);
+    pviommu_add_for_machines("vfio/migration-is-refused",
+                             test_migration_is_refused);
+    /* Last, as this process can do less from then on. */
+    pviommu_add_for_machines("vfio/locked-memory-is-limited",
+                             test_locked_memory_is_limited);
+    return g_test_run();
+}
