@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * xen-pviommu: what an endpoint is, for endpoint.c, iommu-ops.c and in-use.c
+ * xen-pviommu: what an endpoint is, for endpoint.c, iommu-ops.c, in-use.c
+ * and irqs.c
  */
 
 #ifndef XEN_PVIOMMU_ENDPOINT_H
@@ -58,5 +59,9 @@ void pviommu_apart_begin(struct pviommu_endpoint *ep);
 void pviommu_apart_end(struct pviommu_endpoint *ep);
 int pviommu_query_reserved(struct pviommu *v, u32 sbdf,
 			   struct xen_iommu_reserved_range **ranges);
+
+/* irqs.c */
+
+void pviommu_irqs_add(struct pviommu_endpoint *ep);
 
 #endif /* XEN_PVIOMMU_ENDPOINT_H */

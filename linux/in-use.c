@@ -279,6 +279,9 @@ static void driver_gone(struct pviommu *v, struct device *dev)
 	if (ep)
 		ep->waits = false;
 	mutex_unlock(&v->rids_lock);
+	/* A port's driver does no DMA, but has interrupts. */
+	if (ep && !apart)
+		pviommu_irqs_add(ep);
 	if (!apart && !waits)
 		return;
 

@@ -61,6 +61,14 @@ static void pviommu_get_resv_regions(struct device *dev,
 
 static bool pviommu_capable(struct device *dev, enum iommu_cap cap)
 {
+#ifdef PVIOMMU_CORE_6_1_COMPAT
+	struct pviommu_endpoint *ep = dev_iommu_priv_get(dev);
+
+	/* Newer kernels ask the device's MSI domain. */
+	if (cap == IOMMU_CAP_INTR_REMAP)
+		return ep->v->irq_domain &&
+		       dev_get_msi_domain(dev) == ep->v->irq_domain;
+#endif
 	return cap == IOMMU_CAP_CACHE_COHERENCY ||
 	       cap == IOMMU_CAP_DEFERRED_FLUSH;
 }
@@ -107,7 +115,7 @@ static struct iommu_device *pviommu_probe_device(struct device *dev)
 		return ERR_PTR(-ENODEV);
 	}
 	dev_iommu_priv_set(dev, ep);
-	pviommu_irqs_add(v, pdev, ep->in_use);
+	pviommu_irqs_add(ep);
 #ifndef PVIOMMU_CORE_6_1_COMPAT
 	/*
 	 * Where each flush of a context costs a doorbell: in lazy mode, one

@@ -21,41 +21,15 @@
 #include <linux/pci.h>
 #include <linux/slab.h>
 
-#include "pviommu.h"
-
-#ifdef PVIOMMU_CORE_6_1_COMPAT
-
-/* All devices share one MSI domain: their interrupts are not remapped. */
-
-void pviommu_irqs_start(struct pviommu *v)
-{
-}
-
-void pviommu_irqs_stop(struct pviommu *v)
-{
-}
-
-void pviommu_irqs_leave(struct pviommu *v)
-{
-}
-
-void pviommu_irqs_add(struct pviommu *v, struct pci_dev *pdev, bool in_use)
-{
-}
-
-void pviommu_irqs_remove(struct pviommu *v, struct pci_dev *pdev)
-{
-}
-
-#else
-
 #include <asm/hw_irq.h>
 #include <asm/irqdomain.h>
-#include <asm/msi.h>
 
-static bool use_irqs;
+#include "endpoint.h"
+#include "compat-irqs.h"
+
+static bool use_irqs = true;
 module_param_named(interrupts, use_irqs, bool, 0444);
-MODULE_PARM_DESC(interrupts, "remap interrupts of devices, where the IOMMU can (default: off)");
+MODULE_PARM_DESC(interrupts, "remap interrupts of devices, where the IOMMU can (default: on)");
 
 static u32 dev_sbdf(struct pci_dev *pdev)
 {
@@ -238,6 +212,7 @@ static const struct irq_domain_ops pviommu_irq_ops = {
 	.deactivate	= pviommu_irqs_deactivate,
 };
 
+#ifndef PVIOMMU_CORE_6_1_COMPAT
 /* For the domain of a device, which is above ours. */
 static bool pviommu_irqs_init_info(struct device *dev,
 				   struct irq_domain *domain,
@@ -256,6 +231,7 @@ static const struct msi_parent_ops pviommu_msi_ops = {
 	.prefix			= "PVIOMMU-",
 	.init_dev_msi_info	= pviommu_irqs_init_info,
 };
+#endif
 
 static int irqs_direct(struct pviommu *v, struct pci_dev *pdev, bool on)
 {
@@ -274,29 +250,64 @@ static bool irqs_in_use(struct pci_dev *pdev)
 	return pdev->dev.driver || pdev->dev.msi.data;
 }
 
+/* To the IOMMU, what is behind a bridge to PCI is one function. */
+static bool irqs_are_one(const struct pviommu_endpoint *a,
+			 const struct pviommu_endpoint *b)
+{
+	unsigned int i, j;
+
+	for (i = 0; i < a->nr_rids; i++)
+		for (j = 0; j < b->nr_rids; j++)
+			if (a->rids[i] == b->rids[j])
+				return true;
+	return false;
+}
+
+/* Whether another device of the same function has interrupts as before. */
+static bool irqs_mate_is_direct(const struct pviommu_endpoint *ep)
+{
+	const struct pviommu_endpoint *mate;
+
+	list_for_each_entry(mate, &ep->v->endpoints, list)
+		if (mate != ep && irqs_are_one(mate, ep) &&
+		    dev_get_msi_domain(mate->dev) != ep->v->irq_domain &&
+		    irqs_in_use(to_pci_dev(mate->dev)))
+			return true;
+	return false;
+}
+
 /**
  * pviommu_irqs_add() - a device's interrupts are to be remapped, if they can
- * @v: the IOMMU
- * @pdev: a device that is behind it
- * @in_use: what mapped its memory before the IOMMU came is still bound
+ * @ep: the device
  *
- * Context: Process context.
+ * Not while it has interrupts that are direct, or another device has that is
+ * the same function to the IOMMU.
+ *
+ * Context: Process context; takes rids_lock.
  */
-void pviommu_irqs_add(struct pviommu *v, struct pci_dev *pdev, bool in_use)
+void pviommu_irqs_add(struct pviommu_endpoint *ep)
 {
-	struct device *dev = &pdev->dev;
+	struct pviommu_endpoint *mate;
+	struct pviommu *v = ep->v;
+	struct device *dev = ep->dev;
 
 	if (!v->irq_domain || dev_get_msi_domain(dev) == v->irq_domain)
 		return;
+
+	mutex_lock(&v->rids_lock);
 	/* A driver that is about to be bound has none yet. */
-	if (in_use || device_is_bound(dev) || dev->msi.data ||
-	    dev_get_msi_domain(dev) != x86_vector_domain) {
-		if (irqs_direct(v, pdev, true))
+	if (ep->in_use || device_is_bound(dev) || dev->msi.data ||
+	    dev_get_msi_domain(dev) != v->irq_direct ||
+	    irqs_mate_is_direct(ep)) {
+		if (irqs_direct(v, to_pci_dev(dev), true))
 			dev_err(dev, PVIOMMU_NAME ": its interrupts are lost\n");
-		return;
+	} else if (!irqs_direct(v, to_pci_dev(dev), false)) {
+		list_for_each_entry(mate, &v->endpoints, list)
+			if (irqs_are_one(mate, ep) &&
+			    dev_get_msi_domain(mate->dev) == v->irq_direct)
+				dev_set_msi_domain(mate->dev, v->irq_domain);
 	}
-	if (!irqs_direct(v, pdev, false))
-		dev_set_msi_domain(dev, v->irq_domain);
+	mutex_unlock(&v->rids_lock);
 }
 
 /**
@@ -307,7 +318,16 @@ void pviommu_irqs_add(struct pviommu *v, struct pci_dev *pdev, bool in_use)
 void pviommu_irqs_remove(struct pviommu *v, struct pci_dev *pdev)
 {
 	if (v->irq_domain && dev_get_msi_domain(&pdev->dev) == v->irq_domain)
-		dev_set_msi_domain(&pdev->dev, x86_vector_domain);
+		dev_set_msi_domain(&pdev->dev, v->irq_direct);
+}
+
+/* Under Xen, which delivers events, it is another. */
+static bool irqs_is_local_apics(const struct irq_domain *domain)
+{
+#ifdef PVIOMMU_CORE_6_1_COMPAT
+	domain = domain ? domain->parent : NULL;
+#endif
+	return domain == x86_vector_domain;
 }
 
 static int irqs_make_domain(struct pviommu *v)
@@ -315,7 +335,7 @@ static int irqs_make_domain(struct pviommu *v)
 	struct irq_domain *domain;
 
 	v->irq_block = pviommu_block_own(v);
-	v->irq_op = kzalloc(sizeof(*v->irq_op), GFP_KERNEL);
+	v->irq_op = kzalloc_obj(*v->irq_op);
 	v->irq_fwnode = irq_domain_alloc_named_fwnode(PVIOMMU_NAME);
 	if (!v->irq_block || !v->irq_op || !v->irq_fwnode)
 		return -ENOMEM;
@@ -324,13 +344,17 @@ static int irqs_make_domain(struct pviommu *v)
 					     v);
 	if (!domain)
 		return -ENOMEM;
+#ifdef PVIOMMU_CORE_6_1_COMPAT
+	v->irq_domain = pviommu_msi_domain_compat(v->irq_fwnode, domain);
+#else
 	/* The x86 code asks what kind of remapping it is: of the two, either. */
 	irq_domain_update_bus_token(domain, DOMAIN_BUS_AMDVI);
 	domain->msi_parent_ops = &pviommu_msi_ops;
 	domain->flags |= IRQ_DOMAIN_FLAG_MSI_PARENT |
 			 IRQ_DOMAIN_FLAG_ISOLATED_MSI;
 	v->irq_domain = domain;
-	return 0;
+#endif
+	return v->irq_domain ? 0 : -ENOMEM;
 }
 
 /* Devices that have interrupts already go on with them. */
@@ -398,7 +422,7 @@ void pviommu_irqs_leave(struct pviommu *v)
  * pviommu_irqs_start() - have interrupts remapped, if the IOMMU can
  * @v: the IOMMU, before it is registered
  *
- * Only if the user has asked for it. Without that it works as well: VFIO then
+ * Unless the user does not want it. Without that it works as well: VFIO then
  * says that interrupts are unsafe.
  *
  * Context: Process context; the device's bind_lock is held until the IOMMU is
@@ -417,9 +441,9 @@ void pviommu_irqs_start(struct pviommu *v)
 	lockdep_assert_held(&v->bind_lock);
 
 	raw_spin_lock_init(&v->irq_lock);
-	/* Xen delivers events, and has a domain of its own for that. */
+	v->irq_direct = dev_get_msi_domain(dev);
 	if (!use_irqs || !(features & XEN_IOMMU_FEATURE_INTERRUPTS) ||
-	    dev_get_msi_domain(dev) != x86_vector_domain)
+	    !irqs_is_local_apics(v->irq_direct))
 		return;
 	irqs_accept(v, true);
 	error = irqs_make_domain(v);
@@ -435,5 +459,3 @@ void pviommu_irqs_start(struct pviommu *v)
 	}
 	dev_info(dev, "interrupts are remapped\n");
 }
-
-#endif

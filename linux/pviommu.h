@@ -155,7 +155,8 @@ struct pviommu_faults {
  * @rids: struct pviommu_rid by SBDF: every requester ID in use
  * @domains: all domains that are a context
  * @faults: the fault ring
- * @irq_domain: that of the interrupts that are remapped, or NULL if none are
+ * @irq_direct: MSI domain of devices whose interrupts are not remapped
+ * @irq_domain: MSI domain of the others, or NULL if none are remapped
  * @irq_fwnode: what names it
  * @irq_block: a register block for entries; under @irq_lock
  * @irq_op: an operation for that; under @irq_lock
@@ -191,6 +192,7 @@ struct pviommu {
 	struct xarray rids;
 	struct list_head domains;
 	struct pviommu_faults faults;
+	struct irq_domain *irq_direct;
 	struct irq_domain *irq_domain;
 	struct fwnode_handle *irq_fwnode;
 	struct pviommu_block *irq_block;
@@ -351,7 +353,6 @@ void pviommu_debugfs_init(struct pviommu *v);
 void pviommu_irqs_start(struct pviommu *v);
 void pviommu_irqs_stop(struct pviommu *v);
 void pviommu_irqs_leave(struct pviommu *v);
-void pviommu_irqs_add(struct pviommu *v, struct pci_dev *pdev, bool in_use);
 void pviommu_irqs_remove(struct pviommu *v, struct pci_dev *pdev);
 
 #include "compat.h"

@@ -153,6 +153,53 @@ static struct pviommu_block *block_shared(struct pviommu *v)
 	return &v->blocks[raw_smp_processor_id() % nr_shared(v)];
 }
 
+/*
+ * Ring with a block that others use, too: for a copy of the operations, or for
+ * the operations where they are.
+ */
+static int block_ring_shared(struct pviommu *v, struct xen_iommu_op *ops,
+			     unsigned int nr, bool copy)
+{
+	struct pviommu_block *block = block_shared(v);
+	unsigned long flags;
+	int ret;
+
+	spin_lock_irqsave(&block->lock, flags);
+	if (copy) {
+		memcpy(block->scratch, ops, nr * sizeof(*ops));
+		ret = block_ring(block, block->scratch, nr);
+		memcpy(ops, block->scratch, nr * sizeof(*ops));
+	} else {
+		ret = block_ring(block, ops, nr);
+	}
+	spin_unlock_irqrestore(&block->lock, flags);
+	return ret;
+}
+
+/* pviommu_run(), and without @own and with @copy pviommu_run_copy(). */
+static int ops_run(struct pviommu *v, struct pviommu_block *own,
+		   struct xen_iommu_op *ops, unsigned int nr, bool copy)
+{
+	struct pviommu_progress progress;
+	unsigned int done = 0;
+	int ret;
+
+	progress_start(&progress, ops);
+	do {
+		/* Between doorbells interrupts are as the caller has them. */
+		if (own)
+			ret = block_ring(own, ops + done, nr - done);
+		else
+			ret = block_ring_shared(v, ops + done, nr - done, copy);
+		if (ret < 0)
+			break;
+		done += ret;
+		if (done < nr && !progress_made(&progress, ret, ops + done))
+			ret = -EIO;
+	} while (ret >= 0 && done < nr);
+	return ops_finish(ops, nr, min(ret, 0));
+}
+
 /**
  * pviommu_run() - run operations, in order
  * @v: the device
@@ -169,30 +216,7 @@ static struct pviommu_block *block_shared(struct pviommu *v)
 int pviommu_run(struct pviommu *v, struct pviommu_block *own,
 		struct xen_iommu_op *ops, unsigned int nr)
 {
-	struct pviommu_progress progress;
-	struct pviommu_block *block;
-	unsigned int done = 0;
-	unsigned long flags;
-	int ret;
-
-	progress_start(&progress, ops);
-	do {
-		if (own) {
-			ret = block_ring(own, ops + done, nr - done);
-		} else {
-			/* Between doorbells interrupts are as the caller has them. */
-			block = block_shared(v);
-			spin_lock_irqsave(&block->lock, flags);
-			ret = block_ring(block, ops + done, nr - done);
-			spin_unlock_irqrestore(&block->lock, flags);
-		}
-		if (ret < 0)
-			break;
-		done += ret;
-		if (done < nr && !progress_made(&progress, ret, ops + done))
-			ret = -EIO;
-	} while (ret >= 0 && done < nr);
-	return ops_finish(ops, nr, min(ret, 0));
+	return ops_run(v, own, ops, nr, false);
 }
 
 /**
@@ -209,29 +233,11 @@ int pviommu_run(struct pviommu *v, struct pviommu_block *own,
 int pviommu_run_copy(struct pviommu *v, struct xen_iommu_op *ops,
 		     unsigned int nr)
 {
-	struct pviommu_progress progress;
-	struct pviommu_block *block;
-	unsigned int i, done = 0;
-	unsigned long flags;
-	int ret;
+	unsigned int i;
 
 	for (i = 0; i < nr; i++)
 		ops[i].status = PVIOMMU_NOT_RUN;
-	progress_start(&progress, ops);
-	do {
-		block = block_shared(v);
-		spin_lock_irqsave(&block->lock, flags);
-		memcpy(block->scratch, ops + done, (nr - done) * sizeof(*ops));
-		ret = block_ring(block, block->scratch, nr - done);
-		memcpy(ops + done, block->scratch, (nr - done) * sizeof(*ops));
-		spin_unlock_irqrestore(&block->lock, flags);
-		if (ret < 0)
-			break;
-		done += ret;
-		if (done < nr && !progress_made(&progress, ret, ops + done))
-			ret = -EIO;
-	} while (ret >= 0 && done < nr);
-	return ops_finish(ops, nr, min(ret, 0));
+	return ops_run(v, NULL, ops, nr, true);
 }
 
 static void block_ring_queues(struct pviommu_block *block)
