@@ -15,14 +15,23 @@ ESCAPES = re.compile(r'\x1b(\[[0-9;?]*[A-Za-z]|[()][A-Z0-9]|[=>c7-8]|\][^\x07]*\
 
 
 class Terminal:
-    """QEMU, with the guest's console on its standard input and output."""
+    """QEMU, with the guest's console on its standard input and output; or another
+    program, for which that is a TTY if it has to be one."""
 
-    def __init__(self, command, log, cwd=None):
+    def __init__(self, command, log, cwd=None, tty=False):
         self.log = open(log, 'w', encoding='utf-8')
         self.text = ''
         self.number = 0
-        self.process = subprocess.Popen(command, cwd=cwd, stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        if not tty:
+            self.process = subprocess.Popen(command, cwd=cwd, stdin=subprocess.PIPE,
+                                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            return
+        ours, theirs = os.openpty()
+        with open(theirs, 'r+b', buffering=0) as end:
+            # setsid takes it as the controlling terminal.
+            self.process = subprocess.Popen(['setsid', '--ctty', *command], cwd=cwd, stdin=end,
+                                            stdout=end, stderr=end)
+        self.process.stdin = self.process.stdout = open(ours, 'r+b', buffering=0)
 
     def read(self, seconds):
         """More of what is said, within some time; False at the end of it."""

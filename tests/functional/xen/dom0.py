@@ -37,13 +37,14 @@ class Failure(Exception):
     """What did not go as it must."""
 
 
-def qemu_command(xen, console, xen_args='', dom0_args='', smp=1):
-    """The outer machine, with the hypervisor XEN; CONSOLE is for -serial.
+def qemu_command(hypervisor, console, dom0_args='', smp=1):
+    """The outer machine; CONSOLE is for -serial.
 
     One processor: where others compete for the host's, two wait for each
     other most of the time, ten times as long or more.
     """
     drive = 'if=none,format=raw,snapshot=on,aio=threads'
+    disks = os.path.join(BUILD, 'xen', hypervisor.suite)
     return [
         os.path.join(BUILD, 'qemu', 'out', 'qemu-system-x86_64'),
         # SeaBIOS waits 30 s for an AHCI controller without disks.
@@ -51,18 +52,18 @@ def qemu_command(xen, console, xen_args='', dom0_args='', smp=1):
         '-smp', str(smp), '-m', str(MACHINE_MIB), '-cpu', 'EPYC,+svm,+npt,-monitor',
         '-nodefaults', '-display', 'none', '-no-reboot', '-serial', console,
         '-device', 'amd-iommu,intremap=on',
-        '-drive', f'{drive},id=root,file={BUILD}/xen/dom0.img',
+        '-drive', f'{drive},id=root,file={disks}/dom0.img',
         '-device', 'nvme,drive=root,serial=root',
-        '-drive', f'{drive},id=tests,file={BUILD}/xen/tests.img',
+        '-drive', f'{drive},id=tests,file={disks}/tests.img',
         '-device', 'nvme,drive=tests,serial=tests',
         # What a guest's page is reached from, by real DMA as Xen sees it.
         *(word for address in (EDU, PASSED)
           for word in ('-device', f'edu,addr={address[8:]},dma_mask={2 ** 64 - 1}')),
-        '-kernel', xen,
+        '-kernel', hypervisor.path,
         '-append', 'console=com1 com1=115200 cpuidle=off iommu=1,verbose '
-                   f'dom0_mem={DOM0_MIB}M,max:{DOM0_MIB}M guest_loglvl=all {xen_args}',
+                   f'dom0_mem={DOM0_MIB}M,max:{DOM0_MIB}M guest_loglvl=all {hypervisor.args}',
         '-initrd', f'{BUILD}/kernel/6.1/vmlinuz console=hvc0 quiet panic=-1 {dom0_args},'
-                   f'{BUILD}/xen/dom0.cpio.gz',
+                   f'{disks}/dom0.cpio.gz',
     ]
 
 
@@ -95,10 +96,10 @@ class Log:
 class Dom0:
     """The outer machine, from its start to its end, and what dom0 can do."""
 
-    def __init__(self, name, xen, xen_args='', smp=1, limit=5100):
-        """NAME is for the logs; ends by itself after LIMIT seconds."""
-        self.name = name
-        for path in glob.glob(os.path.join(LOGS, f'xen-{name}-*.log')):
+    def __init__(self, hypervisor, smp=1, limit=5100):
+        """Ends by itself after LIMIT seconds."""
+        self.name = hypervisor.name
+        for path in glob.glob(os.path.join(LOGS, f'xen-{self.name}-*.log')):
             os.unlink(path)
         self.console_path = self.log_path('console')
         self.logs = {}
@@ -108,8 +109,7 @@ class Dom0:
         self.ready = self.dead = False
         ours, theirs = socket.socketpair()
         with theirs, open(self.log_path('outer-qemu'), 'wb') as log:
-            command = qemu_command(xen, f'file:{self.console_path}', xen_args,
-                                   smp=smp)
+            command = qemu_command(hypervisor, f'file:{self.console_path}', smp=smp)
             command += [
                 '-device', 'virtio-serial-pci,disable-legacy=on,iommu_platform=on',
                 '-chardev', f'socket,id=agent,fd={theirs.fileno()}',
@@ -122,11 +122,15 @@ class Dom0:
         self.timer.daemon = True
         self.timer.start()
         threading.Thread(target=self.listen, daemon=True).start()
-        with self.changed:
-            self.changed.wait_for(lambda: self.ready or self.dead, 60 * PATIENCE)
-        if not self.ready:
+        try:
+            with self.changed:
+                self.changed.wait_for(lambda: self.ready or self.dead, 60 * PATIENCE)
+            if not self.ready:
+                raise Failure('Xen or dom0 does not get to its agent: see ' + self.console_path)
+        except BaseException:
+            # We may be ended while it boots.
             self.stop()
-            raise Failure('Xen or dom0 does not get to its agent: see ' + self.console_path)
+            raise
 
     def log_path(self, what):
         return os.path.join(LOGS, f'xen-{self.name}-{what}.log')

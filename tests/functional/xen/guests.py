@@ -5,12 +5,12 @@ import re
 import time
 
 from dom0 import Failure, Guest
-from suite import (all_back, balloon, dma, dma_fails, faults, goes_on, gone, HYPERVISORS,
+from suite import (all_back, balloon, dma, dma_fails, faults, goes_on, gone, KINDS,
                    MEASURES, must, relay, same_mappings, settle, test, until)
 
 # --- the machine ------------------------------------------------------------
 
-@test('Xen runs, with an IOMMU, and dom0 in it', on=tuple(HYPERVISORS))
+@test('Xen runs, with an IOMMU, and dom0 in it', on=KINDS)
 def boots(state):
     said = state.dom0.console()
     for line in 'AMD-Vi: IOMMU 0 Enabled', 'I/O virtualisation enabled':
@@ -47,7 +47,7 @@ def create(state):
     guest.boot()
     state.running = guest
     backend = guest.qmp('x-query-xen-pviommu')['backend']
-    must(backend == ('xen' if state.dom0.name == 'series' else 'emulated'),
+    must(backend == ('xen' if state.kind == 'series' else 'emulated'),
          f'its backend is {backend}')
 
 
@@ -186,7 +186,7 @@ def balloon_pages(state):
 @test('how long it takes to give pages back')
 def give_time(state):
     guest = state.guest
-    if state.dom0.name == 'debian':
+    if state.kind == 'debian':
         guest.own_pages(1024)
     for nr, rounds in (1, 100), (512, 10):
         us = int(guest.pages(f'time {nr} {rounds}', 60))
@@ -258,7 +258,7 @@ def destroy(state):
     guest = state.guest
     guest.run('load_start /dev/nvme0n1 /dev/vda')
     must(until(lambda: int(guest.run('load_rounds')[0]) > 0, 30), 'the disk is not used')
-    if state.dom0.name == 'series':
+    if state.kind == 'series':
         # Page by page, so that there is something to find.
         for gfn in range(0x1000, 0x1040, 2):
             guest.qmp('x-xen-pviommu-host-map', gfn=gfn, readonly=True)

@@ -94,7 +94,7 @@ def passed_balloon(state):
     guest.run(f'while edu-copy {PASSED} {source} {target} 4096; do echo; usleep 300000;'
               ' done > /tmp/copies &')
     guest.run('DISK=8')
-    balloon(state, state.dom0.name == 'series', [guest.memory - 32], '/dev/nvme0n1',
+    balloon(state, state.kind == 'series', [guest.memory - 32], '/dev/nvme0n1',
             guest.memory // 2)
     done = int(guest.run(copies)[0])
     must(until(lambda: int(guest.run(copies)[0]) > done, 20), 'it stopped')
@@ -134,7 +134,7 @@ def enabled(state):
     must('Panic on CPU' not in state.dom0.console(), 'Xen died: ' + state.dom0.console_path)
     relay(state, 'iommu_op', re.findall(r'^(?:ok|not ok|1\.\.|# (?!SKIP)).*',
                                         state.dom0.console()[start:], re.M))
-    if state.dom0.name == 'debug':
+    if state.kind == 'debug':
         # That each was flushed before it was freed is an assertion of Xen's.
         tables = re.search(r'd0: big switch: (\d+) page tables taken out of use',
                            state.dom0.console()[start:])

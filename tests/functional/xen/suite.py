@@ -11,19 +11,12 @@ import time
 
 sys.path.append(os.path.dirname(os.path.dirname(sys.path[0])))
 import tap
-from dom0 import BUILD, EDU, Failure, PASSED, PATIENCE
+from dom0 import EDU, Failure, PASSED, PATIENCE
 
-HYPERVISORS = {'debian': os.path.join(BUILD, 'xen', 'debian', 'xen'),
-               'series': os.path.join(BUILD, 'xen', 'out', 'xen'),
-               'debug': os.path.join(BUILD, 'xen', 'out-debug', 'xen')}
-# What iommu-op-test wants to see: a limit that it can reach, the page table of
-# another vCPU, and a device that reserves BFNs, in two pieces.
-IOMMU_OP_ARGS = ('iommu-op-max-mappings=100000 dom0_max_vcpus=2 '
-                 f'ivmd=400000-40000f={EDU[5:]};410000-41000f={EDU[5:]}')
-XEN_ARGS = {'series': IOMMU_OP_ARGS, 'debug': IOMMU_OP_ARGS + ' loglvl=all'}
-# Tests by hypervisor, in order; and what is measured instead.
-TESTS = {name: [] for name in HYPERVISORS}
-MEASURES = {name: [] for name in HYPERVISORS}
+KINDS = 'debian', 'libvirt', 'series', 'debug'
+# Tests by the kind of a hypervisor, in order; and what is measured instead.
+TESTS = {kind: [] for kind in KINDS}
+MEASURES = {kind: [] for kind in KINDS}
 # Pages of a MiB.
 MIB = 256
 # Pages that Xen may need more of for dom0, the more guests it has had.
@@ -34,8 +27,8 @@ FOREIGN, NOWHERE = 1 << 20, 3 << 20
 
 def test(what, on=('debian', 'series'), among=None):
     def add(function):
-        for name in on:
-            (TESTS if among is None else among)[name].append((what, function))
+        for kind in on:
+            (TESTS if among is None else among)[kind].append((what, function))
         return function
     return add
 
@@ -43,8 +36,8 @@ def test(what, on=('debian', 'series'), among=None):
 class State:
     """What the tests share: a boot, and the guest in it."""
 
-    def __init__(self, dom0, report):
-        self.dom0, self.report = dom0, report
+    def __init__(self, dom0, report, kind):
+        self.dom0, self.report, self.kind = dom0, report, kind
         self.note = report.note
         self.running = None
 
