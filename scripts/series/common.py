@@ -115,7 +115,7 @@ class Tree:
                               cwd=self.path, input=text, stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, text=True, check=False)
         if done.returncode:
-            raise Failure(f'{name} cannot be {"taken back" if options else "applied"}: '
+            raise Failure(f'{name} cannot be {"taken back" if "-R" in options else "applied"}: '
                           f'{done.stdout.strip()}')
 
     def mail(self, out, subject, cover, signoff):

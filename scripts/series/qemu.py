@@ -10,7 +10,7 @@ from series.common import (BUILD, HINT, TOP, Failure, maintainer, matching, mess
                            project_files, read, write)
 
 # For the versions of QEMU that the project is built with; not for QEMU itself.
-COMPAT = 'hw/xen/compat.h'
+COMPAT = ('hw/xen/compat.h', 'hw/xen/compat-memory.h')
 # Tests of fixes that need no device of the project.
 FIXES = 'tests/qtest/fixes'
 # Tables that bios-tables-test lets be what they are.
@@ -65,20 +65,27 @@ class Qemu:
         return os.path.relpath(self.target(near), os.path.dirname(self.target(path)))
 
     def of_version(self, text):
-        """C without hw/xen/compat.h: as this QEMU is."""
+        """C without hw/xen/compat*.h: as this QEMU is."""
+        for path in COMPAT:
+            includes = ''.join(self.compat_includes(path))
+            text = re.sub(rf'#include "(?:\.\./)[./\w-]*{re.escape(os.path.basename(path))}"\n',
+                          includes, text)
+        major, minor = read(os.path.join(self.SOURCE, 'VERSION')).split('.')[:2]
+        newer = (int(major), int(minor)) >= (10, 1)
+        text = text.replace('XEN_PVIOMMU_CONST ', 'const ' if newer else '')
+        return text if newer else text.replace('QEMU_UNINITIALIZED ', '')
+
+    def compat_includes(self, path):
+        """The headers that it stands for with this QEMU."""
         includes, taken = [], True
-        for line in read(os.path.join(TOP, COMPAT)).splitlines(keepends=True):
+        for line in read(os.path.join(TOP, path)).splitlines(keepends=True):
             if match := re.match(r'#if __has_include\("(.*)"\)', line):
                 taken = os.path.exists(os.path.join(self.SOURCE, 'include', match[1]))
             elif line.startswith('#else'):
                 taken = not taken
             elif line.startswith('#include') and taken:
                 includes.append(line)
-        major, minor = read(os.path.join(self.SOURCE, 'VERSION')).split('.')[:2]
-        newer = (int(major), int(minor)) >= (10, 1)
-        text = re.sub(r'#include "(?:\.\./)[./\w-]*compat\.h"\n', ''.join(includes), text)
-        text = text.replace('XEN_PVIOMMU_CONST ', 'const ' if newer else '')
-        return text if newer else text.replace('QEMU_UNINITIALIZED ', '')
+        return includes
 
     def source(self, path, text):
         """A C file, with what depends on where it is, and on the version."""
@@ -240,7 +247,7 @@ class Qemu:
                 for name in re.findall(r'#include "([^"]+)"', read(os.path.join(TOP, path))):
                     for near in (os.path.normpath(os.path.join(os.path.dirname(path), name)),
                                  'include/' + name):
-                        if near in self.files and near not in (COMPAT, *self.there):
+                        if near in self.files and near not in (*COMPAT, *self.there):
                             raise Failure(f'{step}: {path} includes {near}, of a later step')
         later = [p for p in self.files if p.startswith('hw/xen/') and p.endswith('.c') and
                  p not in self.there]
@@ -279,7 +286,7 @@ class Qemu:
         for step in self.plan['steps']:
             before = set(self.there)
             for path in matching(step.get('files', []), self.files):
-                if path not in ('docs/conf.py', COMPAT) and path not in before:
+                if path not in ('docs/conf.py', *COMPAT) and path not in before:
                     self.there[path] = self.target(path)
             for number in step.get('hooks', []):
                 used.add(number)
@@ -298,7 +305,7 @@ class Qemu:
         if unused := [self.hooks[n][0] for n in self.hooks if n not in used]:
             raise Failure(f'scripts/series/qemu.toml leaves out {", ".join(unused)}')
         left = [p for p in self.files if p.startswith(('hw/', 'include/', 'qapi/')) and
-                p not in self.there and p != COMPAT]
+                p not in self.there and p not in COMPAT]
         if left:
             raise Failure(f'scripts/series/qemu.toml leaves out {", ".join(left)}')
         fixes = {path for path in self.files if path.startswith(f'{FIXES}/') and

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 
+from series import variants
 from series.common import BUILD, TOP, Failure, message, of_patch, read, write
 
 
@@ -13,19 +14,20 @@ class Xen:
     """The hypervisor's half."""
 
     SOURCE = os.path.join(BUILD, 'xen-source')
+    # Of Xen; by default the machine's own, or another one that can be had.
+    version = None
 
     def __init__(self, plan, tree):
         self.plan, self.tree = plan, tree
-        self.series = [(name, read(os.path.join(TOP, 'xen', name)))
-                       for name in sorted(os.listdir(os.path.join(TOP, 'xen')))
-                       if name.endswith('.patch')]
 
     def run(self):
         # Its words are for whoever waits.
-        if subprocess.run([os.path.join(TOP, 'scripts', 'get-xen'), '--unpack', self.SOURCE],
-                          check=False).returncode:
+        get = [os.path.join(TOP, 'scripts', 'get-xen'), *filter(None, [self.version])]
+        if subprocess.run([*get, '--unpack', self.SOURCE], check=False).returncode:
             raise Failure('there is no source of Xen (above): nothing is written for it')
-        for _, text in self.series:
+        version = read(os.path.join(self.SOURCE, 'version')).strip()
+        series = variants.series(version)
+        for _, text in series:
             for path in re.findall(r'^(?:\+\+\+ b|--- a)/(\S+)', text, re.M):
                 source = os.path.join(self.SOURCE, 'src', path)
                 if os.path.exists(source):
@@ -35,7 +37,8 @@ class Xen:
         for source, header in self.plan['headers'].items():
             write(self.tree.file(header), read(os.path.join(TOP, source)))
         self.tree.commit(message(self.plan['headers-subject'], self.plan['headers-text']))
-        for name, text in self.series:
+        for name, text in series:
             subject, body, changes = of_patch(text)
-            self.tree.patch(changes, name)
+            self.tree.patch(changes, name, '-F0')
             self.tree.commit(message(subject, body))
+        return {'version': version}
