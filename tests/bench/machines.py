@@ -30,22 +30,35 @@ BOOT, ANSWER = 120, 60
 NONE, OURS, CALLS, VIRTIO, INTEL, INTEL_CM, AMD = (
     'none', 'xen-pviommu', 'xen-pviommu-calls', 'virtio-iommu', 'intel-iommu',
     'intel-iommu-cm', 'amd-iommu')
+# Those that also remap interrupts
+OURS_IR, INTEL_IR, AMD_IR = 'xen-pviommu-ir', 'intel-iommu-ir', 'amd-iommu-ir'
 LABELS = {NONE: 'no IOMMU', OURS: 'xen-pviommu',
           CALLS: 'xen-pviommu, queues=off', VIRTIO: 'virtio-iommu',
           INTEL: 'intel-iommu', INTEL_CM: 'intel-iommu, caching-mode',
-          AMD: 'amd-iommu'}
-# QEMU's device, what the kernel is told, what is to be loaded. Interrupts are
-# remapped by none, as most cannot.
+          AMD: 'amd-iommu',
+          OURS_IR: 'xen-pviommu, interrupts=1',
+          INTEL_IR: 'intel-iommu, intremap=on',
+          AMD_IR: 'amd-iommu, intremap=on'}
+# QEMU's device, what the kernel is told, what is to be loaded. Most cannot remap
+# interrupts, so for the comparison of all of them none does.
 IOMMUS = {
     NONE: ([], '', ''),
-    OURS: (['-device', 'xen-pviommu'], '', 'load_pviommu'),
+    OURS: (['-device', 'xen-pviommu'], 'xen_pviommu.interrupts=0',
+           'load_pviommu'),
     # As it is while a device of the host is assigned
-    CALLS: (['-device', 'xen-pviommu,queues=off'], '', 'load_pviommu'),
+    CALLS: (['-device', 'xen-pviommu,queues=off'], 'xen_pviommu.interrupts=0',
+            'load_pviommu'),
     VIRTIO: (['-device', 'virtio-iommu-pci'], '', 'load virtio-iommu'),
     INTEL: (['-device', 'intel-iommu,intremap=off'], 'intel_iommu=on', ''),
     INTEL_CM: (['-device', 'intel-iommu,intremap=off,caching-mode=on'],
                'intel_iommu=on', ''),
     AMD: (['-device', 'amd-iommu,intremap=off'], '', ''),
+    OURS_IR: (['-device', 'xen-pviommu'], '', 'load_pviommu'),
+    # Without EIM and XTSup, so that the local APICs are in the same mode
+    # everywhere: Linux has x2APIC mode with these only.
+    INTEL_IR: (['-device', 'intel-iommu,intremap=on,eim=off'],
+               'intel_iommu=on', ''),
+    AMD_IR: (['-device', 'amd-iommu,intremap=on,xtsup=off'], '', ''),
 }
 PEERS = [VIRTIO, INTEL, INTEL_CM, AMD]
 

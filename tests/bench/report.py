@@ -29,6 +29,7 @@ class Table:
     title: str
     header: list
     rows: list
+    widths: str = ''            # of its columns, in percent
 
 
 @dataclass
@@ -86,12 +87,14 @@ def _arranged(items):
 
 
 def rst_table(table):
-    out = [f'.. list-table:: {table.title}', '   :header-rows: 1', '']
+    out = [f'.. list-table:: {table.title}', '   :header-rows: 1']
+    out += [f'   :widths: {table.widths}'] if table.widths else []
+    out += ['']
     for row in [table.header] + table.rows:
         for i, cell in enumerate(row):
             lines = textwrap.wrap(str(cell), 72, break_long_words=False,
                                   break_on_hyphens=False) or ['']
-            out.append(('   * - ' if i == 0 else '     - ') + lines[0])
+            out.append((('   * - ' if i == 0 else '     - ') + lines[0]).rstrip())
             out += ['       ' + line for line in lines[1:]]
     return '\n'.join(out) + '\n'
 

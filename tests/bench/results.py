@@ -61,14 +61,26 @@ class Entries:
         """The median, or None."""
         return self.values(name, **params).get(subject, {}).get('value')
 
-    def ratio(self, name, subject, peer, **params):
-        """How many times peer's value is the subject's: each pair's, the median."""
+    def _ratios(self, name, subject, peer, params):
+        """How many times peer's value is the subject's, of each pair of samples."""
         values = self.values(name, **params)
         if subject not in values or peer not in values:
-            return None
-        pairs = [b / a for a, b in zip(values[subject]['samples'],
-                                       values[peer]['samples']) if a]
+            return []
+        return [b / a for a, b in zip(values[subject]['samples'],
+                                      values[peer]['samples']) if a]
+
+    def ratio(self, name, subject, peer, **params):
+        """Of the pairs of samples, the median; or None."""
+        pairs = self._ratios(name, subject, peer, params)
         return statistics.median(pairs) if pairs else None
+
+    def ratio_quartiles(self, name, subject, peer, **params):
+        """Half of the pairs are in between; or None."""
+        pairs = self._ratios(name, subject, peer, params)
+        if len(pairs) < 2:
+            return None
+        cuts = statistics.quantiles(pairs, n=4, method='inclusive')
+        return cuts[0], cuts[-1]
 
     def params(self, name, key):
         """All values that a parameter has."""

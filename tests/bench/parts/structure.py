@@ -51,6 +51,23 @@ def times(ratio):
     return '-' if ratio is None else f'{number(ratio)} times'
 
 
+def range_costs(e, aligned, what='range'):
+    """Of ranges of all sizes, the smallest first."""
+    n = e.params('range', 'n')[0]
+    return [e.get(what, OURS, n=n, nr=nr, aligned=aligned)
+            for nr in e.params('range', 'nr')]
+
+
+def range_worst(e, aligned):
+    """How many single pages cost what the dearest range does."""
+    cost = range_costs(e, aligned)
+    return max(cost) / cost[0]
+
+
+def range_memory(e):
+    return max(range_costs(e, False, 'range_bytes'))
+
+
 def goals(e):
     sizes = e.params('translate', 'n')
     most = sizes[-1]
@@ -98,26 +115,15 @@ def goals(e):
 
     sizes_of_ranges = e.params('range', 'nr')
     if sizes_of_ranges:
-        n = e.params('range', 'n')[0]
-
-        def worst(aligned):
-            cost = [e.get('range', OURS, n=n, nr=nr, aligned=aligned)
-                    for nr in sizes_of_ranges]
-            return max(cost) / cost[0]
-
-        most_bytes = max(e.get('range_bytes', OURS, n=n, nr=nr, aligned=False)
-                         for nr in sizes_of_ranges)
-        longest = max(e.get('range', OURS, n=n, nr=nr, aligned=False)
-                      for nr in sizes_of_ranges)
-        few = worst(False) <= 64
+        few = range_worst(e, False) <= 64
         yield Goal('a range of any size at the cost of a few entries',
                    f'up to {sizes_of_ranges[-1]:,} pages: at most what '
-                   f'{number(worst(True))} pages by themselves cost when BFN and '
-                   f'GFN are aligned, {number(worst(False))} when they are not, and '
-                   f'{number(most_bytes / 1024)} KiB', few, '' if few else
+                   f'{number(range_worst(e, True))} pages by themselves cost when BFN and '
+                   f'GFN are aligned, {number(range_worst(e, False))} when they are not, '
+                   f'and {number(range_memory(e) / 1024)} KiB', few, '' if few else
                    'not when they are not aligned: at each end a run takes up to '
                    '511 slots a level, which are written one by one; whatever its '
-                   f'size, that is {duration(longest)} at most')
+                   f'size, that is {duration(max(range_costs(e, False)))} at most')
 
     readers = e.params('readers', 'readers')
     if len(readers) > 1:

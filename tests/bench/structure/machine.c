@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * As much of a machine as backend-emulated.c looks at: the memory map of a PC
+ * As much of a machine as backend-emulated.c and memory-map.c look at: the
+ * memory map of a PC
  */
 
 #include "qemu/osdep.h"
@@ -101,7 +102,18 @@ void memory_region_unref(MemoryRegion *mr)
     /* They are there to the end. */
 }
 
-bool memory_region_is_ram_device(MemoryRegion *mr)
+/* No device has a BAR here. */
+Object *memory_region_owner(MemoryRegion *mr)
+{
+    return NULL;
+}
+
+uint64_t memory_region_size(MemoryRegion *mr)
+{
+    g_assert_not_reached();
+}
+
+bool memory_region_is_ram_device(XEN_PVIOMMU_CONST_MR MemoryRegion *mr)
 {
     return mr->ram_device;
 }
@@ -122,7 +134,7 @@ void xen_page_ranges_add(GArray *ranges, uint64_t gfn, uint64_t nr)
     g_assert_not_reached();
 }
 
-ram_addr_t memory_region_get_ram_addr(MemoryRegion *mr)
+ram_addr_t memory_region_get_ram_addr(XEN_PVIOMMU_CONST_MR MemoryRegion *mr)
 {
     g_assert_not_reached();
 }

@@ -177,7 +177,7 @@ static void *context_new(const Shape *shape)
     core->limits.bfn_bits = BFN_BITS;
     core->control = true;
     core->backend_ops = &xen_pviommu_emulated_ops;
-    core->backend = xen_pviommu_emulated_new(false, &lock, NULL, NULL, NULL);
+    core->backend = xen_pviommu_emulated_new(false, NULL, &lock, NULL, NULL);
     core->listener_ops = &listener_ops;
     g_assert(xen_pviommu_core_init(core));
     /* What the device reserves for interrupts on a PC */
