@@ -16,8 +16,10 @@ NINJA := scripts/env ninja
 PREFIX ?= /usr/local
 
 .PHONY: all qemu demo shell check check-scripts check-unit check-qtest check-qemu \
-        check-functional check-guest check-kernels check-long check-xen check-asan check-tsan \
-        check-hooks check-series check-style check-deb bench guest-tested-newest dom0 xen-shell install uninstall docs deb deb-indep series clean \
+        check-functional check-listeners check-guest check-kernels check-long check-xen \
+        check-xen-long check-asan check-tsan check-hooks check-series check-style check-deb \
+        bench guest-tested-newest dom0 other-dom0 other-xen listeners \
+        xen-shell install uninstall docs deb deb-indep series clean \
         distclean help
 .DEFAULT_GOAL := all
 # The targets run one after the other; each uses all processors by itself.
@@ -53,18 +55,31 @@ demo: qemu guest-$(KERNEL)
 shell: qemu guest-$(KERNEL)
 	@tests/functional/demo --kernel=$(KERNEL) --shell
 
-# A real Xen in our QEMU, and our QEMU in its dom0.
+# A real Xen in our QEMU, and our QEMU in its dom0; of the machine's own Debian.
 dom0: qemu guest-6.1 guest-6.12
 	@scripts/get-dom0
 	@scripts/get-xen
 	@scripts/get-xen --debug
 	@scripts/build-dom0
 
-xen-shell: dom0
-	@tests/functional/xen/check --shell
+# The same of other releases, as far as it can be had; with other-xen with the
+# series, too.
+other-dom0: dom0
+	@scripts/get-dom0 --other
+	@scripts/get-xen --instead
+	@scripts/get-xen --instead --debug
+	@scripts/build-dom0 --other
 
-check: build/configured $(TESTED) dom0
-	@scripts/run-tests scripts unit qtest qemu functional xen
+other-xen: other-dom0
+	@scripts/get-xen --other
+	@scripts/get-xen --other --debug
+
+# On that hypervisor: series-4.20, for example; of the machine's own Debian without.
+xen-shell: dom0 $(if $(findstring -,$(XEN)),other-dom0)
+	@tests/functional/xen/check --shell $(XEN)
+
+check: build/configured $(TESTED) dom0 other-dom0 listeners
+	@scripts/run-tests scripts unit qtest qemu functional listeners xen
 
 # Some of them only: make check-qtest TEST='op/map*'
 ONE = $(if $(TEST),--test '$(TEST)')
@@ -75,12 +90,19 @@ check-scripts check-unit check-qtest check-qemu: check-%: build/configured
 check-functional: build/configured $(TESTED)
 	@scripts/run-tests $(ONE) functional
 
+# A host whose devices and kernel do DMA for a machine with the device.
+listeners: build/configured guest-6.12
+	@scripts/build-listeners
+
+check-listeners: listeners
+	@scripts/run-tests $(ONE) listeners
+
 # A Debian on its own disk, with the driver's package in it.
 check-guest: build/configured deb-indep
 	@scripts/run-tests guest
 
-check-long: build/configured $(TESTED) deb
-	@scripts/run-tests kernels long guest deb
+check-long: build/configured $(TESTED) deb other-xen
+	@scripts/run-tests kernels long guest xen-long deb
 
 # The driver against the headers of all kernels that Debian has.
 check-kernels: build/configured
@@ -90,8 +112,11 @@ check-kernels: build/configured
 check-deb: build/configured guest-6.1 guest-6.12 deb
 	@scripts/run-tests deb
 
-check-xen: dom0
+check-xen: dom0 other-dom0
 	@scripts/run-tests xen
+
+check-xen-long: other-xen
+	@scripts/run-tests xen-long
 
 check-asan: build/configured
 	@./configure $(filter-out --%able-sanitizers,$(shell cat build/configured)) \
@@ -107,13 +132,14 @@ check-tsan: build/configured
 	@scripts/run-tests --out build/qemu/out-tsan \
 	    --only "$(TSAN_QTESTS)" unit qtest
 
+# With the newer QEMU that was downloaded once; NEWER=1 looks for one that is newer.
 check-hooks: build/configured
-	@scripts/check-hooks
+	@scripts/check-hooks $(if $(NEWER),--newer) $(ONE)
 
 # PART=qemu, linux or xen: only that one. FROM=N goes on with patch N of it, and
-# ONLY=N,N... looks at some. qemu takes an hour.
+# ONLY=N,N... looks at some. qemu takes an hour. XEN=4.20: on that version.
 check-series: build/configured
-	@scripts/check-series $(if $(FROM),--from $(FROM)) $(if $(ONLY),--only $(ONLY)) $(PART)
+	@scripts/check-series $(if $(XEN),--xen $(XEN)) $(if $(FROM),--from $(FROM)) $(if $(ONLY),--only $(ONLY)) $(PART)
 
 # In a second: scripts/check-style FILE...
 check-style: build/configured
@@ -158,15 +184,15 @@ deb-indep:
 
 # SIGNOFF='NAME <ADDRESS>': the sender's. PART=qemu, linux or xen: only that one.
 series: build/configured
-	@scripts/make-series $(if $(SIGNOFF),--signoff '$(SIGNOFF)') $(PART)
+	@scripts/make-series $(if $(XEN),--xen $(XEN)) $(if $(SIGNOFF),--signoff '$(SIGNOFF)') $(PART)
 
 bench: build/configured deb-indep
 	@tests/bench/run
 
 clean:
 	rm -rf build/guest build/linux build/logs build/hooks build/qemu/out* build/check-series
-	rm -rf build/xen/out* build/xen/guest build/disk
-	rm -f build/configured build/xen/tests.img build/xen/*.cpio.gz
+	rm -rf build/xen/*/out* build/xen/*/guest build/disk
+	rm -f build/configured build/xen/*/tests.img build/xen/*/*.cpio.gz
 
 distclean:
 	rm -rf build
@@ -182,16 +208,18 @@ help:
 	@echo "make check-qtest      the device, through its registers"
 	@echo "       TEST='op/map*'  of these only what fits; also of unit, qemu, functional and scripts"
 	@echo "make check-qemu       QEMU's own tests that the device could break"
+	@echo "make check-listeners  VFIO and vhost-net behind it, with a host of their own"
 	@echo "make check-functional guests: the demo, a balloon, kexec, a late module, all PCI models, ..."
 	@echo "make check-guest      a Debian on its disk, by the manual's commands: all ways to boot, DPDK, kdump"
 	@echo "make check-kernels    the driver compiles, without warnings, for all kernels of Debian"
-	@echo "make check-long       guests for an hour: all models, 20 resets, snapshots, hot-plugs; guest, kernels"
+	@echo "make check-long       guests for an hour: all models, 20 resets, snapshots, hot-plugs; libvirt; guest, kernels"
 	@echo "make check-xen        a real Xen in our QEMU, and our QEMU in its dom0"
-	@echo "make xen-shell        a prompt in that dom0"
+	@echo "make check-xen-long   the Xen of another Debian with the series; part of check-long"
+	@echo "make xen-shell        a prompt in that dom0; XEN=series-4.20: on that hypervisor"
 	@echo "make check-asan       unit and qtest, in a build with sanitizers"
 	@echo "make check-tsan       what has threads, in a build with the thread sanitizer"
 	@echo "make check-style      the style of every file: checkpatch, linters, spelling"
-	@echo "make check-hooks      the hooks against a newer QEMU"
+	@echo "make check-hooks      unit and qtest with a newer QEMU, all of which is built"
 	@echo "make series           the project as patches for QEMU, Linux and Xen, in build/series"
 	@echo "make check-series     each of these applies, builds and passes its tests; two hours"
 	@echo "       PART=qemu      or linux, xen: only that one; FROM=N goes on with patch N"
