@@ -229,6 +229,10 @@ ELSEWHERE = {
 # A legacy virtio device has no IOMMU: QEMU refuses to put one behind it.
 TRANSITIONAL = re.compile(r'virtio-.*-transitional(?<!non-transitional)')
 
+# What moves the data of these is a process of the host or its kernel, which a
+# guest by itself does not have: tests/functional/listeners has both.
+VHOST = re.compile(r'vhost-.*-pci(-(non-)?transitional)?|vhost-user-vga')
+
 UNCLASSIFIED = '{} is in this build, and tests/functional/models.py does not say what it does'
 
 
@@ -240,9 +244,9 @@ def pci_models(qmp):
 def unclassified(built):
     """What the tables above do not name, or name more than once."""
     names = ([m.name for m in MODELS] + sum(NO_DMA.values(), []) + list(ELSEWHERE))
-    transitional = {name for name in built if TRANSITIONAL.fullmatch(name)}
-    twice = sorted({n for n in names if names.count(n) > 1} | (set(names) & transitional))
-    return sorted(built - set(names) - transitional), twice
+    by_name = {name for name in built if TRANSITIONAL.fullmatch(name) or VHOST.fullmatch(name)}
+    twice = sorted({n for n in names if names.count(n) > 1} | (set(names) & by_name))
+    return sorted(built - set(names) - by_name), twice
 
 
 def kernel_modules(kernel):
