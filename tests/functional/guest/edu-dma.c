@@ -11,33 +11,19 @@
  * 'edu-dma FILE' makes all checks once more when FILE is there, with the pages
  * that it had mapped before: something may have happened to the machine.
  *
- * Build: gcc -static -O2 -Wall -o edu-dma edu-dma.c
+ * Build: gcc -static -O2 -Wall -o edu-dma edu-dma.c vfio-device.c
  */
 
-#include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
-#include <linux/pci_regs.h>
 #include <linux/vfio.h>
-#include <poll.h>
-#include <stdarg.h>
-#include <stdbool.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "edu-regs.h"
-
-#define PAGE            4096u
-#define PCI_DEVICES     "/sys/bus/pci/devices"
+#include "vfio-device.h"
 
 #define EDU_ID          0x00
 #define EDU_ID_MASK     0xffu
@@ -59,248 +45,32 @@
 #define DMA_TIMEOUT_MS  20000
 
 typedef struct Edu {
-    char name[32];              /* 0000:00:05.0 */
-    int container;
-    int device;
+    VfioDevice vfio;
     volatile uint8_t *bar;
 } Edu;
 
-static bool failed;
-
-static void __attribute__((noreturn, format(printf, 1, 2)))
-die(const char *fmt, ...)
-{
-    va_list ap;
-
-    printf("edu-dma: cannot test: ");
-    va_start(ap, fmt);
-    vprintf(fmt, ap);
-    va_end(ap);
-    printf("\n");
-    exit(2);
-}
-
-static void __attribute__((format(printf, 3, 4)))
-check(bool ok, const char *what, const char *fmt, ...)
-{
-    va_list ap;
-
-    printf("edu-dma: %s: %s (", what, ok ? "ok" : "FAILED");
-    va_start(ap, fmt);
-    vprintf(fmt, ap);
-    va_end(ap);
-    printf(")\n");
-    fflush(stdout);
-    failed |= !ok;
-}
-
-/* sysfs */
-
-static void write_file(const char *path, const char *text, bool must)
-{
-    int fd = open(path, O_WRONLY);
-
-    if (fd < 0 || write(fd, text, strlen(text)) < 0) {
-        if (must) {
-            die("%s: %s", path, strerror(errno));
-        }
-    }
-    if (fd >= 0) {
-        close(fd);
-    }
-}
-
-static unsigned read_hex(const char *device, const char *attribute)
-{
-    char path[512], text[32] = "";
-    int fd;
-
-    snprintf(path, sizeof(path), PCI_DEVICES "/%s/%s", device, attribute);
-    fd = open(path, O_RDONLY);
-    if (fd < 0 || read(fd, text, sizeof(text) - 1) < 0) {
-        die("%s: %s", path, strerror(errno));
-    }
-    close(fd);
-    return strtoul(text, NULL, 16);
-}
-
-static void find_edu(Edu *edu)
-{
-    DIR *dir = opendir(PCI_DEVICES);
-    struct dirent *entry;
-
-    if (!dir) {
-        die(PCI_DEVICES ": %s", strerror(errno));
-    }
-    while ((entry = readdir(dir))) {
-        if (entry->d_name[0] == '.' ||
-            strlen(entry->d_name) >= sizeof(edu->name)) {
-            continue;
-        }
-        if (read_hex(entry->d_name, "vendor") == EDU_VENDOR &&
-            read_hex(entry->d_name, "device") == EDU_DEVICE) {
-            strcpy(edu->name, entry->d_name);
-            closedir(dir);
-            return;
-        }
-    }
-    die("no edu device");
-}
-
-/* The driver does if it was asked to, where it can; not under Xen. */
-static bool remaps_interrupts(void)
-{
-    static const char parameter[] =
-        "/sys/module/xen_pviommu/parameters/interrupts";
-    FILE *f = fopen(parameter, "r");
-    bool on = f && fgetc(f) == 'Y';
-
-    if (f) {
-        fclose(f);
-    }
-    return on && access("/sys/hypervisor/type", F_OK);
-}
-
-static void bind_to_vfio(Edu *edu)
-{
-    char path[256];
-
-    snprintf(path, sizeof(path), PCI_DEVICES "/%s/driver/unbind", edu->name);
-    write_file(path, edu->name, false);
-    snprintf(path, sizeof(path), PCI_DEVICES "/%s/driver_override", edu->name);
-    write_file(path, "vfio-pci", true);
-    write_file("/sys/bus/pci/drivers_probe", edu->name, true);
-
-    /*
-     * Where interrupts are not remapped VFIO wants to be told that this is all
-     * right; elsewhere it is not.
-     */
-    write_file("/sys/module/vfio_iommu_type1/parameters/"
-               "allow_unsafe_interrupts", remaps_interrupts() ? "0" : "1",
-               false);
-}
-
-/* VFIO */
-
-static void open_vfio(Edu *edu)
-{
-    struct vfio_group_status status = { .argsz = sizeof(status) };
-    char path[256], target[256];
-    ssize_t len;
-    int group;
-
-    snprintf(path, sizeof(path), PCI_DEVICES "/%s/iommu_group", edu->name);
-    len = readlink(path, target, sizeof(target) - 1);
-    if (len < 0) {
-        die("%s is in no IOMMU group", edu->name);
-    }
-    target[len] = 0;
-    snprintf(path, sizeof(path), "/dev/vfio%.200s", strrchr(target, '/'));
-
-    edu->container = open("/dev/vfio/vfio", O_RDWR);
-    if (edu->container < 0) {
-        die("/dev/vfio/vfio: %s", strerror(errno));
-    }
-    if (ioctl(edu->container, VFIO_GET_API_VERSION) != VFIO_API_VERSION) {
-        die("another version of VFIO");
-    }
-    group = open(path, O_RDWR);
-    if (group < 0) {
-        die("%s: %s", path, strerror(errno));
-    }
-    if (ioctl(group, VFIO_GROUP_GET_STATUS, &status) < 0 ||
-        !(status.flags & VFIO_GROUP_FLAGS_VIABLE)) {
-        die("%s: the group has devices with other drivers", path);
-    }
-    if (ioctl(group, VFIO_GROUP_SET_CONTAINER, &edu->container) < 0) {
-        die("VFIO_GROUP_SET_CONTAINER: %s", strerror(errno));
-    }
-    if (ioctl(edu->container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU) < 0) {
-        die("VFIO_SET_IOMMU: %s", strerror(errno));
-    }
-    edu->device = ioctl(group, VFIO_GROUP_GET_DEVICE_FD, edu->name);
-    if (edu->device < 0) {
-        die("VFIO_GROUP_GET_DEVICE_FD: %s", strerror(errno));
-    }
-}
-
-static void open_registers(Edu *edu)
-{
-    struct vfio_region_info bar = {
-        .argsz = sizeof(bar),
-        .index = VFIO_PCI_BAR0_REGION_INDEX,
-    };
-    struct vfio_region_info config = {
-        .argsz = sizeof(config),
-        .index = VFIO_PCI_CONFIG_REGION_INDEX,
-    };
-    uint16_t command;
-    void *map;
-
-    if (ioctl(edu->device, VFIO_DEVICE_GET_REGION_INFO, &bar) < 0 ||
-        ioctl(edu->device, VFIO_DEVICE_GET_REGION_INFO, &config) < 0) {
-        die("VFIO_DEVICE_GET_REGION_INFO: %s", strerror(errno));
-    }
-
-    /* The one thing VFIO leaves to its user: may the device do DMA? */
-    if (pread(edu->device, &command, 2, config.offset + PCI_COMMAND) != 2) {
-        die("reading the configuration space: %s", strerror(errno));
-    }
-    command |= PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER;
-    if (pwrite(edu->device, &command, 2, config.offset + PCI_COMMAND) != 2) {
-        die("writing the configuration space: %s", strerror(errno));
-    }
-
-    map = mmap(NULL, bar.size, PROT_READ | PROT_WRITE, MAP_SHARED,
-               edu->device, bar.offset);
-    if (map == MAP_FAILED) {
-        die("mapping BAR 0: %s", strerror(errno));
-    }
-    edu->bar = map;
-    if ((*(volatile uint32_t *)(edu->bar + EDU_ID) & EDU_ID_MASK) !=
-        EDU_ID_VALUE) {
-        die("%s does not say it is an edu", edu->name);
-    }
-}
+const char program[] = "edu-dma";
 
 static void map_page(Edu *edu, void *page, uint64_t iova, bool readonly)
 {
-    struct vfio_iommu_type1_dma_map map = {
-        .argsz = sizeof(map),
-        .flags = VFIO_DMA_MAP_FLAG_READ |
-                 (readonly ? 0 : VFIO_DMA_MAP_FLAG_WRITE),
-        .vaddr = (uintptr_t)page,
-        .iova = iova,
-        .size = PAGE,
-    };
-
-    if (ioctl(edu->container, VFIO_IOMMU_MAP_DMA, &map) < 0) {
-        die("mapping a page at IOVA %#" PRIx64 ": %s", iova, strerror(errno));
-    }
+    vfio_map(&edu->vfio, page, iova, PAGE, readonly);
 }
 
 static void unmap_page(Edu *edu, uint64_t iova)
 {
-    struct vfio_iommu_type1_dma_unmap unmap = {
-        .argsz = sizeof(unmap),
-        .iova = iova,
-        .size = PAGE,
-    };
-
-    if (ioctl(edu->container, VFIO_IOMMU_UNMAP_DMA, &unmap) < 0 ||
-        unmap.size != PAGE) {
-        die("unmapping IOVA %#" PRIx64 ": %s", iova, strerror(errno));
-    }
+    vfio_unmap(&edu->vfio, iova, PAGE);
 }
 
 /* The device */
 
-static uint64_t now_ms(void)
+static void open_edu(Edu *edu)
 {
-    struct timespec ts;
-
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return ts.tv_sec * UINT64_C(1000) + ts.tv_nsec / 1000000;
+    vfio_open(&edu->vfio, EDU_VENDOR, EDU_DEVICE);
+    edu->bar = vfio_map_bar(&edu->vfio, VFIO_PCI_BAR0_REGION_INDEX);
+    if ((*(volatile uint32_t *)(edu->bar + EDU_ID) & EDU_ID_MASK) !=
+        EDU_ID_VALUE) {
+        die("%s does not say it is an edu", edu->vfio.name);
+    }
 }
 
 static void edu_write(Edu *edu, unsigned reg, uint64_t value)
@@ -374,17 +144,6 @@ static unsigned words_of(const uint64_t *page, uint64_t seed)
 static bool is_filled(const uint64_t *page, uint64_t seed)
 {
     return words_of(page, seed) == PAGE / 8;
-}
-
-static void *new_pages(unsigned n)
-{
-    void *pages = mmap(NULL, n * PAGE, PROT_READ | PROT_WRITE,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-
-    if (pages == MAP_FAILED) {
-        die("no memory");
-    }
-    return pages;
 }
 
 /*
@@ -519,39 +278,6 @@ static void check_bar(Edu *edu, uint64_t *target)
 
 /* Interrupts: the device's own one, and those that it tries to raise */
 
-static int enable_msi(Edu *edu)
-{
-    struct {
-        struct vfio_irq_set set;
-        int32_t fd;
-    } irq = {
-        .set = {
-            .argsz = sizeof(irq),
-            .flags = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER,
-            .index = VFIO_PCI_MSI_IRQ_INDEX,
-            .count = 1,
-        },
-        .fd = eventfd(0, EFD_NONBLOCK),
-    };
-
-    if (irq.fd < 0 || ioctl(edu->device, VFIO_DEVICE_SET_IRQS, &irq) < 0) {
-        die("VFIO_DEVICE_SET_IRQS: %s", strerror(errno));
-    }
-    return irq.fd;
-}
-
-/* How often it came since it was last asked; waits for that. */
-static uint64_t raised(int fd, int ms)
-{
-    struct pollfd pfd = { .fd = fd, .events = POLLIN };
-    uint64_t n = 0;
-
-    if (poll(&pfd, 1, ms) == 1 && read(fd, &n, sizeof(n)) != sizeof(n)) {
-        die("reading an eventfd: %s", strerror(errno));
-    }
-    return n;
-}
-
 /* Interrupts of all CPUs in the line of /proc/interrupts with this name */
 static uint64_t interrupts(const char *name)
 {
@@ -604,10 +330,11 @@ static const struct {
 
 static void check_interrupts(Edu *edu, uint64_t *source)
 {
-    int fd = enable_msi(edu);
     uint64_t before[3], n;
     unsigned i, cpu;
+    int fd;
 
+    vfio_enable_irqs(&edu->vfio, VFIO_PCI_MSI_IRQ_INDEX, &fd, 1);
     *(volatile uint32_t *)(edu->bar + EDU_RAISE) = 1;
     n = raised(fd, 10000);
     *(volatile uint32_t *)(edu->bar + EDU_ACK) = 1;
@@ -665,13 +392,10 @@ static void check_all(Edu *edu, uint64_t *source, uint64_t *target)
 
 int main(int argc, char *argv[])
 {
-    Edu edu = { .container = -1, .device = -1 };
+    Edu edu;
     uint64_t *source, *target;
 
-    find_edu(&edu);
-    bind_to_vfio(&edu);
-    open_vfio(&edu);
-    open_registers(&edu);
+    open_edu(&edu);
 
     source = new_pages(1);
     target = new_pages(1);
@@ -689,6 +413,6 @@ int main(int argc, char *argv[])
 
     unmap_page(&edu, IOVA_SOURCE);
     unmap_page(&edu, IOVA_TARGET);
-    printf("edu-dma: %s: %s\n", edu.name, failed ? "FAILED" : "all ok");
+    printf("edu-dma: %s: %s\n", edu.vfio.name, failed ? "FAILED" : "all ok");
     return failed;
 }
