@@ -6,6 +6,7 @@
 
 #include "qemu/osdep.h"
 #include "qemu/bswap.h"
+#include "hw/pci/pci_regs.h"
 #include "xen-pviommu-random-model.h"
 
 uint64_t model_bfn(unsigned i)
@@ -30,7 +31,7 @@ static void context_flush(Model *m, Context *c, uint64_t bfn, uint64_t nr)
 
         if (c->waiting[i] && b >= bfn && b - bfn < nr) {
             m->pending -= c->waiting[i];
-            c->waiting[i] = 0;
+            c->waiting[i] = c->waiting_bar[i] = 0;
         }
     }
 }
@@ -40,10 +41,34 @@ bool model_reserved(uint64_t bfn, uint64_t nr)
     return bfn < RESERVED + NR_RESERVED && RESERVED < bfn + nr;
 }
 
+static uint64_t bar_gfn(unsigned place)
+{
+    return BAR_GFN + place * BAR_FRAMES;
+}
+
+static bool in_place(uint64_t gfn, unsigned place)
+{
+    return gfn >= bar_gfn(place) && gfn - bar_gfn(place) < BAR_FRAMES;
+}
+
+bool model_in_bar(const Model *m, uint64_t frame)
+{
+    return frame && in_place(FRAME_GFN(frame), m->bar.seen);
+}
+
+bool model_frame_there(const Model *m, uint64_t frame, bool write)
+{
+    return frame && !(write && frame & FRAME_RO) &&
+           (!model_in_bar(m, frame) || m->bar.shown);
+}
+
 /* What a map of @gfn returns. */
-static int gfn_error(uint64_t gfn, bool readonly)
+static int gfn_error(const Model *m, uint64_t gfn, bool readonly)
 {
     if (gfn < PVIOMMU_RAM_GFNS && gfn >= 0x100) {
+        return 0;
+    }
+    if (m->bar.shown && in_place(gfn, m->bar.seen)) {
         return 0;
     }
     if (gfn >= ROM_GFN && gfn < ROM_GFN + NR_ROM) {
@@ -164,7 +189,7 @@ static int model_map(Model *m, unsigned id, uint64_t bfn, uint64_t gfn,
         return -XEN_IOMMU_ENOSPC;
     }
     for (uint64_t i = 0; i < nr; i++) {
-        ret = gfn_error(gfn + i, readonly);
+        ret = gfn_error(m, gfn + i, readonly);
         if (ret) {
             return ret;
         }
@@ -172,6 +197,7 @@ static int model_map(Model *m, unsigned id, uint64_t bfn, uint64_t gfn,
     for (uint64_t i = 0; i < nr; i++) {
         c->map[model_frame(bfn + i)] = (gfn + i +
                                         1) | (readonly ? FRAME_RO : 0);
+        m->bar_mapped += model_in_bar(m, c->map[model_frame(bfn + i)]);
     }
     m->mapped += nr;
     return 0;
@@ -202,8 +228,9 @@ static int model_unmap(Model *m, unsigned id, uint64_t bfn, uint32_t nr_frames,
 
         if (c->map[f]) {
             c->records++;
-            c->map[f] = 0;
             c->waiting[f]++;
+            c->waiting_bar[f] += model_in_bar(m, c->map[f]);
+            c->map[f] = 0;
             m->mapped--;
             m->pending++;
         }
@@ -394,6 +421,72 @@ int model_queued(Model *m, unsigned id, const struct xen_iommu_op *op)
     return ret;
 }
 
+/* All of the BAR that is mapped, or waits for a flush, is gone. */
+static void bar_gone(Model *m)
+{
+    for (unsigned id = 0; id < MAX_CONTEXTS; id++) {
+        Context *c = &m->ctx[id];
+
+        for (unsigned i = 0; c->live && i < NR_FRAMES; i++) {
+            if (model_in_bar(m, c->map[i])) {
+                c->map[i] = 0;
+                m->mapped--;
+                m->bar_gone++;
+            }
+            m->pending -= c->waiting_bar[i];
+            c->waiting[i] -= c->waiting_bar[i];
+            c->waiting_bar[i] = 0;
+        }
+    }
+}
+
+static void decode_bar(Bar *bar, bool on)
+{
+    uint16_t cmd = qpci_config_readw(&bar->dev, PCI_COMMAND);
+
+    cmd &= ~PCI_COMMAND_MEMORY;
+    qpci_config_writew(&bar->dev, PCI_COMMAND,
+                       cmd | (on ? PCI_COMMAND_MEMORY : 0));
+}
+
+void model_set_bar(Model *m, unsigned place, bool shown)
+{
+    Bar *bar = &m->bar;
+
+    /* It is not shown on the way. */
+    if (!shown) {
+        decode_bar(bar, false);
+    }
+    if (place != bar->place) {
+        qpci_config_writel(&bar->dev, PCI_BASE_ADDRESS_0,
+                           bar_gfn(place) * PVIOMMU_PAGE);
+    }
+    if (shown) {
+        decode_bar(bar, true);
+    }
+    bar->place = place;
+    bar->shown = shown;
+    if (shown && place != bar->seen) {
+        bar_gone(m);
+        bar->seen = place;
+    }
+}
+
+static void reset_bar(Model *m)
+{
+    const QPCIAddress addr = {
+        .devfn = QPCI_DEVFN(PEER_SLOT, 0), .vendor_id = 0x8086,
+        .device_id = 0x100e,
+    };
+
+    qpci_device_init(&m->bar.dev, m->iommu->pci, (QPCIAddress *)&addr);
+    qpci_config_writel(&m->bar.dev, PCI_BASE_ADDRESS_0,
+                       bar_gfn(0) * PVIOMMU_PAGE);
+    qpci_device_enable(&m->bar.dev);
+    m->bar.place = m->bar.seen = 0;
+    m->bar.shown = true;
+}
+
 void model_reset(Model *m)
 {
     model_drop_queues(m);
@@ -406,5 +499,6 @@ void model_reset(Model *m)
     for (unsigned i = 0; i < NR_DEVICES; i++) {
         mirror_init(&m->dev[i], m->iommu, QPCI_DEVFN(SLOT + i, 0));
     }
+    reset_bar(m);
     pviommu_accept(m->iommu, XEN_IOMMU_FEATURES_ALL);
 }

@@ -38,6 +38,12 @@
 #define ROM_GFN         (PVIOMMU_BIOS_ADDR / PVIOMMU_PAGE)
 #define NR_ROM          (PVIOMMU_BIOS_SIZE / PVIOMMU_PAGE)
 
+/* A BAR of a device that does no DMA, which is at one of some places */
+#define PEER_SLOT       (SLOT + NR_DEVICES + 1)
+#define BAR_GFN         (0xf0000000ull / PVIOMMU_PAGE)
+#define BAR_FRAMES      32
+#define NR_PLACES       4
+
 /* A frame: 0, or its GFN + 1 and a flag */
 #define FRAME_RO        (1ull << 63)
 #define FRAME_GFN(f)    (((f) & ~FRAME_RO) - 1)
@@ -47,6 +53,7 @@ typedef struct Context {
     unsigned devices;
     uint64_t map[NR_FRAMES];
     uint16_t waiting[NR_FRAMES];        /* for a flush, how many */
+    uint16_t waiting_bar[NR_FRAMES];    /* of these, how many of the BAR */
     unsigned records;                   /* that these are, at the most */
 
     QPVIOMMUQueue queue;                /* nr_ops 0: it has none */
@@ -55,6 +62,13 @@ typedef struct Context {
     struct xen_iommu_op *expected;      /* as the queue's, when they ran */
 } Context;
 
+typedef struct Bar {
+    QPCIDevice dev;
+    unsigned place;             /* where it would be shown */
+    unsigned seen;              /* where it was shown last */
+    bool shown;
+} Bar;
+
 typedef struct Model {
     QXenPVIOMMU *iommu;
     bool listen;                        /* the devices do */
@@ -62,11 +76,14 @@ typedef struct Model {
     QMirror dev[NR_DEVICES];
     unsigned dev_ctx[NR_DEVICES];
     Context ctx[MAX_CONTEXTS];
+    Bar bar;
     uint32_t new_queues;                /* in the batch being made: contexts */
     uint64_t mapped;
     uint64_t pending;
     uint64_t queued;                    /* operations */
     uint64_t ran_by_dma;                /* of them */
+    uint64_t bar_mapped;                /* frames of the BAR, and... */
+    uint64_t bar_gone;                  /* those that its moves unmapped */
     GRand *rand;
 } Model;
 
@@ -75,6 +92,18 @@ uint64_t model_bfn(unsigned i);
 /** model_frame: NR_FRAMES for a BFN that nobody uses */
 unsigned model_frame(uint64_t bfn);
 bool model_reserved(uint64_t bfn, uint64_t nr);
+
+/** model_in_bar: what a frame has is of the BAR, shown or not */
+bool model_in_bar(const Model *m, uint64_t frame);
+/** model_frame_there: a device that translates gets to something */
+bool model_frame_there(const Model *m, uint64_t frame, bool write);
+/**
+ * model_set_bar: the BAR is at this place, or is not shown
+ *
+ * Of what was queued all must have run. What is mapped of another place is gone
+ * when it is shown.
+ */
+void model_set_bar(Model *m, unsigned place, bool shown);
 
 /** model_reset: the machine was started, or reset, and has a driver again */
 void model_reset(Model *m);

@@ -4,7 +4,8 @@
  * The model is docs/specs/xen-pviommu.rst in arrays, a page an entry. It says
  * before a batch runs what each operation has to return. Behind the IOMMU are
  * devices that mirror their notifications, and must have what is mapped; or
- * devices that listen to nothing, before whose DMA what is queued has to run.
+ * devices that listen to nothing, before whose DMA what is queued has to run. A
+ * BAR is mapped like RAM, and moves, or is hidden.
  *
  * PVIOMMU_TEST_OPS in the environment: how many operations; PVIOMMU_TEST_SEED
  * to run again what failed.
@@ -68,7 +69,11 @@ static uint64_t random_gfn(Model *m, unsigned i)
         return ROM_GFN + below(m, NR_ROM);
     case 1:
         return PVIOMMU_RAM_GFNS - below(m, 8);
-    case 2 ... 8:
+    case 2:
+        /* The BAR, or where it may be */
+        return BAR_GFN + (one_in(m, 4) ? below(m, NR_PLACES) : m->bar.seen) *
+               BAR_FRAMES + below(m, BAR_FRAMES);
+    case 3 ... 9:
         /* So that neighbours continue each other, and blocks are aligned */
         return FIRST_GFN + (model_bfn(i) & (NR_GFNS - 1));
     default:
@@ -106,11 +111,16 @@ static struct xen_iommu_op random_change(Model *m, unsigned id)
 {
     uint32_t nr;
     unsigned i = random_range(m, &nr);
-    uint64_t bfn = model_bfn(i);
+    uint64_t bfn = model_bfn(i), gfn;
 
     switch (below(m, 855)) {
     case 0 ... 449:
-        return pviommu_op_map(id, bfn, random_gfn(m, i), nr, one_in(m, 4));
+        gfn = random_gfn(m, i);
+        if (gfn >= BAR_GFN && gfn - BAR_GFN < NR_PLACES * BAR_FRAMES) {
+            /* Mostly no longer than it is */
+            nr = MIN(nr, below(m, BAR_FRAMES));
+        }
+        return pviommu_op_map(id, bfn, gfn, nr, one_in(m, 4));
     case 450 ... 749:
         return pviommu_op_unmap(id, bfn, nr);
     case 750 ... 779:
@@ -236,7 +246,7 @@ static void check_dma(Model *m, unsigned dev)
         if (model_reserved(bfn, 1)) {
             continue;
         }
-        g_assert(got == (c->map[i] && !(write && c->map[i] & FRAME_RO)));
+        g_assert(got == model_frame_there(m, c->map[i], write));
         if (got) {
             g_assert_cmphex(mirror_read(&m->dev[dev], PVIOMMU_MIRROR_GPA), ==,
                             FRAME_GFN(c->map[i]) * PVIOMMU_PAGE);
@@ -346,8 +356,10 @@ static void check_device(Model *m, unsigned i, bool flushed)
             }
         }
     }
+    /* A mirror stands for hardware, which does not reach what is emulated. */
     for (unsigned f = 0; i != CACHE && f < NR_FRAMES; f++) {
-        g_assert(seen[f] || !c->map[f]);
+        g_assert(seen[f] ? !model_in_bar(m, c->map[f])
+                         : !c->map[f] || model_in_bar(m, c->map[f]));
     }
     mirror_assert_sane(&m->dev[i]);
 }
@@ -365,7 +377,7 @@ static void fill_cache(Model *m)
             /* There is no memory. */
             continue;
         }
-        g_assert(got == (c->map[i] && !(write && c->map[i] & FRAME_RO)));
+        g_assert(got == model_frame_there(m, c->map[i], write));
     }
 }
 
@@ -384,6 +396,29 @@ static void flush_all(Model *m)
     model_check_queues(m);
     g_assert_cmpuint(m->pending, ==, 0);
     pviommu_assert_frames(m->iommu, m->mapped, 0);
+}
+
+/* The BAR moves, or is hidden, or is back. */
+static void change_bar(Model *m)
+{
+    const uint64_t gone = m->bar_gone;
+    unsigned records = 0;
+    uint64_t before;
+
+    model_kick_queues(m);
+    for (unsigned id = 0; id < MAX_CONTEXTS; id++) {
+        records += m->ctx[id].records;
+    }
+    if (records > RECORDS_MAX) {
+        /* Of so many, none is looked for. */
+        flush_all(m);
+    }
+    before = pviommu_counter(m->iommu, XEN_PVIOMMU_COUNTER_INVALIDATED);
+    model_set_bar(m, one_in(m, 2) ? m->bar.place : below(m, NR_PLACES),
+                  !one_in(m, 3));
+    pviommu_assert_frames(m->iommu, m->mapped, m->pending);
+    g_assert_cmpuint(pviommu_counter(m->iommu, XEN_PVIOMMU_COUNTER_INVALIDATED)
+                     - before, ==, m->bar_gone - gone);
 }
 
 static uint64_t from_env(const char *name, uint64_t value)
@@ -406,11 +441,12 @@ static void check_random(const char *machine, bool listen)
                         (uint64_t)(RESERVED + NR_RESERVED) * PVIOMMU_PAGE - 1);
     g_autofree char *extra =
         g_strdup_printf(MIRROR_DEVICE("%s") MIRROR_DEVICE("%s")
-                        MIRROR_DEVICE("%s") MIRROR_DEVICE("%s"),
+                        MIRROR_DEVICE("%s") MIRROR_DEVICE("%s")
+                        "-device e1000,romfile=,addr=%x ",
                         SLOT, listen ? "map" : "none",
                         SLOT + 1, listen ? "map" : "none",
                         SLOT + 2, listen ? "map" : "none",
-                        SLOT + CACHE, listen ? "deviotlb" : "none");
+                        SLOT + CACHE, listen ? "deviotlb" : "none", PEER_SLOT);
     uint64_t nr_ops = from_env("PVIOMMU_TEST_OPS", DEFAULT_OPS) / 2 /
                       (listen ? 1 : QUEUED_COST);
     uint32_t seed = from_env("PVIOMMU_TEST_SEED", g_test_rand_int());
@@ -426,6 +462,9 @@ static void check_random(const char *machine, bool listen)
         random_batch(m);
         for (unsigned n = listen ? one_in(m, 4) : below(m, 16); n; n--) {
             random_queue(m);
+        }
+        if (one_in(m, 8)) {
+            change_bar(m);
         }
         if (!one_in(m, 8)) {
             continue;
@@ -452,8 +491,10 @@ static void check_random(const char *machine, bool listen)
             model_reset(m);
         }
     }
-    g_test_message("%" PRIu64 " queued, %" PRIu64 " ran by DMA", m->queued,
-                   m->ran_by_dma);
+    g_test_message("%" PRIu64 " queued, %" PRIu64 " ran by DMA; of a BAR, %"
+                   PRIu64 " mapped, %" PRIu64 " gone", m->queued,
+                   m->ran_by_dma, m->bar_mapped, m->bar_gone);
+    g_assert(m->bar_gone || nr_ops < 100000);
     pviommu_quit(m->iommu);
     model_drop_queues(m);
     g_rand_free(m->rand);
