@@ -1,8 +1,7 @@
 /*
  * xen-pviommu: devices of the host, which VFIO assigns to the machine
  *
- * It needs a host with an IOMMU: tests/functional/listeners is one, and says in
- * the environment which devices it has.
+ * It needs a host with an IOMMU: tests/functional/listeners.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -13,7 +12,10 @@
 #include <sys/syscall.h>
 #include <linux/capability.h>
 #include "qemu/units.h"
-#include "libqos/edu.h"
+#include "qobject/qdict.h"
+#include "qobject/qjson.h"
+#include "libqos/snapshot.h"
+#include "libqos/vfio-host.h"
 #include "libqos/virtio-ram.h"
 #include "libqos/xen-pviommu-qmp.h"
 #include "standard-headers/linux/virtio_mem.h"
@@ -26,12 +28,10 @@
 
 #define RAM_SLOT        0x14
 #define BALLOON         "-device virtio-balloon-pci,addr=14 "
-
-/* Two edus of the host, as VFIO names them, and how wide its IOMMU is. */
-static char **host_edus;
-static unsigned host_bits;
-/* What the host's kernel says from here on. */
-static int kernel_log = -1;
+#define VIRTIO_MEM      "-m maxmem=1G " \
+                        "-object memory-backend-ram,id=mem,size=64M " \
+                        "-device virtio-mem-pci,addr=14,memdev=mem," \
+                        "requested-size=64M "
 
 typedef struct Fixture {
     QXenPVIOMMU *iommu;
@@ -44,8 +44,9 @@ static char *assigned_args(unsigned nr)
     return nr > 1
         ? g_strdup_printf("-device vfio-pci,host=%s,addr=11 "
                           "-device vfio-pci,host=%s,addr=12 ",
-                          host_edus[0], host_edus[1])
-        : g_strdup_printf("-device vfio-pci,host=%s,addr=11 ", host_edus[0]);
+                          vfio_host.edus[0], vfio_host.edus[1])
+        : g_strdup_printf("-device vfio-pci,host=%s,addr=11 ",
+                          vfio_host.edus[0]);
 }
 
 static void find_edus(Fixture *f, unsigned nr)
@@ -87,56 +88,6 @@ static void unmap(Fixture *f, uint16_t ctx, uint64_t bfn, uint32_t nr)
     assert_status(pviommu_flush(f->iommu, ctx, bfn, nr), 0);
 }
 
-static void skip_log(void)
-{
-    if (kernel_log < 0) {
-        kernel_log = open("/dev/kmsg", O_RDONLY | O_NONBLOCK);
-        g_assert_cmpint(kernel_log, >=, 0);
-    }
-    lseek(kernel_log, 0, SEEK_END);
-}
-
-/*
- * Whether the host's IOMMU has reported a fault at @addr since skip_log(), or
- * does within seconds: in the words of the kernel's driver for Intel's or AMD's
- */
-static bool fault_logged(uint64_t addr)
-{
-    g_autofree char *intel = g_strdup_printf("fault addr 0x%" PRIx64 " ", addr);
-    g_autofree char *amd = g_strdup_printf("address=0x%" PRIx64 " ", addr);
-    char line[8192];
-
-    for (unsigned ms = 0; ms < 6000; ) {
-        ssize_t len = read(kernel_log, line, sizeof(line) - 1);
-
-        if (len > 0) {
-            line[len] = 0;
-            if (strstr(line, intel) || strstr(line, amd)) {
-                return true;
-            }
-        } else if (errno != EPIPE) {
-            g_usleep(10000);
-            ms += 10;
-        }
-    }
-    return false;
-}
-
-/*
- * The host's IOMMU stops it, and says so; the kernel logs no more than some in
- * a few seconds.
- */
-static void assert_host_faults(QEdu *edu, uint64_t addr)
-{
-    unsigned tries = 0;
-
-    skip_log();
-    do {
-        g_assert_cmpuint(tries++, <, 10);
-        edu_dma(edu, true, addr, 8);
-    } while (!fault_logged(addr));
-}
-
 /* Until the guest maps anything, all memory is in reach; then nothing else. */
 static void test_identity_mode_ends_with_the_first_map(const void *machine)
 {
@@ -149,7 +100,7 @@ static void test_identity_mode_ends_with_the_first_map(const void *machine)
     edu_map_window(&f->a, f->iommu, 0, 0);
     g_assert_false(pviommu_identity(f->iommu));
     edu_assert_no_access(&f->a, ADDR(GFN), ADDR(GFN), 64);
-    assert_host_faults(&f->a, ADDR(GFN));
+    vfio_host_assert_faults(&f->a, ADDR(GFN));
     map(f, 0, BFN, GFN, 0, 0);
     edu_assert_access(&f->a, ADDR(BFN), ADDR(GFN), 64);
     fixture_free(f);
@@ -158,14 +109,14 @@ static void test_identity_mode_ends_with_the_first_map(const void *machine)
 static void test_reaches_mapped_pages_only(const void *machine)
 {
     Fixture *f = fixture_new(machine, "premap=off", NULL, 1);
-    const uint64_t last = (1ull << (host_bits - XEN_IOMMU_PAGE_SHIFT)) - 1;
+    const uint64_t last = (1ull << (vfio_host.bits - XEN_IOMMU_PAGE_SHIFT)) - 1;
 
     edu_map_window(&f->a, f->iommu, 0, 0);
     map(f, 0, BFN, GFN, 3, 0);
     edu_assert_access(&f->a, ADDR(BFN) + 0x123, ADDR(GFN) + 0x123, 0x456);
     edu_assert_access(&f->a, ADDR(BFN + 2), ADDR(GFN + 2), PVIOMMU_PAGE);
     edu_assert_no_access(&f->a, ADDR(BFN + 3), ADDR(GFN + 3), 64);
-    assert_host_faults(&f->a, ADDR(BFN + 3));
+    vfio_host_assert_faults(&f->a, ADDR(BFN + 3));
 
     /* The last that the host can map, and one page at two BFNs */
     map(f, 0, last, GFN, 0, 0);
@@ -197,10 +148,10 @@ static void test_does_not_write_readonly_pages(const void *machine)
 /* What the host cannot map is reserved. */
 static void test_wider_bfns_are_reserved(const void *machine)
 {
-    const uint64_t end = 1ull << (host_bits - XEN_IOMMU_PAGE_SHIFT);
+    const uint64_t end = 1ull << (vfio_host.bits - XEN_IOMMU_PAGE_SHIFT);
     Fixture *f;
 
-    if (host_bits >= 48) {
+    if (vfio_host.bits >= 48) {
         g_test_skip("the host's IOMMU maps all BFNs");
         return;
     }
@@ -319,7 +270,7 @@ static void test_reset_takes_all_back(const void *machine)
 static void plug(Fixture *f)
 {
     qtest_qmp_device_add(f->iommu->qts, "vfio-pci", "hot",
-                         "{'host': %s, 'addr': '0x11'}", host_edus[0]);
+                         "{'host': %s, 'addr': '0x11'}", vfio_host.edus[0]);
     edu_init(&f->a, f->iommu, EDU_SBDF_A);
 }
 
@@ -359,6 +310,7 @@ static void test_discarded_page_is_unmapped(const void *machine)
     edu_assert_no_access(&f->a, ADDR(BFN + 5), ADDR(GFN + 5), 64);
     edu_assert_access(&f->a, ADDR(BFN + 4), ADDR(GFN + 4), 64);
     edu_assert_access(&f->a, ADDR(BFN + 6), ADDR(GFN + 6), 64);
+    vfio_host_assert_faults(&f->a, ADDR(BFN + 5));
     balloon_give(&balloon, BALLOON_DEFLATE, GFN + 5, 1);
     map(f, 0, BFN + 5, GFN + 5, 0, 0);
     edu_assert_access(&f->a, ADDR(BFN + 5), ADDR(GFN + 5), 64);
@@ -366,21 +318,80 @@ static void test_discarded_page_is_unmapped(const void *machine)
     fixture_free(f);
 }
 
-/* A device that cannot be migrated is no worse for being asked. */
+static void set_plugged(QVirtioRam *mem, uint64_t addr, bool plugged)
+{
+    g_assert_cmpint(virtio_mem_request(mem, plugged ? VIRTIO_MEM_REQ_PLUG
+                                                    : VIRTIO_MEM_REQ_UNPLUG,
+                                       addr, 1), ==, VIRTIO_MEM_RESP_ACK);
+}
+
+/* So is a block of virtio-mem; plugged again, it is other memory. */
+static void test_unplugged_block_is_unmapped(const void *machine)
+{
+    Fixture *f = fixture_new(machine, "premap=off", VIRTIO_MEM, 1);
+    uint64_t addr, size, gfn, nr;
+    QVirtioRam mem;
+
+    virtio_ram_init(&mem, f->iommu, QPCI_DEVFN(RAM_SLOT, 0), 1);
+    addr = virtio_mem_addr(&mem);
+    size = virtio_mem_block_size(&mem);
+    gfn = addr / PVIOMMU_PAGE;
+    nr = size / PVIOMMU_PAGE;
+    edu_map_window(&f->a, f->iommu, 0, 0);
+    set_plugged(&mem, addr, true);
+    set_plugged(&mem, addr + size, true);
+    map(f, 0, BFN, gfn, 2 * nr, 0);
+    edu_assert_access(&f->a, ADDR(BFN), addr, 64);
+    edu_assert_access(&f->a, ADDR(BFN + 2 * nr - 1), addr + ADDR(2 * nr - 1),
+                      64);
+
+    set_plugged(&mem, addr + size, false);
+    pviommu_assert_unmapped(f->iommu, 0, BFN + nr);
+    vfio_host_assert_faults(&f->a, ADDR(BFN + nr));
+    edu_assert_access(&f->a, ADDR(BFN + nr - 1), addr + ADDR(nr - 1), 64);
+    set_plugged(&mem, addr + size, true);
+    vfio_host_assert_faults(&f->a, ADDR(BFN + nr));
+    map(f, 0, BFN + nr, gfn + nr, nr, 0);
+    edu_assert_access(&f->a, ADDR(BFN + nr), addr + size, 64);
+    virtio_ram_finalize(&mem);
+    fixture_free(f);
+}
+
+static void assert_names_the_device(char *error)
+{
+    g_assert_nonnull(error);
+    g_test_message("%s", error);
+    g_assert_nonnull(strstr(error, vfio_host.edus[0]));
+    g_free(error);
+}
+
+/*
+ * A device that cannot be migrated is no worse for being asked, and what is
+ * asked names it.
+ */
 static void test_migration_is_refused(const void *machine)
 {
+    g_autofree char *image = g_strdup_printf("%s/vfio-%d.qcow2",
+                                             g_get_tmp_dir(), getpid());
     Fixture *f = fixture_new(machine, "premap=off", NULL, 1);
-    g_autofree char *error = NULL;
+    QTestState *qts = f->iommu->qts;
+    g_autoptr(GString) reasons = NULL;
+    QDict *info;
 
     edu_map_window(&f->a, f->iommu, 0, 0);
     map(f, 0, BFN, GFN, BLOCK, 0);
-    error = qmp_error_text(qtest_qmp(f->iommu->qts, "{'execute': 'migrate',"
-                                     " 'arguments': {'uri': 'file:/tmp/x'}}"));
-    g_assert_nonnull(error);
-    g_test_message("%s", error);
-    g_assert_nonnull(strstr(error, host_edus[0]));
+    assert_names_the_device(qmp_error_text(
+        qtest_qmp(qts, "{'execute': 'migrate',"
+                       " 'arguments': {'uri': 'file:/tmp/x'}}")));
+    snapshot_image(qts, image);
+    assert_names_the_device(snapshot_run(qts, "snapshot-save"));
+    info = qtest_qmp_assert_success_ref(qts, "{'execute': 'query-migrate'}");
+    reasons = qobject_to_json(qdict_get(info, "blocked-reasons"));
+    assert_names_the_device(g_strdup(reasons->str));
+    qobject_unref(info);
     edu_assert_access(&f->a, ADDR(BFN), ADDR(GFN), 64);
     fixture_free(f);
+    unlink(image);
 }
 
 /* From here on limits of memory hold for this process and what it starts. */
@@ -436,19 +447,10 @@ static void test_locked_memory_is_limited(const void *machine)
 
 int main(int argc, char **argv)
 {
-    const char *edus = getenv("PVIOMMU_VFIO_EDUS");
-    const char *bits = getenv("PVIOMMU_VFIO_BITS");
-
     g_test_init(&argc, &argv, NULL);
-    if (!edus || !bits) {
-        g_printerr("tests/functional/listeners starts this, on a host that "
-                   "has what it needs.\n");
+    if (!vfio_host_init()) {
         return 1;
     }
-    host_edus = g_strsplit(edus, " ", 0);
-    host_bits = atoi(bits);
-    g_assert_cmpuint(g_strv_length(host_edus), ==, 2);
-
     pviommu_add_for_machines("vfio/identity-mode-ends-with-the-first-map",
                              test_identity_mode_ends_with_the_first_map);
     pviommu_add_for_machines("vfio/reaches-mapped-pages-only",
@@ -469,6 +471,8 @@ int main(int argc, char **argv)
                 test_plugged_device_reaches_the_context);
     pviommu_add_for_machines("vfio/discarded-page-is-unmapped",
                              test_discarded_page_is_unmapped);
+    pviommu_add_for_machines("vfio/unplugged-block-is-unmapped",
+                             test_unplugged_block_is_unmapped);
     pviommu_add_for_machines("vfio/migration-is-refused",
                              test_migration_is_refused);
     /* Last, as this process can do less from then on. */

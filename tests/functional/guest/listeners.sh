@@ -4,24 +4,27 @@
 # Functions of the host in which tests/functional/listeners has devices assigned
 # to a machine of our QEMU: for init, which has read this.
 
-edus()
+# with_id VENDOR:DEVICE: all of them.
+with_id()
 {
     for d in "$PCI"/*; do
-        [ "$(cat "$d/vendor"):$(cat "$d/device")" = 0x1234:0x11e8 ] && echo "${d##*/}"
+        [ "$(cat "$d/vendor"):$(cat "$d/device")" = "$1" ] && echo "${d##*/}"
     done
     true
 }
+edus() { with_id 0x1234:0x11e8; }
+nvme() { with_id 0x1b36:0x0010; }
 
-# give_edus: to vfio-pci.
-give_edus()
+# give_devices: to vfio-pci.
+give_devices()
 {
     load vfio || return 1
-    for sbdf in $(edus); do
+    for sbdf in $(edus) $(nvme); do
         echo vfio-pci > "$PCI/$sbdf/driver_override" &&
             echo "$sbdf" > /sys/bus/pci/drivers_probe &&
             [ "$(driver_of "$sbdf")" = vfio-pci ] || return 1
     done
-    [ "$(edus | wc -l)" = 2 ]
+    [ "$(edus | wc -l)" = 2 ] && [ "$(nvme | wc -l)" = 1 ]
 }
 
 # listener_test NAME BITS ARGUMENT...: a program of tests; the host's IOMMU is so wide.
@@ -30,7 +33,7 @@ listener_test()
     name=$1 bits=$2
     shift 2
     # shellcheck disable=SC2046 # two words
-    PVIOMMU_VFIO_EDUS="$(echo $(edus))" PVIOMMU_VFIO_BITS=$bits \
+    PVIOMMU_VFIO_EDUS="$(echo $(edus))" PVIOMMU_VFIO_NVME=$(nvme) PVIOMMU_VFIO_BITS=$bits \
         QTEST_QEMU_BINARY=/t/bin/qemu-system-x86_64 \
         "/t/bin/xen-pviommu-$name-test" "$@"
 }
