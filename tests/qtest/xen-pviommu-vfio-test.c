@@ -394,6 +394,57 @@ static void test_migration_is_refused(const void *machine)
     unlink(image);
 }
 
+static bool measuring(Fixture *f)
+{
+    QDict *info = qtest_qmp_assert_success_ref(f->iommu->qts,
+                                               "{'execute': "
+                                               "'query-dirty-rate'}");
+    bool is = !strcmp(qdict_get_str(info, "status"), "measuring");
+
+    qobject_unref(info);
+    return is;
+}
+
+/*
+ * The host's kernel tracks what is written as long as that is measured: what is
+ * unmapped then is out of reach as at other times, a page or all of a context.
+ */
+static void test_unmapped_while_writes_are_tracked(const void *machine)
+{
+    Fixture *f = fixture_new(machine, "premap=off", NULL, 1);
+    uint16_t ctx = pviommu_alloc_context(f->iommu);
+    /* All above the half of what there is is one block to the host. */
+    const uint64_t high =
+        (1ull << (vfio_host.bits - 1 - XEN_IOMMU_PAGE_SHIFT)) + 0x10000;
+
+    edu_map_window(&f->a, f->iommu, 0, 0);
+    map(f, 0, BFN, GFN, BLOCK, 0);
+    map(f, 0, BFN + 0x1001, GFN + BLOCK, 3, RO);
+    map(f, 0, high, GFN + 3 * BLOCK, 4, 0);
+    map(f, ctx, BFN + 0x2000, GFN + 2 * BLOCK, 3, 0);
+    qtest_qmp_assert_success(f->iommu->qts, "{'execute': 'calc-dirty-rate',"
+                             " 'arguments': {'calc-time': 10,"
+                             " 'mode': 'dirty-bitmap'}}");
+    edu_assert_access(&f->a, ADDR(BFN + 7), ADDR(GFN + 7), 64);
+    unmap(f, 0, BFN + 7, 1);
+    edu_assert_no_access(&f->a, ADDR(BFN + 7), ADDR(GFN + 7), 64);
+    edu_assert_access(&f->a, ADDR(BFN + 6), ADDR(GFN + 6), 64);
+    edu_assert_readonly(&f->a, ADDR(BFN + 0x1001), ADDR(GFN + BLOCK), 64);
+    edu_assert_access(&f->a, ADDR(high), ADDR(GFN + 3 * BLOCK), 64);
+    assert_status(pviommu_attach(f->iommu, EDU_SBDF_A, ctx), 0);
+    edu_map_window(&f->a, f->iommu, ctx, 1);
+    g_assert_true(measuring(f));
+    edu_assert_access(&f->a, ADDR(BFN + 0x2000), ADDR(GFN + 2 * BLOCK), 64);
+    edu_assert_no_access(&f->a, ADDR(BFN), ADDR(GFN), 64);
+    edu_assert_no_access(&f->a, ADDR(high), ADDR(GFN + 3 * BLOCK), 64);
+    while (measuring(f)) {
+        g_usleep(100000);
+    }
+    edu_assert_access(&f->a, ADDR(BFN + 0x2000), ADDR(GFN + 2 * BLOCK), 64);
+    vfio_host_assert_faults(&f->a, ADDR(BFN));
+    fixture_free(f);
+}
+
 /* From here on limits of memory hold for this process and what it starts. */
 static void drop_capability(unsigned cap)
 {
@@ -475,6 +526,8 @@ int main(int argc, char **argv)
                              test_unplugged_block_is_unmapped);
     pviommu_add_for_machines("vfio/migration-is-refused",
                              test_migration_is_refused);
+    pviommu_add_for_machines("vfio/unmapped-while-writes-are-tracked",
+                             test_unmapped_while_writes_are_tracked);
     /* Last, as this process can do less from then on. */
     pviommu_add_for_machines("vfio/locked-memory-is-limited",
                              test_locked_memory_is_limited);
