@@ -68,6 +68,16 @@
 #define XEN_IOMMUOP_set_irq             14
 #define XEN_IOMMUOP_free_irqs           15
 #define XEN_IOMMUOP_direct_irqs         16
+/* Of Xen's hypercall alone, see struct xen_iommu_op_target */
+#define XEN_IOMMUOP_target_alloc_context 17
+#define XEN_IOMMUOP_target_free_context 18
+#define XEN_IOMMUOP_target_attach       19
+#define XEN_IOMMUOP_target_map          20
+#define XEN_IOMMUOP_target_unmap        21
+#define XEN_IOMMUOP_target_flush        22
+#define XEN_IOMMUOP_target_reserved     23
+#define XEN_IOMMUOP_target_faults       24
+#define XEN_IOMMUOP_target_event        25
 
 /*
  * Features. What a guest has not accepted, it must not use: nr_frames, ctx
@@ -303,6 +313,55 @@ struct xen_iommu_op_direct_irqs {
     uint64_t pad1[2];
 };
 
+/*
+ * Contexts of a target: a domain whose device model the caller is, and says what
+ * the functions reach that are assigned to the target. Context 0 is what they
+ * reach without: its memory by GFN. docs/specs/xen-iommu-target.rst has it all.
+ *
+ * target_alloc_context: ctx and bfn_bits are OUT. target_free_context: ctx has no
+ * functions. target_attach: the function, as the host numbers it, is in ctx from
+ * now on. target_event: port, OUT, is one of the target that is raised by faults.
+ */
+#define XEN_IOMMU_TARGET_CONTEXTS       64 /* at a time, without context 0 */
+struct xen_iommu_op_target {
+    uint16_t domid;             /* the target */
+    uint16_t ctx;               /* alloc: OUT; free, attach: IN */
+    uint32_t sbdf;              /* attach: IN */
+    uint32_t bfn_bits;          /* alloc: OUT */
+    uint32_t port;              /* event: OUT */
+    uint64_t pad;
+};
+
+/*
+ * target_map, with map's flag readonly; target_unmap, which passes over frames
+ * that are not mapped; target_flush, which lets go of what was unmapped: of all
+ * of the context if bfn is XEN_IOMMU_FLUSH_ALL and nr_frames 0. bfn, gfn and
+ * nr_frames are IN, and OUT what is left: after an error, those before are done.
+ */
+struct xen_iommu_op_target_range {
+    uint64_t bfn;
+    uint64_t gfn;               /* map; else 0 */
+    uint16_t domid;             /* the target */
+    uint16_t ctx;
+    uint32_t nr_frames;
+};
+
+/*
+ * target_reserved: the ranges where nothing can be mapped while the function is
+ * in a context; -ENOBUFS as for query_reserved. target_faults: takes entries out
+ * of the target's queue of struct xen_iommu_fault.
+ */
+#define XEN_IOMMU_TARGET_ANY            0xffffffffU /* sbdf: no function */
+#define XEN_IOMMU_TARGET_FAULTS         64 /* room of the queue */
+struct xen_iommu_op_target_list {
+    uint32_t nr_entries;        /* IN: room in entries; OUT: how many */
+    uint16_t domid;             /* the target */
+    uint16_t pad;
+    uint64_t entries;           /* IN: where to store them, an address */
+    uint32_t sbdf;              /* reserved: IN; faults: 0 */
+    uint32_t lost;              /* faults: OUT: found no room meanwhile */
+};
+
 struct xen_iommu_op {
     uint16_t op;                /* IN: XEN_IOMMUOP_* */
     uint16_t flags;             /* IN: XEN_IOMMUOP_<op>_*; lookup: OUT */
@@ -321,6 +380,9 @@ struct xen_iommu_op {
         struct xen_iommu_op_irqs irqs;
         struct xen_iommu_op_set_irq set_irq;
         struct xen_iommu_op_direct_irqs direct_irqs;
+        struct xen_iommu_op_target target;
+        struct xen_iommu_op_target_range target_range;
+        struct xen_iommu_op_target_list target_list;
     } u;
 };
 
