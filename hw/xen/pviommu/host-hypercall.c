@@ -23,14 +23,48 @@
 
 static struct {
     xencall_handle *call;
+    unsigned users;
+    struct xen_iommu_op_query_caps caps;
     struct xen_iommu_op *ops;   /* in memory that hypercalls reach */
 } hypercall;
 
+void *xen_pviommu_hypercall_alloc(size_t size, Error **errp)
+{
+    void *buffer = xencall_alloc_buffer(hypercall.call, size);
+
+    if (!buffer) {
+        error_setg_errno(errp, errno, "no memory for hypercalls");
+    }
+    return buffer;
+}
+
+void xen_pviommu_hypercall_free(void *buffer)
+{
+    if (buffer) {
+        xencall_free_buffer(hypercall.call, buffer);
+    }
+}
+
+void xen_pviommu_hypercall_run(struct xen_iommu_op *ops, unsigned nr)
+{
+    int rc = -XEN_IOMMU_EIO;
+
+    for (unsigned i = 0; i < nr; i++) {
+        ops[i].status = XEN_PVIOMMU_HOST_NOT_RUN;
+    }
+    if (xencall2(hypercall.call, HYPERVISOR_IOMMU_OP, (uintptr_t)ops, nr) < 0) {
+        rc = -errno;
+    }
+    for (unsigned i = 0; i < nr; i++) {
+        if (ops[i].status == XEN_PVIOMMU_HOST_NOT_RUN) {
+            ops[i].status = rc;
+        }
+    }
+}
+
 struct xen_iommu_op *xen_pviommu_host_op(unsigned i, uint16_t op)
 {
-    hypercall.ops[i] = (struct xen_iommu_op) {
-        .op = op, .status = XEN_PVIOMMU_HOST_NOT_RUN,
-    };
+    hypercall.ops[i] = (struct xen_iommu_op) { .op = op };
     return &hypercall.ops[i];
 }
 
@@ -41,17 +75,7 @@ const struct xen_iommu_op *xen_pviommu_host_result(unsigned i)
 
 int xen_pviommu_host_call(unsigned nr)
 {
-    int rc = -XEN_IOMMU_EIO;
-
-    if (xencall2(hypercall.call, HYPERVISOR_IOMMU_OP, (uintptr_t)hypercall.ops,
-                 nr) < 0) {
-        rc = -errno;
-    }
-    for (unsigned i = 0; i < nr; i++) {
-        if (hypercall.ops[i].status == XEN_PVIOMMU_HOST_NOT_RUN) {
-            hypercall.ops[i].status = rc;
-        }
-    }
+    xen_pviommu_hypercall_run(hypercall.ops, nr);
     return hypercall.ops[0].status;
 }
 
@@ -77,16 +101,15 @@ bool xen_pviommu_host_reserved(GArray *list, Error **errp)
 
     if (rc == -XEN_IOMMU_ENOBUFS && nr <= MAX_RESERVED) {
         room = nr;
-        ranges = xencall_alloc_buffer(hypercall.call, room * sizeof(*ranges));
+        ranges = xen_pviommu_hypercall_alloc(room * sizeof(*ranges), errp);
         if (!ranges) {
-            error_setg_errno(errp, errno, "no memory for hypercalls");
             return false;
         }
         rc = query_reserved(ranges, &nr);
         if (rc >= 0) {
             g_array_append_vals(list, ranges, MIN(nr, room));
         }
-        xencall_free_buffer(hypercall.call, ranges);
+        xen_pviommu_hypercall_free(ranges);
     }
     if (rc < 0) {
         error_setg(errp, "the hypervisor does not say which BFNs are reserved: "
@@ -168,18 +191,16 @@ static bool hypercall_probe(Error **errp)
     return false;
 }
 
-static bool hypercall_set_up(uint64_t *bfn_limit, Error **errp)
+static bool hypercall_set_up(Error **errp)
 {
-    struct xen_iommu_op_query_caps caps;
     int rc;
 
     if (!hypercall_probe(errp)) {
         return false;
     }
-    hypercall.ops = xencall_alloc_buffer(hypercall.call, XEN_PVIOMMU_HOST_OPS *
-                                         sizeof(*hypercall.ops));
+    hypercall.ops = xen_pviommu_hypercall_alloc(XEN_PVIOMMU_HOST_OPS *
+                                                sizeof(*hypercall.ops), errp);
     if (!hypercall.ops) {
-        error_setg_errno(errp, errno, "no memory for hypercalls");
         return false;
     }
     xen_pviommu_host_op(0, XEN_IOMMUOP_query_caps);
@@ -190,34 +211,56 @@ static bool hypercall_set_up(uint64_t *bfn_limit, Error **errp)
         error_append_hint(errp, "Use backend=emulated.\n");
         return false;
     }
-    caps = hypercall.ops[0].u.query_caps;
-    if (!hypercall_check_caps(&caps, errp)) {
-        return false;
-    }
-    *bfn_limit = 1ull << caps.bfn_bits;
+    hypercall.caps = hypercall.ops[0].u.query_caps;
     return true;
 }
 
-void xen_pviommu_host_close(void)
+void xen_pviommu_hypercall_close(void)
 {
-    if (hypercall.ops) {
-        xencall_free_buffer(hypercall.call, hypercall.ops);
-        hypercall.ops = NULL;
+    if (--hypercall.users) {
+        return;
     }
+    xen_pviommu_hypercall_free(hypercall.ops);
+    hypercall.ops = NULL;
     xencall_close(hypercall.call);
     hypercall.call = NULL;
 }
 
-bool xen_pviommu_host_open(uint64_t *bfn_limit, Error **errp)
+const struct xen_iommu_op_query_caps *xen_pviommu_hypercall_open(Error **errp)
 {
+    if (hypercall.users++) {
+        return &hypercall.caps;
+    }
     hypercall.call = xencall_open(NULL, 0);
     if (!hypercall.call) {
+        hypercall.users = 0;
         error_setg_errno(errp, errno, "cannot make hypercalls");
+        return NULL;
+    }
+    if (!hypercall_set_up(errp)) {
+        xen_pviommu_hypercall_close();
+        return NULL;
+    }
+    return &hypercall.caps;
+}
+
+void xen_pviommu_host_close(void)
+{
+    xen_pviommu_hypercall_close();
+}
+
+bool xen_pviommu_host_open(uint64_t *bfn_limit, Error **errp)
+{
+    const struct xen_iommu_op_query_caps *caps =
+        xen_pviommu_hypercall_open(errp);
+
+    if (!caps) {
         return false;
     }
-    if (!hypercall_set_up(bfn_limit, errp)) {
+    if (!hypercall_check_caps(caps, errp)) {
         xen_pviommu_host_close();
         return false;
     }
+    *bfn_limit = 1ull << caps->bfn_bits;
     return true;
 }
