@@ -18,7 +18,8 @@
 
 static const SimCommand *const tables[] = {
     sim_call_commands, sim_memory_commands, sim_ioreq_commands,
-    sim_iommu_commands, sim_xenstore_commands, sim_misc_commands,
+    sim_iommu_commands, sim_target_commands, sim_xenstore_commands,
+    sim_misc_commands,
 };
 
 static const SimCommand *find_command(const char *name)

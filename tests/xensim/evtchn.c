@@ -118,7 +118,8 @@ xenevtchn_port_or_error_t xenevtchn_bind_interdomain(xenevtchn_handle *h,
             return sim_refuse(EINVAL, "%s: %u is bound", __func__, remote);
         }
     }
-    if (!sim_ioreq_has_port(remote) || unused < 0) {
+    if ((!sim_ioreq_has_port(remote) && !sim_target_has_port(remote)) ||
+        unused < 0) {
         return sim_refuse(EINVAL, "%s: no port %u", __func__, remote);
     }
     ports[unused] = (Port) { .owner = h, .remote = remote };

@@ -224,8 +224,6 @@ static int op_flush(const struct xen_iommu_op *op)
 static int op_query_reserved(struct xen_iommu_op *op)
 {
     struct xen_iommu_op_query_reserved *u = &op->u.query_reserved;
-    struct xen_iommu_reserved_range *ranges =
-        (struct xen_iommu_reserved_range *)(uintptr_t)u->ranges;
     uint32_t room = u->nr_entries;
 
     if (u->pad || u->pad1 || u->sbdf || u->ctx) {
@@ -235,14 +233,9 @@ static int op_query_reserved(struct xen_iommu_op *op)
     if (room < reserved->len) {
         return -XEN_IOMMU_ENOBUFS;
     }
-    if ((size_t)g_hash_table_lookup(buffers, ranges) <
-        reserved->len * sizeof(*ranges)) {
-        sim_complain("iommu_op: reserved ranges at %p are not in a buffer",
-                     ranges);
-        return -XEN_IOMMU_EFAULT;
-    }
-    memcpy(ranges, reserved->data, reserved->len * sizeof(*ranges));
-    return 0;
+    return sim_iommu_store(u->ranges, reserved->data,
+                           reserved->len *
+                           sizeof(struct xen_iommu_reserved_range));
 }
 
 static int op_lookup_bfn(struct xen_iommu_op *op)
@@ -300,6 +293,10 @@ static int op_query_caps(struct xen_iommu_op *op)
         op->u.query_caps.max_mappings = UINT32_MAX;
         op->u.query_caps.state |= XEN_IOMMU_STATE_identity;
     }
+    if (sim_feature("iommu-target")) {
+        op->u.query_caps.ops |= (2u << XEN_IOMMUOP_target_event) -
+                                (1u << XEN_IOMMUOP_target_alloc_context);
+    }
     return 0;
 }
 
@@ -340,6 +337,24 @@ static void map_half(const struct xen_iommu_op *op)
     }
 }
 
+int sim_iommu_store(uint64_t addr, const void *data, size_t len)
+{
+    void *p = (void *)(uintptr_t)addr;
+
+    if ((size_t)g_hash_table_lookup(buffers, p) < len) {
+        sim_complain("iommu_op: entries at %p are not in a buffer", p);
+        return -XEN_IOMMU_EFAULT;
+    }
+    memcpy(p, data, len);
+    return 0;
+}
+
+static bool is_target_op(const struct xen_iommu_op *op)
+{
+    return op->op >= XEN_IOMMUOP_target_alloc_context &&
+           op->op <= XEN_IOMMUOP_target_event;
+}
+
 static int run_op(struct xen_iommu_op *op)
 {
     struct xen_iommu_op caps = { 0 };
@@ -348,6 +363,9 @@ static int run_op(struct xen_iommu_op *op)
     if (op->op >= 32 || !(caps.u.query_caps.ops & 1u << op->op)) {
         sim_complain("iommu_op: operation %u", op->op);
         return -XEN_IOMMU_EOPNOTSUPP;
+    }
+    if (is_target_op(op)) {
+        return sim_target_call(op) ? sim_target_op(op) : -errno;
     }
     if (op->op != XEN_IOMMUOP_query_caps &&
         !(caps.u.query_caps.state & XEN_IOMMU_STATE_control)) {
@@ -552,7 +570,7 @@ static bool cmd_references(char **words, const uint64_t *args, GString *reply)
             nr += ((Mapping *)value)->page == args[0];
         }
     }
-    g_string_append_printf(reply, "%u", nr);
+    g_string_append_printf(reply, "%u", nr + sim_target_references(args[0]));
     return true;
 }
 

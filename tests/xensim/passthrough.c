@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What QEMU asks for a physical function that is passed through: the simulated
- * machine has none, so all of it is refused
+ * What QEMU asks for BARs and interrupts of a physical function that is passed
+ * through: the simulated ones have none, so all of it is refused
  */
 
 #include "config-host.h"

@@ -560,6 +560,109 @@ static void ranges_nowhere(void)
          ops->status == -XEN_IOMMU_EFAULT, "refused");
 }
 
+/* --- contexts of the guest's functions ------------------------------------ */
+
+#define TARGET { "XENSIM_FEATURES", "iommu-op,iommu-target" }
+#define FUNCTION 0x300
+
+static int target_op(uint16_t op, uint16_t domid, uint16_t ctx, uint32_t sbdf)
+{
+    *ops = (struct xen_iommu_op) { .op = op };
+    ops->u.target.domid = domid;
+    ops->u.target.ctx = ctx;
+    ops->u.target.sbdf = sbdf;
+    must(!FN(xencall2)(call, 43, (uintptr_t)ops, 1), "xencall2");
+    return ops->status;
+}
+
+static int target_range(uint16_t op, uint16_t ctx, uint64_t bfn, uint32_t nr)
+{
+    *ops = (struct xen_iommu_op) { .op = op };
+    ops->u.target_range.domid = DOMID;
+    ops->u.target_range.ctx = ctx;
+    ops->u.target_range.bfn = bfn;
+    ops->u.target_range.gfn = op == XEN_IOMMUOP_target_map ? GFN : 0;
+    ops->u.target_range.nr_frames = nr;
+    must(!FN(xencall2)(call, 43, (uintptr_t)ops, 1), "xencall2");
+    return ops->status;
+}
+
+static void target_alloc_only(void)
+{
+    target_op(XEN_IOMMUOP_target_alloc_context, DOMID, 0, 0);
+}
+
+static void target_alloc(void)
+{
+    must(target_op(XEN_IOMMUOP_target_alloc_context, DOMID, 0, 0) == 0 &&
+         ops->u.target.ctx == 1, "target_alloc_context");
+}
+
+/* It reaches what is mapped, and what was unmapped and not flushed. */
+static void target(void)
+{
+    target_alloc();
+    must(target_op(XEN_IOMMUOP_target_attach, DOMID, 1, FUNCTION) ==
+         -XEN_IOMMU_ENODEV && ask("assign 0x300"), "not assigned");
+    must(ask("dma 0x300 0x2000000 1"), "by GFN at first");
+    must(target_op(XEN_IOMMUOP_target_attach, DOMID, 1, FUNCTION) == 0,
+         "target_attach");
+    must(!ask("dma 0x300 0x2000000 1") && !ask("dma 0x300 0x5000 1"), "empty");
+    must(target_range(XEN_IOMMUOP_target_map, 1, 5, 1) == 0 &&
+         ops->u.target_range.nr_frames == 0 && ask("dma 0x300 0x5000 1"),
+         "target_map");
+    must(target_range(XEN_IOMMUOP_target_unmap, 1, 0, 100) == 0 &&
+         ask("dma 0x300 0x5000 1"), "target_unmap");
+    must(target_range(XEN_IOMMUOP_target_flush, 1, 5, 1) == 0 &&
+         !ask("dma 0x300 0x5000 1"), "target_flush");
+    must(target_op(XEN_IOMMUOP_target_attach, DOMID, 0, FUNCTION) == 0 &&
+         target_op(XEN_IOMMUOP_target_free_context, DOMID, 1, 0) == 0,
+         "target_free_context");
+}
+
+static void target_of_others(void)
+{
+    target_op(XEN_IOMMUOP_target_alloc_context, 2, 0, 0);
+}
+
+static void target_free_none(void)
+{
+    target_op(XEN_IOMMUOP_target_free_context, DOMID, 3, 0);
+}
+
+static void target_free_used(void)
+{
+    target_alloc();
+    must(ask("assign 0x300") &&
+         target_op(XEN_IOMMUOP_target_attach, DOMID, 1, FUNCTION) == 0 &&
+         target_op(XEN_IOMMUOP_target_free_context, DOMID, 1, 0) ==
+         -XEN_IOMMU_EBUSY, "refused");
+}
+
+static void target_attach_none(void)
+{
+    target_op(XEN_IOMMUOP_target_attach, DOMID, 3, FUNCTION);
+}
+
+static void target_map_none(void)
+{
+    target_range(XEN_IOMMUOP_target_map, 3, 5, 1);
+}
+
+static void target_map_twice(void)
+{
+    target_alloc();
+    target_range(XEN_IOMMUOP_target_map, 1, 5, 1);
+    must(target_range(XEN_IOMMUOP_target_map, 1, 5, 1) == -XEN_IOMMU_EEXIST,
+         "refused");
+}
+
+static void target_map_empty(void)
+{
+    target_alloc();
+    target_range(XEN_IOMMUOP_target_map, 1, 5, 0);
+}
+
 /* --- the cases ------------------------------------------------------------ */
 
 typedef struct Case {
@@ -618,7 +721,18 @@ static const Case cases[] = {
       { "XENSIM_FEATURES", "iommu-op,iommu-denied" } },
     { "other-op", other_op, "the other iommu_op: subop",
       { "XENSIM_FEATURES", "other-iommu-op" } },
-    { "ranges-nowhere", ranges_nowhere, "reserved ranges at" },
+    { "ranges-nowhere", ranges_nowhere, "entries at" },
+    { "target", target, NULL, TARGET },
+    { "target-not-there", target_alloc_only, "iommu_op: operation 17" },
+    { "target-of-others", target_of_others, "iommu_op: domain 2", TARGET },
+    { "target-free-none", target_free_none, "3 is freed, and is none",
+      TARGET },
+    { "target-free-used", target_free_used, "1 is freed, and has functions",
+      TARGET },
+    { "target-attach-none", target_attach_none, "3, which is none", TARGET },
+    { "target-map-none", target_map_none, "context 3 is none", TARGET },
+    { "target-map-twice", target_map_twice, "BFN 0x5 is mapped", TARGET },
+    { "target-map-empty", target_map_empty, "0 frames: not valid", TARGET },
     { "bad-fail", nothing, "XENSIM_FAIL", { "XENSIM_FAIL", "xs_read" } },
     { "bad-reserved", nothing, "XENSIM_RESERVED", { "XENSIM_RESERVED", "7" } },
 };

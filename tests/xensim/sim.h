@@ -145,6 +145,22 @@ uint32_t sim_ioreq_frames(unsigned id, unsigned long frame, unsigned long nr);
 void sim_ioreq_at_exit(void);
 void sim_iommu_at_exit(void);
 
+/* --- iommu.c, target.c: iommu_op ------------------------------------------ */
+
+struct xen_iommu_op;
+
+/** sim_iommu_store: to memory that hypercalls reach; else -XEN_IOMMU_EFAULT */
+int sim_iommu_store(uint64_t addr, const void *data, size_t len);
+
+/** sim_target_call: sim_call() of an operation on contexts of the guest's */
+bool sim_target_call(const struct xen_iommu_op *op);
+/** sim_target_op: run it. sim_lock held. Returns: its status. */
+int sim_target_op(struct xen_iommu_op *op);
+/** sim_target_references: of these contexts to @page. sim_lock held. */
+unsigned sim_target_references(uint32_t page);
+/** sim_target_has_port: faults raise the guest's port @remote */
+bool sim_target_has_port(unsigned remote);
+
 /* --- control.c: what a test can ask for ----------------------------------- */
 
 void sim_control_init(const char *path);
@@ -163,6 +179,7 @@ extern const SimCommand sim_call_commands[];
 extern const SimCommand sim_memory_commands[];
 extern const SimCommand sim_ioreq_commands[];
 extern const SimCommand sim_iommu_commands[];
+extern const SimCommand sim_target_commands[];
 extern const SimCommand sim_xenstore_commands[];
 extern const SimCommand sim_misc_commands[];
 
