@@ -10,6 +10,7 @@
 #include "attach.h"
 #include "function.h"
 #include "notify.h"
+#include "passed.h"
 #include "pinned.h"
 
 typedef struct BusByNumber {
@@ -24,6 +25,13 @@ static void match_bus(PCIBus *bus, void *opaque)
     if (pci_bus_num(bus) == want->number) {
         want->bus = bus;
     }
+}
+
+/* But for its host bridge, which may leave it out */
+static bool device_is_behind(XenPVIOMMUState *s, PCIDevice *dev)
+{
+    return !xen_pviommu_is_passed_through(dev) ||
+           xen_pviommu_passed_behind(s, dev);
 }
 
 /*
@@ -45,30 +53,40 @@ static XenPVIOMMUFunction *function_by_sbdf(XenPVIOMMUState *s, uint32_t sbdf)
     }
     dev = want.bus->devices[devfn];
     if (dev) {
-        return xen_pviommu_is_passed_through(dev) ?
-               NULL : xen_pviommu_function_of_device(dev);
+        return device_is_behind(s, dev) ? xen_pviommu_function_of_device(dev)
+                                        : NULL;
     }
     return xen_pviommu_function_find(s, want.bus, devfn);
 }
 
 static int attach_one(void *opaque, uint32_t sbdf, XenPVIOMMUContext *ctx)
 {
-    XenPVIOMMUFunction *f = function_by_sbdf(opaque, sbdf);
-    int ret = 0;
+    XenPVIOMMUState *s = opaque;
+    XenPVIOMMUFunction *f = function_by_sbdf(s, sbdf);
+    int ret;
 
     if (!f) {
         return -XEN_IOMMU_ENODEV;
     }
+    xen_pviommu_passed_reserve(s, f);
     if (!xen_pviommu_function_fits(f, ctx)) {
         return -XEN_IOMMU_EADDRNOTAVAIL;
+    }
+    ret = xen_pviommu_passed_attach(s, f, ctx);
+    if (ret) {
+        return ret;
     }
     object_ref(OBJECT(f));
     if (!xen_pviommu_function_attach(f, ctx)) {
         ret = -XEN_IOMMU_EBUSY;
+        xen_pviommu_passed_update(s);
     } else if (!f->ctx) {
         ret = -XEN_IOMMU_ENODEV;
-    } else if (!xen_pviommu_notify_replay(f)) {
-        ret = XEN_PVIOMMU_UNFINISHED;
+    } else {
+        bool done = xen_pviommu_notify_replay(f);
+
+        done &= xen_pviommu_passed_attached(s, f);
+        ret = done ? 0 : XEN_PVIOMMU_UNFINISHED;
     }
     object_unref(OBJECT(f));
     return ret;
@@ -81,6 +99,7 @@ static int attach_reserved(void *opaque, uint32_t sbdf, GArray *list)
     if (!f) {
         return -XEN_IOMMU_ENODEV;
     }
+    xen_pviommu_passed_reserve(opaque, f);
     xen_pviommu_reserved_add_all(list, f->reserved);
     return 0;
 }
@@ -91,6 +110,7 @@ static void attach_all(void *opaque, XenPVIOMMUContext *ctx)
     XenPVIOMMUFunction *f;
     GHashTableIter iter;
 
+    xen_pviommu_passed_detach_all(s);
     g_hash_table_iter_init(&iter, s->functions);
     while (g_hash_table_iter_next(&iter, (void **)&f, NULL)) {
         xen_pviommu_function_move(f, ctx);
@@ -172,6 +192,7 @@ void xen_pviommu_attach_update(XenPVIOMMUState *s)
     }
     memory_region_transaction_commit();
     xen_pviommu_update_pinned(s);
+    xen_pviommu_passed_update(s);
 }
 
 static void function_path(const XenPVIOMMUFunction *f, GByteArray *path)
@@ -225,6 +246,7 @@ void xen_pviommu_foreach_function(XenPVIOMMUState *s,
 }
 
 typedef struct DeviceVisit {
+    XenPVIOMMUState *s;
     XenPVIOMMUDeviceFunc *func;
     void *opaque;
 } DeviceVisit;
@@ -240,8 +262,8 @@ static void visit_devices(PCIBus *bus, void *opaque)
         if (!dev) {
             continue;
         }
-        f = xen_pviommu_is_passed_through(dev) ?
-            NULL : xen_pviommu_function_of_device(dev);
+        f = device_is_behind(v->s, dev) ? xen_pviommu_function_of_device(dev)
+                                        : NULL;
         v->func(v->opaque, f ? f->ctx : NULL,
                 f ? xen_pviommu_function_sbdf(f) : pci_get_bdf(dev), dev);
     }
@@ -250,7 +272,7 @@ static void visit_devices(PCIBus *bus, void *opaque)
 void xen_pviommu_foreach_device(XenPVIOMMUState *s, XenPVIOMMUDeviceFunc *func,
                                 void *opaque)
 {
-    DeviceVisit visit = { func, opaque };
+    DeviceVisit visit = { s, func, opaque };
 
     pci_for_each_bus(pci_get_bus(PCI_DEVICE(s)), visit_devices, &visit);
 }

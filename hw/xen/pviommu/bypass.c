@@ -9,6 +9,7 @@
 #include "hw/pci/pci_bus.h"
 #include "bypass.h"
 #include "function.h"
+#include "passed.h"
 #include "reserved-config.h"
 
 typedef struct BypassModel {
@@ -59,6 +60,7 @@ const char *xen_pviommu_bypass_reason(PCIDevice *dev)
 }
 
 typedef struct BypassVisit {
+    XenPVIOMMUState *s;
     GHashTable *before;         /* of PCIDevice and root PCIBus, warned of */
     GHashTable *now;
 } BypassVisit;
@@ -80,6 +82,22 @@ static void bypass_visit_left_out(BypassVisit *visit, PCIDevice *dev)
                  "default-bus-bypass-iommu=on from -machine");
 }
 
+/* Xen passes @dev through, and it is not behind the IOMMU. */
+static void bypass_visit_passed(BypassVisit *visit, PCIDevice *dev)
+{
+    const char *why = xen_pviommu_passed_missing(visit->s, dev);
+    g_autofree char *place = NULL;
+
+    if (!why || !g_hash_table_add(visit->now, dev) ||
+        g_hash_table_contains(visit->before, dev)) {
+        return;
+    }
+    place = xen_pviommu_place(pci_get_bus(dev), dev->devfn);
+    warn_report("xen-pviommu: the function at %s, which Xen passes through, is "
+                "not behind the IOMMU, and reaches all of the guest's memory: "
+                "%s", place, why);
+}
+
 static void bypass_visit_bus(PCIBus *bus, void *opaque)
 {
     BypassVisit *visit = opaque;
@@ -91,6 +109,9 @@ static void bypass_visit_bus(PCIBus *bus, void *opaque)
         if (dev && !xen_pviommu_function_of_device(dev) &&
             !xen_pviommu_is_passed_through(dev)) {
             bypass_visit_left_out(visit, dev);
+        }
+        if (dev && xen_pviommu_is_passed_through(dev)) {
+            bypass_visit_passed(visit, dev);
         }
         if (!model) {
             continue;
@@ -114,6 +135,7 @@ static void bypass_run(void *opaque)
 {
     XenPVIOMMUState *s = opaque;
     BypassVisit visit = {
+        .s = s,
         .before = s->bypassing,
         .now = g_hash_table_new(NULL, NULL),
     };
@@ -123,7 +145,7 @@ static void bypass_run(void *opaque)
     s->bypassing = visit.now;
 }
 
-static void bypass_check(XenPVIOMMUState *s)
+void xen_pviommu_bypass_check(XenPVIOMMUState *s)
 {
     qemu_bh_schedule(s->bypass_bh);
 }
@@ -134,7 +156,7 @@ static void bypass_device_realized(DeviceListener *listener, DeviceState *dev)
                                       bypass_listener);
 
     if (object_dynamic_cast(OBJECT(dev), TYPE_PCI_DEVICE)) {
-        bypass_check(s);
+        xen_pviommu_bypass_check(s);
     }
 }
 
@@ -144,7 +166,7 @@ void xen_pviommu_bypass_init(XenPVIOMMUState *s)
     s->bypass_bh = qemu_bh_new(bypass_run, s);
     s->bypass_listener.realize = bypass_device_realized;
     device_listener_register(&s->bypass_listener);
-    bypass_check(s);
+    xen_pviommu_bypass_check(s);
 }
 
 void xen_pviommu_bypass_finalize(XenPVIOMMUState *s)

@@ -22,4 +22,7 @@ const char *xen_pviommu_bypass_reason(PCIDevice *dev);
 void xen_pviommu_bypass_init(XenPVIOMMUState *s);
 void xen_pviommu_bypass_finalize(XenPVIOMMUState *s);
 
+/** xen_pviommu_bypass_check: warn of devices that bypass it now; soon */
+void xen_pviommu_bypass_check(XenPVIOMMUState *s);
+
 #endif /* HW_XEN_PVIOMMU_BYPASS_H */

@@ -48,6 +48,7 @@ typedef enum XenPVIOMMULoad {
 } XenPVIOMMULoad;
 
 typedef struct XenPVIOMMUDeferredRuns XenPVIOMMUDeferredRuns;
+typedef struct XenPVIOMMUPassed XenPVIOMMUPassed;
 
 struct XenPVIOMMUState {
     PCIDevice parent_obj;
@@ -78,6 +79,10 @@ struct XenPVIOMMUState {
     /* host-device.c and pinned.c; BQL */
     unsigned nr_assigned;       /* devices of the host */
     bool pinned;                /* they see all memory: discard none */
+    /* passed.c; BQL and the lock, but the listener: BQL */
+    XenPVIOMMUPassed *passed;   /* NULL: there is no Xen */
+    unsigned nr_passed;         /* functions that Xen passes through */
+    DeviceListener passed_listener;
 
     /* guest-memory.c; atomic */
     bool bus_master;            /* as configuration space has it */

@@ -131,6 +131,14 @@ void xen_pviommu_fault_note(XenPVIOMMUState *s, const XenPVIOMMUFault *fault)
     qemu_bh_schedule(f->bh);
 }
 
+void xen_pviommu_faults_add_dropped(XenPVIOMMUState *s, uint32_t nr)
+{
+    QEMU_LOCK_GUARD(&s->faults.lock);
+
+    s->faults.count += nr;
+    s->faults.dropped += nr;
+}
+
 static bool ring_has_room(const XenPVIOMMUFaults *f)
 {
     return f->tail - f->head < f->size;

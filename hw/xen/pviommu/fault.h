@@ -79,6 +79,9 @@ void xen_pviommu_faults_reset(XenPVIOMMUState *s);
 /** xen_pviommu_fault_note: any thread; takes no lock but its own */
 void xen_pviommu_fault_note(XenPVIOMMUState *s, const XenPVIOMMUFault *fault);
 
+/** xen_pviommu_faults_add_dropped: @nr were lost elsewhere; any thread */
+void xen_pviommu_faults_add_dropped(XenPVIOMMUState *s, uint32_t nr);
+
 /**
  * xen_pviommu_faults_recorded: the last faults, the newest first
  *

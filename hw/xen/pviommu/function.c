@@ -18,6 +18,7 @@
 #include "function.h"
 #include "irq.h"
 #include "notify.h"
+#include "passed.h"
 #include "pinned.h"
 #include "trace.h"
 
@@ -424,6 +425,7 @@ static void functions_device_unrealized(DeviceListener *listener,
                                       device_listener);
 
     if (object_dynamic_cast(OBJECT(dev), TYPE_PCI_DEVICE)) {
+        xen_pviommu_passed_unplugged(s, PCI_DEVICE(dev));
         functions_end(s, false);
         xen_pviommu_emulated_unplugged(s->core.backend, PCI_DEVICE(dev));
     }

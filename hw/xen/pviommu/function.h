@@ -87,8 +87,8 @@ XenPVIOMMUFunction *xen_pviommu_function_of_device(PCIDevice *dev);
 /**
  * xen_pviommu_is_passed_through: Xen passes the device of the host through
  *
- * It reaches the guest's memory by GFN, as the toolstack set up, and by no BFN
- * of ours.
+ * It reaches the guest's memory by GFN, as the toolstack set up, and by BFNs of
+ * ours only if the hypervisor has contexts for it (passed.h).
  */
 bool xen_pviommu_is_passed_through(PCIDevice *dev);
 

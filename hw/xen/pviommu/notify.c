@@ -10,6 +10,7 @@
 #include "backend-emulated.h"
 #include "core/pending.h"
 #include "notify.h"
+#include "passed.h"
 #include "queue.h"
 #include "trace.h"
 
@@ -351,6 +352,7 @@ static void notify_map(void *opaque, XenPVIOMMUContext *ctx, const BfnRun *run)
     XenPVIOMMUState *s = opaque;
     IOMMUNotifier *n;
 
+    xen_pviommu_passed_map(s, ctx, run);
     for (guint i = 0; i < s->listening->len; i++) {
         XenPVIOMMUFunction *f = g_ptr_array_index(s->listening, i);
         BfnRun part = *run;
@@ -375,7 +377,7 @@ static bool notify_listening(void *opaque, const XenPVIOMMUContext *ctx)
             return true;
         }
     }
-    return false;
+    return xen_pviommu_passed_listening(s, ctx);
 }
 
 static void notify_unmap(void *opaque, XenPVIOMMUContext *ctx, uint64_t bfn,
@@ -384,6 +386,7 @@ static void notify_unmap(void *opaque, XenPVIOMMUContext *ctx, uint64_t bfn,
     XenPVIOMMUState *s = opaque;
     IOMMUNotifier *n;
 
+    xen_pviommu_passed_unmap(s, ctx, bfn, nr);
     for (guint i = 0; i < s->listening->len; i++) {
         XenPVIOMMUFunction *f = g_ptr_array_index(s->listening, i);
 
@@ -395,10 +398,23 @@ static void notify_unmap(void *opaque, XenPVIOMMUContext *ctx, uint64_t bfn,
     }
 }
 
+static void notify_begin(void *opaque, unsigned tag)
+{
+    xen_pviommu_passed_begin(opaque, tag);
+}
+
+static void notify_commit(void *opaque, XenPVIOMMUFailedFunc *failed,
+                          void *data)
+{
+    xen_pviommu_passed_commit(opaque, failed, data);
+}
+
 const XenPVIOMMUListenerOps xen_pviommu_listener_ops = {
     .map = notify_map,
     .listening = notify_listening,
     .unmap = notify_unmap,
+    .begin = notify_begin,
+    .commit = notify_commit,
 };
 
 void xen_pviommu_notify_moved(XenPVIOMMUFunction *f)

@@ -100,7 +100,7 @@ static bool queues_have_room(const XenPVIOMMUState *s)
 /* DMA must not run them. In identity mode nothing is translated. */
 static bool queues_stopped(const XenPVIOMMUState *s)
 {
-    return s->core.identity || s->listening->len ||
+    return s->core.identity || s->listening->len || s->nr_passed ||
            xen_pviommu_emulated_has_unplugged(s->core.backend);
 }
 
@@ -119,6 +119,28 @@ static void queues_set_flags(XenPVIOMMUState *s, bool doorbell)
     }
 }
 
+static void queue_store_status(XenPVIOMMUQueue *q, unsigned slot, int status)
+{
+    struct xen_iommu_op *shared = &q->shared->ops[slot];
+
+    shared->status = cpu_to_le32(status);
+    xen_pviommu_queue_stored(q, (uint8_t *)&shared->status -
+                                (uint8_t *)q->shared,
+                             sizeof(shared->status));
+    q->errors++;
+}
+
+/* It was done, but a listener could not follow. */
+static void queue_op_failed(void *opaque, unsigned slot, int status)
+{
+    XenPVIOMMUQueue *q = opaque;
+
+    xen_pviommu_guest_error(&q->s->core, "context %u: operation %u of the "
+                            "queue: error %d", q->ctx->id, slot, status);
+    q->s->core.counter[XEN_PVIOMMU_COUNTER_ERRORS]++;
+    queue_store_status(q, slot, status);
+}
+
 /* False if the operation is unfinished: run it again next. */
 static bool queue_run_op(XenPVIOMMUQueue *q, unsigned slot)
 {
@@ -130,6 +152,7 @@ static bool queue_run_op(XenPVIOMMUQueue *q, unsigned slot)
     /* The guest may write there: what is checked must be what is used. */
     memcpy(&op, shared, sizeof(op));
     barrier();
+    core->listener_ops->begin(core->client, slot);
     status = xen_pviommu_op_execute_queued(core, q->ctx, &op);
     if (status == -XEN_IOMMU_ENOSPC && core->pending_frames) {
         xen_pviommu_core_flush_all(core);
@@ -142,11 +165,7 @@ static bool queue_run_op(XenPVIOMMUQueue *q, unsigned slot)
         return false;
     }
     if (status) {
-        shared->status = op.status;
-        xen_pviommu_queue_stored(q, (uint8_t *)&shared->status -
-                                    (uint8_t *)q->shared,
-                                 sizeof(op.status));
-        q->errors++;
+        queue_store_status(q, slot, status);
     }
     return true;
 }
@@ -180,6 +199,8 @@ static bool queue_run(XenPVIOMMUQueue *q, uint64_t end)
            q->ctx->queue == q) {
         head += queue_run_op(q, head & (q->nr_ops - 1));
     }
+    /* Before the guest sees that they are done */
+    core->listener_ops->commit(core->client, queue_op_failed, q);
     q->running = false;
     if (q->ctx->queue != q) {
         return true;

@@ -60,11 +60,28 @@ static bool find_array(MemoryRegionCache *array, uint64_t addr, uint32_t nr)
                                     true) == len && array->ptr;
 }
 
+typedef struct FailedOps {
+    XenPVIOMMUState *s;
+    struct xen_iommu_op *ops;
+} FailedOps;
+
+/* It was done, but a listener could not follow. */
+static void op_failed(void *opaque, unsigned n, int status)
+{
+    const FailedOps *failed = opaque;
+
+    xen_pviommu_guest_error(&failed->s->core, "operation %u: error %d",
+                            le16_to_cpu(failed->ops[n].op), status);
+    failed->s->core.counter[XEN_PVIOMMU_COUNTER_ERRORS]++;
+    failed->ops[n].status = cpu_to_le32(status);
+}
+
 static void ring_doorbell(XenPVIOMMUState *s, unsigned i, uint32_t count)
 {
     XenPVIOMMUBlock *block = &s->blocks[i];
     uint32_t limit = MIN(count, s->max_ops);
     QEMU_UNINITIALIZED struct xen_iommu_op ops[OP_CHUNK];
+    FailedOps failed = { s, ops };
     MemoryRegionCache array;
     uint64_t end;
     bool whole;
@@ -102,8 +119,10 @@ static void ring_doorbell(XenPVIOMMUState *s, unsigned i, uint32_t count)
 
         while (n < nr && xen_pviommu_core_work(&s->core) < end) {
             nr_written = n + 1;
+            s->core.listener_ops->begin(s, n);
             n += xen_pviommu_op_execute(&s->core, &ops[n]);
         }
+        s->core.listener_ops->commit(s, op_failed, &failed);
         block->done += n;
         /* What is left of one that is unfinished is in guest memory, too. */
         if (whole) {

@@ -21,6 +21,7 @@
 #include "host-iommu.h"
 #include "irq.h"
 #include "notify.h"
+#include "passed.h"
 #include "queue.h"
 #include "registers.h"
 #include "reset.h"
@@ -41,6 +42,7 @@ static void pages_removed(void *opaque, uint64_t gfn, uint64_t nr)
     loading = xen_pviommu_load_pages_removed(s, gfn, nr);
     xen_pviommu_queues_pages_removed(s, gfn, nr);
     xen_pviommu_core_invalidate(&s->core, gfn, nr);
+    xen_pviommu_passed_commit(s, NULL, NULL);
     if (loading) {
         /* The guest did not do this. */
         *invalidated = before;
@@ -54,6 +56,7 @@ static void can_pin_changed(void *opaque, uint64_t gfn, uint64_t nr)
     QEMU_LOCK_GUARD(&s->lock);
 
     xen_pviommu_core_renotify(&s->core, gfn, nr);
+    xen_pviommu_passed_commit(s, NULL, NULL);
 }
 
 static void unplugged_changed(void *opaque)
@@ -284,6 +287,7 @@ static void xen_pviommu_realize(PCIDevice *dev, Error **errp)
     /* From here on the machine has its IOMMU. */
     pci_setup_iommu(pci_get_bus(dev), &pci_ops, s);
     PC_MACHINE(qdev_get_machine())->iommu = DEVICE(s);
+    xen_pviommu_passed_init(s);
     return;
 
 fail_backend:
@@ -314,6 +318,7 @@ static void xen_pviommu_exit(PCIDevice *dev)
     XenPVIOMMUState *s = XEN_PVIOMMU(dev);
     PCIBus *bus = pci_get_bus(dev);
 
+    xen_pviommu_passed_finalize(s);
     PC_MACHINE(qdev_get_machine())->iommu = NULL;
     bus->iommu_ops = NULL;
     bus->iommu_opaque = NULL;

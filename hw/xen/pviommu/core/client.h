@@ -16,15 +16,33 @@
 
 typedef struct XenPVIOMMUContext XenPVIOMMUContext;
 
+/*
+ * XenPVIOMMUFailedFunc: operation @tag of the guest's was done, and a listener
+ * could not follow
+ * @status: in place of 0
+ */
+typedef void XenPVIOMMUFailedFunc(void *opaque, unsigned tag, int status);
+
 /* How changes reach what caches translations. The tables have changed. */
 typedef struct XenPVIOMMUListenerOps {
     /* @run is new in @ctx. */
     void (*map)(void *opaque, XenPVIOMMUContext *ctx, const BfnRun *run);
     /* A device has translations of @ctx, and is to be notified of changes. */
     bool (*listening)(void *opaque, const XenPVIOMMUContext *ctx);
-    /* When this returns no device has a translation of the range. */
+    /*
+     * When this, and then commit, has returned no device has a translation of
+     * the range.
+     */
     void (*unmap)(void *opaque, XenPVIOMMUContext *ctx,
                   uint64_t bfn, uint64_t nr);
+    /* Not called by the core. Operation @tag of the guest's runs now. */
+    void (*begin)(void *opaque, unsigned tag);
+    /*
+     * Not called by the core, but before the guest sees that operations are
+     * done. Calls @failed, which may be NULL, for some of those that are; what
+     * they mapped is unmapped.
+     */
+    void (*commit)(void *opaque, XenPVIOMMUFailedFunc *failed, void *data);
 } XenPVIOMMUListenerOps;
 
 /* Which devices are in which context. */

@@ -29,7 +29,7 @@ int xen_pviommu_op_alloc_irqs(XenPVIOMMUCore *core, struct xen_iommu_op *op,
         return -XEN_IOMMU_EINVAL;
     }
     owner = core->attachment_ops->irq_owner(core->client, sbdf);
-    if (!owner) {
+    if (!owner || owner->passed) {
         return -XEN_IOMMU_ENODEV;
     }
     count_search(core);
@@ -91,7 +91,7 @@ int xen_pviommu_op_direct_irqs(XenPVIOMMUCore *core, struct xen_iommu_op *op,
     }
     owner = core->attachment_ops->irq_owner(core->client, sbdf);
     trace_xen_pviommu_irqs_direct(sbdf, on, owner != NULL);
-    if (!owner) {
+    if (!owner || (owner->passed && !on)) {
         return -XEN_IOMMU_ENODEV;
     }
     owner->direct = on;

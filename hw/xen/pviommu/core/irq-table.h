@@ -18,6 +18,7 @@
 typedef struct XenPVIOMMUIrqOwner {
     uint32_t nr;                /* entries that it has */
     bool direct;                /* its interrupts are not remapped */
+    bool passed;                /* nor can they be: Xen delivers them */
 } XenPVIOMMUIrqOwner;
 
 typedef struct XenPVIOMMUIrq {
