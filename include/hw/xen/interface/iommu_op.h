@@ -314,13 +314,15 @@ struct xen_iommu_op_direct_irqs {
 };
 
 /*
- * Contexts of a target: a domain whose device model the caller is, and says what
- * the functions reach that are assigned to the target. Context 0 is what they
- * reach without: its memory by GFN. docs/specs/xen-iommu-target.rst has it all.
+ * Contexts of a target: a domain whose device model the caller is, and says
+ * what the functions reach that are assigned to the target. Context 0 is what
+ * they reach without: its memory by GFN. docs/specs/xen-iommu-target.rst has
+ * it all.
  *
- * target_alloc_context: ctx and bfn_bits are OUT. target_free_context: ctx has no
- * functions. target_attach: the function, as the host numbers it, is in ctx from
- * now on. target_event: port, OUT, is one of the target that is raised by faults.
+ * target_alloc_context: ctx and bfn_bits are OUT. target_free_context: ctx has
+ * no functions. target_attach: the function, as the host numbers it, is in ctx
+ * from now on. target_event: port, OUT, is one of the target that is raised by
+ * faults.
  */
 #define XEN_IOMMU_TARGET_CONTEXTS       64 /* at a time, without context 0 */
 struct xen_iommu_op_target {
@@ -334,9 +336,10 @@ struct xen_iommu_op_target {
 
 /*
  * target_map, with map's flag readonly; target_unmap, which passes over frames
- * that are not mapped; target_flush, which lets go of what was unmapped: of all
- * of the context if bfn is XEN_IOMMU_FLUSH_ALL and nr_frames 0. bfn, gfn and
- * nr_frames are IN, and OUT what is left: after an error, those before are done.
+ * that are not mapped; target_flush, which lets go of what was unmapped: of
+ * all of the context if bfn is XEN_IOMMU_FLUSH_ALL and nr_frames 0. bfn, gfn
+ * and nr_frames are IN, and OUT what is left: after an error, those before are
+ * done.
  */
 struct xen_iommu_op_target_range {
     uint64_t bfn;
@@ -347,9 +350,9 @@ struct xen_iommu_op_target_range {
 };
 
 /*
- * target_reserved: the ranges where nothing can be mapped while the function is
- * in a context; -ENOBUFS as for query_reserved. target_faults: takes entries out
- * of the target's queue of struct xen_iommu_fault.
+ * target_reserved: the ranges where nothing can be mapped while the function
+ * is in a context; -ENOBUFS as for query_reserved. target_faults: takes entries
+ * out of the target's queue of struct xen_iommu_fault.
  */
 #define XEN_IOMMU_TARGET_ANY            0xffffffffU /* sbdf: no function */
 #define XEN_IOMMU_TARGET_FAULTS         64 /* room of the queue */
@@ -509,5 +512,10 @@ struct xen_iommu_fault {
 #define XEN_IOMMU_FAULT_REASON_range    3 /* no BFN: beyond bfn_bits */
 #define XEN_IOMMU_FAULT_REASON_irq      4 /* no interrupt of this device's */
 #define XEN_IOMMU_FAULT_REASON_masked   5 /* one that is masked */
+
+#ifdef __XEN__
+typedef struct xen_iommu_fault xen_iommu_fault_t;
+DEFINE_XEN_GUEST_HANDLE(xen_iommu_fault_t);
+#endif
 
 #endif /* XEN_PUBLIC_IOMMU_OP_H */
