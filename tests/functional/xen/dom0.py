@@ -2,7 +2,7 @@
 """A machine with Xen in our own QEMU, its dom0, and guests in it.
 
 The outer machine is all emulation: AMD's SVM with nested paging, an AMD
-IOMMU. dom0 runs an agent (the file of that name) that does what it is told
+IOMMU, or Intel's. dom0 runs an agent (the file of that name) that does what it is told
 over a virtio port; guests have one on their Xen console (tests/functional/
 guest/init). What anybody logs is in build/logs/xen-NAME-*.
 """
@@ -27,8 +27,8 @@ PATIENCE = 6
 # MiB of dom0; what is left of the machine's is for guests and Xen.
 DOM0_MIB = 1500
 MACHINE_MIB = 4096
-# Two devices that copy pages: dom0's, and one for guests.
-EDU, PASSED = '0000:00:1d.0', '0000:00:1e.0'
+# Devices that copy pages: dom0's, and two for guests.
+EDU, PASSED, PASSED_TOO = '0000:00:1d.0', '0000:00:1e.0', '0000:00:1c.0'
 # What guests move over the network each way: each packet takes 20 ms.
 NET_KIB = 256
 
@@ -51,13 +51,13 @@ def qemu_command(hypervisor, console, dom0_args='', smp=1):
         '-M', 'q35,sata=off,smbus=off,vmport=off', '-accel', 'tcg',
         '-smp', str(smp), '-m', str(MACHINE_MIB), '-cpu', 'EPYC,+svm,+npt,-monitor',
         '-nodefaults', '-display', 'none', '-no-reboot', '-serial', console,
-        '-device', 'amd-iommu,intremap=on',
+        '-device', hypervisor.iommu,
         '-drive', f'{drive},id=root,file={disks}/dom0.img',
         '-device', 'nvme,drive=root,serial=root',
         '-drive', f'{drive},id=tests,file={disks}/tests.img',
         '-device', 'nvme,drive=tests,serial=tests',
         # What a guest's page is reached from, by real DMA as Xen sees it.
-        *(word for address in (EDU, PASSED)
+        *(word for address in (EDU, PASSED, PASSED_TOO)
           for word in ('-device', f'edu,addr={address[8:]},dma_mask={2 ** 64 - 1}')),
         '-kernel', hypervisor.path,
         '-append', 'console=com1 com1=115200 cpuidle=off iommu=1,verbose '

@@ -191,10 +191,10 @@ void give_page(uint64_t gfn)
     CHECK_EQ(xc_domain_populate_physmap_exact(xch, domid, 1, 0, 0, &pfn), 0);
 }
 
-uint32_t create_empty_domain(unsigned max_frames)
+static uint32_t create_empty_domain_with(unsigned max_frames, uint32_t flags)
 {
     struct xen_domctl_createdomain config = {
-        .flags = XEN_DOMCTL_CDF_hvm | XEN_DOMCTL_CDF_hap,
+        .flags = XEN_DOMCTL_CDF_hvm | XEN_DOMCTL_CDF_hap | flags,
         .max_vcpus = 1,
         .max_evtchn_port = -1,
         .max_grant_frames = 1,
@@ -215,10 +215,15 @@ uint32_t create_empty_domain(unsigned max_frames)
     return dom;
 }
 
-uint32_t create_domain(unsigned frames)
+uint32_t create_empty_domain(unsigned max_frames)
+{
+    return create_empty_domain_with(max_frames, 0);
+}
+
+uint32_t create_domain_with(unsigned frames, uint32_t flags)
 {
     static xen_pfn_t pfns[1024];
-    uint32_t dom = create_empty_domain(frames);
+    uint32_t dom = create_empty_domain_with(frames, flags);
 
     for (unsigned done = 0, n; done < frames; done += n) {
         n = frames - done < ARRAY_SIZE(pfns) ? frames - done : ARRAY_SIZE(pfns);
@@ -231,6 +236,11 @@ uint32_t create_domain(unsigned frames)
         }
     }
     return dom;
+}
+
+uint32_t create_domain(unsigned frames)
+{
+    return create_domain_with(frames, 0);
 }
 
 bool domain_is_gone(uint32_t dom)

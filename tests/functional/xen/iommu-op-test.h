@@ -20,6 +20,9 @@
 /* Operations that fit into the buffer. */
 #define MAX_OPS       20000
 #define HYPERVISOR_IOMMU_OP 43
+/* Those on contexts of a target, as in query_caps. */
+#define TARGET_OPS    ((2u << XEN_IOMMUOP_target_event) -               \
+                       (1u << XEN_IOMMUOP_target_alloc_context))
 
 extern xencall_handle *call;
 extern xc_interface *xch;
@@ -71,6 +74,8 @@ int flush_all(void);
 /* Domains, and their memory. */
 uint32_t create_empty_domain(unsigned max_frames);
 uint32_t create_domain(unsigned frames);
+/* With flags of XEN_DOMCTL_createdomain. */
+uint32_t create_domain_with(unsigned frames, uint32_t flags);
 bool domain_is_gone(uint32_t dom);
 long pages(uint32_t dom);
 long free_pages(void);
@@ -86,5 +91,8 @@ void test_death(void);
 /* iommu-op-owner.c */
 void test_owner(void);
 void test_reserved_stay(void);
+
+/* iommu-op-target.c */
+void test_targets(void);
 
 #endif

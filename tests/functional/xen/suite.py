@@ -13,7 +13,7 @@ sys.path.append(os.path.dirname(os.path.dirname(sys.path[0])))
 import tap
 from dom0 import EDU, Failure, PASSED, PATIENCE
 
-KINDS = 'debian', 'libvirt', 'series', 'debug'
+KINDS = 'debian', 'libvirt', 'series', 'debug', 'vtd'
 # Tests by the kind of a hypervisor, in order; and what is measured instead.
 TESTS = {kind: [] for kind in KINDS}
 MEASURES = {kind: [] for kind in KINDS}
@@ -122,10 +122,15 @@ def all_back(state):
 
 # --- devices of the machine -------------------------------------------------
 
-def faults(state, bfn, sbdf=EDU):
-    """How often Xen says that the device could not reach it."""
-    return len(re.findall(rf'IO_PAGE_FAULT: {sbdf} .* addr {bfn << 12:016x}',
-                          state.dom0.console()))
+def faults(state, bfn=None, sbdf=EDU):
+    """How often Xen says that the device could not reach it, or anything."""
+    if state.kind == 'vtd':
+        where = r'[0-9a-f]+' if bfn is None else f'{bfn << 12:x}'
+        pattern = rf'Request device \[{sbdf}\] fault addr {where}\s'
+    else:
+        where = r'[0-9a-f]+' if bfn is None else f'{bfn << 12:016x}'
+        pattern = rf'IO_PAGE_FAULT: {sbdf} .* addr {where}'
+    return len(re.findall(pattern, state.dom0.console()))
 
 
 def dma(state, source, target, size=4096, sbdf=EDU):
