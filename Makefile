@@ -93,6 +93,7 @@ check-functional: build/configured $(TESTED)
 # A host whose devices and kernel do DMA for a machine with the device.
 listeners: build/configured guest-6.12
 	@scripts/build-listeners
+	@tests/functional/vhost-user root
 
 check-listeners: listeners
 	@scripts/run-tests $(ONE) listeners
@@ -208,7 +209,7 @@ help:
 	@echo "make check-qtest      the device, through its registers"
 	@echo "       TEST='op/map*'  of these only what fits; also of unit, qemu, functional and scripts"
 	@echo "make check-qemu       QEMU's own tests that the device could break"
-	@echo "make check-listeners  VFIO and vhost-net behind it, with a host of their own"
+	@echo "make check-listeners  VFIO, vhost-net, DPDK's vhost behind it"
 	@echo "make check-functional guests: the demo, a balloon, kexec, a late module, all PCI models, ..."
 	@echo "make check-guest      a Debian on its disk, by the manual's commands: all ways to boot, DPDK, kdump"
 	@echo "make check-kernels    the driver compiles, without warnings, for all kernels of Debian"
