@@ -9,7 +9,7 @@ KERNEL ?= 6.1
 ifeq ($(filter 6.1 6.12 newest 6.% 7.% 8.% 9.%,$(KERNEL)),)
 $(error KERNEL=$(KERNEL): take 6.1, 6.12 or newest)
 endif
-TESTED := guest-6.1 guest-6.12 guest-tested-newest
+TESTED := guest-6.1 guest-6.12 guest-tested-newest iommufd
 
 OUT := build/qemu/out
 NINJA := scripts/env ninja
@@ -18,7 +18,7 @@ PREFIX ?= /usr/local
 .PHONY: all qemu demo shell check check-scripts check-unit check-qtest check-qemu \
         check-functional check-listeners check-guest check-kernels check-long check-xen \
         check-xen-long check-asan check-tsan check-hooks check-series check-style check-deb \
-        bench guest-tested-newest dom0 other-dom0 other-xen listeners \
+        bench guest-tested-newest dom0 other-dom0 other-xen listeners iommufd \
         xen-shell install uninstall docs deb deb-indep series clean \
         distclean help
 .DEFAULT_GOAL := all
@@ -94,6 +94,11 @@ check-functional: build/configured $(TESTED)
 listeners: build/configured guest-6.12
 	@scripts/build-listeners
 	@tests/functional/vhost-user root
+
+# iommufd of Linux 6.12, and a guest with it; where its source cannot be had, what
+# needs it is skipped, with the reason.
+iommufd: build/configured guest-6.12
+	@scripts/build-iommufd
 
 check-listeners: listeners
 	@scripts/run-tests $(ONE) listeners
@@ -191,7 +196,7 @@ bench: build/configured deb-indep
 	@tests/bench/run
 
 clean:
-	rm -rf build/guest build/linux build/logs build/hooks build/qemu/out* build/check-series
+	rm -rf build/guest build/iommufd build/linux build/logs build/hooks build/qemu/out* build/check-series
 	rm -rf build/xen/*/out* build/xen/*/guest build/disk
 	rm -f build/configured build/xen/*/tests.img build/xen/*/*.cpio.gz
 

@@ -363,6 +363,18 @@ put_modules() {
     [ -s "$ROOT/modules/$list" ] || die "Linux $version has not all of: $*"
 }
 
+# put_iommufd: the modules of scripts/build-iommufd in $ROOT, beside Debian's of the
+# same names, and the list 'iommufd'.
+put_iommufd() {
+    local module
+    put_modules iommufd irqbypass
+    mkdir -p "$ROOT/modules/cdev"
+    for module in interval-tree-span iommufd vfio vfio_iommu_type1 vfio-pci-core vfio-pci; do
+        cp "$BUILD/iommufd/6.12/$module.ko" "$ROOT/modules/cdev/"
+        echo "cdev/$module.ko" >> "$ROOT/modules/iommufd"
+    done
+}
+
 # pack_initramfs FILE: $ROOT as an initramfs.
 pack_initramfs() {
     (cd "$ROOT" && find . -print0 | sort -z |

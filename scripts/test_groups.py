@@ -94,6 +94,7 @@ def long():
         yield program('long', 'suspend', kernel)
     for name in 'irqs', 'nvme-vfio':
         yield program('long', name, 'newest')
+    yield program('long', 'iommufd', '6.12', append=DIRECT)
     for kernel in '6.12', 'newest':
         yield program('long', 'demo', kernel, append=f'iommu.strict=1 {DIRECT}', more=['--tap'])
     yield program('long', 'demo', 'newest', append='iommu.strict=0', more=['--tap'])
@@ -135,6 +136,7 @@ def functional():
     for kernel in '6.1', '6.12':
         yield program('functional', 'irqs', kernel)
         yield program('functional', 'nvme-vfio', kernel)
+    yield program('functional', 'iommufd', '6.12')
     yield program('functional', 'demo', '6.1', append=f'iommu.strict=0 {DIRECT}', more=['--tap'])
     for kernel, mode in ('6.1', '0'), ('6.12', '1'):
         yield Test('functional', f'queues {kernel} {"strict" if mode == "1" else "lazy"}',

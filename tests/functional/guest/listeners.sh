@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck shell=sh disable=SC2154 # PCI
 #
-# Functions of the host in which tests/functional/listeners has devices assigned
-# to a machine of our QEMU: for init, which has read this.
+# Functions where VFIO has two edus: of the host in which tests/functional/listeners
+# has them assigned to a machine of our QEMU, and of the guest of
+# tests/functional/iommufd. For init, which has read this.
 
 # with_id VENDOR:DEVICE: all of them.
 with_id()
@@ -15,16 +16,25 @@ with_id()
 edus() { with_id 0x1234:0x11e8; }
 nvme() { with_id 0x1b36:0x0010; }
 
-# give_devices: to vfio-pci.
+# give_devices LIST SBDF...: to the vfio-pci in that list of modules.
 give_devices()
 {
-    load vfio || return 1
-    for sbdf in $(edus) $(nvme); do
+    load "$1" || return 1
+    shift
+    for sbdf; do
         echo vfio-pci > "$PCI/$sbdf/driver_override" &&
             echo "$sbdf" > /sys/bus/pci/drivers_probe &&
             [ "$(driver_of "$sbdf")" = vfio-pci ] || return 1
     done
-    [ "$(edus | wc -l)" = 2 ] && [ "$(nvme | wc -l)" = 1 ]
+}
+
+# take_devices SBDF...: from vfio-pci, and unload it.
+take_devices()
+{
+    for sbdf; do
+        echo "$sbdf" > "$PCI/$sbdf/driver/unbind" || return 1
+    done
+    rmmod vfio-pci && rmmod vfio-pci-core && rmmod vfio_iommu_type1 && rmmod vfio
 }
 
 # listener_test NAME BITS ARGUMENT...: a program of tests; the host's IOMMU is so wide.
