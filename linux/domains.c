@@ -193,9 +193,10 @@ struct iommu_domain *pviommu_domain_alloc(struct pviommu *v)
 	if (!error && op.u.context.ctx >= v->max_contexts)
 		error = -EIO;
 	if (error) {
-		dev_err(&v->pdev->dev,
-			"no context for another domain (%u at most, the default one included): error %d\n",
-			v->max_contexts, error);
+		/* Programs with a device can ask for as many as they like. */
+		dev_err_ratelimited(&v->pdev->dev,
+				    "no context for another domain (%u at most, the default one included): error %d\n",
+				    v->max_contexts, error);
 		goto err_free;
 	}
 	d->ctx = op.u.context.ctx;

@@ -434,8 +434,8 @@ int pviommu_attach(struct iommu_domain *domain, struct device *dev,
 			if (error == -ENODEV && ctx == XEN_IOMMU_CTX_DEFAULT)
 				error = 0;
 			if (error) {
-				dev_err(dev, PVIOMMU_NAME ": cannot attach %#x to context %u: error %d\n",
-					ep->rids[i], ctx, error);
+				dev_err_ratelimited(dev, PVIOMMU_NAME ": cannot attach %#x to context %u: error %d\n",
+						    ep->rids[i], ctx, error);
 				if (error == -ENODEV)
 					rid->ctx = XEN_IOMMU_CTX_DEFAULT;
 				break;

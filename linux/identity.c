@@ -94,7 +94,8 @@ static int context_alloc(struct pviommu *v)
 	if (!error && (!op.u.context.ctx || op.u.context.ctx >= v->max_contexts))
 		error = -EIO;
 	if (error)
-		dev_err(&v->pdev->dev, "no identity context: error %d\n", error);
+		dev_err_ratelimited(&v->pdev->dev, "no identity context: error %d\n",
+				    error);
 	else
 		v->identity_ctx = op.u.context.ctx;
 	return error;

@@ -41,8 +41,8 @@ static void pviommu_get_resv_regions(struct device *dev,
 
 	nr = pviommu_query_reserved(ep->v, ep->rids[0], &ranges);
 	if (nr < 0) {
-		dev_warn(dev, PVIOMMU_NAME ": no list of reserved ranges (error %d), assuming the MSI window\n",
-			 nr);
+		dev_warn_ratelimited(dev, PVIOMMU_NAME ": no list of reserved ranges (error %d), assuming the MSI window\n",
+				     nr);
 		add_region(head, MSI_WINDOW_START, MSI_WINDOW_SIZE, true);
 	} else {
 		for (i = 0; i < nr; i++)
