@@ -91,7 +91,7 @@ check-functional: build/configured $(TESTED)
 	@scripts/run-tests $(ONE) functional
 
 # A host whose devices and kernel do DMA for a machine with the device.
-listeners: build/configured guest-6.12
+listeners: build/configured iommufd
 	@scripts/build-listeners
 	@tests/functional/vhost-user root
 

@@ -1,7 +1,7 @@
 /*
  * xen-pviommu: devices of the host, which VFIO assigns to the machine
  *
- * It needs a host with an IOMMU: tests/functional/listeners.
+ * It needs a host with an IOMMU: tests/functional/listeners is one.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -26,12 +26,18 @@
 #define ADDR(frame)     ((uint64_t)(frame) * PVIOMMU_PAGE)
 #define RO              XEN_IOMMUOP_map_readonly
 
+/* From BFN and GFN on */
+#define RANDOM_FRAMES   4096u
+#define RANDOM_GFNS     0x8000u
+#define RANDOM_ROUNDS   3
+
 #define RAM_SLOT        0x14
 #define BALLOON         "-device virtio-balloon-pci,addr=14 "
 #define VIRTIO_MEM      "-m maxmem=1G " \
                         "-object memory-backend-ram,id=mem,size=64M " \
                         "-device virtio-mem-pci,addr=14,memdev=mem," \
                         "requested-size=64M "
+#define IOMMUFD         "-object iommufd,id=i "
 
 typedef struct Fixture {
     QXenPVIOMMU *iommu;
@@ -41,12 +47,14 @@ typedef struct Fixture {
 /* In the slots of EDU_PAIR, @nr of them */
 static char *assigned_args(unsigned nr)
 {
-    return nr > 1
-        ? g_strdup_printf("-device vfio-pci,host=%s,addr=11 "
-                          "-device vfio-pci,host=%s,addr=12 ",
-                          vfio_host.edus[0], vfio_host.edus[1])
-        : g_strdup_printf("-device vfio-pci,host=%s,addr=11 ",
-                          vfio_host.edus[0]);
+    GString *args = g_string_new(vfio_host.iommufd ? IOMMUFD : NULL);
+
+    for (unsigned i = 0; i < nr; i++) {
+        g_string_append_printf(args, "-device vfio-pci,host=%s,addr=1%u%s ",
+                               vfio_host.edus[i], i + 1,
+                               vfio_host.iommufd ? ",iommufd=i" : "");
+    }
+    return g_string_free(args, false);
 }
 
 static void find_edus(Fixture *f, unsigned nr)
@@ -269,8 +277,14 @@ static void test_reset_takes_all_back(const void *machine)
 
 static void plug(Fixture *f)
 {
-    qtest_qmp_device_add(f->iommu->qts, "vfio-pci", "hot",
-                         "{'host': %s, 'addr': '0x11'}", vfio_host.edus[0]);
+    if (vfio_host.iommufd) {
+        qtest_qmp_device_add(f->iommu->qts, "vfio-pci", "hot",
+                             "{'host': %s, 'addr': '0x11', 'iommufd': 'i'}",
+                             vfio_host.edus[0]);
+    } else {
+        qtest_qmp_device_add(f->iommu->qts, "vfio-pci", "hot",
+                             "{'host': %s, 'addr': '0x11'}", vfio_host.edus[0]);
+    }
     edu_init(&f->a, f->iommu, EDU_SBDF_A);
 }
 
@@ -279,7 +293,8 @@ static void test_plugged_device_reaches_the_context(void)
 {
     Fixture *f = g_new0(Fixture, 1);
 
-    f->iommu = pviommu_start_accepted("pc", "premap=off", NULL);
+    f->iommu = pviommu_start_accepted("pc", "premap=off",
+                                      vfio_host.iommufd ? IOMMUFD : NULL);
     map(f, 0, BFN, GFN, BLOCK, 0);
     for (unsigned round = 0; round < 3; round++) {
         plug(f);
@@ -354,6 +369,72 @@ static void test_unplugged_block_is_unmapped(const void *machine)
     map(f, 0, BFN + nr, gfn + nr, nr, 0);
     edu_assert_access(&f->a, ADDR(BFN + nr), addr + size, 64);
     virtio_ram_finalize(&mem);
+    fixture_free(f);
+}
+
+static unsigned rand_below(unsigned end)
+{
+    return g_test_rand_int_range(0, end);
+}
+
+/* @gfns: of each frame, or 0 */
+static void random_op(Fixture *f, uint64_t *gfns)
+{
+    unsigned first = rand_below(RANDOM_FRAMES);
+    unsigned nr = 1 + rand_below(MIN(RANDOM_FRAMES - first,
+                                     1u << rand_below(12)));
+    uint64_t gfn = GFN + rand_below(RANDOM_GFNS - RANDOM_FRAMES);
+    unsigned what = rand_below(16);
+    bool taken = false;
+
+    if (what < 8) {
+        for (unsigned i = first; i < first + nr; i++) {
+            taken |= gfns[i] != 0;
+        }
+        assert_status(pviommu_map(f->iommu, 0, BFN + first, gfn, nr, 0),
+                      taken ? XEN_IOMMU_EEXIST : 0);
+        for (unsigned i = 0; !taken && i < nr; i++) {
+            gfns[first + i] = gfn + i;
+        }
+    } else if (what < 15) {
+        assert_status(pviommu_unmap_skip(f->iommu, 0, BFN + first, nr), 0);
+        memset(gfns + first, 0, nr * sizeof(*gfns));
+    } else {
+        assert_status(pviommu_flush(f->iommu, 0, BFN + first, nr), 0);
+    }
+}
+
+/*
+ * The host cannot unmap a part of what was mapped at once, and QEMU does not
+ * say so of iommufd: above all, frames that were taken out of it are tried.
+ */
+static void test_random_ranges_are_in_reach(const void *machine)
+{
+    g_autofree uint64_t *gfns = g_new0(uint64_t, RANDOM_FRAMES);
+    g_autofree uint64_t *old = g_new0(uint64_t, RANDOM_FRAMES);
+    Fixture *f = fixture_new(machine, "premap=off", NULL, 1);
+
+    edu_map_window(&f->a, f->iommu, 0, 0);
+    for (unsigned round = 0; round < RANDOM_ROUNDS; round++) {
+        unsigned gone = 3, there = 1;
+
+        for (unsigned i = 0; i < 100; i++) {
+            random_op(f, gfns);
+        }
+        assert_status(pviommu_flush_all(f->iommu, 0), 0);
+        for (unsigned tries = 0; tries < 1000 && gone + there; tries++) {
+            unsigned i = rand_below(RANDOM_FRAMES);
+
+            if (there && gfns[i]) {
+                there--;
+                edu_assert_access(&f->a, ADDR(BFN + i), ADDR(gfns[i]), 64);
+            } else if (gone && !gfns[i] && old[i]) {
+                gone--;
+                edu_assert_no_access(&f->a, ADDR(BFN + i), ADDR(old[i]), 64);
+            }
+        }
+        memcpy(old, gfns, RANDOM_FRAMES * sizeof(*gfns));
+    }
     fixture_free(f);
 }
 
@@ -496,40 +577,48 @@ static void test_locked_memory_is_limited(const void *machine)
     g_assert_cmpint(setrlimit(RLIMIT_MEMLOCK, &old), ==, 0);
 }
 
+static const struct {
+    const char *name;
+    void (*test)(const void *machine);
+} tests[] = {
+    { "identity-mode-ends-with-the-first-map",
+      test_identity_mode_ends_with_the_first_map },
+    { "reaches-mapped-pages-only", test_reaches_mapped_pages_only },
+    { "does-not-write-readonly-pages", test_does_not_write_readonly_pages },
+    { "wider-bfns-are-reserved", test_wider_bfns_are_reserved },
+    { "parts-of-large-blocks-go", test_parts_of_large_blocks_go },
+    { "attach-replays-the-context", test_attach_replays_the_context },
+    { "devices-reach-their-own-contexts",
+      test_devices_reach_their_own_contexts },
+    { "reset-takes-all-back", test_reset_takes_all_back },
+    { "discarded-page-is-unmapped", test_discarded_page_is_unmapped },
+    { "unplugged-block-is-unmapped", test_unplugged_block_is_unmapped },
+    { "migration-is-refused", test_migration_is_refused },
+    { "unmapped-while-writes-are-tracked",
+      test_unmapped_while_writes_are_tracked },
+    /* Last, as this process can do less from then on. */
+    { "locked-memory-is-limited", test_locked_memory_is_limited },
+};
+
 int main(int argc, char **argv)
 {
+    g_autofree char *plugged = NULL, *random = NULL;
+    const char *group;
+
     g_test_init(&argc, &argv, NULL);
     if (!vfio_host_init()) {
         return 1;
     }
-    pviommu_add_for_machines("vfio/identity-mode-ends-with-the-first-map",
-                             test_identity_mode_ends_with_the_first_map);
-    pviommu_add_for_machines("vfio/reaches-mapped-pages-only",
-                             test_reaches_mapped_pages_only);
-    pviommu_add_for_machines("vfio/does-not-write-readonly-pages",
-                             test_does_not_write_readonly_pages);
-    pviommu_add_for_machines("vfio/wider-bfns-are-reserved",
-                             test_wider_bfns_are_reserved);
-    pviommu_add_for_machines("vfio/parts-of-large-blocks-go",
-                             test_parts_of_large_blocks_go);
-    pviommu_add_for_machines("vfio/attach-replays-the-context",
-                             test_attach_replays_the_context);
-    pviommu_add_for_machines("vfio/devices-reach-their-own-contexts",
-                             test_devices_reach_their_own_contexts);
-    pviommu_add_for_machines("vfio/reset-takes-all-back",
-                             test_reset_takes_all_back);
-    pviommu_add("vfio/plugged-device-reaches-the-context",
-                test_plugged_device_reaches_the_context);
-    pviommu_add_for_machines("vfio/discarded-page-is-unmapped",
-                             test_discarded_page_is_unmapped);
-    pviommu_add_for_machines("vfio/unplugged-block-is-unmapped",
-                             test_unplugged_block_is_unmapped);
-    pviommu_add_for_machines("vfio/migration-is-refused",
-                             test_migration_is_refused);
-    pviommu_add_for_machines("vfio/unmapped-while-writes-are-tracked",
-                             test_unmapped_while_writes_are_tracked);
-    /* Last, as this process can do less from then on. */
-    pviommu_add_for_machines("vfio/locked-memory-is-limited",
-                             test_locked_memory_is_limited);
+    group = vfio_host.iommufd ? "iommufd" : "vfio";
+    plugged = g_strdup_printf("%s/plugged-device-reaches-the-context", group);
+    random = g_strdup_printf("q35/%s/random-ranges-are-in-reach", group);
+
+    pviommu_add(plugged, test_plugged_device_reaches_the_context);
+    pviommu_add_data(random, "q35", test_random_ranges_are_in_reach);
+    for (size_t i = 0; i < ARRAY_SIZE(tests); i++) {
+        g_autofree char *path = g_strdup_printf("%s/%s", group, tests[i].name);
+
+        pviommu_add_for_machines(path, tests[i].test);
+    }
     return g_test_run();
 }

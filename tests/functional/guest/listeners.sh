@@ -38,12 +38,16 @@ take_devices()
 }
 
 # listener_test NAME BITS ARGUMENT...: a program of tests; the host's IOMMU is so wide.
+# NAME iommufd is vfio with that.
 listener_test()
 {
-    name=$1 bits=$2
+    name=$1 bits=$2 iommufd=
     shift 2
+    [ "$name" != iommufd ] || name=vfio iommufd=1
     # shellcheck disable=SC2046 # two words
-    PVIOMMU_VFIO_EDUS="$(echo $(edus))" PVIOMMU_VFIO_NVME=$(nvme) PVIOMMU_VFIO_BITS=$bits \
+    env ${iommufd:+PVIOMMU_VFIO_IOMMUFD=1} \
+        PVIOMMU_VFIO_EDUS="$(echo $(edus))" PVIOMMU_VFIO_NVME="$(nvme)" \
+        PVIOMMU_VFIO_BITS="$bits" \
         QTEST_QEMU_BINARY=/t/bin/qemu-system-x86_64 \
         "/t/bin/xen-pviommu-$name-test" "$@"
 }

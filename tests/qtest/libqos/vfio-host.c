@@ -24,6 +24,7 @@ bool vfio_host_init(void)
     }
     vfio_host.edus = g_strsplit(edus, " ", 0);
     vfio_host.bits = atoi(bits);
+    vfio_host.iommufd = getenv("PVIOMMU_VFIO_IOMMUFD");
     g_assert_cmpuint(g_strv_length(vfio_host.edus), ==, HOST_EDUS);
     return true;
 }

@@ -16,6 +16,7 @@ typedef struct VFIOHost {
     char **edus;                /* as VFIO names them */
     const char *nvme;
     unsigned bits;              /* how wide its IOMMU is */
+    bool iommufd;               /* VFIO is to use it, and not its containers */
 } VFIOHost;
 
 extern VFIOHost vfio_host;
