@@ -104,6 +104,13 @@ void passed_assert_faults(Passed *v, unsigned i, uint64_t bfn)
 {
     g_assert_cmpuint(passed_dma(v, i, bfn, false), ==, XENSIM_NO_PAGE);
     g_assert_cmpuint(passed_dma(v, i, bfn, true), ==, XENSIM_NO_PAGE);
+    /*
+     * QEMU fetches them by hypercalls, of which tests let one fail. Its main
+     * loop has seen the event when it has come to the second of these.
+     */
+    for (unsigned n = 0; n < 2; n++) {
+        qtest_readl(v->iommu->qts, 0);
+    }
 }
 
 unsigned passed_context_of(Passed *v, unsigned i)
