@@ -59,18 +59,17 @@ shell: qemu guest-$(KERNEL)
 dom0: qemu guest-6.1 guest-6.12
 	@scripts/get-dom0
 	@scripts/get-xen
-	@scripts/get-xen --debug
 	@scripts/build-dom0
 
 # The same of other releases, as far as it can be had; with other-xen with the
-# series, too.
+# series, too, and debug builds of all.
 other-dom0: dom0
 	@scripts/get-dom0 --other
 	@scripts/get-xen --instead
-	@scripts/get-xen --instead --debug
 	@scripts/build-dom0 --other
 
 other-xen: other-dom0
+	@scripts/get-xen --debug
 	@scripts/get-xen --other
 	@scripts/get-xen --other --debug
 

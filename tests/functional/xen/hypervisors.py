@@ -96,9 +96,9 @@ SUITES = {OWN: MACHINE, **{version: suite for version, suite in zip(rest[::2], r
 
 
 def group(hypervisor):
-    """Of scripts/run-tests: 'xen' has all of the machine's own version, and what Debian has
-    of another. Where there is no series for its own, it has all of the other."""
-    if hypervisor.kind == 'libvirt':
+    """Of scripts/run-tests: 'xen' has the machine's own version, and what Debian has of
+    another. Where there is no series for its own, it has that of the other."""
+    if hypervisor.kind in ('libvirt', 'debug'):
         return 'xen-long'
     if (hypervisor.version == OWN or hypervisor.kind == 'debian' or
             Hypervisor('series', OWN, MACHINE).unfit()):
