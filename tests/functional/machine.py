@@ -13,8 +13,9 @@ QEMU = os.path.join(BUILD, 'qemu', 'out', 'qemu-system-x86_64')
 MEMORY_MIB = 768
 DISK_MIB = 160
 # What any kernel is told. Linux complains of a processor or a task that stands
-# still, also when it is the host that has no time for it: not before we do.
-KERNEL_ARGS = ('console=ttyS0 quiet panic=-1 watchdog_thresh=60 '
+# still, also when it is the host that has no time for it: not before we do. Nor does
+# it take a timer for broken that a busy host has raised late.
+KERNEL_ARGS = ('console=ttyS0 quiet panic=-1 no_timer_check watchdog_thresh=60 '
                'rcupdate.rcu_cpu_stall_timeout=300 sysctl.kernel.hung_task_timeout_secs=600')
 
 
