@@ -589,45 +589,52 @@ static void test_locked_memory_is_limited(const void *machine)
 }
 
 static const struct {
-    const char *name;
+    const char *path;
     void (*test)(const void *machine);
 } tests[] = {
-    { "identity-mode-ends-with-the-first-map",
+    { "vfio/identity-mode-ends-with-the-first-map",
       test_identity_mode_ends_with_the_first_map },
-    { "reaches-mapped-pages-only", test_reaches_mapped_pages_only },
-    { "does-not-write-readonly-pages", test_does_not_write_readonly_pages },
-    { "wider-bfns-are-reserved", test_wider_bfns_are_reserved },
-    { "parts-of-large-blocks-go", test_parts_of_large_blocks_go },
-    { "attach-replays-the-context", test_attach_replays_the_context },
-    { "devices-reach-their-own-contexts",
+    { "vfio/reaches-mapped-pages-only", test_reaches_mapped_pages_only },
+    { "vfio/does-not-write-readonly-pages",
+      test_does_not_write_readonly_pages },
+    { "vfio/wider-bfns-are-reserved", test_wider_bfns_are_reserved },
+    { "vfio/parts-of-large-blocks-go", test_parts_of_large_blocks_go },
+    { "vfio/attach-replays-the-context", test_attach_replays_the_context },
+    { "vfio/devices-reach-their-own-contexts",
       test_devices_reach_their_own_contexts },
-    { "reset-takes-all-back", test_reset_takes_all_back },
-    { "discarded-page-is-unmapped", test_discarded_page_is_unmapped },
-    { "unplugged-block-is-unmapped", test_unplugged_block_is_unmapped },
-    { "migration-is-refused", test_migration_is_refused },
-    { "unmapped-while-writes-are-tracked",
+    { "vfio/reset-takes-all-back", test_reset_takes_all_back },
+    { "vfio/discarded-page-is-unmapped", test_discarded_page_is_unmapped },
+    { "vfio/unplugged-block-is-unmapped", test_unplugged_block_is_unmapped },
+    { "vfio/migration-is-refused", test_migration_is_refused },
+    { "vfio/unmapped-while-writes-are-tracked",
       test_unmapped_while_writes_are_tracked },
     /* Last, as this process can do less from then on. */
-    { "locked-memory-is-limited", test_locked_memory_is_limited },
+    { "vfio/locked-memory-is-limited", test_locked_memory_is_limited },
 };
+
+/* As it is called where VFIO uses iommufd, too. */
+static char *test_path(const char *path)
+{
+    return vfio_host.iommufd
+        ? g_strconcat("iommufd", path + strlen("vfio"), NULL)
+        : g_strdup(path);
+}
 
 int main(int argc, char **argv)
 {
-    g_autofree char *plugged = NULL, *random = NULL;
-    const char *group;
+    g_autofree char *plugged = NULL, *random = NULL, *on_q35 = NULL;
 
     g_test_init(&argc, &argv, NULL);
     if (!vfio_host_init()) {
         return 1;
     }
-    group = vfio_host.iommufd ? "iommufd" : "vfio";
-    plugged = g_strdup_printf("%s/plugged-device-reaches-the-context", group);
-    random = g_strdup_printf("q35/%s/random-ranges-are-in-reach", group);
-
+    plugged = test_path("vfio/plugged-device-reaches-the-context");
+    random = test_path("vfio/random-ranges-are-in-reach");
+    on_q35 = g_strconcat("q35/", random, NULL);
     pviommu_add(plugged, test_plugged_device_reaches_the_context);
-    pviommu_add_data(random, "q35", test_random_ranges_are_in_reach);
+    pviommu_add_data(on_q35, "q35", test_random_ranges_are_in_reach);
     for (size_t i = 0; i < ARRAY_SIZE(tests); i++) {
-        g_autofree char *path = g_strdup_printf("%s/%s", group, tests[i].name);
+        g_autofree char *path = test_path(tests[i].path);
 
         pviommu_add_for_machines(path, tests[i].test);
     }
