@@ -292,6 +292,7 @@ void xen_pviommu_passed_init(XenPVIOMMUState *s)
     p->missing = g_hash_table_new_full(NULL, NULL, NULL, g_free);
     p->failures = g_array_new(false, false, sizeof(PassedFailure));
     p->leaving = g_array_new(false, false, sizeof(PassedLeaving));
+    p->unfreed = g_array_new(false, false, sizeof(uint16_t));
     p->tag = PASSED_NO_TAG;
     p->port = -1;
     p->timer = timer_new_ms(QEMU_CLOCK_REALTIME, passed_timer, p);
@@ -323,6 +324,7 @@ void xen_pviommu_passed_finalize(XenPVIOMMUState *s)
     qemu_bh_delete(p->bh);
     g_array_unref(p->failures);
     g_array_unref(p->leaving);
+    g_array_unref(p->unfreed);
     g_hash_table_unref(p->missing);
     g_ptr_array_unref(p->functions);
     g_clear_pointer(&s->passed, g_free);

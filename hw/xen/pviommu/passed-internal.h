@@ -82,6 +82,7 @@ struct XenPVIOMMUPassed {
     XenPVIOMMUState *s;
     GPtrArray *functions;       /* of PassedFunction */
     GArray *leaving;            /* of PassedLeaving */
+    GArray *unfreed;            /* of the numbers of contexts that are left */
     GHashTable *missing;        /* of reasons, by PCIDevice */
     QLIST_HEAD(, PassedContext) contexts;
     bool open;                  /* what follows is there */
@@ -116,6 +117,7 @@ struct xen_iommu_op passed_target_op(uint16_t op, uint16_t ctx, uint32_t sbdf);
 
 /** passed_context_alloc: a new one of the hypervisor's. Returns: the status */
 int passed_context_alloc(XenPVIOMMUPassed *p, uint16_t *hw);
+/** passed_context_free: now, or as soon as the hypervisor does it */
 void passed_context_free(XenPVIOMMUPassed *p, uint16_t hw);
 
 /** passed_sweep: contexts without a function go */

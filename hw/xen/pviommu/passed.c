@@ -60,6 +60,17 @@ void passed_context_free(XenPVIOMMUPassed *p, uint16_t hw)
     if (rc) {
         error_report_once("xen-pviommu: context %u of the hypervisor is not "
                           "freed: %s", hw, strerror(-rc));
+        g_array_append_val(p->unfreed, hw);
+    }
+}
+
+static void retry_free(XenPVIOMMUPassed *p)
+{
+    g_autoptr(GArray) unfreed = p->unfreed;
+
+    p->unfreed = g_array_new(false, false, sizeof(uint16_t));
+    for (guint i = 0; i < unfreed->len; i++) {
+        passed_context_free(p, g_array_index(unfreed, uint16_t, i));
     }
 }
 
@@ -134,7 +145,7 @@ static PassedContext *passed_context_get(XenPVIOMMUPassed *p,
 
 void passed_arm_timer(XenPVIOMMUPassed *p)
 {
-    bool retry = passed_stale(p) || p->leaving->len;
+    bool retry = passed_stale(p) || p->leaving->len || p->unfreed->len;
     const PassedContext *pc;
 
     for (guint i = 0; i < p->functions->len; i++) {
@@ -383,6 +394,7 @@ void passed_timer(void *opaque)
     }
     passed_retry(p);
     passed_leave(p);
+    retry_free(p);
     passed_update(p);
 }
 
