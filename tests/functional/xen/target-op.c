@@ -114,9 +114,10 @@ static void wait_for_event(int seconds)
         die("target-op: the event channel");
     }
     fd = (struct pollfd) { .fd = xenevtchn_fd(events), .events = POLLIN };
-    /* Binding raises it. */
-    if (poll(&fd, 1, 200) == 1) {
-        xenevtchn_unmask(events, xenevtchn_pending(events));
+    /* Binding raises it, too. */
+    if (poll(&fd, 1, 10000) == 1 &&
+        xenevtchn_unmask(events, xenevtchn_pending(events))) {
+        die("target-op: the event channel cannot be unmasked");
     }
     printf("ready\n");
     printf("%s\n", poll(&fd, 1, seconds * 1000) == 1 ? "event" : "none");
