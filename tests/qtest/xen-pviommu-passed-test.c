@@ -18,21 +18,6 @@
 #define BFN             0x400000ull
 #define RO              XEN_IOMMUOP_map_readonly
 
-/* Hypercalls so far, but for those that fetch faults, each of which is one. */
-static uint64_t calls(Passed *v)
-{
-    uint64_t all, faults;
-
-    /* The main loop fetches them when it gets to that. */
-    do {
-        all = xensim_count(v->sim, "xencall2");
-        faults = xensim_count(v->sim, "iommu_op_target_faults");
-        g_usleep(5000);
-    } while (all != xensim_count(v->sim, "xencall2") ||
-             faults != xensim_count(v->sim, "iommu_op_target_faults"));
-    return all - faults;
-}
-
 static void command(Passed *v, const char *what, unsigned i)
 {
     g_assert_true(xensim_command(v->sim, NULL, "%s 0x%x", what,
@@ -66,7 +51,7 @@ static uint16_t attach_identity(Passed *v, unsigned i)
 static void test_identity_mode_is_the_default_context(void)
 {
     Passed *v = passed_start(1, NULL, NULL);
-    uint64_t before = calls(v);
+    uint64_t before = passed_calls(v);
 
     passed_assert_reaches(v, 0, GFN, GFN);
     g_assert_cmpuint(passed_context_of(v, 0), ==, 0);
@@ -74,7 +59,7 @@ static void test_identity_mode_is_the_default_context(void)
 
     assert_status(pviommu_enable(v->iommu), 0);
     /* A context, and a function that moves there. */
-    g_assert_cmpuint(calls(v) - before, ==, 2);
+    g_assert_cmpuint(passed_calls(v) - before, ==, 2);
     passed_assert_faults(v, 0, GFN);
     g_assert_cmpuint(passed_contexts(v), ==, 1);
     passed_quit(v);
@@ -127,35 +112,35 @@ static void test_changes_are_one_call_a_doorbell(void)
     Passed *v = passed_start(1, NULL, NULL);
     uint16_t ctx = attach_new(v, 0);
     struct xen_iommu_op ops[64];
-    uint64_t before = calls(v);
+    uint64_t before = passed_calls(v);
 
     for (unsigned i = 0; i < 64; i++) {
         ops[i] = pviommu_op_map(ctx, BFN + 2 * i, GFN + i, 1, 0);
     }
     pviommu_run(v->iommu, ops, 64);
-    g_assert_cmpuint(calls(v) - before, ==, 1);
+    g_assert_cmpuint(passed_calls(v) - before, ==, 1);
     g_assert_cmpuint(xensim_count(v->sim, "iommu_op_target_map"), ==, 64);
     passed_assert_reaches(v, 0, BFN + 126, GFN + 63);
 
     /* Unmaps wait for a flush, which is one for all of them. */
-    before = calls(v);
+    before = passed_calls(v);
     for (unsigned i = 0; i < 63; i++) {
         ops[i] = pviommu_op_unmap(ctx, BFN + 2 * i, 1);
     }
     ops[63] = pviommu_op_flush(ctx, XEN_IOMMU_FLUSH_ALL, 0);
     pviommu_run(v->iommu, ops, 64);
-    g_assert_cmpuint(calls(v) - before, ==, 1);
+    g_assert_cmpuint(passed_calls(v) - before, ==, 1);
     g_assert_cmpuint(xensim_count(v->sim, "iommu_op_target_unmap"), ==, 63);
     g_assert_cmpuint(xensim_count(v->sim, "iommu_op_target_flush"), ==, 1);
     passed_assert_faults(v, 0, BFN + 124);
     passed_assert_reaches(v, 0, BFN + 126, GFN + 63);
 
     /* What no function is in is no business of the hypervisor's. */
-    before = calls(v);
+    before = passed_calls(v);
     assert_status(pviommu_map(v->iommu, 0, BFN, GFN, 1, 0), 0);
     assert_status(pviommu_unmap(v->iommu, 0, BFN, 1), 0);
     assert_status(pviommu_flush_all(v->iommu, 0), 0);
-    g_assert_cmpuint(calls(v), ==, before);
+    g_assert_cmpuint(passed_calls(v), ==, before);
     passed_quit(v);
 }
 
@@ -292,9 +277,9 @@ static void test_queue_needs_doorbells(void)
         pviommu_queue_push(&q, pviommu_op_map(0, BFN + 2 * i, GFN + i, 1, 0));
     }
     passed_assert_faults(v, 0, BFN);
-    for (unsigned n = 0, before = calls(v); n < 1; n++) {
+    for (unsigned n = 0, before = passed_calls(v); n < 1; n++) {
         pviommu_queue_kick(&q);
-        g_assert_cmpuint(calls(v) - before, ==, 1);
+        g_assert_cmpuint(passed_calls(v) - before, ==, 1);
     }
     passed_assert_reaches(v, 0, BFN, GFN);
     passed_assert_reaches(v, 0, BFN + 14, GFN + 7);
@@ -315,10 +300,10 @@ static void test_page_that_leaves_is_unmapped_first(void)
     assert_status(pviommu_map(v->iommu, a, BFN + 100, GFN + 2, 1, RO), 0);
     assert_status(pviommu_map(v->iommu, b, BFN, GFN + 2, 1, 0), 0);
     g_assert_cmpuint(xensim_references(v->sim, page + 2), ==, 3);
-    before = calls(v);
+    before = passed_calls(v);
     xensim_release(v->sim, GFN + 2, 1);
     g_assert_cmpuint(xensim_references(v->sim, page + 2), ==, 0);
-    g_assert_cmpuint(calls(v) - before, ==, 1);
+    g_assert_cmpuint(passed_calls(v) - before, ==, 1);
     passed_assert_faults(v, 0, BFN + 2);
     passed_assert_faults(v, 0, BFN + 100);
     passed_assert_faults(v, 1, BFN);

@@ -23,6 +23,13 @@ static uint16_t attach_new(Passed *v, unsigned i)
     return ctx;
 }
 
+/* The @nth call of @fn fails; what fetches faults of before is none of them. */
+static void fail(Passed *v, const char *fn, unsigned nth, int err)
+{
+    passed_calls(v);
+    xensim_fail(v->sim, fn, nth, err);
+}
+
 static void wait_references(Passed *v, uint32_t page, unsigned nr)
 {
     gint64 end = g_get_monotonic_time() + PVIOMMU_WAIT_US;
@@ -91,7 +98,7 @@ static void test_failed_map_maps_nothing(void)
 
     for (unsigned i = 0; i < ARRAY_SIZE(ways); i++) {
         g_test_message("%s %d", ways[i].what, ways[i].err);
-        xensim_fail(v->sim, ways[i].what, 1, ways[i].err);
+        fail(v, ways[i].what, 1, ways[i].err);
         assert_status(pviommu_map(v->iommu, ctx, BFN, GFN, 8, 0),
                       g_str_has_suffix(ways[i].what, "half") ? XEN_IOMMU_EIO
                                                              : ways[i].err);
@@ -107,7 +114,7 @@ static void test_failed_map_maps_nothing(void)
             ops[n] = pviommu_op_map(ctx, BFN + 10 * n, GFN + 10 * n, 4, 0);
         }
         if (strcmp(ways[i].what, "xencall2")) {
-            xensim_fail(v->sim, ways[i].what, 2, ways[i].err);
+            fail(v, ways[i].what, 2, ways[i].err);
             pviommu_run(v->iommu, ops, 3);
             g_assert_cmpint(pviommu_status(&ops[0]), ==, 0);
             g_assert_cmpint(pviommu_status(&ops[1]), !=, 0);
@@ -136,7 +143,7 @@ static void test_failed_map_is_not_undone_twice(void)
         pviommu_op_map(ctx, BFN, GFN, 1, 0),
     };
 
-    xensim_fail(v->sim, "iommu_op_target_map", 1, ENOSPC);
+    fail(v, "iommu_op_target_map", 1, ENOSPC);
     pviommu_run(v->iommu, ops, ARRAY_SIZE(ops));
     assert_status(pviommu_status(&ops[0]), XEN_IOMMU_ENOSPC);
     for (unsigned i = 1; i < ARRAY_SIZE(ops); i++) {
@@ -165,7 +172,7 @@ static void test_failed_unmap_is_tried_again(void)
         assert_status(pviommu_map(v->iommu, ctx, BFN, GFN, 4, 0), 0);
         assert_status(pviommu_map(v->iommu, ctx, BFN + 4, GFN + 4, 1, 0), 0);
         assert_status(pviommu_unmap(v->iommu, ctx, BFN, 4), 0);
-        xensim_fail(v->sim, ways[i].what, 1, ways[i].err);
+        fail(v, ways[i].what, 1, ways[i].err);
         assert_status(pviommu_flush(v->iommu, ctx, BFN, 4), ways[i].err);
         /* With whatever is next, or by itself */
         if (i & 1) {
@@ -196,7 +203,7 @@ static void test_page_that_leaves_is_let_go_of_later(void)
     uint32_t page = xensim_page(v->sim, GFN);
 
     assert_status(pviommu_map(v->iommu, ctx, BFN, GFN, 4, 0), 0);
-    xensim_fail(v->sim, "iommu_op_target_unmap", 1, EIO);
+    fail(v, "iommu_op_target_unmap", 1, EIO);
     xensim_release(v->sim, GFN + 1, 1);
     wait_references(v, page + 1, 0);
     passed_assert_faults(v, 0, BFN + 1);
@@ -231,7 +238,7 @@ static void test_failed_attach_changes_nothing(void)
     }
     for (unsigned i = 0; i < ARRAY_SIZE(ways); i++) {
         g_test_message("%s %u", ways[i].what, ways[i].nth);
-        xensim_fail(v->sim, ways[i].what, ways[i].nth, ways[i].err);
+        fail(v, ways[i].what, ways[i].nth, ways[i].err);
         assert_status(pviommu_attach(v->iommu, PASSED_SBDF(0), new),
                       ways[i].err);
         g_assert_cmpuint(passed_context_of(v, 0), ==, before);
@@ -257,7 +264,7 @@ static void test_enable_is_followed_up(void)
     for (unsigned i = 0; i < ARRAY_SIZE(fns); i++) {
         Passed *v = passed_start(1, NULL, NULL);
 
-        xensim_fail(v->sim, fns[i], 1, EIO);
+        fail(v, fns[i], 1, EIO);
         assert_status(pviommu_enable(v->iommu), 0);
         passed_wait_not_context(v, 0, 0);
         passed_assert_faults(v, 0, GFN);
@@ -277,7 +284,7 @@ static void test_reset_is_followed_up(void)
         uint16_t ctx = attach_new(v, 0);
 
         assert_status(pviommu_map(v->iommu, ctx, BFN, GFN, 4, 0), 0);
-        xensim_fail(v->sim, fns[i], 1, EIO);
+        fail(v, fns[i], 1, EIO);
         pviommu_reset(v->iommu);
         pviommu_accept(v->iommu, XEN_IOMMU_FEATURES_ALL);
         wait_context(v, 0, 0);
@@ -299,7 +306,7 @@ static void test_unplugged_function_reaches_nothing(void)
         uint16_t ctx = attach_new(v, 0);
 
         assert_status(pviommu_map(v->iommu, ctx, BFN, GFN, 4, 0), 0);
-        xensim_fail(v->sim, fns[i], 1, EIO);
+        fail(v, fns[i], 1, EIO);
         hotplug_eject(v->sim->qts, "passed0", HOTPLUG_PC, 0, PASSED_SLOT(0));
         passed_assert_faults(v, 0, BFN);
         passed_assert_faults(v, 0, GFN);
@@ -351,7 +358,7 @@ static void test_faults_are_fetched_later(void)
 
         attach_new(v, 0);
         pviommu_fault_ring(v->iommu, 16);
-        xensim_fail(v->sim, fns[i], 1, EAGAIN);
+        fail(v, fns[i], 1, EAGAIN);
         g_assert_cmpuint(passed_dma(v, 0, BFN, true), ==, XENSIM_NO_PAGE);
         while (xensim_count(v->sim, fns[i]) == before) {
             g_usleep(1000);
@@ -395,7 +402,7 @@ static uint64_t fail_one(const char *fn, unsigned nth, int err)
     uint64_t nr;
 
     if (nth) {
-        xensim_fail(v->sim, fn, nth, err);
+        fail(v, fn, nth, err);
     }
     live(v);
     nr = xensim_count(v->sim, fn) - before;

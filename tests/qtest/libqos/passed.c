@@ -7,6 +7,9 @@
 #include "qemu/osdep.h"
 #include "libqos/passed.h"
 
+/* Looks, 2 ms apart, that see nothing new. */
+#define SETTLED 20
+
 static unsigned number(Passed *v, const char *command)
 {
     const char *answer;
@@ -124,6 +127,25 @@ unsigned passed_context_of(Passed *v, unsigned i)
 unsigned passed_contexts(Passed *v)
 {
     return number(v, "contexts");
+}
+
+uint64_t passed_calls(Passed *v)
+{
+    uint64_t all = 0, faults = 0;
+
+    /* The main loop fetches them when it gets to that. */
+    for (unsigned same = 0; same < SETTLED; same++) {
+        uint64_t now = xensim_count(v->sim, "xencall2");
+        uint64_t now_faults = xensim_count(v->sim, "iommu_op_target_faults");
+
+        if (now != all || now_faults != faults) {
+            all = now;
+            faults = now_faults;
+            same = 0;
+        }
+        g_usleep(2000);
+    }
+    return all - faults;
 }
 
 void passed_wait_not_context(Passed *v, unsigned i, unsigned context)

@@ -54,7 +54,15 @@ unsigned passed_context_of(Passed *v, unsigned i);
 /** passed_contexts: how many it has, without the default one */
 unsigned passed_contexts(Passed *v);
 
-/** passed_wait_context: until it is in another one than @context, or fail */
+/**
+ * passed_calls: hypercalls so far, but for those that fetch faults, each of
+ * which is one
+ *
+ * All faults have been fetched then.
+ */
+uint64_t passed_calls(Passed *v);
+
+/** passed_wait_not_context: until it is in another one than @context */
 void passed_wait_not_context(Passed *v, unsigned i, unsigned context);
 
 #endif
