@@ -33,6 +33,8 @@ def guest_test(group, name, program, *arguments, kernel='6.1', mode='0', timeout
 ZOO = ('disk', 'usb', 'net', 'misc')
 FIRMWARE = [(firmware, disk) for firmware in ('seabios', 'ovmf') for disk in ('nvme', 'virtio-blk')]
 ENDURE = ('reset', 'snapshot', 'plug', 'memory', 'huge')
+# What of it needs no hour, and that no qtest has.
+SHORT = ('plug', 'snapshot', 'huge')
 MODES = [(kernel, mode) for kernel in ('6.1', '6.12') for mode in ('0', '1')]
 # The driver's parameter for interrupts that are not remapped.
 DIRECT = 'xen_pviommu.interrupts=0'
@@ -57,9 +59,8 @@ def machines():
     for (firmware, disk), (kernel, mode) in zip(FIRMWARE, MODES):
         yield guest_test('functional', f'{firmware} {disk}', 'firmware', firmware, disk,
                          kernel=kernel, mode=mode)
-    for part, (kernel, mode) in zip(ENDURE, [*MODES, MODES[0]]):
-        yield guest_test('functional', part, 'endure', part,
-                         f'--rounds={1 if part == "memory" else 3}', kernel=kernel,
+    for part, (kernel, mode) in zip(SHORT, MODES):
+        yield guest_test('functional', part, 'endure', part, '--rounds=3', kernel=kernel,
                          mode=mode, timeout=300)
 
 
@@ -78,24 +79,27 @@ def long():
     # What 'functional' leaves out.
     for kernel, mode in MODES[0], MODES[3]:
         yield program('long', 'demo', kernel, append=f'iommu.strict={mode}', more=['--tap'])
+    yield balloon('long', '6.1', '0', 'free-page-reporting=on')
+    for name in 'groups', 'irqs', 'nvme-vfio':
+        for kernel in '6.1', 'newest':
+            yield program('long', name, kernel)
     yield guest_test('long', 'kexec', 'kexec', kernel='6.1', mode='1')
     yield program('long', 'late', '6.1', append='iommu.strict=1', device='identity-contexts=off')
-    yield program('long', 'late', '6.12', append='iommu.passthrough=1')
+    for kernel in '6.1', '6.12':
+        yield program('long', 'late', kernel, append='iommu.passthrough=1')
     # The same of the newest kernel.
     for name in 'kexec', 'queues':
         yield guest_test('long', name, name, kernel='newest', mode='0')
     yield program('long', 'late', 'newest', append='iommu.passthrough=1')
     yield program('long', 'late', 'newest', append='iommu.strict=1')
-    yield program('long', 'groups', 'newest')
     yield program('long', 'viot', 'newest', append='deferred_probe_timeout=1')
-    yield program('long', 'viot', '6.1')
+    for kernel in '6.1', 'newest':
+        yield program('long', 'viot', kernel)
     yield program('long', 'viot', '6.12', more=['--table'])
     for kernel in '6.1', 'newest':
         yield program('long', 'suspend', kernel)
-    for name in 'irqs', 'nvme-vfio':
-        yield program('long', name, 'newest')
     yield program('long', 'iommufd', '6.12', append=DIRECT)
-    for kernel in '6.12', 'newest':
+    for kernel in '6.1', '6.12', 'newest':
         yield program('long', 'demo', kernel, append=f'iommu.strict=1 {DIRECT}', more=['--tap'])
     yield program('long', 'demo', 'newest', append='iommu.strict=0', more=['--tap'])
     for suite in 'bookworm', 'trixie':
@@ -111,33 +115,27 @@ def program(group, name, kernel, append='', device='', more=()):
                 180, memory=1000)
 
 
+def balloon(group, kernel, mode, options=''):
+    """The demo with a balloon, which can also say what the guest does not use."""
+    return guest_test(group, 'balloon', 'demo', '--tap', f'--balloon={options}', kernel=kernel,
+                      mode=mode, timeout=180)
+
+
 def functional():
     demo = os.path.join(TOP, 'tests', 'functional', 'demo')
     # Both kernels, and both ways to flush: each mapping by itself, or many at once.
-    # Two of these combinations are those with a balloon.
+    # Another one is that with a balloon.
     for kernel, mode in ('6.1', '1'), ('6.12', '0'), NEWEST[1]:
         yield Test('functional', f'{kernel} {"strict" if mode == "1" else "lazy"}',
                    [demo, '--tap', f'--kernel={kernel}', f'--append=iommu.strict={mode}'],
                    180, memory=1000)
-    # One of them also says what it does not use at the moment.
-    for kernel, mode, balloon in (('6.1', '0', 'free-page-reporting=on'), ('6.12', '1', '')):
-        yield Test('functional', f'balloon {kernel} {"strict" if mode == "1" else "lazy"}',
-                   [demo, '--tap', f'--balloon={balloon}', f'--kernel={kernel}',
-                    f'--append=iommu.strict={mode}'], 180, memory=1000)
+    yield balloon('functional', '6.12', '1')
     yield guest_test('functional', 'kexec', 'kexec', kernel='6.12', mode='1')
     for kernel, append in (('6.1', 'iommu.strict=0'), ('6.12', 'iommu.strict=1'),
-                           ('6.1', 'iommu.passthrough=1'), ('newest', 'iommu.strict=0')):
+                           ('newest', 'iommu.strict=0')):
         yield program('functional', 'late', kernel, append)
-    for kernel in '6.1', '6.12':
-        yield program('functional', 'groups', kernel)
-    for kernel in '6.12', 'newest':
-        yield program('functional', 'viot', kernel)
-    yield program('functional', 'suspend', '6.12')
-    for kernel in '6.1', '6.12':
-        yield program('functional', 'irqs', kernel)
-        yield program('functional', 'nvme-vfio', kernel)
-    yield program('functional', 'iommufd', '6.12')
-    yield program('functional', 'demo', '6.1', append=f'iommu.strict=0 {DIRECT}', more=['--tap'])
+    for name in 'groups', 'viot', 'suspend', 'irqs', 'nvme-vfio', 'iommufd':
+        yield program('functional', name, '6.12')
     for kernel, mode in ('6.1', '0'), ('6.12', '1'):
         yield Test('functional', f'queues {kernel} {"strict" if mode == "1" else "lazy"}',
                    [os.path.join(TOP, 'tests', 'functional', 'queues'), f'--kernel={kernel}',
@@ -203,6 +201,10 @@ def xen(group='xen'):
             yield Test(group, name, [check, name], 540, memory=4500)
 
 
+def xen_other():
+    return xen('xen-other')
+
+
 def xen_long():
     return xen('xen-long')
 
@@ -215,4 +217,4 @@ def deb():
 
 GROUPS = (('scripts', scripts), ('functional', functional), ('functional', machines),
           ('listeners', listeners), ('kernels', kernels), ('long', long), ('guest', guest),
-          ('xen', xen), ('xen-long', xen_long), ('deb', deb))
+          ('xen', xen), ('xen-other', xen_other), ('xen-long', xen_long), ('deb', deb))

@@ -96,14 +96,13 @@ SUITES = {OWN: MACHINE, **{version: suite for version, suite in zip(rest[::2], r
 
 
 def group(hypervisor):
-    """Of scripts/run-tests: 'xen' has the machine's own version, and what Debian has of
-    another. Where there is no series for its own, it has that of the other."""
+    """Of scripts/run-tests: 'xen' has the machine's own version, or that of another where
+    there is no series for its own; 'xen-other' has what Debian has of another."""
     if hypervisor.kind in ('libvirt', 'debug'):
         return 'xen-long'
-    if (hypervisor.version == OWN or hypervisor.kind == 'debian' or
-            Hypervisor('series', OWN, MACHINE).unfit()):
+    if hypervisor.version == OWN or Hypervisor('series', OWN, MACHINE).unfit():
         return 'xen'
-    return 'xen-long'
+    return 'xen-other' if hypervisor.kind == 'debian' else 'xen-long'
 
 
 def hypervisors():
