@@ -1,21 +1,23 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A device that Xen passes through, beside xen-pviommu; and the very end of dom0's DMA."""
+"""A device that Xen passes through, beside xen-pviommu; and the very end of dom0's DMA.
+
+Where the hypervisor has no contexts for it: behind.py has the others.
+"""
 
 import re
 
 from dom0 import EDU, Guest, PASSED
-from guests import refused
 from suite import (all_back, balloon, dma, dma_fails, faults, FOREIGN, must, NOWHERE, relay,
                    test, until)
 
 # --- a device that Xen passes through ---------------------------------------
 
-@test('passthrough: a guest has a PCI function of the machine; xen-pviommu leaves it alone')
-def passed(state):
+def create(state):
+    """A guest that has the function, at the same place."""
     if state.running:
         state.running.destroy()     # with --only
     state.dom0.run(f'xl pci-assignable-add {PASSED}')
-    # At the same place in the guest. Fewer devices: it starts sooner.
+    # Fewer devices: it starts sooner.
     guest = Guest(state.dom0, 'passed', 256, [
         f'pci=["{PASSED}@{PASSED[8:10]}"]', 'vcpus=1',
         'device_model_args=["-trace","xen_pviommu_attach"]',
@@ -25,10 +27,28 @@ def passed(state):
     guest.boot()
     state.running = guest
     guest.run('load_pviommu && load drivers && load vfio && soon test -b /dev/nvme0n1', 60)
-    # What the device says: ENODEV. So says the driver, and Linux and VFIO then do without.
+    return guest
+
+
+def attached(guest):
+    """How the device answered when Linux put it into a context, each time."""
     sbdf = int(PASSED[8:10], 16) << 3
-    said = re.findall(rf'^xen_pviommu_attach sbdf {sbdf:#x} ctx \d+ status (-?\d+)',
+    return re.findall(rf'^xen_pviommu_attach sbdf {sbdf:#x} ctx \d+ status (-?\d+)',
                       guest.model_log.text, re.M)
+
+
+def listed(guest):
+    """Those that QMP has in contexts."""
+    return {d['sbdf'] for c in guest.qmp('x-query-xen-pviommu')['contexts']
+            for d in c['devices']}
+
+
+@test('passthrough: a guest has a PCI function of the machine; xen-pviommu leaves it alone',
+      on=['debian'])
+def passed(state):
+    guest = create(state)
+    # What the device says: ENODEV. So says the driver, and Linux and VFIO then do without.
+    said = attached(guest)
     must(said and set(said) == {'-19'}, f'attached: {said}')
     guest.run(f'dmesg | grep "{PASSED}: xen-pviommu: not behind"')
     must(guest.run(f'[ -e $PCI/{PASSED}/iommu_group ]', check=False)[0] == 1, 'it has a group')
@@ -36,13 +56,13 @@ def passed(state):
               f' echo {PASSED} > /sys/bus/pci/drivers_probe')
     must(guest.run(f'[ -e $PCI/{PASSED}/driver ]', check=False)[0] == 1, 'VFIO takes it')
     must(not guest.run(f'context_of {PASSED}'), 'the driver has it in a context')
-    listed = {d['sbdf'] for c in guest.qmp('x-query-xen-pviommu')['contexts']
-              for d in c['devices']}
-    must(guest.run('find_pci 0x1b36:0x0010')[0] in listed, f'no NVMe: {listed}')
-    must(PASSED not in listed, 'QMP has it in a context')
+    there = listed(guest)
+    must(guest.run('find_pci 0x1b36:0x0010')[0] in there, f'no NVMe: {there}')
+    must(PASSED not in there, 'QMP has it in a context')
 
 
-@test('passthrough: it does DMA to frames of the guest, both ways')
+@test('passthrough: it does DMA to frames of the guest, both ways',
+      on=['debian'])
 def passed_dma(state):
     guest = state.guest
     guest.own_pages(64)
@@ -56,7 +76,8 @@ def passed_dma(state):
     must('IO_PAGE_FAULT: ' + PASSED not in state.dom0.console(), 'it had faults')
 
 
-@test('passthrough: memory of the machine that is not the guest\'s: a fault of AMD-Vi')
+@test('passthrough: memory of the machine that is not the guest\'s: a fault of AMD-Vi',
+      on=['debian'])
 def passed_foreign(state):
     # Dom0's device can read it.
     dma_fails(state, FOREIGN, NOWHERE, NOWHERE)
@@ -65,7 +86,8 @@ def passed_foreign(state):
     dma_fails(state, state.frames[0], FOREIGN, FOREIGN, PASSED)
 
 
-@test('passthrough: a page that the guest gives back: a fault of AMD-Vi; the next one there: none')
+@test('passthrough: a page that the guest gives back: a fault of AMD-Vi; the next one there: none',
+      on=['debian'])
 def passed_given(state):
     guest, (source, target, _) = state.guest, state.frames
     must(guest.pages('give 1') == 'done', 'the guest cannot give its page back')
@@ -80,13 +102,8 @@ def passed_given(state):
     must(faults(state, target, PASSED) == old, 'it had a fault')
 
 
-@test('passthrough: iommu_op from that guest: the program is through', on=['series'])
-def passed_refused(state):
-    """It has a physical device, and is not allowed to control its IOMMU."""
-    refused(state)
-
-
-@test('passthrough: a balloon, down and up, while it does DMA and the NVMe, too')
+@test('passthrough: a balloon, down and up, while it does DMA and the NVMe, too',
+      on=['debian'])
 def passed_balloon(state):
     guest, (source, target, _) = state.guest, state.frames
     copies = 'cat /tmp/copies 2> /dev/null | wc -l'
@@ -94,7 +111,7 @@ def passed_balloon(state):
     guest.run(f'while edu-copy {PASSED} {source} {target} 4096; do echo; usleep 300000;'
               ' done > /tmp/copies &')
     guest.run('DISK=8')
-    balloon(state, state.kind == 'series', [guest.memory - 32], '/dev/nvme0n1',
+    balloon(state, False, [guest.memory - 32], '/dev/nvme0n1',
             guest.memory // 2)
     done = int(guest.run(copies)[0])
     must(until(lambda: int(guest.run(copies)[0]) > done, 20), 'it stopped')
