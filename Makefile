@@ -90,7 +90,7 @@ ONE = $(if $(TEST),--test '$(TEST)')
 check-scripts check-unit check-qtest check-qemu: check-%: build/configured
 	@scripts/run-tests $(ONE) $*
 
-check-functional: build/configured $(TESTED)
+check-functional: build/configured $(TESTED) iommufd
 	@scripts/run-tests $(ONE) functional
 
 # A host whose devices and kernel do DMA for a machine with the device.
