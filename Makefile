@@ -110,7 +110,7 @@ check-listeners: listeners
 check-guest: build/configured deb-indep
 	@scripts/run-tests guest
 
-check-long: build/configured $(TESTED) deb other-xen
+check-long: build/configured $(TESTED) listeners deb other-xen
 	@scripts/run-tests kernels long guest xen-other xen-long deb
 
 # The driver against the headers of all kernels that Debian has.

@@ -102,6 +102,7 @@ def long():
     for kernel in '6.1', '6.12', 'newest':
         yield program('long', 'demo', kernel, append=f'iommu.strict=1 {DIRECT}', more=['--tap'])
     yield program('long', 'demo', 'newest', append='iommu.strict=0', more=['--tap'])
+    yield listener('long', 'intel-pc')
     for suite in 'bookworm', 'trixie':
         yield Test('long', f'libvirt {suite}',
                    [os.path.join(TOP, 'tests', 'functional', 'libvirt'), suite], 300, memory=1500)
@@ -144,11 +145,15 @@ def functional():
                180, memory=1000)
 
 
+def listener(group, host):
+    return Test(group, host,
+                [os.path.join(TOP, 'tests', 'functional', 'listeners'), f'--{host}'],
+                300, memory=2500)
+
+
 def listeners():
     for host in 'intel', 'intel-39', 'amd':
-        yield Test('listeners', host,
-                   [os.path.join(TOP, 'tests', 'functional', 'listeners'), f'--{host}'],
-                   300, memory=2500)
+        yield listener('listeners', host)
     vhost_user = os.path.join(TOP, 'tests', 'functional', 'vhost-user')
     yield Test('listeners', 'testpmd',
                [vhost_user, 'net', '--kernel=6.12', '--append=iommu.passthrough=1'], 400,
