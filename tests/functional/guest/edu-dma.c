@@ -10,7 +10,7 @@
  *
  * 'edu-dma FILE' makes all checks once more when FILE is there, with the pages
  * that it had mapped before: something may have happened to the machine.
- * 'edu-dma physical' leaves out what a device of the host cannot reach.
+ * 'edu-dma physical [FILE]' leaves out what a device of the host cannot reach.
  *
  * Build: gcc -static -O2 -Wall -o edu-dma edu-dma.c vfio-device.c
  */
@@ -418,6 +418,8 @@ int main(int argc, char *argv[])
 
     if (physical) {
         refused_size = 8;
+        argc--;
+        argv++;
     }
     open_edu(&edu);
 
@@ -428,11 +430,11 @@ int main(int argc, char *argv[])
 
     check_all(&edu, source, target, physical);
     check_interrupts(&edu, source);
-    if (argc > 1 && !physical) {
+    if (argc > 1) {
         while (access(argv[1], F_OK)) {
             usleep(100000);
         }
-        check_all(&edu, source, target, false);
+        check_all(&edu, source, target, physical);
     }
 
     unmap_page(&edu, IOVA_SOURCE);

@@ -58,4 +58,5 @@ def not_saved(state):
     must(any('passes through' in reason for reason in reasons), f'reasons: {reasons}')
     must('all ok' in ' '.join(guest.run('edu-dma physical 2>&1', 120)), 'VFIO has no DMA any more')
     # So it is when the guest is destroyed.
-    guest.run('edu-dma /tmp/never > /tmp/edu 2>&1 & soon grep -q "mapped page: ok" /tmp/edu')
+    guest.run('edu-dma physical /tmp/never > /tmp/edu 2>&1 &'
+              ' soon grep -q "its interrupt arrives: ok" /tmp/edu')
