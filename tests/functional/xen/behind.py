@@ -10,7 +10,7 @@ from guests import refused
 from passed import attached, create, listed
 from suite import faults, must, test
 
-ON = ['series']
+ON = ['series', 'vtd']
 
 
 @test('behind: a guest has a PCI function of the machine, in a context of its own', on=ON)
