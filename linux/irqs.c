@@ -213,6 +213,14 @@ static const struct irq_domain_ops pviommu_irq_ops = {
 };
 
 #ifndef PVIOMMU_CORE_6_1_COMPAT
+/* Of a device's domain; there is nothing to do in ours, for each interrupt. */
+static void pviommu_irq_ack_device(struct irq_data *data)
+{
+	struct irq_data *apic = data->parent_data->parent_data;
+
+	apic->chip->irq_ack(apic);
+}
+
 /* For the domain of a device, which is above ours. */
 static bool pviommu_irqs_init_info(struct device *dev,
 				   struct irq_domain *domain,
@@ -221,8 +229,10 @@ static bool pviommu_irqs_init_info(struct device *dev,
 {
 	const struct msi_parent_ops *ops = x86_vector_domain->msi_parent_ops;
 
-	return ops->init_dev_msi_info(dev, x86_vector_domain, real_parent,
-				      info);
+	if (!ops->init_dev_msi_info(dev, x86_vector_domain, real_parent, info))
+		return false;
+	info->chip->irq_ack = pviommu_irq_ack_device;
+	return true;
 }
 
 static const struct msi_parent_ops pviommu_msi_ops = {
