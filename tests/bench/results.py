@@ -82,6 +82,14 @@ class Entries:
         cuts = statistics.quantiles(pairs, n=4, method='inclusive')
         return cuts[0], cuts[-1]
 
+    def ratio_shortest(self, name, subject, peer, **params):
+        """Of the lowest samples, which what else the host does has the least
+        part in; or None. For times."""
+        values = self.values(name, **params)
+        if not values.get(subject) or not values.get(peer):
+            return None
+        return values[peer]['low'] / values[subject]['low']
+
     def params(self, name, key):
         """All values that a parameter has."""
         return sorted({e['params'][key] for e in self.list

@@ -129,12 +129,13 @@ def goals(e):
             ('an interrupt that is remapped', ('own', 'other')),
             ('a change of its affinity', ('move', 'update')),
             ('to allocate and free its vector', ('msi', 'msix'))):
-        found = {c: (e.ratio('irq', INTEL_IR, OURS_IR, case=c),
-                     e.ratio_quartiles('irq', INTEL_IR, OURS_IR, case=c)) for c in chosen}
+        found = {c: [ratio('irq', INTEL_IR, OURS_IR, case=c)
+                     for ratio in (e.ratio, e.ratio_quartiles, e.ratio_shortest)]
+                 for c in chosen}
         yield Goal(f'{text}: no dearer than with {LABELS[INTEL_IR]}',
-                   '; '.join(f'{CASES[c][0]}: {times(r)} ({between(q)})'
-                             for c, (r, q) in found.items()),
-                   all(r <= 1 for r, _ in found.values()))
+                   '; '.join(f'{CASES[c][0]}: {times(r)} ({between(q)}; shortest {times(s)})'
+                             for c, (r, q, s) in found.items()),
+                   all(r <= 1 for r, _, _ in found.values()))
 
 
 def added(e, subject, case):
@@ -170,7 +171,8 @@ is: Linux chooses no new vector, and tells the IOMMU the same again. Vectors are
 allocated with ``pci_alloc_irq_vectors()``, requested, and all freed. Disks are
 those of "Disks and network", one sample being 250 ms.''')
     yield Text('''Of a goal's ratios, half of the pairs of samples are in the
-range in parentheses; the median decides.''')
+range in parentheses, and the ratio of the shortest samples is there, too: a host
+that others use, too, may be half as fast for seconds. The median decides.''')
     yield from goals(e)
     yield Plot('irqs', svg.bars(
         'From a device to the handler', 'us', ['own CPU', 'another CPU'],
