@@ -13,7 +13,7 @@
 #include "../compat.h"
 #include "../compat-memory.h"
 #include "hw/xen/xen-page-release.h"
-#include "qapi/qapi-commands-xen-pviommu.h"
+#include "qapi/qapi-commands-xen-invalidate.h"
 
 /* Frames that the hypervisor is asked for in one call. */
 #define MISSING_FRAMES 1024
