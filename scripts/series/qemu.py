@@ -17,6 +17,12 @@ FIXES = 'tests/qtest/fixes'
 ALLOWED_DIFF = 'tests/qtest/bios-tables-test-allowed-diff.h'
 
 
+def defines(path, before=''):
+    """Functions that a C file has, those with BEFORE in front."""
+    return re.findall(rf'^{before}[\w *]*?\b(\w+)\([^;{{}}]*\)\n\{{', read(os.path.join(TOP, path)),
+                      re.M)
+
+
 class Qemu:
     """The project's files as they are in QEMU's tree."""
 
@@ -116,13 +122,19 @@ class Qemu:
                 return f"'{name}'" + match[2]
             return match[0]
 
+        # A stub stands for what is still to come in any configuration.
+        for part, stub in re.findall(r"if_false: files\('(([\w-]+)-stub\.c)'\)", text):
+            if kept(part) and not kept(f'{stub}.c'):
+                text = re.sub(rf"(\w+_ss)(\.add\(when:(?:(?!_ss\.add)[\s\S])*),\s*"
+                              rf"if_false: files\('{part}'\)\)",
+                              rf"\1\2)\n\1.add(files('{part}'))", text)
         # A name, and what is behind it up to the next one or the end of the list.
         text = re.sub(r"'([\w./-]+)'((?:: [^\n]*?)?,(?: *\n *(?=[\])])|[ \n]*(?='))?|)",
                       token, text)
         for old, new in ((r"\n# virtio\.c,[^\n]*\nspecific_ss\.add\(xen_pviommu_inc\)", ''),
                          (r'xen_pviommu_inc, ', ''), (r',\s*xen_pviommu_inc', ''),
                          (r' *dependencies: xen_pviommu_inc,\n', ''),
-                         (r'\n  \), if_false', '\n), if_false'),
+                         (r'\n  \)(?=, if_false|\)\n)', '\n)'),
                          (r"name\.startswith\('fuzz-'\) \? '../fuzz' / name \+ '\.c'\s*:"
                           r" name \+ '\.c'", "name + '.c'")):
             text = re.sub(old, new, text)
@@ -174,7 +186,7 @@ class Qemu:
         lines = ['xen-pviommu and page release', f'M: {name} <{address}>', 'S: Maintained',
                  'F: hw/xen/page-release/', 'F: hw/xen/pviommu/', 'F: include/hw/xen/interface/',
                  'F: include/hw/xen/xen-page-release.h', 'F: include/hw/xen/xen-pviommu.h',
-                 'F: qapi/xen-pviommu.json', *(f'F: {path}' for path in paths)]
+                 'F: qapi/xen-invalidate.json', 'F: qapi/xen-pviommu.json', *(f'F: {path}' for path in paths)]
         text = read(self.tree.file('MAINTAINERS'))
         before, heading, after = text.partition('\nvirtio-iommu\n')
         if not heading:
@@ -249,16 +261,19 @@ class Qemu:
                                  'include/' + name):
                         if near in self.files and near not in (*COMPAT, *self.there):
                             raise Failure(f'{step}: {path} includes {near}, of a later step')
+                for name in re.findall(r'#include "qapi/qapi-[a-z]+-([\w-]+)\.h"',
+                                       read(os.path.join(TOP, path))):
+                    schema = f'qapi/{name}.json'
+                    if schema in self.files and schema not in self.there:
+                        raise Failure(f'{step}: {path} needs {schema}, of a later step')
         later = [p for p in self.files if p.startswith('hw/xen/') and p.endswith('.c') and
                  p not in self.there]
-        defined = {}
-        for path in later:
-            for name in re.findall(r'^[\w *]*?\b(\w+)\([^;{}]*\)\n\{', read(
-                    os.path.join(TOP, path)), re.M):
-                defined[name] = path
-            for name in re.findall(r'^static [\w *]*?\b(\w+)\([^;{}]*\)\n\{', read(
-                    os.path.join(TOP, path)), re.M):
-                defined.pop(name, None)
+        defined = {name: path for path in later for name in defines(path)}
+        # A stub may stand for it; and what is static in one file is not called in another.
+        for name in [*(name for path in self.there if path.endswith('-stub.c')
+                       for name in defines(path)),
+                     *(name for path in later for name in defines(path, 'static '))]:
+            defined.pop(name, None)
         for path in set(self.there) - before:
             if path.startswith('hw/xen/') and path.endswith('.c'):
                 text = re.sub(r'/\*.*?\*/', '', read(os.path.join(TOP, path)), flags=re.S)
