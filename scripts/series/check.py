@@ -167,7 +167,7 @@ class Part:
         said = self.quick('git', 'apply', '-v', '--whitespace=error-all' if self.strict(path) else
                           '--whitespace=nowarn', path)
         trouble = [line for line in said.stdout.splitlines()
-                   if said.returncode or re.search(r'offset|fuzz|whitespace', line)]
+                   if said.returncode or re.search(r'\(offset \d|with fuzz|whitespace', line)]
         if not said.returncode:
             shutil.copy(path, os.path.join(self.done, applied_name(number)))
         return trouble
