@@ -19,8 +19,8 @@ ALLOWED_DIFF = 'tests/qtest/bios-tables-test-allowed-diff.h'
 
 def defines(path, before=''):
     """Functions that a C file has, those with BEFORE in front."""
-    return re.findall(rf'^{before}[\w *]*?\b(\w+)\([^;{{}}]*\)\n\{{', read(os.path.join(TOP, path)),
-                      re.M)
+    return re.findall(rf'^{before}[\w *]*?\b(\w+)\([^;{{}}]*\)\n\{{',
+                      read(os.path.join(TOP, path)), re.M)
 
 
 class Qemu:
@@ -186,7 +186,8 @@ class Qemu:
         lines = ['xen-pviommu and page release', f'M: {name} <{address}>', 'S: Maintained',
                  'F: hw/xen/page-release/', 'F: hw/xen/pviommu/', 'F: include/hw/xen/interface/',
                  'F: include/hw/xen/xen-page-release.h', 'F: include/hw/xen/xen-pviommu.h',
-                 'F: qapi/xen-invalidate.json', 'F: qapi/xen-pviommu.json', *(f'F: {path}' for path in paths)]
+                 'F: qapi/xen-invalidate.json', 'F: qapi/xen-pviommu.json',
+                 *(f'F: {path}' for path in paths)]
         text = read(self.tree.file('MAINTAINERS'))
         before, heading, after = text.partition('\nvirtio-iommu\n')
         if not heading:
