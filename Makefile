@@ -97,6 +97,7 @@ check-functional: build/configured $(TESTED) iommufd
 listeners: build/configured iommufd
 	@scripts/build-listeners
 	@tests/functional/vhost-user root
+	@scripts/build-kernel-tests
 
 # iommufd of Linux 6.12, and a guest with it; where its source cannot be had, what
 # needs it is skipped, with the reason.

@@ -103,6 +103,9 @@ def long():
         yield program('long', 'demo', kernel, append=f'iommu.strict=1 {DIRECT}', more=['--tap'])
     yield program('long', 'demo', 'newest', append='iommu.strict=0', more=['--tap'])
     yield listener('long', 'intel-pc')
+    yield Test('long', 'kernel-tests',
+               [os.path.join(TOP, 'tests', 'functional', 'kernel-tests'), '--kernel=6.12',
+                '--append=iommu.strict=1', '--all'], 1200, memory=2700)
     for suite in 'bookworm', 'trixie':
         yield Test('long', f'libvirt {suite}',
                    [os.path.join(TOP, 'tests', 'functional', 'libvirt'), suite], 300, memory=1500)
@@ -160,6 +163,9 @@ def listeners():
                memory=1000)
     yield Test('listeners', 'storage-daemon', [vhost_user, 'blk', '--kernel=6.12'], 120,
                memory=1000)
+    yield Test('listeners', 'kernel-tests',
+               [os.path.join(TOP, 'tests', 'functional', 'kernel-tests'), '--kernel=6.12'], 400,
+               memory=2700)
 
 
 def kernels():
