@@ -1,6 +1,6 @@
 /*
- * amd-iommu: DMA to what is not mapped is an event in the guest's log, and a log
- * that was full is used again when the guest has restarted it
+ * amd-iommu: DMA to what is not mapped is an event in the guest's log, and a
+ * log that was full is used again when the guest has restarted it
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
