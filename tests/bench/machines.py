@@ -6,6 +6,7 @@ measured, so that samples of one are taken right after another's. A guest does
 what it is told over its console (tests/functional/guest/init).
 """
 
+import collections
 import os
 import re
 import select
@@ -64,11 +65,17 @@ PEERS = [VIRTIO, INTEL, INTEL_CM, AMD]
 
 
 class Machine:
-    """A guest behind one of IOMMUS, in strict mode until told otherwise."""
+    """A guest behind one of IOMMUS, in strict mode until told otherwise. One that
+    is COUNTED has one processor, and a clock that goes on by 1 ns an instruction."""
 
-    def __init__(self, iommu, devices=(), incoming=False):
+    def __init__(self, iommu, devices=(), incoming=False, counted=False):
         self.iommu, self.devices = iommu, devices
-        name = f'bench-{iommu}{"-incoming" if incoming else ""}'
+        name = f'bench-{iommu}{"-incoming" if incoming else ""}{"-counted" if counted else ""}'
+        processors = (['-accel', 'tcg,thread=single', '-smp', '1', '-icount',
+                       'shift=0,sleep=off'] if counted else ['-accel', 'tcg', '-smp', '2'])
+        # Linux would try its ciphers for minutes, beside what is counted.
+        quiet = 'cryptomgr.notests ' if counted else ''
+        self.trace = os.path.join(LOGS, name + '.trace')
         self.console = os.path.join(LOGS, name + '.console')
         self.number = 0
         self.buffer = b''
@@ -79,8 +86,8 @@ class Machine:
         self.socket, theirs = socket.socketpair()
         command = [
             os.path.join(BUILD, 'qemu', 'out', 'qemu-system-x86_64'),
-            '-M', 'q35,sata=off,smbus=off,vmport=off', '-accel', 'tcg',
-            '-smp', '2', '-m', str(MEMORY_MIB), '-cpu', 'max', '-nodefaults',
+            '-M', 'q35,sata=off,smbus=off,vmport=off', *processors,
+            '-D', self.trace, '-m', str(MEMORY_MIB), '-cpu', 'max', '-nodefaults',
             '-display', 'none', '-no-reboot', *options, *devices,
             '-chardev', f'socket,id=console,fd={theirs.fileno()}',
             '-serial', 'chardev:console',
@@ -89,7 +96,8 @@ class Machine:
             '-initrd', os.path.join(BUILD, 'guest', f'bench-{KERNEL}.cpio.gz'),
             # A busy machine can miss a tick, which Linux would not forgive.
             '-append', 'console=ttyS0 quiet panic=-1 no_timer_check demo.agent '
-                       'iommu.strict=1 ' + append, *(['-incoming', 'defer'] if incoming else [])]
+                       'iommu.strict=1 ' + quiet + append,
+            *(['-incoming', 'defer'] if incoming else [])]
         os.makedirs(LOGS, exist_ok=True)
         with theirs:
             self.process = subprocess.Popen(     # pylint: disable=R1732
@@ -135,6 +143,24 @@ class Machine:
         if match[1] != '0':
             raise RuntimeError(f'behind {self.iommu}: {command}: {output}')
         return output
+
+    def accesses(self, command):
+        """How often the command has a region of registers accessed, by its name; and
+        what it says."""
+        with open(self.trace, 'rb') as f:
+            begin = f.seek(0, os.SEEK_END)
+        for on in True, False:
+            self.qmp('trace-event-set-state', name='memory_region_ops_*', enable=on)
+            if on:
+                answer = self.run(command)
+        found = collections.Counter()
+        with open(self.trace, encoding='utf-8', errors='replace') as f:
+            f.seek(begin)
+            for line in f:
+                if match := re.search(r"memory_region_ops_(?:read|write) .* name '(.*)'", line):
+                    found[match[1]] += 1
+        os.truncate(self.trace, begin)
+        return found, answer
 
     def stop(self):
         self.qmp('stop')
@@ -183,8 +209,8 @@ class Machine:
 class Machines:
     """One of each, that take turns; a context manager."""
 
-    def __init__(self, bench, iommus, devices=(), setup=()):
-        self.bench, self.iommus = bench, iommus
+    def __init__(self, bench, iommus, devices=(), setup=(), counted=False):
+        self.bench, self.iommus, self.counted = bench, iommus, counted
         self.devices, self.setup = devices, setup
         self.all = {}
 
@@ -192,7 +218,7 @@ class Machines:
         try:
             for iommu in self.iommus:
                 self.bench.say(f'boots behind {LABELS[iommu]}')
-                machine = Machine(iommu, self.devices)
+                machine = Machine(iommu, self.devices, counted=self.counted)
                 self.all[iommu] = machine
                 if machine.load:
                     machine.run(machine.load)
