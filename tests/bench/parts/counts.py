@@ -108,8 +108,7 @@ device. Linux {machines.KERNEL} of Debian.''')
     yield table(e, 'Instructions of the guest for a map and an unmap', 'instructions')
     yield table(e, 'Exits for a map and an unmap', 'exits')
     yield Text(f'''What that comes to where instructions take {1 / RATE:.2f} ns each, for
-some costs of an exit to QEMU and of what QEMU does then. Without a hypervisor's help
-an exit takes a microsecond or more. The work that QEMU does later, for translations,
+some costs of an exit to QEMU and of what QEMU does then; both are assumed. The work that QEMU does later, for translations,
 is not in it, nor is what VFIO does.''')
     for case in (PAGE, LIST):
         yield Table(f'Expected for a map and an unmap, {title(case)}, strict, in ns',
