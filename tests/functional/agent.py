@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 
-from machine import BUILD, LOGS, QEMU, Report, qemu_command, tail
+from machine import BUILD, LOGS, QEMU, Report, qemu_command
 from qmp import Qmp
 from qtest import Outside
 from server import Server
@@ -62,7 +62,8 @@ class Guest:
             except TimeoutError:
                 raise Failure(f'the guest says nothing for {PATIENCE} s, and had to '
                               f'say {pattern}') from None
-            must(line, 'QEMU has ended')
+            if not line:
+                raise Failure(f'QEMU has ended, with status {self.process.wait()}')
             line = line.decode('utf-8', 'replace').rstrip()
             self.console.write(line + '\n')
             self.console.flush()
@@ -221,6 +222,7 @@ def play(program, args, steps, disk_mib, net_kib, every='', first='',
                 step, since = what, time.monotonic()
             report.result(True, f'{step} ({time.monotonic() - since:.0f} s)')
         except (Failure, OSError, ValueError, KeyError, RuntimeError) as error:
+            report.last_words(console, log)
             report.note(f'{type(error).__name__}: {error}')
             report.result(False, step)
         finally:
@@ -229,9 +231,5 @@ def play(program, args, steps, disk_mib, net_kib, every='', first='',
         report.result(bool(server.received) and all(server.received),
                       'host: the server received what it had sent')
     if report.failed:
-        for line in tail(console, 15):
-            report.note('console: ' + line)
-        for line in tail(log, 5):
-            report.note('QEMU: ' + line)
         report.note(f'All of it is in {console} and {log}')
     return report.end(time.monotonic() - begun)

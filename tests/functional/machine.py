@@ -105,6 +105,14 @@ class Report:
     def note(self, text):
         print(f'# {text}\n' if self.tap else f'      {text}\n', end='', flush=True)
 
+    def last_words(self, console, log):
+        """Of the guest and of QEMU: before the result, as a list of failures has
+        what comes before it."""
+        for line in tail(console, 10):
+            self.note('console: ' + line)
+        for line in tail(log, 3):
+            self.note('QEMU: ' + line)
+
     def result(self, ok, text):
         with self.lock:
             self.spoke = time.monotonic()
