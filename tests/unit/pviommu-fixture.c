@@ -6,6 +6,7 @@
 
 #include "qemu/osdep.h"
 #include "qemu/bswap.h"
+#include "qemu/cutils.h"
 #include "../../hw/xen/pviommu/core/pending.h"
 #include "pviommu-machine.h"
 #include "pviommu-model.h"
@@ -23,6 +24,18 @@ const FixtureConfig config_large = {
     .max_mappings = 1ull << 40,
 };
 
+/* The same parts of the memory, whatever its size */
+static Kind first_kind(unsigned gfn)
+{
+    unsigned part = gfn * (4096 / NR_GFNS);
+
+    return part >= 160 && part < 192 ? KIND_MMIO :
+           part >= 192 && part < 256 ? KIND_ROM :
+           part >= 3000 && part < 3100 ? KIND_ABSENT :
+           part >= 3100 && part < 3132 ? KIND_BAR :
+           part >= 3900 ? KIND_ABSENT : KIND_RAM;
+}
+
 Fixture *fixture_new(const FixtureConfig *config)
 {
     Fixture *f = g_new0(Fixture, 1);
@@ -33,11 +46,7 @@ Fixture *fixture_new(const FixtureConfig *config)
     f->ops.ops = config->ops ? config->ops : UINT32_MAX;
     f->backend.fixture = f;
     for (unsigned i = 0; i < NR_GFNS; i++) {
-        f->backend.kind[i] = i >= 160 && i < 192 ? KIND_MMIO :
-                             i >= 192 && i < 256 ? KIND_ROM :
-                             i >= 3000 && i < 3100 ? KIND_ABSENT :
-                             i >= 3100 && i < 3132 ? KIND_BAR :
-                             i >= 3900 ? KIND_ABSENT : KIND_RAM;
+        f->backend.kind[i] = first_kind(i);
     }
     core->limits.bfn_bits = config->bfn_bits;
     core->limits.max_contexts = config->max_contexts;
@@ -93,7 +102,9 @@ void fixture_free(Fixture *f)
         /* Unplugged */
         for (uint64_t bfn = 0; f->modelled && bfn < fixture_bfn_limit(f);
              bfn++) {
-            machine_tlb_set(d, bfn, 0);
+            if (d->tlb[bfn]) {
+                machine_tlb_set(d, bfn, 0);
+            }
         }
         d->ctx->nr_devices--;
     }
@@ -185,9 +196,9 @@ static void check_books(Fixture *f)
 static void check_flushed(Fixture *f, unsigned id, uint64_t bfn, uint64_t nr)
 {
     for (unsigned i = 0; i < NR_DEVICES; i++) {
-        for (uint64_t j = bfn; f->model.device_ctx[i] == id && j < bfn + nr;
-             j++) {
-            g_assert_cmphex(f->dev[i].tlb[j], ==, f->model.ctx[id].map[j]);
+        if (f->model.device_ctx[i] == id) {
+            g_assert_cmpmem(&f->dev[i].tlb[bfn], nr * sizeof(Frame),
+                            &f->model.ctx[id].map[bfn], nr * sizeof(Frame));
         }
     }
 }
@@ -376,9 +387,9 @@ static int run(Fixture *f, bool queue, uint16_t id, struct xen_iommu_op *op)
                             ranges, nr * sizeof(ranges[0]));
         }
     } else {
-        for (unsigned i = 0; i < STORE_SIZE; i++) {
-            g_assert_cmphex(f->stored[i], ==, 0xa5);
-        }
+        g_assert_cmphex(f->stored[0], ==, 0xa5);
+        g_assert_cmpmem(f->stored, STORE_SIZE - 1, f->stored + 1,
+                        STORE_SIZE - 1);
     }
     if (code == XEN_IOMMUOP_flush && !ret) {
         bool all = le64_to_cpu(op->u.flush.bfn) == UINT64_MAX;
@@ -576,43 +587,79 @@ static bool check_indexed(void *opaque, uint16_t ctx, uint64_t bfn,
     return true;
 }
 
-static void check_context(Fixture *f, unsigned id, uint32_t *ro, uint32_t *rw)
+/* From @bfn on nothing is mapped, for @nr frames. */
+static void check_gap(const BfnTable *table, const ModelContext *c,
+                      uint64_t bfn, uint64_t nr)
 {
-    const ModelContext *c = &f->model.ctx[id];
-    g_autofree bool *waits = g_new0(bool, fixture_bfn_limit(f));
+    BfnTranslation tr;
 
-    for (uint64_t bfn = 0; bfn < fixture_bfn_limit(f); bfn++) {
-        Frame frame = c->map[bfn];
+    if (nr) {
+        g_assert_true(buffer_is_zero(&c->map[bfn], nr * sizeof(Frame)));
+        g_assert_false(bfn_table_translate(table, bfn, &tr));
+        g_assert_false(bfn_table_translate(table, bfn + nr - 1, &tr));
+    }
+}
+
+/* Frame by frame; counts references. */
+static void check_mapped(const BfnTable *table, const ModelContext *c,
+                         const BfnRun *run, uint32_t *ro, uint32_t *rw)
+{
+    for (uint64_t i = 0; i < run->nr; i++) {
+        Frame frame = c->map[run->bfn + i];
         BfnTranslation tr;
 
-        RCU_READ_LOCK_GUARD();
-        g_assert(bfn_table_translate(f->core.contexts[id]->table, bfn, &tr) ==
-                 !!frame);
-        if (frame) {
-            g_assert_cmphex(tr.gfn, ==, frame_gfn(frame));
-            g_assert(tr.readonly == frame_readonly(frame));
-            (tr.readonly ? ro : rw)[tr.gfn]++;
+        g_assert_cmphex(frame, ==, frame_new(run->gfn + i, run->readonly));
+        g_assert_true(bfn_table_translate(table, run->bfn + i, &tr));
+        g_assert_cmphex(frame, ==, frame_new(tr.gfn, tr.readonly));
+        (run->readonly ? ro : rw)[run->gfn + i]++;
+    }
+}
+
+/* A device has all that is mapped, and maybe what waits for a flush. */
+static void check_tlb(const Fixture *f, const Device *d, const ModelContext *c)
+{
+    uint64_t limit = fixture_bfn_limit(f);
+    g_autofree bool *waits = NULL;
+
+    if (!memcmp(d->tlb, c->map, limit * sizeof(Frame))) {
+        return;
+    }
+    waits = g_new0(bool, limit);
+    for (guint i = 0; i < c->pending->len; i++) {
+        waits[g_array_index(c->pending, Pending, i).bfn] = true;
+    }
+    for (uint64_t bfn = 0; bfn < limit; bfn++) {
+        if (c->map[bfn]) {
+            g_assert_cmphex(d->tlb[bfn], ==, c->map[bfn]);
+        } else if (d->tlb[bfn]) {
+            g_assert_true(waits[bfn]);
         }
+    }
+}
+
+static void check_context(Fixture *f, unsigned id, uint32_t *ro, uint32_t *rw)
+{
+    const BfnTable *table = f->core.contexts[id]->table;
+    const ModelContext *c = &f->model.ctx[id];
+    uint64_t limit = fixture_bfn_limit(f), bfn = 0;
+    BfnRun run;
+
+    WITH_RCU_READ_LOCK_GUARD() {
+        while (bfn_table_next_run(table, bfn, limit, &run)) {
+            check_gap(table, c, bfn, run.bfn - bfn);
+            check_mapped(table, c, &run, ro, rw);
+            bfn = run.bfn + run.nr;
+        }
+        check_gap(table, c, bfn, limit - bfn);
     }
     for (guint i = 0; i < c->pending->len; i++) {
         const Pending *p = &g_array_index(c->pending, Pending, i);
 
         (frame_readonly(p->frame) ? ro : rw)[frame_gfn(p->frame)]++;
-        waits[p->bfn] = true;
     }
-    /* A device has all that is mapped, and maybe what waits for a flush. */
     for (unsigned i = 0; i < NR_DEVICES; i++) {
-        const Device *d = &f->dev[i];
-
-        if (f->model.device_ctx[i] != id) {
-            continue;
-        }
-        for (uint64_t bfn = 0; bfn < fixture_bfn_limit(f); bfn++) {
-            if (c->map[bfn]) {
-                g_assert_cmphex(d->tlb[bfn], ==, c->map[bfn]);
-            } else if (d->tlb[bfn]) {
-                g_assert_true(waits[bfn]);
-            }
+        if (f->model.device_ctx[i] == id) {
+            check_tlb(f, &f->dev[i], c);
         }
     }
 }

@@ -12,7 +12,10 @@
 #include "../../hw/xen/pviommu/core/core.h"
 #include "../../hw/xen/pviommu/core/iommu-op.h"
 
+/* A fuzzer has less, for more of them in a second. */
+#ifndef NR_GFNS
 #define NR_GFNS         4096
+#endif
 #define NR_DEVICES      4
 #define MAX_CONTEXTS    8
 #define MODEL_MAX_BITS  14

@@ -84,7 +84,14 @@ void machine_check_devices(const XenPVIOMMUBackend *be, uint64_t gfn)
 {
     const Fixture *f = be->fixture;
     uint64_t ro = 0, rw = 0;
+    uint32_t any = 0;
 
+    for (unsigned i = 0; i < NR_DEVICES; i++) {
+        any |= f->dev[i].ro[gfn] | f->dev[i].rw[gfn];
+    }
+    if (!any) {
+        return;
+    }
     for (unsigned i = 0; i < NR_DEVICES; i++) {
         uint32_t most_ro = 0, most_rw = 0;
         bool done = false;
@@ -217,7 +224,9 @@ static void client_unmap(void *opaque, XenPVIOMMUContext *ctx,
     g_assert_true(bfn_table_range_empty(ctx->table, bfn, nr));
     for (unsigned i = 0; f->modelled && i < NR_DEVICES; i++) {
         for (uint64_t j = bfn; f->dev[i].ctx == ctx && j < bfn + nr; j++) {
-            machine_tlb_set(&f->dev[i], j, 0);
+            if (f->dev[i].tlb[j]) {
+                machine_tlb_set(&f->dev[i], j, 0);
+            }
         }
     }
 }
@@ -256,7 +265,9 @@ static void device_move(Fixture *f, Device *d, XenPVIOMMUContext *ctx)
     d->ctx = ctx;
     if (f->modelled) {
         for (uint64_t bfn = 0; bfn < limit; bfn++) {
-            machine_tlb_set(d, bfn, 0);
+            if (d->tlb[bfn]) {
+                machine_tlb_set(d, bfn, 0);
+            }
         }
         for (uint64_t bfn = 0; bfn_table_next_run(ctx->table, bfn, limit, &run);
              bfn = run.bfn + run.nr) {
