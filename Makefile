@@ -17,7 +17,7 @@ PREFIX ?= /usr/local
 
 .PHONY: all qemu demo shell check check-scripts check-unit check-qtest check-qemu \
         check-functional check-listeners check-guest check-kernels check-long check-xen \
-        check-xen-long check-asan check-tsan check-hooks check-series check-style check-deb \
+        check-xen-long check-asan fuzz check-tsan check-hooks check-series check-style check-deb \
         bench guest-tested-newest dom0 other-dom0 instead other-xen listeners iommufd \
         xen-shell install uninstall docs deb deb-indep series clean \
         distclean help
@@ -142,6 +142,11 @@ check-tsan: build/configured
 	@scripts/run-tests --out build/qemu/out-tsan \
 	    --only "$(TSAN_QTESTS)" unit qtest
 
+# Operations, with clang's libFuzzer; COVERAGE=1 says what of the core that reaches.
+SECONDS := 60
+fuzz: build/configured
+	@tests/fuzz/run --seconds $(SECONDS) $(if $(COVERAGE),--coverage)
+
 # With the newer QEMU that was downloaded once; NEWER=1 looks for one that is newer.
 check-hooks: build/configured
 	@scripts/check-hooks $(if $(NEWER),--newer) $(ONE)
@@ -228,6 +233,7 @@ help:
 	@echo "make xen-shell        a prompt in that dom0; XEN=series-4.20: on that hypervisor"
 	@echo "make check-asan       unit and qtest, in a build with sanitizers"
 	@echo "make check-tsan       what has threads, in a build with the thread sanitizer"
+	@echo "make fuzz             operations, made by a fuzzer, against the model; SECONDS=60"
 	@echo "make check-style      the style of every file: checkpatch, linters, spelling"
 	@echo "make check-hooks      unit and qtest with a newer QEMU, all of which is built"
 	@echo "make series           the project as patches for QEMU, Linux and Xen, in build/series"

@@ -103,6 +103,8 @@ def long():
         yield program('long', 'demo', kernel, append=f'iommu.strict=1 {DIRECT}', more=['--tap'])
     yield program('long', 'demo', 'newest', append='iommu.strict=0', more=['--tap'])
     yield listener('long', 'intel-pc')
+    yield Test('long', 'fuzz', [os.path.join(TOP, 'tests', 'fuzz', 'run'), '--seconds=300',
+                                '--jobs=1'], 400, memory=3000)
     yield Test('long', 'kernel-tests',
                [os.path.join(TOP, 'tests', 'functional', 'kernel-tests'), '--kernel=6.12',
                 '--append=iommu.strict=1', '--all'], 1200, memory=2700)

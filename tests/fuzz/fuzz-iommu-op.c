@@ -8,9 +8,9 @@
  * numbers are brought near to what is valid. Every outcome is compared with the
  * model of tests/unit.
  *
- * Built with -fsanitize=fuzzer; or, with FUZZ_MAIN, as a unit test that makes
- * up its own inputs, by the seed that GLib prints (--seed goes back to it), or
- * runs the files that are given.
+ * Built with libFuzzer (tests/fuzz/run), which changes inputs by mutate.c; or,
+ * with FUZZ_MAIN, as a unit test that makes up its own inputs, by the seed that
+ * GLib prints (--seed goes back to it), or runs the files that are given.
  */
 
 #include "qemu/osdep.h"
@@ -19,8 +19,12 @@
 #include "../unit/test-rcu-barrier.h"
 #include "fuzz.h"
 
+/* After so many inputs RCU frees what they left: it is not to fall behind. */
+#define INPUTS_A_BARRIER 512
+
 /* Done, and refused */
 static uint64_t nr_ops[2];
+static uint64_t nr_inputs;
 
 static void fuzz_event(Fixture *f, const struct xen_iommu_op *op)
 {
@@ -50,7 +54,7 @@ static void fuzz_tame(struct xen_iommu_op *op)
     switch (le16_to_cpu(op->op)) {
     case XEN_IOMMUOP_map:
         op->flags = cpu_to_le16(le16_to_cpu(op->flags) & 1);
-        u->gfn = cpu_to_le64(256 + le64_to_cpu(u->gfn) % 64);
+        u->gfn = cpu_to_le64(NR_GFNS / 16 + le64_to_cpu(u->gfn) % 64);
         u->domid = cpu_to_le16(DOMID_SELF);
         break;
     case XEN_IOMMUOP_unmap:
@@ -109,8 +113,8 @@ static void fuzz_tame(struct xen_iommu_op *op)
 static int fuzz_queued(Fixture *f, struct xen_iommu_op *op, uint8_t id)
 {
     id %= f->core.limits.max_contexts;
-    return f->model.ctx[id].queue.nr_ops ? fixture_queued_op(f, id, op)
-                                         : fixture_op(f, op);
+    return f->model.ctx[id].live && f->model.ctx[id].queue.nr_ops
+           ? fixture_queued_op(f, id, op) : fixture_op(f, op);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -168,10 +172,25 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         nr_ops[!!ret]++;
     }
     fixture_free(f);
+    if (!(++nr_inputs % INPUTS_A_BARRIER)) {
+        rcu_barrier();
+    }
     return 0;
 }
 
-#ifdef FUZZ_MAIN
+#ifndef FUZZ_MAIN
+static void say_counts(void)
+{
+    fprintf(stderr, "operations done: %" PRIu64 "\n"
+            "operations refused: %" PRIu64 "\n", nr_ops[0], nr_ops[1]);
+}
+
+int LLVMFuzzerInitialize(int *argc, char ***argv)
+{
+    atexit(say_counts);
+    return 0;
+}
+#else
 #define RANDOM_INPUTS   1500
 #define RANDOM_RECORDS  200
 
