@@ -17,7 +17,7 @@ PREFIX ?= /usr/local
 
 .PHONY: all qemu demo shell check check-scripts check-unit check-qtest check-qemu \
         check-functional check-listeners check-guest check-kernels check-long check-xen \
-        check-xen-long check-asan fuzz check-tsan check-hooks check-series check-style check-deb \
+        check-xen-long check-asan fuzz soak check-tsan check-hooks check-series check-style check-deb \
         bench guest-tested-newest dom0 other-dom0 instead other-xen listeners iommufd \
         xen-shell install uninstall docs deb deb-indep series clean \
         distclean help
@@ -147,6 +147,11 @@ SECONDS := 60
 fuzz: build/configured
 	@tests/fuzz/run --seconds $(SECONDS) $(if $(COVERAGE),--coverage)
 
+# A guest in which all of it happens, by turns.
+MINUTES := 60
+soak: qemu guest-6.12
+	@tests/functional/soak --minutes $(MINUTES)
+
 # With the newer QEMU that was downloaded once; NEWER=1 looks for one that is newer.
 check-hooks: build/configured
 	@scripts/check-hooks $(if $(NEWER),--newer) $(ONE)
@@ -234,6 +239,7 @@ help:
 	@echo "make check-asan       unit and qtest, in a build with sanitizers"
 	@echo "make check-tsan       what has threads, in a build with the thread sanitizer"
 	@echo "make fuzz             operations, made by a fuzzer, against the model; SECONDS=60"
+	@echo "make soak             a guest in which all of it happens, by turns; MINUTES=60"
 	@echo "make check-style      the style of every file: checkpatch, linters, spelling"
 	@echo "make check-hooks      unit and qtest with a newer QEMU, all of which is built"
 	@echo "make series           the project as patches for QEMU, Linux and Xen, in build/series"

@@ -105,9 +105,11 @@ def long():
     yield listener('long', 'intel-pc')
     yield Test('long', 'fuzz', [os.path.join(TOP, 'tests', 'fuzz', 'run'), '--seconds=300',
                                 '--jobs=1'], 400, memory=3000)
+    yield Test('long', 'soak', [os.path.join(TOP, 'tests', 'functional', 'soak'),
+                                '--minutes=20'], 1800, memory=3000)
     yield Test('long', 'kernel-tests',
                [os.path.join(TOP, 'tests', 'functional', 'kernel-tests'), '--kernel=6.12',
-                '--append=iommu.strict=1', '--all'], 1200, memory=2700)
+                '--append=iommu.strict=1', '--all'], 1200, memory=5200)
     for suite in 'bookworm', 'trixie':
         yield Test('long', f'libvirt {suite}',
                    [os.path.join(TOP, 'tests', 'functional', 'libvirt'), suite], 300, memory=1500)
@@ -167,7 +169,7 @@ def listeners():
                memory=1000)
     yield Test('listeners', 'kernel-tests',
                [os.path.join(TOP, 'tests', 'functional', 'kernel-tests'), '--kernel=6.12'], 400,
-               memory=2700)
+               memory=5200)
 
 
 def kernels():
