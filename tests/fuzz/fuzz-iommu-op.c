@@ -38,6 +38,11 @@ static void fuzz_event(Fixture *f, const struct xen_iommu_op *op)
     case 1:
         fixture_accept(f, op->u.map.bfn & XEN_IOMMU_FEATURES_ALL);
         break;
+    case 2:
+        if (!f->dev[gfn % NR_DEVICES].gone) {
+            fixture_unplug(f, gfn % NR_DEVICES);
+        }
+        break;
     default:
         fixture_invalidate(f, gfn, nr);
         memset(&f->backend.kind[gfn], op->flags & 8 ? KIND_RAM : KIND_PAGED,
@@ -144,6 +149,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     f = fixture_new(&config);
     if (data[0] & 0x40) {
         fixture_reserve(f, 1, 10, 3, 2);
+    }
+    if ((data[0] & 0xe) == 0x2) {
+        /* Memory that is often short */
+        f->pressed = true;
+        f->core.budget.max_bytes = xen_pviommu_core_bytes(&f->core) + 1500;
     }
     data++;
     size--;

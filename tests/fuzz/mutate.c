@@ -143,6 +143,14 @@ static unsigned make_code(Input *in)
                          : 1 + below(in, XEN_IOMMUOP_direct_irqs);
 }
 
+/* What may be a slot of a higher level of a table */
+static void make_large(Input *in, struct xen_iommu_op *op)
+{
+    op->u.map.bfn = cpu_to_le64(512 * (1 + below(in, 7)) + one_in(in, 4));
+    op->u.map.gfn = cpu_to_le64(512 * below(in, 3) + one_in(in, 4));
+    op->u.map.nr_frames = cpu_to_le32(512 + below(in, 3) * 256);
+}
+
 /* An operation that makes sense by itself */
 static void make_op(Input *in, struct xen_iommu_op *op)
 {
@@ -203,6 +211,9 @@ static void make_op(Input *in, struct xen_iommu_op *op)
         if (code == XEN_IOMMUOP_map) {
             op->u.map.gfn = cpu_to_le64(make_gfn(in));
             op->u.map.domid = cpu_to_le16(DOMID_SELF);
+            if (one_in(in, 4)) {
+                make_large(in, op);
+            }
         } else if (code == XEN_IOMMUOP_flush) {
             op->flags = 0;
             if (one_in(in, 3)) {
@@ -248,7 +259,7 @@ static void make_related(Input *in, struct xen_iommu_op *op)
 
     if (one_in(in, 8)) {
         op->op = cpu_to_le16(0xff00);
-        op->flags = cpu_to_le16(2 + below(in, 6) + 8 * below(in, 2));
+        op->flags = cpu_to_le16(3 + below(in, 5) + 8 * below(in, 2));
         return;
     }
     if (one_in(in, 3) && nr > 1) {

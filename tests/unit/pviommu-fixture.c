@@ -489,7 +489,7 @@ static void model_lose(Fixture *f)
 void fixture_unplug(Fixture *f, unsigned i)
 {
     machine_unplug(f, i);
-    model_irqs_lose(f, i);
+    model_unplug(f, i);
     check_books(f);
 }
 

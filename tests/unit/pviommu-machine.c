@@ -303,7 +303,7 @@ void machine_unplug(Fixture *f, unsigned i)
     device_move(f, &f->dev[i], f->core.contexts[XEN_IOMMU_CTX_DEFAULT]);
     xen_pviommu_irqs_free_owner(&f->core.irqs, &f->dev[i].irqs);
     f->dev[i].gone = true;
-    f->model.device_ctx[i] = XEN_IOMMU_CTX_DEFAULT;
+    machine_update_reserved(f, f->dev[i].ctx);
 }
 
 static int client_reserved(void *opaque, uint32_t sbdf, GArray *list)

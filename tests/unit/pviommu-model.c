@@ -526,8 +526,14 @@ void model_irqs_new(Fixture *f, const struct xen_iommu_op *op)
     }
 }
 
-void model_irqs_lose(Fixture *f, unsigned i)
+void model_unplug(Fixture *f, unsigned i)
 {
+    uint16_t *id = &f->model.device_ctx[i];
+
+    if (*id != XEN_IOMMU_CTX_DEFAULT) {
+        model_flush(f, &f->model.ctx[*id], 0, fixture_bfn_limit(f));
+        *id = XEN_IOMMU_CTX_DEFAULT;
+    }
     for (unsigned j = 0; j < MAX_IRQS; j++) {
         if (f->model.irq[j].owner == i + 1) {
             model_irqs_free(f, j, 1);

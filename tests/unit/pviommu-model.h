@@ -27,8 +27,8 @@ bool model_accepted(const Fixture *f, uint64_t feature);
 /** model_irqs_new: the entries that the core has chosen for @op, which ran */
 void model_irqs_new(Fixture *f, const struct xen_iommu_op *op);
 
-/** model_irqs_lose: device @i has no interrupts any more */
-void model_irqs_lose(Fixture *f, unsigned i);
+/** model_unplug: device @i is in context 0, and has no interrupts any more */
+void model_unplug(Fixture *f, unsigned i);
 
 /** model_irqs_reset: nor has any device, and they are not remapped */
 void model_irqs_reset(Fixture *f);

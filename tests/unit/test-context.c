@@ -323,7 +323,7 @@ static void test_contexts_are_independent(void)
     g_assert_cmpuint(fixture_page_refs(f, 300), ==, 0);
 
     /* One that was unplugged does not hold a context. */
-    machine_unplug(f, 0);
+    fixture_unplug(f, 0);
     FAILS(ENODEV, do_attach(f, f->dev[0].sbdf, 0));
     OK(do_free(f, four));
     OK(do_attach(f, f->dev[1].sbdf, 0));
