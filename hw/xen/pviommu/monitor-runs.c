@@ -323,9 +323,14 @@ qmp_x_query_xen_pviommu_mappings(uint16_t context, bool has_start_bfn,
     return part;
 }
 
+/* Where the page is mapped: a context, and a BFN that has fewer bits. */
+#define PLACE_KEY(ctx, bfn) ((uint64_t)(ctx) << 48 | (bfn))
+
 typedef struct PlaceSearch {
     XenPVIOMMUCore *core;
     uint64_t gfn;
+    GArray *keys;               /* all of them, sorted: there is a limit */
+    unsigned next;              /* of the keys */
     uint32_t left;              /* BFNs to add */
     XenPVIOMMUPlaces *found;
     XenPVIOMMUPlaceList **tail;
@@ -350,6 +355,36 @@ static void add_place(PlaceSearch *search, uint16_t ctx, uint64_t bfn,
     place->readonly = readonly;
     place->pending = pending;
     QAPI_LIST_APPEND(search->tail, place);
+}
+
+static bool add_key(void *opaque, uint16_t ctx, uint64_t bfn, uint64_t gfn,
+                    uint64_t nr)
+{
+    uint64_t key = PLACE_KEY(ctx, bfn);
+
+    g_array_append_val(opaque, key);
+    return true;
+}
+
+static int compare_keys(const void *a, const void *b)
+{
+    const uint64_t *x = a, *y = b;
+
+    return (*x > *y) - (*x < *y);
+}
+
+/* The first BFN from @from on at which @ctx maps the page; or UINT64_MAX */
+static uint64_t next_place(PlaceSearch *search, uint16_t ctx, uint64_t from)
+{
+    for (; search->next < search->keys->len; search->next++) {
+        uint64_t key = g_array_index(search->keys, uint64_t, search->next);
+
+        if (key >= PLACE_KEY(ctx, from)) {
+            return key <= PLACE_KEY(ctx, PLACE_KEY(1, 0) - 1)
+                   ? key - PLACE_KEY(ctx, 0) : UINT64_MAX;
+        }
+    }
+    return UINT64_MAX;
 }
 
 /* Add what @ctx has at @bfn: mapped, and pending, each of a kind once. */
@@ -388,10 +423,7 @@ static bool add_places(PlaceSearch *search, const XenPVIOMMUContext *ctx,
     end = lowest_pending(&lowest, ctx, &search->gfn, from, search->left);
     to_free = lowest.run;
     for (; from < limit; from++) {
-        if (!gfn_index_find(search->core->gfn_index, search->gfn, ctx->id, from,
-                            &mapped)) {
-            mapped = UINT64_MAX;
-        }
+        mapped = next_place(search, ctx->id, from);
         from = MIN(mapped, next < lowest.nr ? lowest.run[next].bfn
                                             : UINT64_MAX);
         if (from >= end) {
@@ -436,6 +468,10 @@ qmp_x_query_xen_pviommu_gfn(uint64_t gfn, bool has_start_context,
     search.left = max;
     search.found = g_new0(XenPVIOMMUPlaces, 1);
     search.tail = &search.found->places;
+    search.keys = g_array_new(false, false, sizeof(uint64_t));
+    search.next = 0;
+    gfn_index_foreach(s->core.gfn_index, gfn, 1, add_key, search.keys);
+    g_array_sort(search.keys, compare_keys);
     for (uint32_t id = first; id < s->core.limits.max_contexts; id++) {
         const XenPVIOMMUContext *ctx = s->core.contexts[id];
 
@@ -444,5 +480,6 @@ qmp_x_query_xen_pviommu_gfn(uint64_t gfn, bool has_start_context,
             break;
         }
     }
+    g_array_unref(search.keys);
     return search.found;
 }
