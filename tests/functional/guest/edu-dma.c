@@ -12,7 +12,8 @@
  * that it had mapped before: something may have happened to the machine.
  * 'edu-dma physical [FILE]' leaves out what a device of the host cannot reach.
  *
- * Build: gcc -static -O2 -Wall -o edu-dma edu-dma.c vfio-device.c
+ * Build: gcc -static -O2 -Wall -o edu-dma edu-dma.c edu-device.c \
+ *            vfio-device.c
  */
 
 #include <inttypes.h>
@@ -23,12 +24,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "edu-regs.h"
-#include "vfio-device.h"
-
-#define EDU_ID          0x00
-#define EDU_ID_MASK     0xffu
-#define EDU_ID_VALUE    0xedu
+#include "edu-device.h"
 
 /* Where interrupts are written to */
 #define WINDOW          UINT64_C(0xfee00000)
@@ -43,13 +39,6 @@
 #define IOVA_UNMAPPED   UINT64_C(0x03000000)
 #define IOVA_TAKEN_AWAY UINT64_C(0x03400000)
 
-#define DMA_TIMEOUT_MS  20000
-
-typedef struct Edu {
-    VfioDevice vfio;
-    volatile uint8_t *bar;
-} Edu;
-
 const char program[] = "edu-dma";
 
 static void map_page(Edu *edu, void *page, uint64_t iova, bool readonly)
@@ -63,39 +52,6 @@ static void unmap_page(Edu *edu, uint64_t iova)
 }
 
 /* The device */
-
-static void open_edu(Edu *edu)
-{
-    vfio_open(&edu->vfio, EDU_VENDOR, EDU_DEVICE);
-    edu->bar = vfio_map_bar(&edu->vfio, VFIO_PCI_BAR0_REGION_INDEX);
-    if ((*(volatile uint32_t *)(edu->bar + EDU_ID) & EDU_ID_MASK) !=
-        EDU_ID_VALUE) {
-        die("%s does not say it is an edu", edu->vfio.name);
-    }
-}
-
-static void edu_write(Edu *edu, unsigned reg, uint64_t value)
-{
-    *(volatile uint64_t *)(edu->bar + reg) = value;
-}
-
-static void edu_dma_part(Edu *edu, uint64_t src, uint64_t dst, uint64_t count,
-                         uint64_t command)
-{
-    uint64_t end = now_ms() + DMA_TIMEOUT_MS;
-
-    edu_write(edu, EDU_DMA_SRC, src);
-    edu_write(edu, EDU_DMA_DST, dst);
-    edu_write(edu, EDU_DMA_COUNT, count);
-    edu_write(edu, EDU_DMA_CMD, command | EDU_DMA_RUN);
-    while (*(volatile uint64_t *)(edu->bar + EDU_DMA_CMD) & EDU_DMA_RUN) {
-        if (now_ms() > end) {
-            die("the device does not finish its DMA");
-        }
-        usleep(5000);
-    }
-    __sync_synchronize();
-}
 
 static void edu_dma(Edu *edu, uint64_t src, uint64_t dst, uint64_t command)
 {
@@ -421,7 +377,7 @@ int main(int argc, char *argv[])
         argc--;
         argv++;
     }
-    open_edu(&edu);
+    edu_open(&edu);
 
     source = new_pages(1);
     target = new_pages(1);
