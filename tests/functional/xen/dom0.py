@@ -29,6 +29,8 @@ DOM0_MIB = 1500
 MACHINE_MIB = 4096
 # Devices that copy pages: dom0's, and two for guests.
 EDU, PASSED, PASSED_TOO = '0000:00:1d.0', '0000:00:1e.0', '0000:00:1c.0'
+# A disk for a guest, with a file system.
+PASSED_DISK = '0000:00:1b.0'
 # What guests move over the network each way: each packet takes 20 ms.
 NET_KIB = 256
 
@@ -56,6 +58,8 @@ def qemu_command(hypervisor, console, dom0_args='', smp=1):
         '-device', 'nvme,drive=root,serial=root',
         '-drive', f'{drive},id=tests,file={disks}/tests.img',
         '-device', 'nvme,drive=tests,serial=tests',
+        '-drive', f'{drive},id=passed,file={disks}/passed.img',
+        '-device', f'nvme,drive=passed,serial=passed,addr={PASSED_DISK[8:]}',
         # What a guest's page is reached from, by real DMA as Xen sees it.
         *(word for address in (EDU, PASSED, PASSED_TOO)
           for word in ('-device', f'edu,addr={address[8:]},dma_mask={2 ** 64 - 1}')),

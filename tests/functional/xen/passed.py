@@ -10,16 +10,30 @@ from dom0 import EDU, Guest, PASSED
 from suite import (all_back, balloon, dma, dma_fails, faults, FOREIGN, must, NOWHERE, relay,
                    test, until)
 
+def reaches_nothing(state):
+    """The function, which nobody has. Xen does not say what it tries."""
+    # Untranslated, it would reach the registers of dom0's device.
+    registers = int(state.dom0.run(f'cat /sys/bus/pci/devices/{EDU}/resource').split()[0], 16)
+    read = f'busybox devmem {registers + 0x80:#x} 64'
+    dma(state, FOREIGN, NOWHERE, 8)
+    old = int(state.dom0.run(read), 16)
+    must(old, 'that device has done no DMA')
+    dma(state, FOREIGN, registers >> 12, sbdf=PASSED)
+    must(int(state.dom0.run(read), 16) == old, 'it changed a register')
+
+
 # --- a device that Xen passes through ---------------------------------------
 
-def create(state):
-    """A guest that has the function, at the same place."""
+def create(state, functions=(PASSED,)):
+    """A guest that has the functions, at the same places."""
     if state.running:
         state.running.destroy()     # with --only
-    state.dom0.run(f'xl pci-assignable-add {PASSED}')
+    for sbdf in functions:
+        state.dom0.run(f'xl pci-assignable-add {sbdf}')
+    pci = ','.join(f'"{sbdf}@{sbdf[8:10]}"' for sbdf in functions)
     # Fewer devices: it starts sooner.
     guest = Guest(state.dom0, 'passed', 256, [
-        f'pci=["{PASSED}@{PASSED[8:10]}"]', 'vcpus=1',
+        f'pci=[{pci}]', 'vcpus=1',
         'device_model_args=["-trace","xen_pviommu_attach"]',
         'device_model_args_hvm=["-device","xen-pviommu",'
         '"-drive","if=none,id=d0,format=raw,cache=unsafe,file=/tmp/d0.img",'
@@ -123,13 +137,7 @@ def passed_alone(state):
     guest, state.running = state.guest, None
     guest.destroy()
     all_back(state)
-    # Untranslated, it would reach the registers of dom0's device.
-    registers = int(state.dom0.run(f'cat /sys/bus/pci/devices/{EDU}/resource').split()[0], 16)
-    read = f'busybox devmem {registers + 0x80:#x} 64'
-    old = int(state.dom0.run(read), 16)
-    must(old, 'that device has done no DMA yet')
-    dma(state, FOREIGN, registers >> 12, sbdf=PASSED)
-    must(int(state.dom0.run(read), 16) == old, 'it changed a register')
+    reaches_nothing(state)
 
 
 @test('passthrough: dom0 takes it back, and it reaches what dom0 does')
