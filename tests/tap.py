@@ -15,6 +15,11 @@ class Result(typing.NamedTuple):
         return self.text + (f' # SKIP {self.skipped}' if self.skipped is not None else '')
 
 
+def listed(lines):
+    """The paths that a program of GLib lists with -l; 2.84 makes comments of them."""
+    return [line.removeprefix('# ') for line in lines if re.match('(# )?/', line)]
+
+
 class Reader:
     """What a program has said so far of its tests."""
 
