@@ -60,15 +60,19 @@ static void run_line(char *line, GString *reply)
 
 static gpointer serve(gpointer opaque)
 {
-    FILE *in = fdopen(GPOINTER_TO_INT(opaque), "r");
+    int fd = GPOINTER_TO_INT(opaque);
+    /* No stream: exit() waits for its lock, which a reader has (glibc 2.41). */
+    GIOChannel *in = g_io_channel_unix_new(fd);
     GString *reply = g_string_new(NULL);
-    char *line = NULL;
-    size_t size = 0;
+    char *line;
 
-    while (getline(&line, &size, in) > 0) {
+    g_io_channel_set_encoding(in, NULL, NULL);
+    while (g_io_channel_read_line(in, &line, NULL, NULL, NULL) ==
+           G_IO_STATUS_NORMAL) {
         run_line(line, reply);
+        g_free(line);
         g_string_append_c(reply, '\n');
-        send(fileno(in), reply->str, reply->len, MSG_NOSIGNAL);
+        send(fd, reply->str, reply->len, MSG_NOSIGNAL);
     }
     return NULL;
 }
