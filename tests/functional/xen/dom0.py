@@ -2,7 +2,7 @@
 """A machine with Xen in our own QEMU, its dom0, and guests in it.
 
 The outer machine is all emulation: AMD's SVM with nested paging, an AMD
-IOMMU, or Intel's. dom0 runs an agent (the file of that name) that does what it is told
+IOMMU, or Intel's. dom0 runs an agent (the file dom0-agent) that does what it is told
 over a virtio port; guests have one on their Xen console (tests/functional/
 guest/init). What anybody logs is in build/logs/xen-NAME-*.
 """
