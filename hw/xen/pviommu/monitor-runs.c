@@ -323,14 +323,11 @@ qmp_x_query_xen_pviommu_mappings(uint16_t context, bool has_start_bfn,
     return part;
 }
 
-/* Where the page is mapped: a context, and a BFN that has fewer bits. */
-#define PLACE_KEY(ctx, bfn) ((uint64_t)(ctx) << 48 | (bfn))
-
 typedef struct PlaceSearch {
     XenPVIOMMUCore *core;
     uint64_t gfn;
-    GArray *keys;               /* all of them, sorted: there is a limit */
-    unsigned next;              /* of the keys */
+    GArray *mapped;             /* GfnPlaces, sorted: some thousands at most */
+    unsigned next;              /* of them */
     uint32_t left;              /* BFNs to add */
     XenPVIOMMUPlaces *found;
     XenPVIOMMUPlaceList **tail;
@@ -357,31 +354,35 @@ static void add_place(PlaceSearch *search, uint16_t ctx, uint64_t bfn,
     QAPI_LIST_APPEND(search->tail, place);
 }
 
-static bool add_key(void *opaque, uint16_t ctx, uint64_t bfn, uint64_t gfn,
-                    uint64_t nr)
+static bool note_mapped(void *opaque, uint16_t ctx, uint64_t bfn, uint64_t gfn,
+                        uint64_t nr)
 {
-    uint64_t key = PLACE_KEY(ctx, bfn);
+    GfnPlace place = { .gfn = gfn, .bfn = bfn, .nr = nr, .ctx = ctx };
 
-    g_array_append_val(opaque, key);
+    g_array_append_val(opaque, place);
     return true;
 }
 
-static int compare_keys(const void *a, const void *b)
+static int compare_places(const void *a, const void *b)
 {
-    const uint64_t *x = a, *y = b;
+    const GfnPlace *x = a, *y = b;
 
-    return (*x > *y) - (*x < *y);
+    return x->ctx != y->ctx ? x->ctx - y->ctx
+                            : (x->bfn > y->bfn) - (x->bfn < y->bfn);
 }
 
 /* The first BFN from @from on at which @ctx maps the page; or UINT64_MAX */
 static uint64_t next_place(PlaceSearch *search, uint16_t ctx, uint64_t from)
 {
-    for (; search->next < search->keys->len; search->next++) {
-        uint64_t key = g_array_index(search->keys, uint64_t, search->next);
+    for (; search->next < search->mapped->len; search->next++) {
+        const GfnPlace *place = &g_array_index(search->mapped, GfnPlace,
+                                               search->next);
 
-        if (key >= PLACE_KEY(ctx, from)) {
-            return key <= PLACE_KEY(ctx, PLACE_KEY(1, 0) - 1)
-                   ? key - PLACE_KEY(ctx, 0) : UINT64_MAX;
+        if (place->ctx > ctx) {
+            break;
+        }
+        if (place->ctx == ctx && place->bfn >= from) {
+            return place->bfn;
         }
     }
     return UINT64_MAX;
@@ -468,10 +469,10 @@ qmp_x_query_xen_pviommu_gfn(uint64_t gfn, bool has_start_context,
     search.left = max;
     search.found = g_new0(XenPVIOMMUPlaces, 1);
     search.tail = &search.found->places;
-    search.keys = g_array_new(false, false, sizeof(uint64_t));
+    search.mapped = g_array_new(false, false, sizeof(GfnPlace));
     search.next = 0;
-    gfn_index_foreach(s->core.gfn_index, gfn, 1, add_key, search.keys);
-    g_array_sort(search.keys, compare_keys);
+    gfn_index_foreach(s->core.gfn_index, gfn, 1, note_mapped, search.mapped);
+    g_array_sort(search.mapped, compare_places);
     for (uint32_t id = first; id < s->core.limits.max_contexts; id++) {
         const XenPVIOMMUContext *ctx = s->core.contexts[id];
 
@@ -480,6 +481,6 @@ qmp_x_query_xen_pviommu_gfn(uint64_t gfn, bool has_start_context,
             break;
         }
     }
-    g_array_unref(search.keys);
+    g_array_unref(search.mapped);
     return search.found;
 }
