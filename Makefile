@@ -212,7 +212,8 @@ bench: build/configured deb-indep
 clean:
 	rm -rf build/guest build/iommufd build/linux build/logs build/hooks build/qemu/out* build/check-series
 	rm -rf build/xen/*/out* build/xen/*/guest build/disk
-	rm -f build/configured build/xen/*/tests.img build/xen/*/*.cpio.gz
+	rm -rf build/fuzz/fast build/fuzz/sanitized build/fuzz/coverage
+	rm -f build/configured build/xen/*/tests.img build/xen/*/passed.img build/xen/*/*.cpio.gz
 
 distclean:
 	rm -rf build
